@@ -1,0 +1,17 @@
+"""CPU kernels of dff-edge. Use them through dff_edge.runtime."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+def warp(
+    features: NDArray[np.float32],
+    flow: NDArray[np.float32],
+    scale: NDArray[np.float32] | None,
+    out: NDArray[np.float32],
+    threads: int,
+) -> None: ...
+def decode(
+    scores: NDArray[np.float32],
+    out: NDArray[np.uint8],
+    threads: int,
+) -> None: ...

@@ -1,0 +1,232 @@
+// Fused bilinear upsampling and argmax.
+//
+// Between two cell centres the scores of an output row are straight lines. So a row is cut into
+// spans that share the same left and right cell. Where one class wins at both ends, it wins all
+// the way (a sum of two wins is a win) and the span is filled; elsewhere the span's pixels are
+// interpolated class by class. At stride 16 nearly all of an image is filled.
+//
+// Test alone: cmake -S plugins -B build && cmake --build build && ctest --test-dir build -R decode
+
+#include "decode/decode_cpu.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <new>
+#include <vector>
+
+#include "common/parallel.h"
+
+namespace dff {
+namespace {
+
+constexpr std::int64_t kMaxClasses = 256;  // what a uint8 label can say
+
+// Where an output position lies between two cells.
+struct Tap {
+    std::int64_t low;
+    std::int64_t high;  // equal to low where the weight of the upper cell is zero
+    float weight;       // of `high`
+};
+
+Tap tap_at(std::int64_t position, std::int64_t cells, std::int64_t pixels) {
+    const double centre =
+        (static_cast<double>(position) + 0.5) * static_cast<double>(cells) /
+            static_cast<double>(pixels) - 0.5;
+    const double clamped = std::min(std::max(centre, 0.0), static_cast<double>(cells - 1));
+    const auto low = static_cast<std::int64_t>(clamped);
+    const auto weight = static_cast<float>(clamped - static_cast<double>(low));
+    return {low, weight > 0.0f ? low + 1 : low, weight};
+}
+
+// Consecutive pixels of a row between the same two cells.
+struct Span {
+    std::int64_t begin;
+    std::int64_t end;
+    std::int64_t low;
+    std::int64_t high;
+};
+
+struct DecodeArgs {
+    const float* scores;   // (h, w, K)
+    std::uint8_t* labels;  // (H_out, W_out)
+    DecodeSize size;
+    const Span* spans;
+    std::int64_t span_count;
+    const float* weights;  // (W_out), of the right cell; a block of zeros follows
+};
+
+struct RowScratch {
+    float* scores;         // (w, K), interpolated between two rows of cells
+    std::uint8_t* winner;  // (w)
+};
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+// Score of one class at a point between two cells.
+inline float mix(float left, float right, float weight) {
+    return (1.0f - weight) * left + weight * right;
+}
+
+// Lowest class of the greatest score; `>` is false for NaN, which therefore never wins. Where
+// nothing is above -infinity, the first class that is no NaN has it.
+template <typename ScoreAt>
+inline std::uint8_t argmax(const ScoreAt& score_at, std::int64_t classes) {
+    float best = -kInfinity;
+    std::int64_t label = -1;
+    for (std::int64_t k = 0; k < classes; ++k) {
+        const float score = score_at(k);
+        if (score > best || (label < 0 && score == best)) {
+            best = score;
+            label = k;
+        }
+    }
+    return static_cast<std::uint8_t>(label < 0 ? 0 : label);
+}
+
+// Four pixels in a vector of the compiler's own (GCC and Clang): the width that every target has.
+constexpr int kLanes = 4;
+typedef float Floats __attribute__((vector_size(kLanes * sizeof(float))));
+typedef std::int32_t Ints __attribute__((vector_size(kLanes * sizeof(std::int32_t))));
+constexpr int kVectors = 4;  // side by side: one alone would wait for its own comparisons
+constexpr int kBlock = kVectors * kLanes;
+
+// The pixels of a span whose ends disagree. Pixels go in blocks, classes inside: each class is one
+// straight line over the block, and the best so far stays in registers. `weights` can be read up
+// to a whole block beyond the last pixel.
+inline void interpolate_span(const float* left, const float* right,
+                                        const float* weights, std::int64_t pixels,
+                                        std::int64_t classes, std::uint8_t* labels) {
+    for (std::int64_t begin = 0; begin < pixels; begin += kBlock) {
+        Floats weight[kVectors];
+        Floats best[kVectors];
+        Ints winner[kVectors];
+        std::memcpy(weight, weights + begin, sizeof(weight));
+        for (int v = 0; v < kVectors; ++v) {
+            best[v] = Floats{} - kInfinity;
+            winner[v] = Ints{} - 1;
+        }
+        for (std::int64_t k = 0; k < classes; ++k) {
+            const Ints label = Ints{} + static_cast<std::int32_t>(k);
+            for (int v = 0; v < kVectors; ++v) {
+                const Floats score = (1.0f - weight[v]) * left[k] + weight[v] * right[k];  // mix()
+                const Ints wins = score > best[v];
+                best[v] = wins ? score : best[v];
+                winner[v] = wins ? label : winner[v];
+            }
+        }
+        std::int32_t found[kBlock];
+        std::memcpy(found, winner, sizeof(found));
+        const std::int64_t count = std::min<std::int64_t>(kBlock, pixels - begin);
+        for (std::int64_t i = 0; i < count; ++i) {
+            labels[begin + i] = static_cast<std::uint8_t>(found[i]);
+            if (found[i] < 0) {
+                labels[begin + i] = argmax(
+                    [&](auto k) { return mix(left[k], right[k], weights[begin + i]); }, classes);
+            }
+        }
+    }
+}
+
+// Whether class k, which wins at both ends, wins at every point between them. A class that is
+// NaN at an end is NaN between; an infinite winner may meet an infinity of the other sign.
+inline bool wins_between(const float* left, const float* right, std::int64_t k) {
+    return std::isfinite(left[k]) && std::isfinite(right[k]);
+}
+
+void decode_rows(const DecodeArgs& args, RowScratch scratch, std::int64_t begin,
+                            std::int64_t end) {
+    const DecodeSize& size = args.size;
+    const std::int64_t row_len = size.width * size.classes;
+    for (std::int64_t y = begin; y < end; ++y) {
+        const Tap tap = tap_at(y, size.height, size.out_height);
+        const float* row = args.scores + tap.low * row_len;  // (w, K)
+        if (tap.high != tap.low) {
+            const float* __restrict upper = row;
+            const float* __restrict lower = args.scores + tap.high * row_len;
+            float* __restrict mixed = scratch.scores;
+            for (std::int64_t i = 0; i < row_len; ++i) {
+                mixed[i] = mix(upper[i], lower[i], tap.weight);
+            }
+            row = scratch.scores;
+        }
+        for (std::int64_t x = 0; x < size.width; ++x) {
+            const float* cell = row + x * size.classes;
+            scratch.winner[x] = argmax([cell](auto k) { return cell[k]; }, size.classes);
+        }
+        std::uint8_t* labels = args.labels + y * size.out_width;
+        for (std::int64_t s = 0; s < args.span_count; ++s) {
+            const Span span = args.spans[s];
+            const float* left = row + span.low * size.classes;
+            const float* right = row + span.high * size.classes;
+            const std::uint8_t winner = scratch.winner[span.low];
+            if (span.low == span.high || (winner == scratch.winner[span.high] &&
+                                          wins_between(left, right, winner))) {
+                std::fill(labels + span.begin, labels + span.end, winner);
+            } else {
+                interpolate_span(left, right, args.weights + span.begin, span.end - span.begin,
+                                 size.classes, labels + span.begin);
+            }
+        }
+    }
+}
+
+std::vector<Span> cut_spans(const DecodeSize& size, std::vector<float>& weights) {
+    std::vector<Span> spans;
+    for (std::int64_t x = 0; x < size.out_width; ++x) {
+        const Tap tap = tap_at(x, size.width, size.out_width);
+        weights[static_cast<std::size_t>(x)] = tap.weight;
+        const bool continues = !spans.empty() && spans.back().low == tap.low &&
+                               spans.back().high == tap.high;
+        if (continues) {
+            spans.back().end = x + 1;
+        } else {
+            spans.push_back({x, x + 1, tap.low, tap.high});
+        }
+    }
+    return spans;
+}
+
+Status decode_checked(const float* scores, std::uint8_t* labels, const DecodeSize& size,
+                      int threads) {
+    std::vector<float> weights(static_cast<std::size_t>(size.out_width + kBlock));
+    const std::vector<Span> spans = cut_spans(size, weights);
+    const DecodeArgs args{scores, labels, size, spans.data(),
+                          static_cast<std::int64_t>(spans.size()), weights.data()};
+    std::atomic<bool> out_of_memory{false};
+    split_rows(size.out_height, threads, [&](std::int64_t begin, std::int64_t end) {
+        try {
+            std::vector<float> mixed(static_cast<std::size_t>(size.width * size.classes));
+            std::vector<std::uint8_t> winner(static_cast<std::size_t>(size.width));
+            decode_rows(args, {mixed.data(), winner.data()}, begin, end);
+        } catch (const std::bad_alloc&) {
+            out_of_memory = true;
+        }
+    });
+    return out_of_memory ? Status::kOutOfMemory : Status::kOk;
+}
+
+}  // namespace
+
+Status decode_cpu(const float* scores, std::uint8_t* labels, DecodeSize size,
+                  int threads) noexcept {
+    if (size.height < 1 || size.width < 1 || size.classes < 1 || size.classes > kMaxClasses ||
+        size.out_height < 0 || size.out_width < 0) {
+        return Status::kBadSize;
+    }
+    if (size.out_height == 0 || size.out_width == 0) {
+        return Status::kOk;
+    }
+    if (scores == nullptr || labels == nullptr) {
+        return Status::kNullPointer;
+    }
+    try {
+        return decode_checked(scores, labels, size, threads);
+    } catch (const std::bad_alloc&) {
+        return Status::kOutOfMemory;
+    }
+}
+
+}  // namespace dff

@@ -1,0 +1,92 @@
+// The Python module dff_edge._native: the CPU kernels over NumPy arrays.
+//
+// nanobind checks dtype, rank, contiguity and device, and copies nothing; shapes are checked here
+// once more, since the kernels trust them. dff_edge.runtime is the interface for users: its
+// messages say what to do. The GIL is released while a kernel runs.
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <new>
+#include <optional>
+
+#include "decode/decode_cpu.h"
+#include "warp/warp_cpu.h"
+
+namespace nb = nanobind;
+
+namespace {
+
+template <typename T, int kRank>
+using InArray = nb::ndarray<const T, nb::ndim<kRank>, nb::c_contig, nb::device::cpu>;
+template <typename T, int kRank>
+using OutArray = nb::ndarray<T, nb::ndim<kRank>, nb::c_contig, nb::device::cpu>;
+
+template <typename A, typename B>
+bool same_shape(const A& a, const B& b, std::size_t axes) {
+    for (std::size_t i = 0; i < axes; ++i) {
+        if (a.shape(i) != b.shape(i)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+std::int64_t length(std::size_t shape) { return static_cast<std::int64_t>(shape); }
+
+void raise_unless_ok(dff::Status status) {
+    switch (status) {
+        case dff::Status::kOk: return;
+        case dff::Status::kOutOfMemory: throw std::bad_alloc();
+        default: throw nb::value_error(dff::status_text(status));
+    }
+}
+
+void warp(InArray<float, 4> features, InArray<float, 4> flow,
+          std::optional<InArray<float, 4>> scale, OutArray<float, 4> out, int threads) {
+    if (!same_shape(flow, features, 3) || flow.shape(3) != 2) {
+        throw nb::value_error("flow must have the shape (N, h, w, 2) of features (N, h, w, C)");
+    }
+    if (scale && !same_shape(*scale, features, 4)) {
+        throw nb::value_error("scale must have the shape of features");
+    }
+    if (!same_shape(out, features, 4)) {
+        throw nb::value_error("out must have the shape of features");
+    }
+    const dff::WarpSize size{length(features.shape(0)), length(features.shape(1)),
+                             length(features.shape(2)), length(features.shape(3))};
+    const float* scale_data = scale ? scale->data() : nullptr;
+    dff::Status status;
+    {
+        nb::gil_scoped_release release;
+        status = dff::warp_cpu(features.data(), flow.data(), scale_data, out.data(), size, threads);
+    }
+    raise_unless_ok(status);
+}
+
+void decode(InArray<float, 3> scores, OutArray<std::uint8_t, 2> out, int threads) {
+    const dff::DecodeSize size{length(scores.shape(0)), length(scores.shape(1)),
+                               length(scores.shape(2)), length(out.shape(0)),
+                               length(out.shape(1))};
+    dff::Status status;
+    {
+        nb::gil_scoped_release release;
+        status = dff::decode_cpu(scores.data(), out.data(), size, threads);
+    }
+    raise_unless_ok(status);
+}
+
+}  // namespace
+
+NB_MODULE(_native, m) {
+    m.doc() = "CPU kernels of dff-edge. Use them through dff_edge.runtime.";
+    m.def("warp", &warp, nb::arg("features").noconvert(), nb::arg("flow").noconvert(),
+          nb::arg("scale").noconvert().none(), nb::arg("out").noconvert(), nb::arg("threads"),
+          "Warp float32 features (N, h, w, C) along flow (N, h, w, 2), times scale, into out.");
+    m.def("decode", &decode, nb::arg("scores").noconvert(), nb::arg("out").noconvert(),
+          nb::arg("threads"),
+          "Interpolate float32 scores (h, w, K) to the size of out, uint8 (H, W), and argmax.");
+}

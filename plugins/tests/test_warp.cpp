@@ -1,0 +1,158 @@
+// The CPU warp against Eq. (1)-(3) written as the double sum of the paper.
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "check.h"
+#include "warp/warp_cpu.h"
+
+namespace {
+
+// float32: four products, three sums and a scale of values within about 4.
+constexpr double kTolerance = 1e-5;
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+constexpr float kInf = std::numeric_limits<float>::infinity();
+
+struct Case {
+    dff::WarpSize size;
+    std::vector<float> features, flow, scale;
+};
+
+std::int64_t cells(const dff::WarpSize& s) { return s.batch * s.height * s.width; }
+
+Case random_case(dff::WarpSize size, float max_flow, unsigned seed) {
+    std::mt19937 engine(seed);
+    std::normal_distribution<float> normal;
+    std::uniform_real_distribution<float> uniform(-max_flow, max_flow);
+    Case c{size, {}, {}, {}};
+    for (std::int64_t i = 0; i < cells(size) * size.channels; ++i) {
+        c.features.push_back(normal(engine));
+        c.scale.push_back(normal(engine));
+    }
+    for (std::int64_t i = 0; i < cells(size) * 2; ++i) {
+        c.flow.push_back(max_flow == 0.0f ? 0.0f : uniform(engine));
+    }
+    return c;
+}
+
+// Slow and literal: the sum over every cell q of the map, G(q, p + M(p)) f(q), times the scale.
+std::vector<double> warp_by_definition(const Case& c, bool scaled) {
+    const auto [batch, height, width, channels] = c.size;
+    std::vector<double> out(c.features.size(), 0.0);
+    for (std::int64_t n = 0; n < batch; ++n)
+        for (std::int64_t y = 0; y < height; ++y)
+            for (std::int64_t x = 0; x < width; ++x) {
+                const std::int64_t p = (n * height + y) * width + x;
+                const double px = static_cast<double>(x) + static_cast<double>(c.flow[2 * p]);
+                const double py = static_cast<double>(y) + static_cast<double>(c.flow[2 * p + 1]);
+                for (std::int64_t qy = 0; qy < height; ++qy)
+                    for (std::int64_t qx = 0; qx < width; ++qx) {
+                        const double g =
+                            std::max(0.0, 1.0 - std::abs(static_cast<double>(qx) - px)) *
+                            std::max(0.0, 1.0 - std::abs(static_cast<double>(qy) - py));
+                        const std::int64_t q = (n * height + qy) * width + qx;
+                        for (std::int64_t k = 0; k < channels; ++k)
+                            out[p * channels + k] +=
+                                g * static_cast<double>(c.features[q * channels + k]);
+                    }
+                for (std::int64_t k = 0; scaled && k < channels; ++k)
+                    out[p * channels + k] *= static_cast<double>(c.scale[p * channels + k]);
+            }
+    return out;
+}
+
+std::vector<float> warp(const Case& c, bool scaled, int threads = 1) {
+    std::vector<float> out(c.features.size(), kNan);
+    CHECK(dff::warp_cpu(c.features.data(), c.flow.data(), scaled ? c.scale.data() : nullptr,
+                        out.data(), c.size, threads) == dff::Status::kOk);
+    return out;
+}
+
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+    return a.size() == b.size() &&
+           (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
+}
+
+bool all_zero(const std::vector<float>& values) {
+    return std::all_of(values.begin(), values.end(), [](float v) { return v == 0.0f; });
+}
+
+void test_matches_the_definition() {
+    const dff::WarpSize sizes[] = {{1, 5, 7, 3},  {2, 7, 5, 13}, {1, 1, 9, 4},
+                                   {1, 9, 1, 17}, {1, 1, 1, 1},  {3, 2, 2, 33}};
+    unsigned seed = 1;
+    for (const dff::WarpSize& size : sizes) {
+        for (const float max_flow : {0.0f, 0.5f, 3.0f, 50.0f}) {
+            for (const bool scaled : {false, true}) {
+                const Case c = random_case(size, max_flow, seed++);
+                const std::vector<double> expected = warp_by_definition(c, scaled);
+                const std::vector<float> got = warp(c, scaled);
+                double error = 0.0;
+                for (std::size_t i = 0; i < got.size(); ++i)
+                    error = std::max(error, std::abs(static_cast<double>(got[i]) - expected[i]));
+                CHECK(error <= kTolerance);
+                CHECK(same_bits(got, warp(c, scaled, 3)));
+                CHECK(same_bits(got, warp(c, scaled, 100)));
+            }
+        }
+    }
+}
+
+void test_zero_flow_is_the_identity_to_the_bit() {
+    Case c = random_case({2, 5, 7, 13}, 0.0f, 77);
+    c.features[20] = kInf;
+    c.features[100] = -kInf;
+    c.features[200] = kNan;
+    c.features[300] = -0.0f;
+    c.features[301] = std::numeric_limits<float>::denorm_min();
+    CHECK(same_bits(warp(c, false), c.features));
+    std::fill(c.scale.begin(), c.scale.end(), 1.0f);
+    CHECK(same_bits(warp(c, true), c.features));
+    std::fill(c.flow.begin(), c.flow.end(), -0.0f);
+    CHECK(same_bits(warp(c, true), c.features));
+}
+
+void test_a_flow_that_is_not_finite_or_leaves_the_map_gives_zero() {
+    for (const float bad : {kNan, kInf, -kInf, 1e30f, -1e30f, 9.3e18f, 7.0f, -7.0f}) {
+        for (const int axis : {0, 1}) {
+            Case c = random_case({1, 7, 7, 5}, 0.0f, 5);
+            c.scale[3] = kInf;
+            for (std::size_t i = static_cast<std::size_t>(axis); i < c.flow.size(); i += 2)
+                c.flow[i] = bad;
+            CHECK(all_zero(warp(c, false)));
+            CHECK(all_zero(warp(c, true)));
+        }
+    }
+}
+
+void test_a_tiny_negative_flow_reads_the_cell_itself() {
+    Case c = random_case({1, 3, 3, 2}, 0.0f, 6);
+    std::fill(c.flow.begin(), c.flow.end(), -std::numeric_limits<float>::denorm_min());
+    CHECK(same_bits(warp(c, false), c.features));
+}
+
+void test_empty_and_wrong_sizes() {
+    float one = 1.0f;
+    for (const dff::WarpSize& size :
+         {dff::WarpSize{0, 2, 2, 2}, {1, 0, 2, 2}, {1, 2, 0, 2}, {1, 2, 2, 0}}) {
+        CHECK(dff::warp_cpu(nullptr, nullptr, nullptr, nullptr, size, 4) == dff::Status::kOk);
+    }
+    CHECK(dff::warp_cpu(&one, &one, nullptr, &one, {1, -1, 1, 1}, 1) == dff::Status::kBadSize);
+    CHECK(dff::warp_cpu(&one, nullptr, nullptr, &one, {1, 1, 1, 1}, 1) ==
+          dff::Status::kNullPointer);
+}
+
+}  // namespace
+
+int main() {
+    test_matches_the_definition();
+    test_zero_flow_is_the_identity_to_the_bit();
+    test_a_flow_that_is_not_finite_or_leaves_the_map_gives_zero();
+    test_a_tiny_negative_flow_reads_the_cell_itself();
+    test_empty_and_wrong_sizes();
+    return dff_test::result();
+}

@@ -1,0 +1,80 @@
+"""What travels through a pipeline: frames in, results out, and their counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]  # (H, W, 3) BGR
+LabelMap = NDArray[np.uint8]  # (H, W) class index
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame of a source.
+
+    Attributes:
+        image: uint8 ``(H, W, 3)`` BGR. The receiver may keep it; a source never writes to it again.
+        index: number of the frame in its source, counted from 0 in *captured* frames: a frame
+            that was dropped or could not be decoded still takes a number.
+        stamp_s: capture time in seconds. Of a live source ``time.monotonic()`` at capture, of a
+            file the presentation time from its start.
+    """
+
+    image: Image
+    index: int
+    stamp_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What the pipeline says of one frame. Results come in frame order.
+
+    Attributes:
+        frame: the frame as it was submitted, not copied.
+        labels: uint8 ``(H, W)`` class per pixel, at the size of ``frame.image``; owned by the receiver.
+        key_index: index of the key frame whose features answered this frame.
+        latency_s: seconds between ``submit`` of the frame and its result being ready.
+        stage_ms: milliseconds spent in each stage, by its name ("resize", "feature", "flow",
+            "warp", "task", "decode"); a stage that did not run is absent.
+    """
+
+    frame: Frame
+    labels: LabelMap
+    key_index: int
+    latency_s: float
+    stage_ms: dict[str, float]
+
+    @property
+    def is_key(self) -> bool:
+        """Whether this frame's own features answered it."""
+        return self.key_index == self.frame.index
+
+    @property
+    def distance(self) -> int:
+        """Captured frames between this frame and its key frame, ``i - k``."""
+        return self.frame.index - self.key_index
+
+
+@dataclass(slots=True)
+class FrameCounts:
+    """What became of the frames of a source: nothing is lost without being counted.
+
+    Attributes:
+        read: frames handed out.
+        dropped: frames of a live source that were replaced by a newer one.
+        failed: frames that could not be decoded, with the reasons in ``reasons`` (first ten).
+    """
+
+    read: int = 0
+    dropped: int = 0
+    failed: int = 0
+    reasons: list[str] = field(default_factory=list)
+
+    def fail(self, reason: str) -> None:
+        """Count one frame that could not be used."""
+        self.failed += 1
+        if len(self.reasons) < 10:
+            self.reasons.append(reason)
