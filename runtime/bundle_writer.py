@@ -1,0 +1,300 @@
+"""Write bundles: a new one (export), or more precisions into one (calibrate).
+
+Files are prepared in ``.staging-<random>`` inside the bundle's folder (the same file
+system, also when the folder is a mount), and moved to their places on commit, the
+manifest last. So a crash leaves
+
+- before commit: the old bundle, loadable, and a staging folder that loading ignores and
+  the next commit removes;
+- within the renames of commit: a bundle that is refused by the name of the file that does
+  not fit, and that the same command run again replaces. Never one that loads and is wrong.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from dff_edge.runtime.bundle import Bundle, check_graph, walk_folder
+from dff_edge.runtime.bundle_paths import MANIFEST_NAME, STAGING_PREFIX, graph_path
+from dff_edge.runtime.contract import PRECISIONS, SUBNETS, Precision, Subnet
+from dff_edge.runtime.errors import BundleError
+from dff_edge.runtime.manifest import FileRecord, Manifest
+from dff_edge.runtime.onnx_check import check_onnx
+
+_OWN_FIELDS = ("schema_version", "subnets", "files")
+
+
+class BundleWriter:
+    """Collects graphs and manifest fields, and makes them a bundle all at once.
+
+    Make one with ``create`` or ``extend``, use it as a context manager, and end with
+    ``commit``; leaving without it changes nothing.
+
+    Example:
+        >>> with BundleWriter.create(path) as writer:  # doctest: +SKIP
+        ...     writer.add_graph("fp32", "feature", feature_bytes)
+        ...     writer.update(classes=classes, frame_size=(512, 1024), ...)
+        ...     bundle = writer.commit()
+    """
+
+    def __init__(self, path: Path, base: Bundle | None, replace: bool) -> None:
+        self.path = path
+        self._base = base
+        self._replace = replace
+        self._fields: dict[str, Any] = {}
+        self._graphs: dict[Precision, list[Subnet]] = {}
+        self._files: dict[str, FileRecord] = {}
+        self._staging: Path | None = None
+        self._is_closed = False
+        self._made_folder = False
+
+    @classmethod
+    def create(cls, path: str | Path, *, replace: bool = False) -> BundleWriter:
+        """Start a new bundle.
+
+        Args:
+            path: the folder; it may be absent or empty.
+            replace: whether a bundle that is there may be replaced. Its files are deleted on
+                commit. A folder that holds anything else is refused all the same.
+
+        Raises:
+            BundleError: the folder holds a bundle and ``replace`` is false, or other files.
+        """
+        root = Path(path).absolute()
+        if os.path.lexists(root) and not root.is_dir():
+            raise BundleError(f"{path} is a file, expected a folder to write a bundle into.")
+        if root.is_dir():
+            _check_replaceable(root, replace)
+        return cls(root, None, replace)
+
+    @classmethod
+    def extend(cls, path: str | Path) -> BundleWriter:
+        """Start adding to a bundle, which is verified first; what is not added again stays.
+
+        Raises:
+            BundleError: as ``Bundle.open``.
+        """
+        base = Bundle.open(path)
+        return cls(base.path, base, replace=True)
+
+    def add_graph(self, precision: Precision, subnet: Subnet, data: bytes) -> None:
+        """Add one graph, or replace it. Add all graphs of a precision before ``commit``.
+
+        In ``extend``, adding to a precision replaces all its graphs and drops what was
+        calibrated and measured of the old ones.
+
+        Raises:
+            BundleError: the graph is not fit for a bundle (``check_onnx``), or cannot be written.
+        """
+        self._check_open()
+        if precision not in PRECISIONS or subnet not in SUBNETS:
+            raise BundleError(
+                f"{precision!r} {subnet!r} is not a graph of a bundle, expected one of "
+                f"{PRECISIONS} and one of {SUBNETS}."
+            )
+        name = graph_path(precision, subnet)
+        check_onnx(data, name)
+        try:
+            target = self._stage() / PurePosixPath(name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _write_durably(target, data)
+        except OSError as error:
+            raise BundleError(f"{self.path}: '{name}' cannot be written: {error}.") from error
+        subnets = self._graphs.setdefault(precision, [])
+        if subnet not in subnets:
+            subnets.append(subnet)
+        self._files[name] = FileRecord(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+
+    def update(self, **fields: Any) -> None:
+        """Set fields of the manifest, as models or plain values.
+
+        ``calibration`` merges by precision; ``accuracy`` and ``parity`` add to what is there,
+        a new record taking the place of an old one of the same subject. Others replace.
+
+        Raises:
+            BundleError: a field that the manifest does not have, or that the writer fills in.
+        """
+        self._check_open()
+        for name, value in fields.items():
+            if name not in Manifest.model_fields or name in _OWN_FIELDS:
+                settable = sorted(Manifest.model_fields.keys() - set(_OWN_FIELDS))
+                raise BundleError(f"{name!r} cannot be set, expected one of {settable}.")
+            value = _plain(value)
+            if name == "calibration":
+                value = {**self._fields.get(name, {}), **value}
+            elif name in ("accuracy", "parity"):
+                value = [*self._fields.get(name, []), *value]
+            self._fields[name] = value
+
+    def commit(self) -> Bundle:
+        """Check everything, move it into place, the manifest last, and open the result.
+
+        Raises:
+            BundleError: the manifest would not be valid, a graph does not fit it, the folder
+                changed meanwhile, or writing failed.
+        """
+        self._check_open()
+        manifest = self._merged()
+        try:
+            staging = self._stage()
+            for precision, subnets in self._graphs.items():
+                for subnet in subnets:
+                    name = graph_path(precision, subnet)
+                    data = (staging / PurePosixPath(name)).read_bytes()
+                    check_graph(manifest, subnet, name, data)
+            old_files = self._check_unchanged()
+            _write_durably(staging / MANIFEST_NAME, manifest.dump())
+            for name in (*self._files, MANIFEST_NAME):
+                target = self.path / PurePosixPath(name)
+                target.parent.mkdir(exist_ok=True)
+                os.replace(staging / PurePosixPath(name), target)
+            self._remove_stale(old_files - manifest.files.keys())
+        except OSError as error:
+            raise BundleError(f"{self.path} cannot be written: {error}.") from error
+        self._is_closed = True
+        return Bundle.open(self.path)
+
+    def close(self) -> None:
+        """Drop what was not committed. Closing twice is allowed."""
+        self._is_closed = True
+        if self._staging is not None:
+            shutil.rmtree(self._staging, ignore_errors=True)
+            self._staging = None
+        if self._made_folder and self.path.is_dir() and not any(self.path.iterdir()):
+            self.path.rmdir()
+        self._made_folder = False
+
+    def __enter__(self) -> BundleWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise BundleError("This bundle writer is closed; start a new one.")
+
+    def _stage(self) -> Path:
+        if self._staging is None:
+            self._made_folder = not self.path.exists()
+            self.path.mkdir(parents=True, exist_ok=True)
+            staging = self.path / f"{STAGING_PREFIX}{secrets.token_hex(4)}"
+            staging.mkdir()
+            self._staging = staging
+        return self._staging
+
+    def _merged(self) -> Manifest:
+        """The manifest of the base with the changes in it."""
+        fields: dict[str, Any] = {}
+        if self._base is not None:
+            fields = self._base.manifest.model_dump(mode="json", exclude_none=True)
+            _drop_precisions(fields, self._graphs.keys())
+        for precision, subnets in self._graphs.items():
+            fields.setdefault("subnets", {})[precision] = {
+                subnet: graph_path(precision, subnet) for subnet in subnets
+            }
+        for name, value in self._fields.items():
+            if name == "calibration":
+                value = {**fields.get(name, {}), **value}
+            elif name in ("accuracy", "parity"):
+                value = _merge_records([*fields.get(name, []), *value])
+            fields[name] = value
+        fields["files"] = {**fields.get("files", {}), **self._files}
+        fields.setdefault("subnets", {})
+        return Manifest.build(**_plain(fields))
+
+    def _check_unchanged(self) -> set[str]:
+        """Refuse to write over what came since this writer started; give the old bundle's files."""
+        if self._base is None:
+            return _check_replaceable(self.path, self._replace)
+        data = (self.path / MANIFEST_NAME).read_bytes()
+        if hashlib.sha256(data).hexdigest() != self._base.digest:
+            raise BundleError(
+                f"{self.path} was changed by another process while it was being extended; "
+                "run the command again."
+            )
+        return set(self._base.manifest.files)
+
+    def _remove_stale(self, names: set[str]) -> None:
+        """Delete files of the old bundle, and all staging folders, also those of crashed runs."""
+        for name in names:
+            target = self.path / PurePosixPath(name)
+            target.unlink(missing_ok=True)
+            if target.parent != self.path and not any(target.parent.iterdir()):
+                target.parent.rmdir()
+        for leftover in self.path.glob(f"{STAGING_PREFIX}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        self._staging = None
+
+
+def _check_replaceable(root: Path, replace: bool) -> set[str]:
+    """Refuse a folder that holds more than a bundle; give the files that replacing may delete."""
+    found = dict(walk_folder(root))
+    if not found:
+        return set()
+    if MANIFEST_NAME not in found:
+        raise BundleError(
+            f"{root} holds files and no bundle (first: '{next(iter(found))}'); "
+            "name an empty or new folder."
+        )
+    if not replace:
+        raise BundleError(
+            f"{root} holds a bundle already; allow it to be replaced, or name another folder."
+        )
+    manifest = Manifest.load(root / MANIFEST_NAME)
+    # An interrupted commit leaves graphs at these places that the manifest does not list yet.
+    own = {graph_path(precision, subnet) for precision in PRECISIONS for subnet in SUBNETS}
+    own |= manifest.files.keys()
+    for name, mode in found.items():
+        is_own_file = stat.S_ISREG(mode) and (name in own or name == MANIFEST_NAME)
+        if not stat.S_ISDIR(mode) and not is_own_file:
+            raise BundleError(
+                f"{root} holds '{name}', which is not part of the bundle in it; "
+                "move it away, or name another folder."
+            )
+    return own & found.keys()
+
+
+def _drop_precisions(fields: dict[str, Any], precisions: Iterable[Precision]) -> None:
+    """Forget the graphs of some precisions, and what was calibrated and measured of them."""
+    for precision in precisions:
+        for path in fields["subnets"].pop(precision, {}).values():
+            fields["files"].pop(path, None)
+        fields["calibration"].pop(precision, None)
+        for kind in ("accuracy", "parity"):
+            fields[kind] = [r for r in fields[kind] if r["precision"] != precision]
+
+
+def _merge_records(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Keep the last record of each subject: all of it that is not a measured number."""
+    measured = ("miou", "tolerance", "max_abs_error", "relative_error")
+    merged = {
+        tuple(sorted((k, str(v)) for k, v in r.items() if k not in measured and v is not None)): r
+        for r in records
+    }
+    return list(merged.values())
+
+
+def _plain(value: Any) -> Any:
+    """Turn models, at any depth, into plain values."""
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json", exclude_none=True)
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,92 @@
+"""What the four graphs of a bundle take and give: the table of docs/architecture.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from dff_edge.runtime.engine import TensorSpec
+
+Precision = Literal["fp32", "fp16", "int8"]
+Subnet = Literal["feature", "flow", "task", "propagate"]
+
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+SUBNETS: tuple[Subnet, ...] = get_args(Subnet)
+
+STRIDE = 16  # frame pixels per cell of the feature map, each way
+
+
+@dataclass(frozen=True, slots=True)
+class GraphContract:
+    """Inputs and outputs that a graph must have, by name; no more and no fewer."""
+
+    inputs: dict[str, TensorSpec]
+    outputs: dict[str, TensorSpec]
+
+    def problems(
+        self, inputs: Mapping[str, TensorSpec], outputs: Mapping[str, TensorSpec]
+    ) -> list[str]:
+        """Say how a graph's inputs and outputs differ from these; empty when they do not."""
+        return _differences("input", inputs, self.inputs) + _differences(
+            "output", outputs, self.outputs
+        )
+
+
+def graph_contract(
+    subnet: Subnet, *, frame_size: tuple[int, int], channels: int, classes: int
+) -> GraphContract:
+    """Give the contract of one subnet of a segmentation bundle, the same in every precision.
+
+    Args:
+        subnet: which of the four graphs.
+        frame_size: ``(H, W)`` of the network's frames, multiples of the stride.
+        channels: C of the feature map.
+        classes: K of the score maps.
+    """
+    height, width = frame_size
+    cells = (height // STRIDE, width // STRIDE)
+    half = (1, height // 2, width // 2, 3)
+    uint8, float32 = np.dtype(np.uint8), np.dtype(np.float32)
+    specs = {
+        spec.name: spec
+        for spec in (
+            TensorSpec("frame", uint8, (1, height, width, 3)),
+            TensorSpec("key_half", uint8, half),
+            TensorSpec("frame_half", uint8, half),
+            TensorSpec("features", float32, (1, *cells, channels)),
+            TensorSpec("flow", float32, (1, *cells, 2)),
+            TensorSpec("scale", float32, (1, *cells, channels)),
+            TensorSpec("scores", float32, (1, *cells, classes)),
+        )
+    }
+    names: dict[Subnet, tuple[tuple[str, ...], tuple[str, ...]]] = {
+        "feature": (("frame",), ("features",)),
+        "flow": (("key_half", "frame_half"), ("flow", "scale")),
+        "task": (("features",), ("scores",)),
+        "propagate": (("features", "flow", "scale"), ("scores",)),
+    }
+    inputs, outputs = names[subnet]
+    return GraphContract({n: specs[n] for n in inputs}, {n: specs[n] for n in outputs})
+
+
+def _differences(
+    role: str, found: Mapping[str, TensorSpec], expected: Mapping[str, TensorSpec]
+) -> list[str]:
+    problems = [
+        f"{role} '{name}' is missing, expected {spec.dtype.name} {spec.shape}"
+        for name, spec in expected.items()
+        if name not in found
+    ]
+    for name, spec in found.items():
+        wanted = expected.get(name)
+        if wanted is None:
+            problems.append(f"{role} '{name}' is not expected; the {role}s are {list(expected)}")
+        elif spec != wanted:
+            problems.append(
+                f"{role} '{name}' is {spec.dtype.name} {spec.shape}, "
+                f"expected {wanted.dtype.name} {wanted.shape}"
+            )
+    return problems

@@ -1,0 +1,384 @@
+"""manifest.json: what a bundle is for, what it holds, and what was measured of it.
+
+The manifest is read before anything else in a bundle, so everything in it is
+bounded and checked, and every problem is told by the name of its field.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dff_edge.runtime.bundle_paths import MANIFEST_NAME, path_problem
+from dff_edge.runtime.contract import (
+    STRIDE,
+    GraphContract,
+    Precision,
+    Subnet,
+    graph_contract,
+)
+from dff_edge.runtime.errors import BundleError
+
+SCHEMA_VERSION = 1
+MAX_MANIFEST_BYTES = 1 << 20
+MAX_FILE_BYTES = 1 << 31
+MAX_FILES = 64
+MAX_FEATURE_BYTES = 1 << 30
+MAX_PROBLEMS = 20  # told in one message
+
+Name = Annotated[str, Field(min_length=1, max_length=64)]
+Text = Annotated[str, Field(max_length=4096)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0, le=10**9)]
+Error = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Versions = Annotated[dict[Name, Name], Field(max_length=32)]
+Interval = Annotated[int, Field(ge=1, le=1000)]
+
+
+def _check_path(path: str) -> str:
+    problem = path_problem(path)
+    if problem:
+        raise ValueError(problem)
+    return path
+
+
+RelativePath = Annotated[str, AfterValidator(_check_path)]
+_Byte = Annotated[int, Field(ge=0, le=255)]
+_Pixel = Annotated[float, Field(ge=0, le=255, allow_inf_nan=False)]
+_Deviation = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
+_Side = Annotated[int, Field(ge=32, le=8192, multiple_of=STRIDE)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ClassInfo(_Model):
+    """One class: its index is its place in the list."""
+
+    name: Name
+    colour: tuple[_Byte, _Byte, _Byte]  # RGB
+
+
+class Normalisation(_Model):
+    """What the graphs subtract from and divide uint8 BGR values by; it is inside them."""
+
+    mean: tuple[_Pixel, _Pixel, _Pixel]
+    std: tuple[_Deviation, _Deviation, _Deviation]
+
+
+class SubnetPaths(_Model):
+    """Paths of one precision's graphs in the bundle.
+
+    ``propagate`` is the portable form of warp and task in one graph; fp32 always has it.
+    """
+
+    feature: RelativePath
+    flow: RelativePath
+    task: RelativePath
+    propagate: RelativePath | None = None
+
+    def paths(self) -> dict[Subnet, str]:
+        """Path by subnet, of the subnets that are there."""
+        found: dict[Subnet, str] = {
+            "feature": self.feature,
+            "flow": self.flow,
+            "task": self.task,
+        }
+        if self.propagate is not None:
+            found["propagate"] = self.propagate
+        return found
+
+
+class FileRecord(_Model):
+    """Digest and size of one file."""
+
+    sha256: Sha256
+    bytes: int = Field(ge=1, le=MAX_FILE_BYTES)
+
+
+class Provenance(_Model):
+    """What made the bundle.
+
+    Attributes:
+        created: date and time, ISO 8601.
+        versions: version by package; ``dff_edge`` is always there.
+        command: the command line.
+        config: the training configuration, as text.
+        training_data: what the model was trained on.
+        checkpoint_sha256: digest of the checkpoint that was exported.
+    """
+
+    created: Name
+    versions: Versions
+    command: Text = ""
+    config: str = Field(default="", max_length=65536)
+    training_data: Text = ""
+    checkpoint_sha256: Sha256 | None = None
+
+    @model_validator(mode="after")
+    def _has_own_version(self) -> Provenance:
+        if "dff_edge" not in self.versions:
+            raise ValueError("versions that include 'dff_edge'")
+        return self
+
+
+class Calibration(_Model):
+    """Where the ranges of a quantised precision come from.
+
+    Attributes:
+        source: the clips, as given on the command line.
+        sha256: digest of the frames that were used.
+        clips, pairs, frames: how many were used.
+        flavour: whose rules of quantisation the graphs follow.
+        date: ISO 8601.
+        versions: version by package.
+    """
+
+    source: Text
+    sha256: Sha256
+    clips: Count
+    pairs: Count
+    frames: Count
+    flavour: Literal["ort"]
+    date: Name
+    versions: Versions
+
+
+class Accuracy(_Model):
+    """One measurement: at a key interval (DFF at l), or at one distance ``i - k``."""
+
+    precision: Precision
+    data: Text
+    protocol: Text
+    key_interval: Interval | None = None
+    distance: int | None = Field(default=None, ge=0, le=1000)
+    miou: Share
+
+    @model_validator(mode="after")
+    def _is_at_one_place(self) -> Accuracy:
+        if (self.key_interval is None) == (self.distance is None):
+            raise ValueError("either key_interval or distance, not both or neither")
+        return self
+
+
+class Parity(_Model):
+    """How far a graph's output is from its torch model's, on some inputs.
+
+    Attributes:
+        output: name of the output.
+        inputs: what was fed, for example ``"random"`` or ``"real frames"``.
+        tolerance: the largest ``relative_error`` that was accepted.
+        max_abs_error: largest absolute difference.
+        relative_error: that divided by the largest absolute value of the reference.
+    """
+
+    precision: Precision
+    subnet: Subnet
+    output: Name
+    inputs: Text
+    tolerance: Error
+    max_abs_error: Error
+    relative_error: Error
+
+
+class Manifest(_Model):
+    """manifest.json.
+
+    Attributes:
+        schema_version: 1. A newer one is refused.
+        task: what the bundle computes.
+        classes: classes by index.
+        frame_size: ``(H, W)`` of the network's frames, multiples of the stride.
+        normalisation: BGR mean and deviation; informational, they are inside the graphs.
+        stride: frame pixels per feature cell.
+        channels: C of the feature map.
+        decoding: how scores become labels, see docs/architecture.md.
+        default_key_interval: l, where the user names none.
+        subnets: the graphs of each precision; fp32 is always there.
+        files: every file of the bundle but this one.
+        calibration: by quantised precision.
+        accuracy: what was measured.
+        parity: of the exported graphs against torch.
+    """
+
+    schema_version: Literal[1] = 1
+    task: Literal["segmentation"] = "segmentation"
+    classes: Annotated[tuple[ClassInfo, ...], Field(min_length=1, max_length=256)]
+    frame_size: tuple[_Side, _Side]
+    normalisation: Normalisation
+    stride: Literal[16] = 16
+    channels: int = Field(ge=1, le=4096)
+    decoding: Literal["bilinear_half_pixel_argmax"] = "bilinear_half_pixel_argmax"
+    default_key_interval: Interval
+    subnets: dict[Precision, SubnetPaths]
+    files: Annotated[dict[RelativePath, FileRecord], Field(max_length=MAX_FILES)]
+    provenance: Provenance
+    calibration: dict[Literal["fp16", "int8"], Calibration] = {}
+    accuracy: Annotated[tuple[Accuracy, ...], Field(max_length=1000)] = ()
+    parity: Annotated[tuple[Parity, ...], Field(max_length=1000)] = ()
+
+    @classmethod
+    def load(cls, path: Path) -> Manifest:
+        """Read a manifest from its file. See ``parse``; for a whole bundle use ``Bundle.open``."""
+        try:
+            with path.open("rb") as file:
+                data = file.read(MAX_MANIFEST_BYTES + 1)
+        except OSError as error:
+            raise BundleError(f"{path} cannot be read: {error.strerror}.") from error
+        return cls.parse(data)
+
+    @classmethod
+    def parse(cls, data: bytes) -> Manifest:
+        """Read a manifest from its bytes.
+
+        Raises:
+            BundleError: too large, not JSON, a newer schema, or fields that are missing,
+                unknown or out of bounds; one line a problem.
+        """
+        if len(data) > MAX_MANIFEST_BYTES:
+            raise BundleError(
+                f"{MANIFEST_NAME} has more than {MAX_MANIFEST_BYTES} bytes, the most it may have."
+            )
+        _check_version(_parse_json(data))
+        try:
+            return cls.model_validate_json(data, strict=True)
+        except ValidationError as error:
+            raise BundleError(f"{MANIFEST_NAME} is not valid:\n{_describe(error)}") from error
+
+    @classmethod
+    def build(cls, **fields: Any) -> Manifest:
+        """Make a manifest from field values, plain or models.
+
+        Raises:
+            BundleError: as ``parse``.
+        """
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as error:
+            raise BundleError(f"{MANIFEST_NAME} would not be valid:\n{_describe(error)}") from error
+
+    def dump(self) -> bytes:
+        """Give the bytes of manifest.json, the same for equal manifests."""
+        return (self.model_dump_json(indent=2, exclude_none=True) + "\n").encode()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names by class index."""
+        return tuple(info.name for info in self.classes)
+
+    def contract(self, subnet: Subnet) -> GraphContract:
+        """Give the inputs and outputs that a subnet's graph must have."""
+        return graph_contract(
+            subnet,
+            frame_size=self.frame_size,
+            channels=self.channels,
+            classes=len(self.classes),
+        )
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Manifest:
+        height, width = self.frame_size
+        feature_bytes = height * width // STRIDE**2 * self.channels * 4
+        if feature_bytes > MAX_FEATURE_BYTES:
+            raise ValueError(f"feature maps below {MAX_FEATURE_BYTES} bytes, not {feature_bytes}")
+        if len(set(self.class_names)) < len(self.classes):
+            raise ValueError("classes of different names")
+        self._check_subnets()
+        folded = [path.casefold() for path in self.files]
+        if len(set(folded)) < len(folded):
+            raise ValueError("file names that differ by more than upper and lower case")
+        if MANIFEST_NAME in folded:
+            raise ValueError(f"files without {MANIFEST_NAME}, which cannot hold its own digest")
+        return self
+
+    def _check_subnets(self) -> None:
+        if "fp32" not in self.subnets or self.subnets["fp32"].propagate is None:
+            raise ValueError("subnets of fp32 with all four graphs")
+        if "int8" in self.subnets and "int8" not in self.calibration:
+            raise ValueError("a calibration record for int8, which has subnets")
+        unlisted = {
+            path for paths in self.subnets.values() for path in paths.paths().values()
+        } - self.files.keys()
+        if unlisted:
+            raise ValueError(f"an entry in files for the subnet {sorted(unlisted)[0]!r}")
+        measured = {record.precision for record in self.accuracy}
+        measured |= {record.precision for record in self.parity}
+        absent = (measured | self.calibration.keys()) - self.subnets.keys()
+        if absent:
+            raise ValueError(f"records of precisions that are there, not of {sorted(absent)}")
+
+
+def _parse_json(data: bytes) -> Any:
+    def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        fields = dict(pairs)
+        if len(fields) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise BundleError(f"{MANIFEST_NAME} has the key {twice!r} twice in one object.")
+        return fields
+
+    try:
+        return json.loads(data.decode("utf-8"), object_pairs_hook=without_duplicates)
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
+        if isinstance(error, BundleError):
+            raise
+        reason = "it nests too deeply" if isinstance(error, RecursionError) else str(error)
+        raise BundleError(f"{MANIFEST_NAME} is not JSON in UTF-8: {reason}.") from error
+
+
+def _check_version(fields: Any) -> None:
+    """Tell a newer schema from a damaged manifest before anything else is checked."""
+    if not isinstance(fields, dict):
+        raise BundleError(f"{MANIFEST_NAME} holds a {type(fields).__name__}, expected an object.")
+    version = fields.get("schema_version")
+    if type(version) is not int:
+        raise BundleError(
+            f"{MANIFEST_NAME}: schema_version: received {_short(version)}, "
+            f"expected {SCHEMA_VERSION}. Is this a bundle of dff-edge?"
+        )
+    if version > SCHEMA_VERSION:
+        raise BundleError(
+            f"{MANIFEST_NAME} has schema_version {version}, this dff-edge reads up to "
+            f"{SCHEMA_VERSION}. Upgrade dff-edge to open this bundle."
+        )
+
+
+def _describe(error: ValidationError) -> str:
+    problems = [p for p in error.errors(include_url=False) if not _is_echo(p)]
+    lines = [_describe_one(problem) for problem in problems[:MAX_PROBLEMS]]
+    if len(problems) > MAX_PROBLEMS:
+        lines.append(f"  and {len(problems) - MAX_PROBLEMS} more")
+    return "\n".join(lines)
+
+
+def _is_echo(problem: Any) -> bool:
+    """Whether pydantic calls a list too short only because its items were refused."""
+    return problem["type"] == "too_short" and len(problem["input"]) > 0
+
+
+def _describe_one(problem: Any) -> str:
+    place = ""
+    for part in problem["loc"]:
+        if part == "[key]":
+            continue
+        place += f"[{part}]" if isinstance(part, int) else f".{part}" if place else str(part)
+    kind, received = problem["type"], _short(problem["input"])
+    if kind == "missing":
+        return f"  {place}: is missing"
+    if kind == "extra_forbidden":
+        return f"  {place}: received {received}, expected no field of this name"
+    expected = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    expected = expected.removeprefix("a valid ")
+    if kind == "value_error" and not isinstance(problem["input"], str):  # a rule of a whole model
+        return f"  {place or 'fields together'}: expected {expected}"
+    return f"  {place or 'fields together'}: received {received}, expected {expected}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,299 @@
+"""Writing bundles: atomically, keeping what is there, deleting nothing of the user's."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from dff_edge.runtime import bundle_writer
+from dff_edge.runtime.bundle import Bundle
+from dff_edge.runtime.bundle_writer import BundleWriter
+from dff_edge.runtime.contract import Precision
+from dff_edge.runtime.errors import BundleError
+from tests.runtime.bundles import (
+    calibration_fields,
+    make_bundle,
+    make_graphs,
+    make_model,
+    manifest_fields,
+)
+
+MIOU = {"data": "street test", "protocol": "DFF at l", "key_interval": 5}
+
+
+class CrashError(Exception):
+    """What a test lets a writer die of."""
+
+
+def add_precision(writer: BundleWriter, precision: Precision, seed: int, subnets: int = 3) -> None:
+    for subnet, data in list(make_graphs(seed=seed).items())[:subnets]:
+        writer.add_graph(precision, subnet, data)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_a_new_bundle_holds_what_was_added(tmp_path):
+    bundle = make_bundle(tmp_path / "deep" / "b")
+
+    assert set(files_of(bundle.path)) == {
+        "manifest.json",
+        "feature.onnx",
+        "flow.onnx",
+        "task.onnx",
+        "propagate.onnx",
+    }
+    assert bundle.graph_bytes("fp32", "flow") == make_graphs()["flow"]
+
+
+def test_equal_inputs_give_equal_bundles(tmp_path):
+    assert make_bundle(tmp_path / "a").digest == make_bundle(tmp_path / "b").digest
+
+
+def test_an_empty_folder_is_filled(tmp_path):
+    (tmp_path / "b").mkdir()
+
+    assert make_bundle(tmp_path / "b").precisions == ("fp32",)
+
+
+def test_adding_a_precision_keeps_everything_else(tmp_path):
+    before = make_bundle(tmp_path / "b")
+    kept = files_of(before.path)
+    with BundleWriter.extend(before.path) as writer:
+        add_precision(writer, "int8", seed=1)
+        writer.update(calibration={"int8": calibration_fields()})
+        after = writer.commit()
+
+    assert after.precisions == ("fp32", "int8")
+    assert after.manifest.provenance == before.manifest.provenance
+    del kept["manifest.json"]
+    assert kept.items() <= files_of(after.path).items()
+    assert after.graph_bytes("int8", "flow") == make_graphs(seed=1)["flow"]
+
+
+def test_measurements_are_added_and_replaced_by_subject(tmp_path):
+    path = make_bundle(tmp_path / "b").path
+    for miou in (0.5, 0.6):
+        with BundleWriter.extend(path) as writer:
+            writer.update(accuracy=[{**MIOU, "precision": "fp32", "miou": miou}])
+            writer.update(accuracy=[{**MIOU, "precision": "fp32", "key_interval": 9, "miou": 0.4}])
+            bundle = writer.commit()
+
+    assert [(a.key_interval, a.miou) for a in bundle.manifest.accuracy] == [(5, 0.6), (9, 0.4)]
+
+
+def test_what_was_measured_of_replaced_graphs_is_forgotten(tmp_path):
+    path = make_bundle(tmp_path / "b", precisions=("fp32", "int8")).path
+    with BundleWriter.extend(path) as writer:
+        writer.update(accuracy=[{**MIOU, "precision": p, "miou": 0.5} for p in ("fp32", "int8")])
+        writer.commit()
+    with BundleWriter.extend(path) as writer:
+        add_precision(writer, "int8", seed=7)
+        writer.update(calibration={"int8": calibration_fields()})
+        bundle = writer.commit()
+
+    assert [a.precision for a in bundle.manifest.accuracy] == ["fp32"]
+    assert not (path / "int8" / "propagate.onnx").exists()  # it was of the old weights
+
+
+def test_replaced_graphs_without_a_new_calibration_record_are_refused(tmp_path):
+    path = make_bundle(tmp_path / "b", precisions=("fp32", "int8")).path
+
+    with BundleWriter.extend(path) as writer:
+        add_precision(writer, "int8", seed=7)
+        with pytest.raises(BundleError, match="a calibration record for int8"):
+            writer.commit()
+
+
+def test_replacing_a_bundle_removes_its_files(tmp_path):
+    path = make_bundle(tmp_path / "b", precisions=("fp32", "int8")).path
+    with BundleWriter.create(path, replace=True) as writer:
+        add_precision(writer, "fp32", seed=3, subnets=4)
+        writer.update(**manifest_fields())
+        bundle = writer.commit()
+
+    assert bundle.precisions == ("fp32",)
+    assert not (path / "int8").exists()
+    assert bundle.graph_bytes("fp32", "task") == make_graphs(seed=3)["task"]
+
+
+def test_a_bundle_is_not_replaced_unasked(tmp_path):
+    make_bundle(tmp_path / "b")
+
+    with pytest.raises(BundleError, match="holds a bundle already"):
+        BundleWriter.create(tmp_path / "b")
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+
+    with pytest.raises(BundleError, match=r"holds files and no bundle \(first: 'thesis.tex'\)"):
+        BundleWriter.create(tmp_path, replace=True)
+
+
+def test_a_bundle_with_other_files_is_refused(tmp_path):
+    path = make_bundle(tmp_path / "b").path
+    (path / "thesis.tex").write_text("years of work")
+
+    with pytest.raises(BundleError, match="'thesis.tex', which is not part of the bundle"):
+        BundleWriter.create(path, replace=True)
+
+
+def test_a_manifest_of_something_else_is_not_replaced(tmp_path):
+    (tmp_path / "manifest.json").write_text('{"name": "my web app"}')
+
+    with pytest.raises(BundleError, match="Is this a bundle of dff-edge?"):
+        BundleWriter.create(tmp_path, replace=True)
+
+
+def test_a_file_that_came_while_writing_is_not_deleted(tmp_path):
+    path = make_bundle(tmp_path / "b").path
+    with BundleWriter.create(path, replace=True) as writer:
+        add_precision(writer, "fp32", seed=3, subnets=4)
+        writer.update(**manifest_fields())
+        (path / "thesis.tex").write_text("years of work")
+        with pytest.raises(BundleError, match="thesis.tex"):
+            writer.commit()
+
+    assert (path / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "b").write_text("x")
+
+    with pytest.raises(BundleError, match="is a file, expected a folder"):
+        BundleWriter.create(tmp_path / "b")
+
+
+def test_leaving_without_commit_changes_nothing(tmp_path):
+    path = make_bundle(tmp_path / "b").path
+    before = files_of(path)
+    with BundleWriter.extend(path) as writer:
+        add_precision(writer, "int8", seed=1)
+
+    assert files_of(path) == before
+    with BundleWriter.create(tmp_path / "new") as writer:
+        add_precision(writer, "fp32", seed=1)
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_old_bundle_stays_open_to_others_while_one_is_prepared(tmp_path):
+    path = make_bundle(tmp_path / "b").path
+    with BundleWriter.extend(path) as writer:
+        add_precision(writer, "int8", seed=1)
+
+        assert Bundle.open(path).precisions == ("fp32",)
+
+
+@pytest.mark.parametrize("moved", range(5))
+def test_a_crash_in_commit_is_refused_by_name_and_mended_by_a_new_run(tmp_path, monkeypatch, moved):
+    path = make_bundle(tmp_path / "b").path
+    calls = 0
+
+    def dying_replace(source: object, target: object) -> None:
+        nonlocal calls
+        if calls == moved:
+            raise CrashError
+        calls += 1
+        real_replace(source, target)
+
+    real_replace = os.replace
+
+    def write() -> Bundle:
+        writer = BundleWriter.create(path, replace=True)  # never closed: a crash does not either
+        add_precision(writer, "fp32", seed=3, subnets=4)
+        writer.update(**manifest_fields())
+        return writer.commit()
+
+    monkeypatch.setattr(bundle_writer.os, "replace", dying_replace)
+    with pytest.raises(CrashError):
+        write()
+    monkeypatch.setattr(bundle_writer.os, "replace", real_replace)
+    if moved == 0:
+        assert Bundle.open(path).graph_bytes("fp32", "flow") == make_graphs()["flow"]
+    else:
+        with pytest.raises(BundleError, match="'feature.onnx' has the digest"):
+            Bundle.open(path)
+
+    assert write().graph_bytes("fp32", "flow") == make_graphs(seed=3)["flow"]
+    assert not list(path.glob(".staging-*"))
+
+
+def test_two_writers_do_not_mix(tmp_path):
+    path = make_bundle(tmp_path / "b").path
+    slow, fast = BundleWriter.extend(path), BundleWriter.extend(path)
+    for writer in (slow, fast):
+        add_precision(writer, "int8", seed=1)
+        writer.update(calibration={"int8": calibration_fields()})
+    fast.commit()
+
+    with slow, pytest.raises(BundleError, match="cannot be written|changed by another process"):
+        slow.commit()
+    assert Bundle.open(path).precisions == ("fp32", "int8")
+
+
+def test_a_manifest_changed_meanwhile_is_not_overwritten(tmp_path):
+    path = make_bundle(tmp_path / "b").path
+    with BundleWriter.extend(path) as writer:
+        writer.update(default_key_interval=9)
+        fields = json.loads((path / "manifest.json").read_text())
+        (path / "manifest.json").write_text(json.dumps(fields))
+        with pytest.raises(BundleError, match="was changed by another process"):
+            writer.commit()
+
+
+def test_an_unsafe_graph_is_not_written(tmp_path):
+    model = make_model("task")
+    model.graph.initializer[0].external_data.add(key="location", value="x")
+
+    with (
+        BundleWriter.create(tmp_path / "b") as writer,
+        pytest.raises(BundleError, match="external data"),
+    ):
+        writer.add_graph("fp32", "task", model.SerializeToString())
+
+
+def test_a_graph_that_does_not_fit_the_manifest_is_not_committed(tmp_path):
+    with BundleWriter.create(tmp_path / "b") as writer:
+        add_precision(writer, "fp32", seed=0, subnets=4)
+        writer.update(**manifest_fields(channels=9))
+        with pytest.raises(BundleError, match="feature.onnx does not fit the manifest"):
+            writer.commit()
+
+    assert not (tmp_path / "b").exists()
+
+
+def test_missing_fields_are_told_on_commit(tmp_path):
+    with BundleWriter.create(tmp_path / "b") as writer:
+        add_precision(writer, "fp32", seed=0, subnets=4)
+        with pytest.raises(BundleError, match="  frame_size: is missing"):
+            writer.commit()
+
+
+@pytest.mark.parametrize("name", ["files", "subnets", "schema_version", "miou"])
+def test_fields_that_the_writer_fills_in_or_does_not_know_are_refused(tmp_path, name):
+    writer = BundleWriter.create(tmp_path / "b")
+
+    with pytest.raises(BundleError, match=f"'{name}' cannot be set, expected one of"):
+        writer.update(**{name: {}})
+
+
+def test_an_unknown_subnet_is_refused(tmp_path):
+    with pytest.raises(BundleError, match="is not a graph of a bundle"):
+        BundleWriter.create(tmp_path / "b").add_graph("fp32", "../x", b"")  # type: ignore[arg-type]
+
+
+def test_a_writer_is_closed_after_commit(tmp_path):
+    writer = BundleWriter.extend(make_bundle(tmp_path / "b").path)
+    writer.commit()
+
+    with pytest.raises(BundleError, match="writer is closed"):
+        writer.update(channels=3)

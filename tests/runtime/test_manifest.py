@@ -1,0 +1,236 @@
+"""The manifest: what is read back, and every bound by the name of its field."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from dff_edge.runtime.bundle_paths import path_problem
+from dff_edge.runtime.errors import BundleError
+from dff_edge.runtime.manifest import MAX_MANIFEST_BYTES, Manifest
+from tests.runtime.bundles import calibration_fields, manifest_fields
+
+FILE = {"sha256": "a" * 64, "bytes": 10}
+FP32 = {subnet: f"{subnet}.onnx" for subnet in ("feature", "flow", "task", "propagate")}
+INT8 = {subnet: f"int8/{subnet}.onnx" for subnet in ("feature", "flow", "task")}
+MIOU = {"precision": "fp32", "data": "street test", "protocol": "DFF at l", "miou": 0.7}
+PARITY = {
+    "precision": "fp32",
+    "subnet": "flow",
+    "output": "scale",
+    "inputs": "random",
+    "tolerance": 1e-4,
+    "max_abs_error": 1e-6,
+    "relative_error": 1e-6,
+}
+
+
+def fields(**changes: Any) -> dict[str, Any]:
+    """A valid manifest as plain values, with changes."""
+    return {
+        "schema_version": 1,
+        "task": "segmentation",
+        "stride": 16,
+        "decoding": "bilinear_half_pixel_argmax",
+        **manifest_fields(),
+        "subnets": {"fp32": FP32},
+        "files": {path: FILE for path in FP32.values()},
+        **changes,
+    }
+
+
+def parse(**changes: Any) -> Manifest:
+    return Manifest.parse(json.dumps(fields(**changes)).encode())
+
+
+def test_all_fields_are_read():
+    manifest = parse(
+        subnets={"fp32": FP32, "int8": INT8},
+        files={path: FILE for path in (*FP32.values(), *INT8.values())},
+        calibration={"int8": calibration_fields()},
+        accuracy=[{**MIOU, "key_interval": 5}, {**MIOU, "distance": 0}],
+        parity=[PARITY],
+    )
+
+    assert manifest.frame_size == (32, 64)
+    assert manifest.class_names == ("class0", "class1", "class2")
+    assert manifest.subnets["int8"].propagate is None
+    assert manifest.calibration["int8"].flavour == "ort"
+    assert [a.key_interval for a in manifest.accuracy] == [5, None]
+    assert manifest.parity[0].tolerance == 1e-4
+
+
+def test_what_is_dumped_reads_back_equal():
+    manifest = parse(accuracy=[{**MIOU, "key_interval": 5}], parity=[PARITY])
+
+    assert Manifest.parse(manifest.dump()) == manifest
+    assert Manifest.parse(manifest.dump()).dump() == manifest.dump()
+
+
+def test_a_manifest_is_read_from_its_file(tmp_path):
+    manifest = parse()
+    (tmp_path / "manifest.json").write_bytes(manifest.dump())
+
+    assert Manifest.load(tmp_path / "manifest.json") == manifest
+
+
+def test_a_manifest_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(BundleError, match="cannot be read: No such file"):
+        Manifest.load(tmp_path / "manifest.json")
+
+
+def test_the_contract_follows_the_manifest():
+    contract = parse(frame_size=[64, 96], channels=5).contract("propagate")
+
+    assert {n: s.shape for n, s in contract.inputs.items()} == {
+        "features": (1, 4, 6, 5),
+        "flow": (1, 4, 6, 2),
+        "scale": (1, 4, 6, 5),
+    }
+    assert contract.outputs["scores"].shape == (1, 4, 6, 3)
+
+
+@pytest.mark.parametrize("version", [2, 1000])
+def test_a_newer_schema_asks_for_an_upgrade(version):
+    data = json.dumps({"schema_version": version, "something": "new"}).encode()
+
+    with pytest.raises(BundleError, match=rf"schema_version {version}.*Upgrade dff-edge"):
+        Manifest.parse(data)
+
+
+@pytest.mark.parametrize("version", [0, -1, True, "1", 1.0, None])
+def test_an_impossible_schema_version_is_refused(version):
+    with pytest.raises(BundleError, match="schema_version"):
+        parse(schema_version=version)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "is not JSON"),
+        (b"{", "is not JSON"),
+        (b"\xff\xfe{}", "is not JSON in UTF-8"),
+        (b"[1]", "holds a list, expected an object"),
+        (b"[" * 100_000, "is not JSON in UTF-8: (it nests too deeply|.*)"),
+        (b'{"schema_version": 1, "schema_version": 1}', "the key 'schema_version' twice"),
+        (b'{"schema_version": 1, "files": {"a": 1, "a": 2}}', "the key 'a' twice"),
+        (b" " * (MAX_MANIFEST_BYTES + 1), "more than 1048576 bytes"),
+    ],
+)
+def test_what_is_no_plain_json_object_is_refused(data, reason):
+    with pytest.raises(BundleError, match=reason):
+        Manifest.parse(data)
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"task": "detection"}, r"  task: received 'detection', expected 'segmentation'"),
+        ({"surprise": 1}, r"  surprise: received 1, expected no field of this name"),
+        ({"classes": []}, r"  classes: received \[\], expected .*at least 1 item"),
+        ({"classes": [{"name": "", "colour": [0, 0, 0]}]}, r"  classes\[0\]\.name: received ''"),
+        ({"classes": [{"name": "a", "colour": [0, 0, 256]}]}, r"\[0\]\.colour\[2\]: received 256"),
+        ({"classes": [{"name": "a", "colour": [0, 0, 0]}] * 2}, r"classes of different names"),
+        (
+            {"classes": [{"name": f"c{i}", "colour": [0, 0, 0]} for i in range(257)]},
+            r"  classes: .*at most 256 items",
+        ),
+        ({"frame_size": [16, 64]}, r"  frame_size\[0\]: received 16, expected greater .* to 32"),
+        ({"frame_size": [32, 8208]}, r"  frame_size\[1\]: received 8208, expected less .* 8192"),
+        ({"frame_size": [32, 72]}, r"  frame_size\[1\]: received 72, expected a multiple of 16"),
+        ({"frame_size": [32, "64"]}, r"  frame_size\[1\]: received '64', expected .*integer"),
+        ({"frame_size": [8192, 8192], "channels": 4096}, r"feature maps below 1073741824 bytes"),
+        ({"stride": 8}, r"  stride: received 8, expected 16"),
+        ({"channels": 0}, r"  channels: received 0, expected greater than or equal to 1"),
+        ({"channels": 4097}, r"  channels: received 4097, expected less than or equal to 4096"),
+        ({"decoding": "nearest"}, r"  decoding: received 'nearest'"),
+        ({"default_key_interval": 0}, r"  default_key_interval: received 0"),
+        ({"normalisation": {"mean": [0] * 3, "std": [0, 1, 1]}}, r"  normalisation\.std\[0\]"),
+        ({"normalisation": {"mean": [float("nan")] * 3, "std": [1] * 3}}, r"mean\[0\]: .*finite"),
+        ({"subnets": {}}, r"subnets of fp32 with all four graphs"),
+        ({"subnets": {"fp64": FP32}}, r"  subnets\.fp64: received 'fp64'"),
+        ({"subnets": {"fp32": INT8}}, r"subnets of fp32 with all four graphs"),
+        ({"subnets": {"fp32": FP32, "int8": INT8}}, r"a calibration record for int8"),
+        ({"files": {}}, r"an entry in files for the subnet 'feature.onnx'"),
+        ({"files": {"a.onnx": {**FILE, "sha256": "A" * 64}}}, r"  files\.a\.onnx\.sha256: "),
+        ({"files": {"a.onnx": {**FILE, "bytes": 0}}}, r"  files\.a\.onnx\.bytes: received 0"),
+        ({"files": {"a.onnx": {**FILE, "bytes": 1 << 32}}}, r"  files\.a\.onnx\.bytes: "),
+        ({"files": {f"{i}.onnx": FILE for i in range(65)}}, r"  files: .*at most 64 items"),
+        ({"calibration": {"int8": calibration_fields()}}, r"that are there, not of \['int8'\]"),
+        ({"calibration": {"fp32": calibration_fields()}}, r"  calibration\.fp32: "),
+        ({"accuracy": [MIOU]}, r"  accuracy\[0\]: .*either key_interval or distance"),
+        ({"accuracy": [{**MIOU, "distance": 0, "miou": 70.0}]}, r"  accuracy\[0\]\.miou: .*70"),
+        ({"parity": [{**PARITY, "relative_error": -1.0}]}, r"  parity\[0\]\.relative_error"),
+        ({"provenance": {"created": "now", "versions": {}}}, r"  provenance: .*'dff_edge'"),
+        ({"provenance": {"created": "now"}}, r"  provenance\.versions: is missing"),
+    ],
+)
+def test_a_field_out_of_bounds_is_refused_by_name(changes, line):
+    with pytest.raises(BundleError, match=line) as caught:
+        parse(**changes)
+
+    assert "pydantic" not in str(caught.value)
+    assert all(len(text) < 250 for text in str(caught.value).splitlines())
+
+
+def test_every_problem_has_its_line():
+    with pytest.raises(BundleError) as caught:
+        parse(stride=8, channels=0, task="x")
+
+    assert len(str(caught.value).splitlines()) == 4
+
+
+def test_a_refused_class_is_not_told_as_a_missing_one():
+    with pytest.raises(BundleError) as caught:
+        parse(classes=[{"name": "road", "colour": [0, 0, 999]}])
+
+    assert len(str(caught.value).splitlines()) == 2
+
+
+BAD_PATHS = {
+    "../feature.onnx": "stays in the bundle",
+    "int8/../../x.onnx": "stays in the bundle",
+    "/etc/passwd": "not an absolute one",
+    "int8\\feature.onnx": "without backslashes",
+    "C:/x.onnx": "not one with a drive",
+    "c:x.onnx": "not one with a drive",
+    "./feature.onnx": "a normalised path",
+    "int8//feature.onnx": "a normalised path",
+    "int8/": "a normalised path",
+    "": "1 to 200 characters",
+    "a" * 201: "1 to 200 characters",
+    "a/b/c/d/e": "at most 4 parts",
+    ".hidden": "no part starting with",
+    "feature.onnx\n": "of letters, digits",
+    "feat\u0443re.onnx": "of letters, digits",
+    "a\x00b": "of letters, digits",
+}
+
+
+@pytest.mark.parametrize(("path", "reason"), BAD_PATHS.items())
+def test_a_file_name_that_is_not_plain_is_refused(path, reason):
+    with pytest.raises(BundleError, match=rf"(?s)files.*{reason}"):
+        parse(files={path: FILE})
+
+
+@pytest.mark.parametrize(("path", "reason"), BAD_PATHS.items())
+def test_a_subnet_path_that_is_not_plain_is_refused(path, reason):
+    with pytest.raises(BundleError, match=rf"subnets\.fp32\.flow.*{reason}"):
+        parse(subnets={"fp32": {**FP32, "flow": path}})
+
+
+@pytest.mark.parametrize("path", ["feature.onnx", "int8/feature.onnx", "a/b/c/d-1.2+3_x"])
+def test_plain_file_names_are_taken(path):
+    assert path_problem(path) is None
+
+
+def test_names_that_differ_only_in_case_are_refused():
+    with pytest.raises(BundleError, match="more than upper and lower case"):
+        parse(files={**{path: FILE for path in FP32.values()}, "Flow.onnx": FILE})
+
+
+def test_the_manifest_cannot_list_itself():
+    with pytest.raises(BundleError, match="cannot hold its own digest"):
+        parse(files={**{path: FILE for path in FP32.values()}, "manifest.json": FILE})
