@@ -1,0 +1,166 @@
+"""The CPU as a device: a stream is one worker thread, an event is what it says."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from dff_edge.runtime.device import Buffer, Event, Stream
+from dff_edge.runtime.engine import TensorSpec
+from dff_edge.runtime.errors import PipelineError
+from dff_edge.runtime.warp import warp_features
+
+
+@dataclass(frozen=True, slots=True)
+class CpuBuffer:
+    """A numpy array under its tensor's name."""
+
+    spec: TensorSpec
+    array: NDArray[Any]
+
+
+class CpuEvent:
+    """Counts its records, so that one event serves every frame."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._recorded = 0
+        self._done = 0
+        self._time_s = 0.0
+
+    @property
+    def is_done(self) -> bool:
+        with self._changed:
+            return self._done == self._recorded
+
+    def synchronize(self) -> None:
+        with self._changed:
+            target = self._recorded
+        self._wait_for(target)
+
+    def elapsed_ms_since(self, start: Event) -> float:
+        assert isinstance(start, CpuEvent)
+        return (self._time_s - start._time_s) * 1e3
+
+    def _begin_record(self) -> int:
+        with self._changed:
+            self._recorded += 1
+            return self._recorded
+
+    def _finish(self, number: int) -> None:
+        with self._changed:
+            self._time_s = time.perf_counter()
+            self._done = max(self._done, number)
+            self._changed.notify_all()
+
+    def _wait_for(self, number: int) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._done >= number)
+
+
+class CpuStream:
+    """Work in order in a thread of its own.
+
+    After a failure the rest of the work is skipped, but events are still marked: a failure never leaves anybody
+    waiting. The failure comes out of ``synchronize``.
+
+    Args:
+        name: of the thread, for profilers.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._is_closed = False
+        self.name = name
+        self.failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name=f"dff-{name}", daemon=True)
+        self._thread.start()
+
+    def enqueue(self, work: Callable[[], None]) -> None:
+        def unless_failed() -> None:
+            if self.failure is None:
+                work()
+
+        self._put(unless_failed)
+
+    def record(self, event: Event) -> None:
+        assert isinstance(event, CpuEvent)
+        cpu_event, number = event, event._begin_record()
+        self._put(lambda: cpu_event._finish(number))
+
+    def wait(self, event: Event) -> None:
+        assert isinstance(event, CpuEvent)
+        cpu_event = event
+        with event._changed:
+            number = event._recorded
+        self._put(lambda: cpu_event._wait_for(number))
+
+    def synchronize(self) -> None:
+        event = CpuEvent()
+        self.record(event)
+        event.synchronize()
+        self.raise_failure()
+
+    def raise_failure(self) -> None:
+        if self.failure is not None:
+            raise PipelineError(f"the {self.name} stage failed: {self.failure}") from self.failure
+
+    def close(self) -> None:
+        if not self._is_closed:
+            self._is_closed = True
+            self._work.put(None)
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _put(self, work: Callable[[], None]) -> None:
+        if self._is_closed:
+            raise PipelineError(f"stream '{self.name}' is closed and takes no more work.")
+        self._work.put(work)
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            try:
+                work()
+            except BaseException as error:  # kept, and raised where the work is waited for
+                self.failure = error
+
+
+class CpuDevice:
+    """The CPU.
+
+    Args:
+        threads: threads of the native kernels.
+    """
+
+    name = "cpu"
+
+    def __init__(self, threads: int = 1) -> None:
+        self.threads = threads
+
+    def stream(self, name: str) -> CpuStream:
+        return CpuStream(name)
+
+    def event(self) -> CpuEvent:
+        return CpuEvent()
+
+    def buffer(self, spec: TensorSpec) -> CpuBuffer:
+        return CpuBuffer(spec, spec.empty())
+
+    def warp(
+        self, features: Buffer, flow: Buffer, scale: Buffer, out: Buffer, stream: Stream
+    ) -> None:
+        stream.enqueue(
+            lambda: _warp(features.array, flow.array, scale.array, out.array, self.threads)
+        )
+
+
+def _warp(
+    features: NDArray[Any], flow: NDArray[Any], scale: NDArray[Any], out: NDArray[Any], threads: int
+) -> None:
+    warp_features(features, flow, scale, out=out, threads=threads)

@@ -1,0 +1,237 @@
+"""The pipeline: what users hold. Frames in, label maps out, in order.
+
+    with Pipeline.open("street.bundle", precision="int8", policy="fixed:10") as pipeline:
+        for result in pipeline.run(open_source("street.mp4")):
+            print(result.frame.index, result.labels.shape)
+
+Nothing here is global: several pipelines run side by side in one process, no signal handler is set, and after ``close`` no
+thread is left.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from dff_edge.runtime.bundle import Bundle
+from dff_edge.runtime.contract import Precision
+from dff_edge.runtime.cpu import CpuDevice
+from dff_edge.runtime.engine import OrtEngine, usable_cores
+from dff_edge.runtime.errors import FrameError, PipelineError
+from dff_edge.runtime.frames import Frame, Result
+from dff_edge.runtime.policy import FixedInterval, KeyFramePolicy, parse_policy
+from dff_edge.runtime.resize import check_image
+from dff_edge.runtime.scheduler import Scheduler, Subnets
+
+_log = logging.getLogger("dff_edge.runtime")
+
+
+class Pipeline:
+    """Deep Feature Flow over one video stream.
+
+    Use it from one thread. Open several for several streams.
+
+    Args:
+        scheduler: where frames are computed.
+        policy: when to take a key frame.
+        subnets: closed with the pipeline.
+        bundle: where the subnets are from.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        policy: KeyFramePolicy,
+        *,
+        subnets: Subnets,
+        bundle: Bundle | None = None,
+    ) -> None:
+        self.policy = policy
+        self.bundle = bundle
+        self._scheduler = scheduler
+        self._subnets = subnets
+        self._next_index = 0
+        self._size: tuple[int, int] | None = None
+        self._is_closed = False
+
+    @classmethod
+    def open(
+        cls,
+        bundle: str | Path | Bundle,
+        *,
+        precision: Precision = "fp32",
+        policy: str | KeyFramePolicy | None = None,
+        depth: int = 2,
+        threads: int | None = None,
+    ) -> Pipeline:
+        """Open a bundle for running on the CPU.
+
+        Args:
+            bundle: its folder, or the bundle opened before.
+            precision: "fp32", "fp16" or "int8"; the bundle must hold it.
+            policy: when to take a key frame, such as "fixed:10"; None takes the bundle's key interval.
+            depth: frames in flight at most. 1 computes each frame by itself; 2 lets the flow of the next frame run
+                beside the task of this one, and ``run`` then hands out a result one frame later.
+            threads: threads of the feature and the flow network; None means all cores of this process.
+
+        Raises:
+            BundleError: when the bundle is damaged or lacks the precision.
+            EngineError: when a graph cannot be loaded.
+            MissingDependencyError: when onnxruntime is not installed.
+        """
+        if not isinstance(bundle, Bundle):
+            bundle = Bundle.open(bundle)
+        if policy is None:
+            policy = FixedInterval(bundle.manifest.default_key_interval)
+        elif isinstance(policy, str):
+            policy = parse_policy(policy)
+        threads = threads or usable_cores()
+        engines: dict[str, OrtEngine] = {}
+        try:
+            # The task network is one small matrix product: more threads only wake each other.
+            for subnet, count in (("feature", threads), ("flow", threads), ("task", 1)):
+                graph = bundle.graph_bytes(precision, subnet)  # type: ignore[arg-type]
+                engines[subnet] = OrtEngine(graph, name=f"{precision} {subnet}", threads=count)
+            subnets = Subnets(engines["feature"], engines["flow"], engines["task"])
+            scheduler = Scheduler(CpuDevice(threads), subnets, depth=depth, decode_threads=threads)
+        except BaseException:
+            for engine in engines.values():
+                engine.close()
+            raise
+        _log.info("%s: %s on the CPU, %d threads, %s", bundle.path, precision, threads, policy)
+        return cls(scheduler, policy, subnets=subnets, bundle=bundle)
+
+    @property
+    def depth(self) -> int:
+        """Frames in flight at most."""
+        return self._scheduler.depth
+
+    @property
+    def is_full(self) -> bool:
+        """Whether ``poll`` must hand out a result before ``submit`` takes another frame."""
+        return self._scheduler.is_full
+
+    def submit(self, frame: Frame | Any, stamp_s: float | None = None) -> None:
+        """Start computing a frame. Returns as soon as its image is read; the array may then be used again.
+
+        The exception is a ``Frame``: its image goes on into the result and must not change.
+
+        Args:
+            frame: a ``Frame``, or an image uint8 ``(H, W, 3)`` BGR (grey and BGRA are converted) that takes the next number.
+            stamp_s: capture time in seconds of an image; None for ``time.monotonic()`` now.
+
+        Raises:
+            FrameError: for an image that cannot be used, or a frame number that does not grow. The frame is not counted.
+            PipelineError: when ``is_full``, closed, or a stage has failed.
+        """
+        self._check_open()
+        if not isinstance(frame, Frame):
+            image = check_image(frame)
+            if image is frame:
+                image = image.copy()  # the caller's memory: a camera driver fills it again
+            stamp_s = time.monotonic() if stamp_s is None else stamp_s
+            frame = Frame(image, self._next_index, stamp_s)
+        else:
+            image = check_image(frame.image)
+            if image is not frame.image:
+                frame = Frame(image, frame.index, frame.stamp_s)
+        if frame.index < self._next_index:
+            raise FrameError(
+                f"frame {frame.index} was submitted after frame {self._next_index - 1}; numbers must grow. Call reset() before "
+                "another source."
+            )
+        size = (image.shape[0], image.shape[1])
+        self._scheduler.submit(frame, is_key=self._is_key(frame.index, size))
+        self._next_index = frame.index + 1
+        self._size = size
+
+    def poll(self, *, block: bool = False) -> Result | None:
+        """The next result, in frame order.
+
+        Args:
+            block: wait for it when frames are in flight.
+
+        Returns:
+            None when nothing is in flight, or, without ``block``, when the next result is not ready.
+
+        Raises:
+            PipelineError: when closed, or a stage has failed.
+        """
+        self._check_open()
+        if not self._scheduler.in_flight or not (block or self._scheduler.is_next_done):
+            return None
+        return self._scheduler.collect()
+
+    def run(self, source: Iterable[Frame]) -> Iterator[Result]:
+        """Results of all frames of a source, in order.
+
+        Keeps ``depth`` frames in flight, so a result is handed out ``depth - 1`` frames after its own was read; a
+        live source is run with one frame in flight and adds no such delay. Frames that cannot be used are
+        logged and, where the source counts, counted as failed.
+
+        Args:
+            source: from ``open_source``, or any frames in order. It is not closed.
+        """
+        self.reset()
+        in_flight = 1 if getattr(source, "live", False) else self.depth
+        try:
+            for frame in source:
+                try:
+                    self.submit(frame)
+                except FrameError as error:
+                    _log.warning("frame %d skipped: %s", frame.index, error)
+                    counts = getattr(source, "counts", None)
+                    if counts is not None:
+                        counts.fail(str(error))
+                    continue
+                if self._scheduler.in_flight >= in_flight:
+                    yield self._scheduler.collect()
+            while self._scheduler.in_flight:
+                yield self._scheduler.collect()
+        finally:
+            if not self._is_closed:
+                self.reset()
+
+    def reset(self) -> None:
+        """Drop what is in flight and begin anew: the next frame is a key frame, numbers start again.
+
+        Raises:
+            PipelineError: when closed.
+        """
+        self._check_open()
+        self._scheduler.drop_all()
+        self._scheduler.forget_key()
+        self._next_index = 0
+        self._size = None
+
+    def close(self) -> None:
+        """Wait for what is in flight, end all threads, free all graphs. Closing twice is allowed."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._scheduler.close()
+            self._subnets.close()
+
+    def __enter__(self) -> Pipeline:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _is_key(self, index: int, size: tuple[int, int]) -> bool:
+        key_index = self._scheduler.key_index
+        if key_index is None or size != self._size:
+            return True  # nothing to propagate from: flow across two geometries means nothing
+        return self.policy.is_key(index - key_index)
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise PipelineError("the pipeline is closed; open another one.")

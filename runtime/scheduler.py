@@ -1,0 +1,280 @@
+"""The scheduler: Algorithm 1 on streams, with the flow of frame i + 1 beside the task of frame i.
+
+Streams and what runs on them::
+
+    feature   f_k = N_feat(I_k)                         key frames
+    flow      M, S = F(I_k, I_i)                        other frames
+    task      f_i = W(f_k, M, S), y_i = N_task(f_i)     every frame
+    decode    label map at the size of the source       every frame
+
+A frame's buffers are a ``_Slot``, a key frame's a ``_KeyBuffers``; all are allocated once. Two key frames are kept, so that a new
+one is computed while frames of the old one are still in flight. A frame is answered from whatever key
+frame it is given, its own or an older one: when a key frame's features become usable is the caller's choice.
+
+Source: Zhu et al., CVPR 2017, arXiv:1611.07715, Algorithm 1.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from dff_edge.runtime.decode import decode_labels
+from dff_edge.runtime.device import Buffer, Device, Event, Stream
+from dff_edge.runtime.engine import Engine
+from dff_edge.runtime.errors import PipelineError
+from dff_edge.runtime.frames import Frame, LabelMap, Result
+from dff_edge.runtime.resize import FrameResizer
+
+_KEY_BUFFERS = 2
+_STAGES = ("feature", "flow", "warp", "task", "decode")
+
+
+@dataclass(frozen=True)
+class Subnets:
+    """The three engines of a bundle in one precision."""
+
+    feature: Engine
+    flow: Engine
+    task: Engine
+
+    def close(self) -> None:
+        """Free all three."""
+        for engine in (self.feature, self.flow, self.task):
+            engine.close()
+
+
+class Scheduler:
+    """Runs frames through the subnets and hands results back in order.
+
+    Not thread-safe: one thread submits and collects.
+
+    Args:
+        device: where buffers and streams live.
+        subnets: engines whose tensors fit each other; closed by their owner.
+        depth: frames in flight at most.
+        decode_threads: threads of the decoding kernel.
+    """
+
+    def __init__(
+        self, device: Device, subnets: Subnets, *, depth: int = 2, decode_threads: int = 1
+    ) -> None:
+        if depth < 1:
+            raise PipelineError(f"depth is {depth}, expected at least 1 frame in flight.")
+        frame_shape = subnets.feature.inputs["frame"].shape
+        self._resizer = FrameResizer((frame_shape[1], frame_shape[2]))
+        self._device = device
+        self._subnets = subnets
+        self._decode_threads = decode_threads
+        self._streams = {
+            name: device.stream(name) for name in ("feature", "flow", "task", "decode")
+        }
+        self._free = deque(_Slot(device, subnets) for _ in range(depth))
+        self._busy: deque[_Slot] = deque()
+        self._keys = itertools.cycle([_KeyBuffers(device, subnets) for _ in range(_KEY_BUFFERS)])
+        self._key: _KeyBuffers | None = None
+        self.depth = depth
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a result must be collected before another frame is submitted."""
+        return not self._free
+
+    @property
+    def in_flight(self) -> int:
+        """Frames submitted and not collected."""
+        return len(self._busy)
+
+    @property
+    def is_next_done(self) -> bool:
+        """Whether ``collect`` would return without waiting."""
+        return bool(self._busy) and self._busy[0].events["decode"].end.is_done
+
+    def submit(self, frame: Frame, *, is_key: bool) -> None:
+        """Start a frame; its image is read before this returns, and nothing is waited for but a free key buffer.
+
+        Args:
+            frame: with a checked image.
+            is_key: whether its features are computed and it becomes the key frame.
+
+        Raises:
+            PipelineError: when ``is_full``, or no key frame was submitted before.
+        """
+        if self.is_full:
+            raise PipelineError(f"{self.depth} frames are in flight; collect a result first.")
+        if not is_key and self._key is None:
+            raise PipelineError("the first frame has no key frame before it; submit it as one.")
+        slot = self._free.popleft()
+        slot.start(frame)
+        if is_key:
+            self._key = self._extract(slot)
+        assert self._key is not None
+        slot.key_index = self._key.index
+        self._answer(slot, self._key)
+        self._busy.append(slot)
+
+    def collect(self) -> Result:
+        """Wait for the oldest frame in flight and return its result.
+
+        Raises:
+            PipelineError: when nothing is in flight, or a stage failed.
+        """
+        if not self._busy:
+            raise PipelineError("no frame is in flight; submit one first.")
+        slot = self._busy[0]
+        slot.events["decode"].end.synchronize()
+        for stream in self._streams.values():
+            stream.raise_failure()
+        assert slot.labels is not None
+        result = Result(
+            frame=slot.frame,
+            labels=slot.labels,
+            key_index=slot.key_index,
+            latency_s=slot.finished_s - slot.submitted_s,
+            stage_ms=slot.stage_times(),
+        )
+        self._free.append(self._busy.popleft())
+        return result
+
+    def drop_all(self) -> None:
+        """Wait for what is in flight and forget it; a stage that failed is not reported."""
+        while self._busy:
+            self._busy[0].events["decode"].end.synchronize()
+            self._free.append(self._busy.popleft())
+
+    def forget_key(self) -> None:
+        """Have the next frame be a key frame, for a new source or after a gap."""
+        self._key = None
+
+    @property
+    def key_index(self) -> int | None:
+        """Number of the frame that is the key frame now, None when there is none."""
+        return None if self._key is None else self._key.index
+
+    def close(self) -> None:
+        """Finish what is in flight and end all streams' threads. Closing twice is allowed."""
+        for stream in self._streams.values():
+            stream.close()
+
+    def _extract(self, slot: _Slot) -> _KeyBuffers:
+        """Line 8: compute the features of a new key frame."""
+        key = next(self._keys)
+        # They may still be read by frames in flight that belong to the key frame before last.
+        key.last_use.synchronize()
+        key.index = slot.frame.index
+        with slot.resizing():
+            self._resizer.full(slot.frame.image, key.frame.array)
+            self._resizer.half(slot.frame.image, key.half.array)
+        stream = self._streams["feature"]
+        with slot.stage("feature", stream):
+            self._subnets.feature.enqueue({"frame": key.frame}, {"features": key.features}, stream)
+        stream.record(key.ready)
+        return key
+
+    def _answer(self, slot: _Slot, key: _KeyBuffers) -> None:
+        """Lines 9 and 11-12: the result of a frame from a key frame's features."""
+        task, decode = self._streams["task"], self._streams["decode"]
+        if key.index == slot.frame.index:
+            features = key.features
+            task.wait(key.ready)
+        else:
+            features = self._propagate(slot, key)
+        with slot.stage("task", task):
+            self._subnets.task.enqueue({"features": features}, {"scores": slot.scores}, task)
+        task.record(key.last_use)
+        decode.wait(slot.events["task"].end)
+        with slot.stage("decode", decode):
+            decode.enqueue(lambda: self._decode(slot))
+
+    def _propagate(self, slot: _Slot, key: _KeyBuffers) -> Buffer:
+        """Line 11: estimate flow and scale, warp the key frame's features."""
+        with slot.resizing():
+            self._resizer.half(slot.frame.image, slot.half.array)
+        flow, task = self._streams["flow"], self._streams["task"]
+        with slot.stage("flow", flow):
+            self._subnets.flow.enqueue(
+                {"key_half": key.half, "frame_half": slot.half},
+                {"flow": slot.flow, "scale": slot.scale},
+                flow,
+            )
+        task.wait(slot.events["flow"].end)
+        task.wait(key.ready)
+        with slot.stage("warp", task):
+            self._device.warp(key.features, slot.flow, slot.scale, slot.features, task)
+        return slot.features
+
+    def _decode(self, slot: _Slot) -> None:
+        size = slot.frame.image.shape[:2]
+        slot.labels = decode_labels(
+            slot.scores.array[0], (size[0], size[1]), threads=self._decode_threads
+        )
+        slot.finished_s = time.perf_counter()
+
+
+class _KeyBuffers:
+    """What is kept of a key frame."""
+
+    def __init__(self, device: Device, subnets: Subnets) -> None:
+        self.index = -1
+        self.frame = device.buffer(subnets.feature.inputs["frame"])
+        self.half = device.buffer(subnets.flow.inputs["key_half"])
+        self.features = device.buffer(subnets.feature.outputs["features"])
+        self.ready = device.event()
+        self.last_use = device.event()
+
+
+class _Span(NamedTuple):
+    """Start and end of a stage."""
+
+    start: Event
+    end: Event
+
+
+class _Slot:
+    """What a frame in flight needs, and where it stands."""
+
+    def __init__(self, device: Device, subnets: Subnets) -> None:
+        flow, task = subnets.flow, subnets.task
+        self.half = device.buffer(flow.inputs["frame_half"])
+        self.flow = device.buffer(flow.outputs["flow"])
+        self.scale = device.buffer(flow.outputs["scale"])
+        self.features = device.buffer(task.inputs["features"])
+        self.scores = device.buffer(task.outputs["scores"])
+        self.events = {name: _Span(device.event(), device.event()) for name in _STAGES}
+
+    def start(self, frame: Frame) -> None:
+        """Take a frame."""
+        self.frame = frame
+        self.key_index = -1
+        self.labels: LabelMap | None = None
+        self.submitted_s = self.finished_s = time.perf_counter()
+        self._resize_ms = 0.0
+        self._ran: list[str] = []
+
+    @contextmanager
+    def stage(self, name: str, stream: Stream) -> Iterator[None]:
+        """Mark the start and the end of what is enqueued inside."""
+        span = self.events[name]
+        stream.record(span.start)
+        yield
+        stream.record(span.end)
+        self._ran.append(name)
+
+    @contextmanager
+    def resizing(self) -> Iterator[None]:
+        """Time what the caller's thread does inside."""
+        start = time.perf_counter()
+        yield
+        self._resize_ms += (time.perf_counter() - start) * 1e3
+
+    def stage_times(self) -> dict[str, float]:
+        """Milliseconds of each stage that ran; valid when the frame is done."""
+        times = {"resize": self._resize_ms}
+        for name in self._ran:
+            times[name] = self.events[name].end.elapsed_ms_since(self.events[name].start)
+        return times

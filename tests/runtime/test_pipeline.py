@@ -1,0 +1,245 @@
+"""The pipeline against Algorithm 1 of the paper, written out without scheduler or buffers."""
+
+import threading
+
+import cv2
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from dff_edge.runtime.bundle import Bundle
+from dff_edge.runtime.errors import ConfigError, FrameError, PipelineError
+from dff_edge.runtime.frames import Frame
+from dff_edge.runtime.pipeline import Pipeline
+from tests.runtime.bundles import make_bundle
+
+FRAME_SIZE = (32, 64)
+
+
+def algorithm_1(bundle, images, interval):
+    """Label maps and key numbers, by the paper's Algorithm 1; engines are called one after the other."""
+    session = {
+        name: ort.InferenceSession(bundle.graph_bytes("fp32", name))
+        for name in ("feature", "flow", "task", "propagate")
+    }
+    height, width = bundle.manifest.frame_size
+    results, k = [], None
+    for i, image in enumerate(images):
+        half = cv2.resize(image, (width // 2, height // 2), interpolation=cv2.INTER_AREA)[None]
+        if k is None or i - k >= interval:
+            full = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)[None]
+            k, key_half = i, half
+            (features,) = session["feature"].run(None, {"frame": full})
+            (scores,) = session["task"].run(None, {"features": features})
+        else:
+            flow, scale = session["flow"].run(None, {"key_half": key_half, "frame_half": half})
+            inputs = {"features": features, "flow": flow, "scale": scale}
+            (scores,) = session["propagate"].run(None, inputs)
+        full_scores = cv2.resize(scores[0], image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+        results.append((full_scores.argmax(axis=-1).astype(np.uint8), k))
+    return results
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return make_bundle(tmp_path_factory.mktemp("bundle") / "small", FRAME_SIZE)
+
+
+@pytest.fixture
+def images():
+    rng = np.random.default_rng(7)
+    scene = cv2.GaussianBlur(rng.integers(0, 256, (120, 260, 3), dtype=np.uint8), (0, 0), 2)
+    scene = cv2.normalize(scene, None, 0, 255, cv2.NORM_MINMAX)
+    return [np.ascontiguousarray(scene[2 * i : 2 * i + 80, 5 * i : 5 * i + 160]) for i in range(17)]
+
+
+def frames_of(images):
+    return [Frame(image, index, index / 30) for index, image in enumerate(images)]
+
+
+def assert_same_labels(labels, expected):
+    """Equal but for ties: 99.9% of pixels, the native and OpenCV's interpolation rounding apart."""
+    assert labels.shape == expected.shape
+    assert (labels == expected).mean() >= 0.999
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("interval", [1, 2, 3, 5, 100])
+def test_results_equal_algorithm_1(bundle, images, interval, depth):
+    expected = algorithm_1(bundle, images, interval)
+    assert len({labels.tobytes() for labels, _ in expected}) > len(images) // 2, (
+        "frames must differ"
+    )
+
+    with Pipeline.open(bundle, policy=f"fixed:{interval}", depth=depth, threads=1) as pipeline:
+        results = list(pipeline.run(frames_of(images)))
+
+    assert [result.frame.index for result in results] == list(range(len(images)))
+    for result, (labels, key) in zip(results, expected, strict=True):
+        assert result.key_index == key
+        assert_same_labels(result.labels, labels)
+
+
+def test_one_frame_video(bundle, images):
+    (labels, _), *_ = algorithm_1(bundle, images[:1], 10)
+    with Pipeline.open(bundle, threads=1) as pipeline:
+        (result,) = pipeline.run(frames_of(images[:1]))
+    assert result.is_key
+    assert_same_labels(result.labels, labels)
+
+
+def test_empty_video_gives_no_results(bundle):
+    with Pipeline.open(bundle, threads=1) as pipeline:
+        assert list(pipeline.run([])) == []
+
+
+def test_distance_is_counted_in_captured_frames(bundle, images):
+    captured = [frame for frame in frames_of(images) if frame.index not in (2, 3, 7)]
+    with Pipeline.open(bundle, policy="fixed:4", threads=1) as pipeline:
+        results = list(pipeline.run(captured))
+    keys = {result.frame.index: result.key_index for result in results}
+    # By hand: 0 is the key of 0, 1; 2 and 3 were lost; 4 - 0 >= 4; 7 was lost; 8 - 4 >= 4; ...
+    assert keys == {0: 0, 1: 0, 4: 4, 5: 4, 6: 4, 8: 8, 9: 8, 10: 8, 11: 8,
+                    12: 12, 13: 12, 14: 12, 15: 12, 16: 16}  # fmt: skip
+
+
+def test_stage_times_name_what_ran(bundle, images):
+    with Pipeline.open(bundle, policy="fixed:3", threads=1) as pipeline:
+        results = list(pipeline.run(frames_of(images[:5])))
+    for result in results:
+        ran = {"resize", "task", "decode"} | ({"feature"} if result.is_key else {"flow", "warp"})
+        assert set(result.stage_ms) == ran
+        assert all(value >= 0 for value in result.stage_ms.values())
+        assert sum(result.stage_ms.values()) / 1e3 <= result.latency_s * 1.01 + 1e-3
+
+
+def test_submit_and_poll_in_a_robots_loop(bundle, images):
+    expected = algorithm_1(bundle, images, 4)
+    results = []
+    with Pipeline.open(bundle, policy="fixed:4", threads=1) as pipeline:
+        camera_memory = np.empty_like(images[0])  # filled again for every frame
+        for image in images:
+            if pipeline.is_full:
+                results.append(pipeline.poll(block=True))
+            camera_memory[:] = image
+            pipeline.submit(camera_memory)
+        while (result := pipeline.poll(block=True)) is not None:
+            results.append(result)
+        assert pipeline.poll() is None
+    for result, image, (labels, _) in zip(results, images, expected, strict=True):
+        assert_same_labels(result.labels, labels)
+        np.testing.assert_array_equal(result.frame.image, image)
+
+
+def test_full_pipeline_refuses_another_frame(bundle, images):
+    with Pipeline.open(bundle, depth=2, threads=1) as pipeline:
+        pipeline.submit(images[0])
+        pipeline.submit(images[1])
+        with pytest.raises(PipelineError, match=r"2 frames are in flight; collect"):
+            pipeline.submit(images[2])
+        assert pipeline.poll(block=True).frame.index == 0
+        assert pipeline.poll(block=True).frame.index == 1
+
+
+def test_change_of_size_forces_a_key_frame(bundle, images):
+    mixed = [*images[:3], cv2.resize(images[3], (64, 200)), cv2.resize(images[4], (64, 200))]
+    with Pipeline.open(bundle, policy="fixed:10", threads=1) as pipeline:
+        results = list(pipeline.run(frames_of(mixed)))
+    assert [result.key_index for result in results] == [0, 0, 0, 3, 3]
+    assert results[3].labels.shape == (200, 64)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 5), (64, 32), (2160, 3840), (640, 360)])
+def test_frames_of_any_size_are_answered_at_their_size(bundle, size):
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    with Pipeline.open(bundle, threads=1) as pipeline:
+        pipeline.submit(image)
+        assert pipeline.poll(block=True).labels.shape == size
+
+
+@pytest.mark.parametrize(
+    "shape", [(40, 60), (40, 60, 1), (40, 60, 4)], ids=["grey", "grey1", "alpha"]
+)
+def test_grey_and_alpha_are_converted(bundle, shape):
+    image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    with Pipeline.open(bundle, threads=1) as pipeline:
+        pipeline.submit(image)
+        assert pipeline.poll(block=True).frame.image.shape == (40, 60, 3)
+
+
+def test_bad_frame_is_refused_and_takes_no_number(bundle, images):
+    with Pipeline.open(bundle, threads=1) as pipeline:
+        pipeline.submit(images[0])
+        with pytest.raises(FrameError, match="float32"):
+            pipeline.submit(images[1].astype(np.float32))
+        pipeline.submit(images[1])
+        assert [pipeline.poll(block=True).frame.index for _ in range(2)] == [0, 1]
+
+
+def test_bad_frame_of_a_source_is_skipped_and_counted(bundle, images, caplog):
+    frames = frames_of(images[:4])
+    frames[2] = Frame(np.zeros((0, 4, 3), np.uint8), 2, 0.1)
+    with Pipeline.open(bundle, threads=1) as pipeline:
+        results = list(pipeline.run(frames))
+    assert [result.frame.index for result in results] == [0, 1, 3]
+    assert "frame 2 skipped" in caplog.text
+
+
+def test_frame_numbers_must_grow(bundle, images):
+    with Pipeline.open(bundle, threads=1) as pipeline:
+        pipeline.submit(Frame(images[0], 5, 0.0))
+        with pytest.raises(FrameError, match="frame 5 was submitted after frame 5"):
+            pipeline.submit(Frame(images[1], 5, 0.1))
+
+
+def test_breaking_off_leaves_the_pipeline_usable(bundle, images):
+    with Pipeline.open(bundle, policy="fixed:4", threads=1) as pipeline:
+        for result in pipeline.run(frames_of(images)):
+            if result.frame.index == 5:
+                break
+        again = list(pipeline.run(frames_of(images)))
+    assert [result.frame.index for result in again] == list(range(len(images)))
+    assert again[0].is_key
+
+
+def test_several_pipelines_at_once(bundle, images):
+    expected = algorithm_1(bundle, images, 3)
+    with (
+        Pipeline.open(bundle, policy="fixed:3", threads=1) as first,
+        Pipeline.open(bundle, policy="fixed:3", threads=1) as second,
+    ):
+        for left, right, (labels, _) in zip(
+            first.run(frames_of(images)), second.run(frames_of(images)), expected, strict=True
+        ):
+            assert_same_labels(left.labels, labels)
+            assert_same_labels(right.labels, labels)
+
+
+def test_close_leaves_no_thread(bundle, images):
+    before = set(threading.enumerate())
+    pipeline = Pipeline.open(bundle, threads=1)
+    pipeline.submit(images[0])
+    pipeline.close()
+    pipeline.close()
+    assert set(threading.enumerate()) == before
+    with pytest.raises(PipelineError, match="closed"):
+        pipeline.submit(images[1])
+
+
+def test_missing_precision_is_refused(bundle):
+    from dff_edge.runtime.errors import BundleError
+
+    with pytest.raises(BundleError, match="int8"):
+        Pipeline.open(bundle, precision="int8")
+
+
+@pytest.mark.parametrize("policy", ["fixed:0", "fixed:", "fixed:x", "adaptive", "fixed:-3"])
+def test_unknown_policy_is_refused(bundle, policy):
+    with pytest.raises(ConfigError, match=r"expected fixed:l|expected 1 or more"):
+        Pipeline.open(bundle, policy=policy)
+
+
+def test_bundle_by_path(bundle, images):
+    with Pipeline.open(str(bundle.path), threads=1) as pipeline:
+        assert isinstance(pipeline.bundle, Bundle)
+        assert len(list(pipeline.run(frames_of(images[:2])))) == 2

@@ -1,0 +1,231 @@
+"""The scheduler on engines whose every step the test holds: order, overlap, failure."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from dff_edge.runtime.cpu import CpuDevice, CpuEvent, CpuStream
+from dff_edge.runtime.engine import TensorSpec
+from dff_edge.runtime.errors import PipelineError
+from dff_edge.runtime.frames import Frame
+from dff_edge.runtime.scheduler import Scheduler, Subnets
+
+TIMEOUT_S = 10  # of a wait that ends at once when the code is right
+CELLS = (2, 4)
+UINT8, FLOAT32 = np.dtype(np.uint8), np.dtype(np.float32)
+
+
+class HeldEngine:
+    """Notes its runs; a run that the test holds goes on when the test says so."""
+
+    def __init__(self, inputs, outputs, compute):
+        self.inputs = {spec.name: spec for spec in inputs}
+        self.outputs = {spec.name: spec for spec in outputs}
+        self._compute = compute
+        self.started = [threading.Event() for _ in range(20)]
+        self.released = [threading.Event() for _ in range(20)]
+        for event in self.released:
+            event.set()
+        self.runs = 0
+
+    def hold(self, run):
+        self.released[run].clear()
+
+    def run(self, inputs, outputs):
+        number, self.runs = self.runs, self.runs + 1
+        self.started[number].set()
+        assert self.released[number].wait(TIMEOUT_S), "the test never released this run"
+        self._compute(inputs, outputs)
+
+    def enqueue(self, inputs, outputs, stream):
+        arrays = [{name: b.array for name, b in buffers.items()} for buffers in (inputs, outputs)]
+        stream.enqueue(lambda: self.run(*arrays))
+
+    def close(self):
+        pass
+
+
+def make_subnets():
+    """Features are the frame's mean value; flow is zero; scale adds current - key; scores say value >= 100."""
+    frame = TensorSpec("frame", UINT8, (1, 32, 64, 3))
+    halves = [TensorSpec(name, UINT8, (1, 16, 32, 3)) for name in ("key_half", "frame_half")]
+    features = TensorSpec("features", FLOAT32, (1, *CELLS, 1))
+    flow = TensorSpec("flow", FLOAT32, (1, *CELLS, 2))
+    scale = TensorSpec("scale", FLOAT32, (1, *CELLS, 1))
+    scores = TensorSpec("scores", FLOAT32, (1, *CELLS, 2))
+
+    def feature_net(inputs, outputs):
+        outputs["features"][:] = inputs["frame"].mean()
+
+    def flow_net(inputs, outputs):
+        outputs["flow"][:] = 0
+        outputs["scale"][:] = inputs["frame_half"].mean() / inputs["key_half"].mean()
+
+    def task_net(inputs, outputs):
+        outputs["scores"][..., 0] = 100
+        outputs["scores"][..., 1] = inputs["features"][..., 0]
+
+    return Subnets(
+        HeldEngine([frame], [features], feature_net),
+        HeldEngine(halves, [flow, scale], flow_net),
+        HeldEngine([features], [scores], task_net),
+    )
+
+
+def frame_of(value, index):
+    return Frame(np.full((32, 64, 3), value, np.uint8), index, 0.0)
+
+
+@pytest.fixture
+def subnets():
+    return make_subnets()
+
+
+@pytest.fixture
+def scheduler(subnets):
+    scheduler = Scheduler(CpuDevice(), subnets, depth=3)
+    yield scheduler
+    for engine in (subnets.feature, subnets.flow, subnets.task):
+        for event in engine.released:
+            event.set()
+    scheduler.close()
+
+
+def test_flow_of_the_next_frame_runs_beside_task_of_this_one(scheduler, subnets):
+    subnets.task.hold(1)
+    scheduler.submit(frame_of(50, 0), is_key=True)
+    scheduler.submit(frame_of(200, 1), is_key=False)
+    assert subnets.task.started[1].wait(TIMEOUT_S)
+
+    scheduler.submit(frame_of(60, 2), is_key=False)
+
+    assert subnets.flow.started[1].wait(TIMEOUT_S), "flow of 2 must start while task of 1 is held"
+    subnets.task.released[1].set()
+    assert [int(scheduler.collect().labels[0, 0]) for _ in range(3)] == [0, 1, 0]
+
+
+def test_feature_network_runs_beside_task_of_older_frames(scheduler, subnets):
+    subnets.task.hold(0)
+    scheduler.submit(frame_of(50, 0), is_key=True)
+    scheduler.submit(frame_of(200, 1), is_key=True)
+    assert subnets.feature.started[1].wait(TIMEOUT_S)
+    subnets.task.released[0].set()
+    assert [int(scheduler.collect().labels[0, 0]) for _ in range(2)] == [0, 1]
+
+
+def test_flow_runs_beside_the_feature_network_of_its_key_frame(scheduler, subnets):
+    subnets.feature.hold(0)
+    scheduler.submit(frame_of(50, 0), is_key=True)
+    scheduler.submit(frame_of(200, 1), is_key=False)
+    assert subnets.flow.started[0].wait(TIMEOUT_S)
+    assert not subnets.task.started[0].is_set()
+    subnets.feature.released[0].set()
+    assert [int(scheduler.collect().labels[0, 0]) for _ in range(2)] == [0, 1]
+
+
+def test_task_waits_for_late_flow_and_order_is_kept(scheduler, subnets):
+    subnets.flow.hold(0)
+    scheduler.submit(frame_of(50, 0), is_key=True)
+    scheduler.submit(frame_of(200, 1), is_key=False)
+    assert scheduler.collect().frame.index == 0
+    assert not scheduler.is_next_done
+    subnets.flow.released[0].set()
+    result = scheduler.collect()
+    assert (result.frame.index, result.key_index) == (1, 0)
+    assert result.labels.min() == 1
+
+
+def test_key_buffers_are_not_overwritten_while_an_older_frame_needs_them(scheduler, subnets):
+    subnets.task.hold(0)
+    scheduler.submit(frame_of(200, 0), is_key=True)
+    scheduler.submit(frame_of(50, 1), is_key=True)
+    third = threading.Thread(
+        target=scheduler.submit, args=(frame_of(50, 2),), kwargs={"is_key": True}
+    )
+    third.start()
+    third.join(0.2)
+    assert third.is_alive(), "the third key frame has to wait for the first one's buffers"
+    subnets.task.released[0].set()
+    third.join(TIMEOUT_S)
+    assert [int(scheduler.collect().labels[0, 0]) for _ in range(3)] == [1, 0, 0]
+
+
+def test_first_frame_must_be_a_key_frame(scheduler):
+    with pytest.raises(PipelineError, match="no key frame before it"):
+        scheduler.submit(frame_of(1, 0), is_key=False)
+
+
+def test_failure_of_a_stage_comes_out_and_nothing_hangs(scheduler, subnets):
+    def broken(inputs, outputs):
+        raise ValueError("burst pipe")
+
+    subnets.flow._compute = broken
+    scheduler.submit(frame_of(50, 0), is_key=True)
+    scheduler.submit(frame_of(200, 1), is_key=False)
+    scheduler.submit(frame_of(200, 2), is_key=False)
+    with pytest.raises(PipelineError, match="flow stage failed: burst pipe"):
+        while True:
+            scheduler.collect()
+    scheduler.drop_all()
+    assert scheduler.in_flight == 0
+
+
+def test_collect_without_submit_is_refused(scheduler):
+    with pytest.raises(PipelineError, match="no frame is in flight"):
+        scheduler.collect()
+
+
+def test_buffers_are_the_same_in_the_steady_state(subnets):
+    addresses = []
+    original = subnets.flow.run
+
+    def noting(inputs, outputs):
+        addresses.append(tuple(a.__array_interface__["data"][0] for a in outputs.values()))
+        original(inputs, outputs)
+
+    subnets.flow.run = noting
+    scheduler = Scheduler(CpuDevice(), subnets, depth=2)
+    scheduler.submit(frame_of(50, 0), is_key=True)
+    scheduler.collect()
+    for index in range(1, 12):
+        scheduler.submit(frame_of(60, index), is_key=False)
+        scheduler.collect()
+    scheduler.close()
+    assert len(set(addresses)) == 2  # one for each frame in flight
+
+
+def test_event_that_was_never_recorded_holds_nobody_up():
+    stream = CpuStream("test")
+    event = CpuEvent()
+    assert event.is_done
+    stream.wait(event)
+    stream.synchronize()
+    stream.close()
+
+
+def test_wait_means_the_latest_record_at_the_time_of_the_call():
+    first, second = CpuStream("first"), CpuStream("second")
+    gate, order, event = threading.Event(), [], CpuEvent()
+    first.record(event)
+    second.wait(event)  # the first record
+    second.enqueue(lambda: order.append("second"))
+    first.enqueue(lambda: gate.wait(TIMEOUT_S))
+    first.enqueue(lambda: order.append("first"))
+    first.record(event)
+    second.synchronize()
+    assert order == ["second"]
+    second.wait(event)  # the second record
+    second.enqueue(lambda: order.append("second again"))
+    gate.set()
+    second.synchronize()
+    assert order == ["second", "first", "second again"]
+    first.close()
+    second.close()
+
+
+def test_closed_stream_takes_no_work():
+    stream = CpuStream("test")
+    stream.close()
+    with pytest.raises(PipelineError, match="closed"):
+        stream.enqueue(lambda: None)
