@@ -67,8 +67,8 @@ class CpuEvent:
 class CpuStream:
     """Work in order in a thread of its own.
 
-    After a failure the rest of the work is skipped, but events are still marked: a failure never leaves anybody
-    waiting. The failure comes out of ``synchronize``.
+    After a failure the rest of the work is skipped, but events are still marked: a failure never
+    leaves anybody waiting. The failure comes out of ``synchronize``.
 
     Args:
         name: of the thread, for profilers.

@@ -1,8 +1,9 @@
-"""The vocabulary of asynchronous work: Device, Stream, Event, Buffer. The scheduler is written against it.
+"""Device, Stream, Event, Buffer: the words of asynchronous work, that the scheduler is written in.
 
-The meaning is CUDA's. A stream runs what is enqueued on it, in order, apart from the caller. Recording an event on a stream
-marks the work enqueued so far; a stream that waits for an event starts nothing further before the event's *latest record
-at the time of the call* is done. An event that was never recorded holds nobody up.
+The meaning is CUDA's. A stream runs what is enqueued on it, in order, apart from the caller.
+Recording an event on a stream marks the work enqueued so far; a stream that waits for an event
+starts nothing further before the event's *latest record at the time of the call* is done. An
+event that was never recorded holds nobody up.
 """
 
 from __future__ import annotations

@@ -4,15 +4,15 @@
         for result in pipeline.run(open_source("street.mp4")):
             print(result.frame.index, result.labels.shape)
 
-Nothing here is global: several pipelines run side by side in one process, no signal handler is set, and after ``close`` no
-thread is left.
+Nothing here is global: several pipelines run side by side in one process, no signal handler is
+set, and after ``close`` no thread is left.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -73,10 +73,13 @@ class Pipeline:
         Args:
             bundle: its folder, or the bundle opened before.
             precision: "fp32", "fp16" or "int8"; the bundle must hold it.
-            policy: when to take a key frame, such as "fixed:10"; None takes the bundle's key interval.
-            depth: frames in flight at most. 1 computes each frame by itself; 2 lets the flow of the next frame run
-                beside the task of this one, and ``run`` then hands out a result one frame later.
-            threads: threads of the feature and the flow network; None means all cores of this process.
+            policy: when to take a key frame, such as "fixed:10"; None takes the bundle's key
+                interval.
+            depth: frames in flight at most. 1 computes each frame by itself; 2 lets the flow of
+                the next frame run beside the task of this one, and ``run`` then hands out a
+                result one frame later.
+            threads: threads of the feature and the flow network; None means all cores of this
+                process.
 
         Raises:
             BundleError: when the bundle is damaged or lacks the precision.
@@ -116,16 +119,19 @@ class Pipeline:
         return self._scheduler.is_full
 
     def submit(self, frame: Frame | Any, stamp_s: float | None = None) -> None:
-        """Start computing a frame. Returns as soon as its image is read; the array may then be used again.
+        """Start computing a frame. Returns as soon as its image is read; the array may then be
+        used again.
 
         The exception is a ``Frame``: its image goes on into the result and must not change.
 
         Args:
-            frame: a ``Frame``, or an image uint8 ``(H, W, 3)`` BGR (grey and BGRA are converted) that takes the next number.
+            frame: a ``Frame``, or an image uint8 ``(H, W, 3)`` BGR (grey and BGRA are converted)
+                that takes the next number.
             stamp_s: capture time in seconds of an image; None for ``time.monotonic()`` now.
 
         Raises:
-            FrameError: for an image that cannot be used, or a frame number that does not grow. The frame is not counted.
+            FrameError: for an image that cannot be used, or a frame number that does not grow.
+                The frame is not counted.
             PipelineError: when ``is_full``, closed, or a stage has failed.
         """
         self._check_open()
@@ -141,8 +147,8 @@ class Pipeline:
                 frame = Frame(image, frame.index, frame.stamp_s)
         if frame.index < self._next_index:
             raise FrameError(
-                f"frame {frame.index} was submitted after frame {self._next_index - 1}; numbers must grow. Call reset() before "
-                "another source."
+                f"frame {frame.index} was submitted after frame {self._next_index - 1}; numbers "
+                "must grow. Call reset() before another source."
             )
         size = (image.shape[0], image.shape[1])
         self._scheduler.submit(frame, is_key=self._is_key(frame.index, size))
@@ -156,7 +162,8 @@ class Pipeline:
             block: wait for it when frames are in flight.
 
         Returns:
-            None when nothing is in flight, or, without ``block``, when the next result is not ready.
+            None when nothing is in flight, or, without ``block``, when the next result is not
+            ready.
 
         Raises:
             PipelineError: when closed, or a stage has failed.
@@ -166,12 +173,12 @@ class Pipeline:
             return None
         return self._scheduler.collect()
 
-    def run(self, source: Iterable[Frame]) -> Iterator[Result]:
+    def run(self, source: Iterable[Frame]) -> Generator[Result, None, None]:
         """Results of all frames of a source, in order.
 
-        Keeps ``depth`` frames in flight, so a result is handed out ``depth - 1`` frames after its own was read; a
-        live source is run with one frame in flight and adds no such delay. Frames that cannot be used are
-        logged and, where the source counts, counted as failed.
+        Keeps ``depth`` frames in flight, so a result is handed out ``depth - 1`` frames after its
+        own was read; a live source is run with one frame in flight and adds no such delay. Frames
+        that cannot be used are logged and, where the source counts, counted as failed.
 
         Args:
             source: from ``open_source``, or any frames in order. It is not closed.
@@ -197,7 +204,8 @@ class Pipeline:
                 self.reset()
 
     def reset(self) -> None:
-        """Drop what is in flight and begin anew: the next frame is a key frame, numbers start again.
+        """Drop what is in flight and begin anew: the next frame is a key frame, numbers start
+        again.
 
         Raises:
             PipelineError: when closed.
@@ -209,7 +217,7 @@ class Pipeline:
         self._size = None
 
     def close(self) -> None:
-        """Wait for what is in flight, end all threads, free all graphs. Closing twice is allowed."""
+        """Wait for what is in flight, end all threads, free all graphs; twice is allowed."""
         if not self._is_closed:
             self._is_closed = True
             self._scheduler.close()

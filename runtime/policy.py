@@ -15,8 +15,8 @@ class KeyFramePolicy(Protocol):
         """Whether a frame becomes a key frame.
 
         Args:
-            distance: captured frames since the key frame, i - k, at least 1. Frames that have no key
-                frame to be answered from are key frames without being asked about.
+            distance: captured frames since the key frame, i - k, at least 1. Frames that have no
+                key frame to be answered from are key frames without being asked about.
         """
         ...
 

@@ -7,9 +7,10 @@ Streams and what runs on them::
     task      f_i = W(f_k, M, S), y_i = N_task(f_i)     every frame
     decode    label map at the size of the source       every frame
 
-A frame's buffers are a ``_Slot``, a key frame's a ``_KeyBuffers``; all are allocated once. Two key frames are kept, so that a new
-one is computed while frames of the old one are still in flight. A frame is answered from whatever key
-frame it is given, its own or an older one: when a key frame's features become usable is the caller's choice.
+A frame's buffers are a ``_Slot``, a key frame's a ``_KeyBuffers``; all are allocated once. Two
+key frames are kept, so that a new one is computed while frames of the old one are still in
+flight. A frame is answered from whatever key frame it is given, its own or an older one: when a
+key frame's features become usable is the caller's choice.
 
 Source: Zhu et al., CVPR 2017, arXiv:1611.07715, Algorithm 1.
 """
@@ -96,7 +97,8 @@ class Scheduler:
         return bool(self._busy) and self._busy[0].events["decode"].end.is_done
 
     def submit(self, frame: Frame, *, is_key: bool) -> None:
-        """Start a frame; its image is read before this returns, and nothing is waited for but a free key buffer.
+        """Start a frame; its image is read before this returns, and nothing is waited for but a
+        free key buffer.
 
         Args:
             frame: with a checked image.

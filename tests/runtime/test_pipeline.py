@@ -17,7 +17,7 @@ FRAME_SIZE = (32, 64)
 
 
 def algorithm_1(bundle, images, interval):
-    """Label maps and key numbers, by the paper's Algorithm 1; engines are called one after the other."""
+    """Label maps and key numbers, by the paper's Algorithm 1, one engine after the other."""
     session = {
         name: ort.InferenceSession(bundle.graph_bytes("fp32", name))
         for name in ("feature", "flow", "task", "propagate")
@@ -243,3 +243,30 @@ def test_bundle_by_path(bundle, images):
     with Pipeline.open(str(bundle.path), threads=1) as pipeline:
         assert isinstance(pipeline.bundle, Bundle)
         assert len(list(pipeline.run(frames_of(images[:2])))) == 2
+
+
+def test_nothing_global_is_touched(bundle, images):
+    import logging
+    import signal
+
+    def state():
+        handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+        return handlers, cv2.getNumThreads(), list(logging.getLogger().handlers)
+
+    before = state()
+    with Pipeline.open(bundle, threads=1) as pipeline:
+        list(pipeline.run(frames_of(images[:3])))
+    assert state() == before
+
+
+def test_pipeline_works_in_a_thread_of_the_caller(bundle, images):
+    collected = []
+
+    def robot():
+        with Pipeline.open(bundle, threads=1) as pipeline:
+            collected.extend(pipeline.run(frames_of(images[:4])))
+
+    thread = threading.Thread(target=robot)
+    thread.start()
+    thread.join(60)
+    assert [result.frame.index for result in collected] == [0, 1, 2, 3]
