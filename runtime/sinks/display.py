@@ -1,0 +1,64 @@
+"""A window that shows the annotated frames."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+
+import cv2
+
+from dff_edge.runtime.errors import SinkError
+from dff_edge.runtime.frames import Result
+from dff_edge.runtime.overlay import Colours, draw_overlay
+from dff_edge.runtime.sinks.base import Sink
+from dff_edge.runtime.sinks.captions import caption_of
+
+_STOP_KEYS = (ord("q"), 27)  # q and Escape
+
+
+class DisplaySink(Sink):
+    """Shows each result in a window; q, Escape or closing it sets ``stop_requested``."""
+
+    def __init__(self, uri: str, classes: Sequence[str], colours: Colours) -> None:
+        super().__init__(uri)
+        self._classes = tuple(classes)
+        self._colours = colours
+        self._title = f"dff-edge {id(self):x}"  # windows are known by title in the whole process
+        on_linux = sys.platform.startswith("linux")
+        if on_linux and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+            # Asked first: some builds of OpenCV end the whole process here.
+            raise SinkError(
+                f"'{uri}': there is no display (neither DISPLAY nor WAYLAND_DISPLAY is set). "
+                "Over ssh use ssh -X, or write a file instead: out.mp4"
+            )
+        try:
+            cv2.namedWindow(self._title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+        except cv2.error as error:
+            raise SinkError(
+                f"'{uri}': this OpenCV opens no windows ({error.err}). opencv-python-headless "
+                "never does: install opencv-python in its place, or write a file instead: out.mp4"
+            ) from error
+
+    def _write(self, result: Result) -> None:
+        if self.stop_requested:
+            return
+        picture = draw_overlay(
+            result.frame.image,
+            result.labels,
+            self._colours,
+            caption=caption_of(result),
+            legend=self._classes,
+        )
+        try:
+            cv2.imshow(self._title, picture)
+            key = cv2.waitKey(1) & 0xFF
+            is_gone = cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1
+        except cv2.error as error:
+            raise SinkError(f"'{self.uri}': the window failed: {error.err}") from error
+        self.stop_requested = key in _STOP_KEYS or is_gone
+
+    def _finish(self, *, has_failed: bool) -> None:
+        with contextlib.suppress(cv2.error):  # the user may have closed it
+            cv2.destroyWindow(self._title)

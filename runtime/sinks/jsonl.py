@@ -1,0 +1,53 @@
+"""One JSON object a line and frame, for programs that read along."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+
+from dff_edge.runtime.frames import LabelMap, Result
+from dff_edge.runtime.sinks.base import Sink, open_output
+
+
+class JsonLinesSink(Sink):
+    """Writes index, stamp, key frame, times and the share of pixels of each class.
+
+    Each line is handed to the system at once, and is whole: a line that finds no room is taken
+    back.
+    """
+
+    def __init__(
+        self, uri: str, path: Path, classes: Sequence[str], source: str | Path | None = None
+    ) -> None:
+        super().__init__(uri)
+        self._classes = tuple(classes)
+        self._file = open_output(path, uri, source)
+
+    def _write(self, result: Result) -> None:
+        record = {
+            "index": result.frame.index,
+            "stamp_s": round(result.frame.stamp_s, 6),
+            "key_index": result.key_index,
+            "is_key": result.is_key,
+            "distance": result.distance,
+            "latency_ms": round(result.latency_s * 1000, 3),
+            "stage_ms": {stage: round(ms, 3) for stage, ms in result.stage_ms.items()},
+            "classes": _class_shares(result.labels, self._classes),
+        }
+        whole = self._file.tell()
+        try:
+            self._file.write((json.dumps(record, ensure_ascii=False) + "\n").encode())
+        except OSError:
+            self._file.cut(whole)
+            raise
+
+    def _finish(self, *, has_failed: bool) -> None:
+        self._file.close()
+
+
+def _class_shares(labels: LabelMap, classes: Sequence[str]) -> dict[str, float]:
+    counts = cv2.calcHist([labels], [0], None, [256], [0, 256]).ravel()
+    return {name: round(float(counts[i]) / labels.size, 6) for i, name in enumerate(classes)}

@@ -1,0 +1,120 @@
+"""What every source has in common, and the base of those that never drop a frame."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from types import TracebackType
+
+from dff_edge.runtime.frames import Frame, FrameCounts
+
+DEFAULT_FPS = 30.0  # of what carries no time of its own: images and scenes
+
+_LOG = logging.getLogger("dff_edge.runtime")
+_LOGGED_SKIPS = 10
+
+
+class Source(ABC):
+    """An open source: an iterator of frames and a context manager.
+
+    Iterate in one thread; ``close`` may come from any other, and ends the iteration. Iterating
+    over a closed source gives nothing.
+
+    Attributes:
+        uri: as the user wrote it.
+        live: whether frames that are not taken in time are replaced by newer ones.
+        fps: nominal frames per second, None where it is not known.
+        length: number of frames that the source says it has, None where it does not say. Containers
+            are sometimes wrong: use it for progress only.
+        size: ``(H, W)`` of the first frame, None before it is known; later frames may differ.
+        counts: what became of the frames so far.
+    """
+
+    def __init__(self, uri: str, *, live: bool) -> None:
+        self.uri = uri
+        self.live = live
+        self.fps: float | None = None
+        self.length: int | None = None
+        self.size: tuple[int, int] | None = None
+        self.counts = FrameCounts()
+
+    def __iter__(self) -> Iterator[Frame]:
+        return self
+
+    @abstractmethod
+    def __next__(self) -> Frame:
+        """The next frame; blocks until there is one."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release what the source holds. Safe to call twice."""
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _skip(self, what: str) -> None:
+        """Count a frame that cannot be used; the first ten are logged."""
+        self.counts.fail(what)
+        if self.counts.failed <= _LOGGED_SKIPS:
+            _LOG.warning("%s: skipped a frame: %s", self.uri, what)
+        if self.counts.failed == _LOGGED_SKIPS:
+            _LOG.warning("%s: further skipped frames are only counted", self.uri)
+
+
+class PulledSource(Source):
+    """A source that makes a frame when it is asked for one, and so never drops any.
+
+    A subclass makes ``_frames`` (a generator), then calls ``_look_ahead``: the first frame is
+    decoded at once, so that what cannot be read at all fails on opening.
+    """
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(uri, live=False)
+        self._lock = threading.Lock()  # decoding and closing exclude each other
+        self._closed = False
+        self._iterator: Iterator[Frame] = iter(())
+        self._first: Frame | None = None
+
+    def __next__(self) -> Frame:
+        with self._lock:
+            frame, self._first = self._first, None
+            if frame is None:
+                frame = next(self._iterator)
+            self.counts.read += 1
+            return frame
+
+    def close(self) -> None:
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._first = None
+                self._iterator = iter(())
+                self._release()
+
+    @abstractmethod
+    def _frames(self) -> Iterator[Frame]:
+        """Make the frames, counting what cannot be decoded with ``_skip``."""
+
+    def _release(self) -> None:
+        """Close what is open; the generator is gone by then."""
+
+    def _look_ahead(self) -> None:
+        self._iterator = self._frames()
+        try:
+            self._first = next(self._iterator, None)
+        except BaseException:
+            self.close()
+            raise
+        if self._first is not None:
+            height, width = self._first.image.shape[:2]
+            self.size = (height, width)

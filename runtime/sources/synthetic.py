@@ -1,0 +1,42 @@
+"""Frames of a synthetic street, drawn as they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dff_edge.runtime.errors import ConfigError
+from dff_edge.runtime.frames import Frame
+from dff_edge.runtime.sources.base import DEFAULT_FPS, PulledSource
+from dff_edge.runtime.synthetic import SPLITS, StreetScene
+from dff_edge.runtime.uri import SourceUri
+
+
+class SyntheticSource(PulledSource):
+    """``synthetic://street``; the frames of a seed are always the same.
+
+    Keys: ``seed`` (0), ``frames`` (100), ``height`` (256), ``width`` (512), ``split`` (val),
+        ``fps`` (30).
+    """
+
+    def __init__(self, uri: SourceUri) -> None:
+        super().__init__(uri.text)
+        split = uri.options.get("split", "val")
+        if split not in SPLITS:
+            raise ConfigError(
+                f"'{uri.text}': split is '{split}', expected one of {', '.join(SPLITS)}."
+            )
+        self.fps: float = uri.rate() or DEFAULT_FPS
+        height, width = uri.integer("height") or 256, uri.integer("width") or 512
+        self.length: int = uri.integer("frames") or 100
+        self.scene = StreetScene(
+            seed=uri.integer("seed", minimum=0) or 0,
+            split=split,
+            size=(height, width),
+            length=self.length,
+        )
+        self._look_ahead()
+
+    def _frames(self) -> Iterator[Frame]:
+        for index in range(self.length):
+            image, _ = self.scene.render(index)
+            yield Frame(image, index, index / self.fps)

@@ -1,0 +1,111 @@
+"""Lines of JSON: their content against counts done by hand, and a full disk."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+from dff_edge.runtime.errors import SinkError
+from dff_edge.runtime.frames import Frame, Result
+from dff_edge.runtime.sinks import open_sink
+
+CLASSES = ("road", "sky", "Fußgänger")
+COLOURS = ((0, 0, 0),) * 3
+
+
+def result(index=12, key_index=10):
+    labels = np.array([[0, 0, 0, 1], [0, 2, 255, 0]], np.uint8)
+    frame = Frame(np.zeros((2, 4, 3), np.uint8), index, 0.4)
+    return Result(frame, labels, key_index, 0.0123456, {"flow": 1.23456, "task": 2.0})
+
+
+def sink_to(path, **options):
+    return open_sink(str(path), classes=CLASSES, colours=COLOURS, fps=30, **options)
+
+
+def test_line_says_everything_about_a_frame(tmp_path):
+    with sink_to(tmp_path / "out.jsonl") as sink:
+        sink.write(result())
+
+    (line,) = (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(line) == {
+        "index": 12,
+        "stamp_s": 0.4,
+        "key_index": 10,
+        "is_key": False,
+        "distance": 2,
+        "latency_ms": 12.346,
+        "stage_ms": {"flow": 1.235, "task": 2.0},
+        "classes": {"road": 0.625, "sky": 0.125, "Fußgänger": 0.125},
+    }
+
+
+def test_each_line_is_there_at_once(tmp_path):
+    sink = sink_to(tmp_path / "out.jsonl")
+    for count in (1, 2, 3):
+        sink.write(result())
+        assert len((tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()) == count
+        assert sink.written == count
+    sink.close()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full of Linux")
+def test_full_disk_is_a_clear_error_and_close_is_quiet(tmp_path):
+    (tmp_path / "out.jsonl").symlink_to("/dev/full")
+    sink = sink_to(tmp_path / "out.jsonl")
+
+    with pytest.raises(SinkError, match=r"out\.jsonl' failed, no room is left: No space"):
+        sink.write(result())
+
+    assert sink.written == 0
+    sink.close()
+    sink.close()
+
+
+def test_line_without_room_is_taken_back(tmp_path):
+    code = """
+        import resource, sys
+        import numpy as np
+        from dff_edge.runtime.errors import SinkError
+        from dff_edge.runtime.frames import Frame, Result
+        from dff_edge.runtime.sinks import open_sink
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        frame = Frame(np.zeros((2, 4, 3), np.uint8), 0, 0.0)
+        item = Result(frame, np.zeros((2, 4), np.uint8), 0, 0.0, {})
+        with open_sink(sys.argv[1], classes=["a"], colours=[(0, 0, 0)], fps=30) as sink:
+            try:
+                while True:
+                    sink.write(item)
+            except SinkError:
+                print(sink.written)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "out.jsonl")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "out.jsonl").read_text(encoding="utf-8")
+    assert text.endswith("}\n")
+    assert len([json.loads(line) for line in text.splitlines()]) == int(done.stdout) > 1
+
+
+def test_missing_folder_is_refused_with_advice(tmp_path):
+    with pytest.raises(SinkError, match=r"no folder '.*/gone'\. Make it first: mkdir -p"):
+        sink_to(tmp_path / "gone" / "out.jsonl")
+
+
+def test_null_sink_counts():
+    with open_sink("null://", classes=CLASSES, colours=COLOURS, fps=None) as sink:
+        sink.write(result())
+        sink.write(result())
+
+    assert sink.written == 2

@@ -1,0 +1,66 @@
+"""Label maps as PNGs, read back to the bit."""
+
+import cv2
+import numpy as np
+import pytest
+
+from dff_edge.runtime.errors import SinkError
+from dff_edge.runtime.frames import Frame, Result
+from dff_edge.runtime.sinks import open_sink
+from dff_edge.runtime.sinks.base import OutputFile
+
+
+def result(index):
+    labels = np.random.default_rng(index).integers(0, 256, (5, 7), np.uint8)
+    return Result(Frame(np.zeros((5, 7, 3), np.uint8), index, 0.0), labels, index, 0.0, {})
+
+
+def sink_to(folder, **options):
+    return open_sink(f"labels://{folder}", classes=["a"], colours=[(0, 0, 0)], fps=30, **options)
+
+
+def test_labels_are_written_by_index(tmp_path):
+    with sink_to(tmp_path / "out") as sink:
+        for index in (0, 2, 123):
+            sink.write(result(index))
+
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["000000.png", "000002.png", "000123.png"]
+    got = cv2.imread(str(tmp_path / "out" / "000002.png"), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(got, result(2).labels)
+
+
+def test_half_a_file_is_removed(tmp_path, monkeypatch):
+    def write_half(self, data):
+        self._file.write(data[: len(data) // 2])
+        raise OSError(28, "No space left on device")
+
+    sink = sink_to(tmp_path / "out")
+    sink.write(result(0))
+    monkeypatch.setattr(OutputFile, "write", write_half)
+
+    with pytest.raises(SinkError, match="no room is left: No space left on device"):
+        sink.write(result(1))
+
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["000000.png"]
+    sink.close()
+
+
+def test_source_folder_is_not_written_into(tmp_path):
+    cv2.imwrite(str(tmp_path / "000000.png"), np.zeros((4, 5, 3), np.uint8))
+
+    for source in (tmp_path, str(tmp_path), f"{tmp_path}/*.png"):
+        with pytest.raises(SinkError, match="is the source itself"):
+            sink_to(tmp_path, source=source)
+
+
+def test_missing_parent_is_refused_with_advice(tmp_path):
+    with pytest.raises(SinkError, match=r"no folder '.*/gone'.*mkdir -p '.*/gone/out'"):
+        sink_to(tmp_path / "gone" / "out")
+
+
+def test_file_in_place_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "out").touch()
+
+    with pytest.raises(SinkError, match="is a file, expected a folder"):
+        sink_to(tmp_path / "out")
