@@ -1,0 +1,156 @@
+"""dff-edge evaluate: accuracy of a checkpoint or a bundle on labelled video."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dff_edge.cli.options import (
+    Command,
+    json_option,
+    precision_option,
+    progress,
+    table,
+    threads_option,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from dff_edge.runtime.evaluation import Recogniser
+
+
+@click.command(cls=Command)
+@click.argument("model")
+@click.option(
+    "--source",
+    required=True,
+    metavar="DATA",
+    help="Labelled video: a folder with images/ and labels/, or "
+    "synthetic://street?split=test&clips=16&frames=20.",
+)
+@precision_option
+@click.option(
+    "--max-interval",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    metavar="FRAMES",
+    help="Largest key interval l; distances 0..l-1 are measured.",
+)
+@click.option(
+    "--copy-features",
+    is_flag=True,
+    help="Baseline: copy key features (zero flow, scale one). Of a checkpoint only.",
+)
+@threads_option
+@json_option
+def command(
+    model: str,
+    source: str,
+    precision: str,
+    max_interval: int,
+    copy_features: bool,
+    threads: int | None,
+    json_path: Path | None,
+) -> None:
+    """Measure MODEL, a bundle or a checkpoint, by the paper's protocol.
+
+    "DFF at l" is the mean IoU over all pairs (k, i), k = i - l + 1 .. i, of each labelled frame i.
+    """
+    from dff_edge.runtime.clips import open_clips
+    from dff_edge.runtime.evaluation import evaluate, temporal_consistency
+
+    is_bundle = (Path(model) / "manifest.json").is_file()
+    if is_bundle and copy_features:
+        raise click.UsageError("--copy-features is for checkpoints; a bundle always propagates.")
+    if not is_bundle and precision != "fp32":
+        raise click.UsageError(f"--precision {precision} is for bundles; a checkpoint is fp32.")
+    with ExitStack() as stack:
+        clips = open_clips(source)
+        recogniser, classes = (
+            _bundle(stack, model, precision, threads)
+            if is_bundle
+            else _checkpoint(model, copy_features, threads)
+        )
+        update = stack.enter_context(progress("clips", len(clips)))
+        accuracy = evaluate(recogniser, clips, classes, max_interval, update)
+        consistency = {
+            interval: temporal_consistency(recogniser, clips, len(classes), interval)
+            for interval in sorted({1, min(5, max_interval), max_interval})
+        }
+    numbers: dict[str, Any] = {
+        "model": model,
+        "precision": precision,
+        "copy_features": copy_features,
+        "source": source,
+        "clips": len(clips),
+        "miou_at_distance": [accuracy.miou_at_distance(d) for d in range(max_interval)],
+        "miou_at_interval": [accuracy.miou_at_interval(n + 1) for n in range(max_interval)],
+        "class_iou_frame": accuracy.class_iou(1),
+        "class_iou": accuracy.class_iou(max_interval),
+        "temporal_consistency": {str(n): value for n, value in consistency.items()},
+    }
+    if not write_json(json_path, numbers):
+        _print(numbers, max_interval)
+
+
+def _bundle(
+    stack: ExitStack, model: str, precision: str, threads: int | None
+) -> tuple[Recogniser, tuple[str, ...]]:
+    from dff_edge.runtime.bundle import Bundle
+    from dff_edge.runtime.bundle_recogniser import BundleRecogniser
+
+    bundle = Bundle.open(model)
+    recogniser = BundleRecogniser(bundle, precision, threads=threads)  # type: ignore[arg-type]
+    return stack.enter_context(recogniser), bundle.manifest.class_names
+
+
+def _checkpoint(
+    model: str, copy_features: bool, threads: int | None
+) -> tuple[Recogniser, tuple[str, ...]]:
+    import torch
+
+    from dff_edge.trainer.checkpoint import load_checkpoint
+    from dff_edge.trainer.recogniser import TorchRecogniser
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    checkpoint = load_checkpoint(model)
+    recogniser = TorchRecogniser(
+        checkpoint.model, checkpoint.config.frame_size, copies_features=copy_features
+    )
+    return recogniser, checkpoint.config.task.classes
+
+
+def _print(numbers: dict[str, Any], max_interval: int) -> None:
+    rows = [
+        [
+            str(n),
+            f"{100 * numbers['miou_at_distance'][n]:.1f}",
+            f"{100 * numbers['miou_at_interval'][n]:.1f}",
+        ]
+        for n in range(max_interval)
+    ]
+    table(["distance", "mIoU %", "DFF at distance + 1"], rows)
+    click.echo()
+    table(
+        ["class", "IoU % of key frames", f"at l = {max_interval}"],
+        [
+            [name, _percent(numbers["class_iou_frame"][name]), _percent(value)]
+            for name, value in numbers["class_iou"].items()
+        ],
+    )
+    steady = {n: value for n, value in numbers["temporal_consistency"].items() if value is not None}
+    if steady:
+        parts = [f"l = {n}: {100 * value:.1f}%" for n, value in steady.items()]
+        click.echo(
+            "\ntemporal consistency (mIoU with the result before, moved by true flow): "
+            + ", ".join(parts)
+        )
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"

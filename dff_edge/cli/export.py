@@ -1,0 +1,78 @@
+"""dff-edge export: a checkpoint becomes a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dff_edge.cli.options import Command, json_option, table, write_json
+
+
+@click.command(cls=Command)
+@click.argument("checkpoint")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="BUNDLE",
+    help="Folder to write; an older bundle in it is replaced.",
+)
+@click.option(
+    "--interval",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    metavar="FRAMES",
+    help="Key interval l that the bundle runs with where none is given.",
+)
+@click.option(
+    "--opset",
+    type=click.IntRange(17, 19),
+    default=17,
+    show_default=True,
+    help="ONNX operator set.",
+)
+@json_option
+def command(
+    checkpoint: str, output: Path, interval: int, opset: int, json_path: Path | None
+) -> None:
+    """Write CHECKPOINT as a bundle of FP32 ONNX graphs, each compared with torch.
+
+    CHECKPOINT is the folder that training left, or the name of a model that comes with dff-edge
+    ("street").
+    """
+    from dff_edge.export import export_bundle
+    from dff_edge.trainer.checkpoint import load_checkpoint
+
+    bundle = export_bundle(
+        load_checkpoint(checkpoint),
+        output,
+        interval=interval,
+        opset=opset,
+        replace=True,
+        command=f"dff-edge export {checkpoint} --interval {interval} --opset {opset}",
+        progress=lambda text: click.echo(text, err=True),
+    )
+    manifest = bundle.manifest
+    numbers = {
+        "bundle": str(bundle.path),
+        "digest": bundle.digest,
+        "bytes": bundle.size_bytes("fp32"),
+        "parity": [record.model_dump(mode="json") for record in manifest.parity],
+    }
+    if write_json(json_path, numbers):
+        return
+    rows = [
+        [
+            f"{record.subnet}: {record.output}",
+            record.inputs,
+            f"{record.max_abs_error:.1e}",
+            f"{record.relative_error:.1e}",
+            f"{record.tolerance:.0e}",
+        ]
+        for record in manifest.parity
+    ]
+    table(["graph: output", "inputs", "abs error", "relative", "allowed"], rows)
+    click.echo(f"{bundle.path}  ({bundle.size_bytes('fp32') / 1e6:.1f} MB)")

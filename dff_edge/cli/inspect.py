@@ -1,0 +1,115 @@
+"""dff-edge inspect: what a bundle or a checkpoint holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dff_edge.cli.options import Command, json_option, table, write_json
+
+
+@click.command(cls=Command)
+@click.argument("model")
+@json_option
+def command(model: str, json_path: Path | None) -> None:
+    """Say what MODEL, a bundle or a checkpoint, holds, after verifying it."""
+    is_bundle = not (Path(model) / "model.json").is_file() and Path(model).is_dir()
+    facts = _bundle(model) if is_bundle else _checkpoint(model)
+    if write_json(json_path, facts):
+        return
+    graphs = facts.pop("graphs", [])
+    for key, value in facts.items():
+        click.echo(f"{key.replace('_', ' ')}: {_text(value)}")
+    if graphs:
+        click.echo()
+        table(
+            ["graph", "MB", "opset", "operators"],
+            [
+                [g["graph"], f"{g['bytes'] / 1e6:.2f}", str(g["opset"]), _counts(g["operators"])]
+                for g in graphs
+            ],
+        )
+
+
+def _bundle(model: str) -> dict[str, Any]:
+    from dff_edge.runtime.bundle import Bundle
+
+    bundle = Bundle.open(model)
+    manifest = bundle.manifest
+    graphs = []
+    for precision in bundle.precisions:
+        for subnet, path in manifest.subnets[precision].paths().items():
+            summary = bundle.graph_summary(precision, subnet)
+            graphs.append(
+                {
+                    "graph": f"{precision} {subnet}",
+                    "bytes": manifest.files[path].bytes,
+                    "opset": summary.opset,
+                    "operators": dict(summary.operators.most_common()),
+                }
+            )
+    return {
+        "bundle": str(bundle.path),
+        "digest": bundle.digest,
+        "task": manifest.task,
+        "classes": list(manifest.class_names),
+        "frame_size": list(manifest.frame_size),
+        "channels": manifest.channels,
+        "key_interval": manifest.default_key_interval,
+        "precisions": {name: bundle.size_bytes(name) for name in bundle.precisions},
+        "calibration": {
+            name: f"{record.frames} frames, {record.pairs} pairs, {record.clips} clips "
+            f"of {record.source}"
+            for name, record in manifest.calibration.items()
+        },
+        "accuracy": [
+            record.model_dump(mode="json", exclude_none=True) for record in manifest.accuracy
+        ],
+        "worst_parity": max((record.relative_error for record in manifest.parity), default=None),
+        "made": manifest.provenance.created,
+        "versions": manifest.provenance.versions,
+        "training_data": manifest.provenance.training_data,
+        "graphs": graphs,
+    }
+
+
+def _checkpoint(model: str) -> dict[str, Any]:
+    from dff_edge.trainer.checkpoint import find_checkpoint, load_checkpoint
+
+    checkpoint = load_checkpoint(model)
+    config = checkpoint.config
+    networks = {
+        name: sum(parameter.numel() for parameter in network.parameters())
+        for name, network in checkpoint.model.named_children()
+        if name in ("feature", "flow", "task")
+    }
+    return {
+        "checkpoint": str(find_checkpoint(model)),
+        "name": checkpoint.name,
+        "digest": checkpoint.digest,
+        "feature": f"{config.feature.name}, width {config.feature.width}, "
+        f"{config.channels} channels",
+        "flow": f"{config.flow.name}, width {config.flow.width}, scale {config.flow.scale}",
+        "parameters": networks,
+        "classes": list(config.task.classes),
+        "frame_size": list(config.frame_size),
+        "versions": {
+            key: value for key, value in checkpoint.training.items() if isinstance(value, str)
+        },
+    }
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items()) or "none"
+    if isinstance(value, list):
+        if value and isinstance(value[0], dict):
+            return "".join("\n  " + _text(item) for item in value)
+        return ", ".join(str(item) for item in value) or "none"
+    return "none" if value in (None, "") else str(value)
+
+
+def _counts(operators: dict[str, int]) -> str:
+    return " ".join(f"{name}:{count}" for name, count in operators.items())

@@ -1,0 +1,140 @@
+"""What the commands share: options of the same name everywhere, and how errors leave."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import click
+
+from dff_edge.runtime.errors import DffEdgeError
+
+F = TypeVar("F", bound=Callable[..., Any])
+PRECISIONS = ("fp32", "fp16", "int8")  # as dff_edge.runtime.contract, which costs an import
+
+
+class Command(click.Command):
+    """A command whose failures are one message on stderr and exit code 1, not a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # the reader of stdout went away; click ends quietly
+        except (DffEdgeError, OSError) as error:
+            raise click.ClickException(str(error)) from error
+
+
+class Numbers(click.ParamType):
+    """A comma-separated list of whole numbers of at least 1."""
+
+    name = "n,n,..."
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        parts = [part.strip() for part in str(value).split(",")]
+        if not all(part.isdigit() and int(part) >= 1 for part in parts):
+            self.fail(
+                f"'{value}' is not a list of numbers of at least 1, as in 1,5,10.", param, ctx
+            )
+        return tuple(int(part) for part in parts)
+
+
+def precision_option(command: F) -> F:
+    """``--precision``: which graphs of the bundle."""
+    return click.option(
+        "--precision",
+        type=click.Choice(PRECISIONS),
+        default="fp32",
+        show_default=True,
+        help="Which graphs of the bundle to run.",
+    )(command)
+
+
+def interval_option(command: F) -> F:
+    """``--interval``: the key interval l."""
+    return click.option(
+        "--interval",
+        type=click.IntRange(min=1),
+        metavar="FRAMES",
+        help="Key interval l: a key frame in every l captured frames.  [default: the bundle's]",
+    )(command)
+
+
+def threads_option(command: F) -> F:
+    """``--threads``: cores for the networks."""
+    return click.option(
+        "--threads",
+        type=click.IntRange(min=1),
+        help="Threads of the feature and flow networks.  [default: all cores]",
+    )(command)
+
+
+def json_option(command: F) -> F:
+    """``--json``: the numbers as a file."""
+    return click.option(
+        "--json",
+        "json_path",
+        type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+        metavar="FILE",
+        help="Write all numbers as JSON to FILE; - for stdout instead of the table.",
+    )(command)
+
+
+def write_json(path: Path | None, content: Any) -> bool:
+    """Write JSON where asked.
+
+    Returns:
+        Whether stdout was taken, so that no table is printed.
+    """
+    if path is None:
+        return False
+    text = json.dumps(content, indent=2, allow_nan=False)
+    if str(path) == "-":
+        click.echo(text)
+        return True
+    path.write_text(text + "\n", encoding="utf-8")
+    return False
+
+
+@contextmanager
+def progress(label: str, total: int | None = None) -> Iterator[Callable[[int, int | None], None]]:
+    """A progress bar on stderr; call what it gives with (done, total).
+
+    Only a terminal gets the moving bar; a log file gets nothing of it.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=total)
+
+        def update(done: int, of: int | None = None) -> None:
+            bar.update(task, completed=done, total=of if of is not None else total)
+
+        yield update
+
+
+def table(headers: list[str], rows: list[list[str]], file: IO[str] | None = None) -> None:
+    """Print a plain aligned table, first column to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in [headers, *rows]) for i in range(len(headers))]
+    for row in [headers, ["-" * width for width in widths], *rows]:
+        cells = [
+            row[0].ljust(widths[0]),
+            *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)),
+        ]
+        click.echo("  ".join(cells).rstrip(), file=file)

@@ -1,0 +1,139 @@
+"""dff-edge export, calibrate, evaluate and inspect, as their users type them."""
+
+import json
+
+import pytest
+
+CLIPS = "synthetic://street?split=val&clips=2&frames=12&height=64&width=128"
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory, checkpoint_path):
+    from click.testing import CliRunner
+
+    from dff_edge.cli import main
+
+    folder = tmp_path_factory.mktemp("exported") / "bundle"
+    for arguments in (
+        ["export", str(checkpoint_path), "-o", str(folder), "--interval", "5"],
+        ["calibrate", str(folder), "--source", CLIPS],
+    ):
+        done = CliRunner().invoke(main, arguments)
+        assert done.exit_code == 0, done.output
+    return folder
+
+
+def test_export_says_how_far_each_graph_is_from_torch(dff_edge, checkpoint_path, tmp_path):
+    done = dff_edge("export", checkpoint_path, "-o", tmp_path / "bundle", "--json", "-")
+    numbers = json.loads(done.stdout)
+    outputs = {(record["subnet"], record["output"]) for record in numbers["parity"]}
+    assert outputs == {
+        ("feature", "features"), ("flow", "flow"), ("flow", "scale"), ("task", "scores"),
+        ("propagate", "scores"),
+    }  # fmt: skip
+    assert all(record["relative_error"] <= record["tolerance"] for record in numbers["parity"])
+
+
+def test_export_replaces_a_bundle_but_no_other_folder(dff_edge, checkpoint_path, tmp_path):
+    for _ in range(2):
+        assert dff_edge("export", checkpoint_path, "-o", tmp_path / "bundle").exit_code == 0
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("years of work")
+    done = dff_edge("export", checkpoint_path, "-o", mine)
+    assert done.exit_code == 1
+    assert (mine / "thesis.txt").read_text() == "years of work"
+
+
+def test_export_of_nothing_names_the_shipped_models(dff_edge, tmp_path):
+    done = dff_edge("export", "no-such-model", "-o", tmp_path / "bundle")
+    assert done.exit_code == 1
+    assert "no-such-model" in done.stderr
+    assert "Traceback" not in done.output
+
+
+def test_inspect_bundle(dff_edge, exported):
+    facts = json.loads(dff_edge("inspect", exported, "--json", "-").stdout)
+    assert facts["key_interval"] == 5
+    assert facts["frame_size"] == [64, 128]
+    assert set(facts["precisions"]) == {"fp32", "fp16", "int8"}
+    assert facts["precisions"]["int8"] < facts["precisions"]["fp16"] < facts["precisions"]["fp32"]
+    graphs = {graph["graph"]: graph for graph in facts["graphs"]}
+    assert graphs["fp32 feature"]["operators"]["Conv"] == 21  # 17 of the blocks, stem, 3 shortcuts
+    assert "QuantizeLinear" in graphs["int8 feature"]["operators"]
+    text = dff_edge("inspect", exported).stdout
+    assert "frame size: 64, 128" in text
+
+
+def test_inspect_checkpoint(dff_edge, checkpoint_path):
+    facts = json.loads(dff_edge("inspect", checkpoint_path, "--json", "-").stdout)
+    assert facts["name"] == "tiny"
+    assert facts["parameters"]["task"] == 16 * 8 + 8
+
+
+def test_inspect_of_no_bundle(dff_edge, tmp_path):
+    done = dff_edge("inspect", tmp_path)
+    assert done.exit_code == 1
+    assert "manifest.json" in done.stderr
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_evaluate_bundle(dff_edge, exported, precision):
+    done = dff_edge(
+        "evaluate", exported, "--source", CLIPS, "--precision", precision, "--max-interval", 3,
+        "--json", "-",
+    )  # fmt: skip
+    numbers = json.loads(done.stdout)
+    assert len(numbers["miou_at_distance"]) == 3
+    assert numbers["miou_at_interval"][0] == numbers["miou_at_distance"][0]
+    assert set(numbers["temporal_consistency"]) == {"1", "3"}
+    assert all(0 <= value <= 1 for value in numbers["temporal_consistency"].values())
+
+
+def test_evaluate_checkpoint_agrees_with_its_bundle(dff_edge, exported, checkpoint_path):
+    values = []
+    for model in (exported, checkpoint_path):
+        done = dff_edge(
+            "evaluate", model, "--source", CLIPS, "--max-interval", 3, "--json", "-"
+        )  # fmt: skip
+        values.append(json.loads(done.stdout)["miou_at_distance"])
+    assert values[0] == pytest.approx(values[1], abs=2e-3)
+
+
+def test_evaluate_table(dff_edge, exported):
+    done = dff_edge("evaluate", exported, "--source", CLIPS, "--max-interval", 2)
+    assert "DFF at distance + 1" in done.stdout
+    assert "pedestrian" in done.stdout
+    assert "temporal consistency" in done.stdout
+
+
+def test_copied_features_need_a_checkpoint(dff_edge, exported):
+    done = dff_edge("evaluate", exported, "--source", CLIPS, "--copy-features")
+    assert done.exit_code == 2
+    assert "--copy-features is for checkpoints" in done.stderr
+
+
+def test_copied_features_are_another_result(dff_edge, checkpoint_path):
+    values = []
+    for option in ([], ["--copy-features"]):
+        done = dff_edge(
+            "evaluate", checkpoint_path, "--source", CLIPS, "--max-interval", 4, *option,
+            "--json", "-",
+        )  # fmt: skip
+        values.append(json.loads(done.stdout)["miou_at_distance"])
+    assert values[0][0] == values[1][0]  # key frames
+    assert values[0] != values[1]
+
+
+def test_evaluate_on_unlabelled_data(dff_edge, exported, tmp_path):
+    done = dff_edge("evaluate", exported, "--source", tmp_path)
+    assert done.exit_code == 1
+    assert "images" in done.stderr
+
+
+def test_too_little_calibration_data(dff_edge, exported):
+    done = dff_edge(
+        "calibrate", exported, "--source", "synthetic://street?split=val&clips=1&frames=3"
+    )
+    assert done.exit_code == 1
+    assert "expected at least" in done.stderr

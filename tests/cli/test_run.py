@@ -1,0 +1,121 @@
+"""dff-edge run, as its user types it."""
+
+import json
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def frames_folder(tmp_path):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(1, 12):  # natural order: 2 before 10
+        image = rng.integers(0, 256, (48, 96, 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / f"frame{index}.png"), image)
+    return folder
+
+
+def test_all_sinks_get_every_frame(dff_edge, bundle_path, frames_folder, tmp_path):
+    video, lines, labels = tmp_path / "out.mp4", tmp_path / "out.jsonl", tmp_path / "labels"
+    done = dff_edge(
+        "run", bundle_path, frames_folder, "-o", video, "-o", lines, "-o", f"labels://{labels}",
+        "--interval", 3,
+    )  # fmt: skip
+
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("11 frames in")
+    assert "4 key frames" in done.stdout
+    records = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert [record["index"] for record in records] == list(range(11))
+    assert [record["key_index"] for record in records] == [0, 0, 0, 3, 3, 3, 6, 6, 6, 9, 9]
+    assert len(list(labels.iterdir())) == 11
+    with av.open(str(video)) as container:
+        assert container.streams.video[0].codec.name == "h264"
+        assert sum(1 for _ in container.decode(video=0)) == 11
+
+
+def test_numbers_as_json_on_stdout(dff_edge, bundle_path, frames_folder):
+    done = dff_edge("run", bundle_path, frames_folder, "--interval", 5, "--json", "-")
+    numbers = json.loads(done.stdout)
+    assert (numbers["frames"], numbers["key_frames"], numbers["failed"]) == (11, 3, 0)
+    assert numbers["fps"] == pytest.approx(numbers["frames"] / numbers["seconds"])
+    assert {name: stage["count"] for name, stage in numbers["stages"].items()} == {
+        "resize": 11, "feature": 3, "flow": 8, "warp": 8, "task": 11, "decode": 11,
+    }  # fmt: skip
+    assert sum(stage["share"] for stage in numbers["stages"].values()) == pytest.approx(1)
+
+
+def test_frames_option_stops_early(dff_edge, bundle_path, frames_folder):
+    done = dff_edge("run", bundle_path, frames_folder, "--frames", 4, "--json", "-")
+    assert json.loads(done.stdout)["frames"] == 4
+
+
+def test_unreadable_image_is_counted(dff_edge, bundle_path, frames_folder):
+    (frames_folder / "frame5.png").write_bytes(b"no image")
+    done = dff_edge("run", bundle_path, frames_folder, "--json", "-")
+    assert done.exit_code == 0
+    numbers = json.loads(done.stdout)
+    assert (numbers["frames"], numbers["failed"]) == (10, 1)
+    assert "frame5.png" in numbers["failures"][0]
+
+
+def test_int8_and_fp32_differ(dff_edge, bundle_path, frames_folder, tmp_path):
+    for precision in ("fp32", "int8"):
+        done = dff_edge(
+            "run", bundle_path, frames_folder, "--precision", precision,
+            "-o", tmp_path / f"{precision}.jsonl",
+        )  # fmt: skip
+        assert done.exit_code == 0
+    lines = [(tmp_path / f"{name}.jsonl").read_text().splitlines() for name in ("fp32", "int8")]
+    shares = [[json.loads(line)["classes"] for line in part] for part in lines]
+    assert shares[0] != shares[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["no/such.mp4"], "no/such.mp4"),
+        (["99"], "Camera '99'"),
+        (["rtsp://host/stream"], "rtsp"),
+        (["synthetic://street?colour=red"], "colour"),
+        (["{frames}", "-o", "no/such/folder/out.mp4"], "no/such/folder"),
+        (["{frames}", "-o", "out.xyz"], "out.xyz"),
+        (["{frames}", "--precision", "fp16"], "fp16"),
+    ],
+)
+def test_failed_work_is_one_message_and_exit_code_1(
+    dff_edge, bundle_path, frames_folder, arguments, message
+):
+    arguments = [argument.replace("{frames}", str(frames_folder)) for argument in arguments]
+    done = dff_edge("run", bundle_path, *arguments)
+    assert done.exit_code == 1
+    assert done.stderr.startswith("Error: ")
+    assert message in done.stderr
+    assert "Traceback" not in done.output
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--interval", "0"], ["--precision", "fp64"], ["--depth", "x"], ["--no-such-option"]],
+)
+def test_wrong_command_line_is_exit_code_2(dff_edge, bundle_path, frames_folder, arguments):
+    done = dff_edge("run", bundle_path, frames_folder, *arguments)
+    assert done.exit_code == 2
+    assert "Usage: " in done.stderr
+
+
+def test_damaged_bundle_is_refused_by_name(dff_edge, bundle_path, frames_folder, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(bundle_path, copy)
+    graph = next(copy.rglob("flow.onnx"))
+    graph.write_bytes(graph.read_bytes()[:-1] + b"x")
+    done = dff_edge("run", copy, frames_folder)
+    assert done.exit_code == 1
+    assert "flow.onnx" in done.stderr
