@@ -84,6 +84,7 @@ def command(
                     classes=[info.name for info in classes],
                     colours=[info.colour for info in classes],
                     fps=opened.fps,
+                    source=source,
                 )
             )
             for uri in outputs
@@ -97,7 +98,7 @@ def command(
                     sink.write(result)
                 statistics.add(result)
                 update(statistics.frames, None)
-                if frames is not None and statistics.frames >= frames:
+                if statistics.frames == frames or any(sink.stop_requested for sink in sinks):
                     break
         except KeyboardInterrupt:
             click.echo("Stopped by the keyboard; what was written stays.", err=True)

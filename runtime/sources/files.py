@@ -119,8 +119,8 @@ class VideoFileSource(PulledSource):
             self._packets += packet.size > 0
             yield packet
             if not packet.size:
-                # That one emptied the decoder. PyAV goes on with streams that damage has made appear
-                # since the file was opened, which it does not know (IndexError).
+                # That one empties the decoder. PyAV would go on to streams that have appeared since
+                # the file was opened, as damage makes them, and fail: it does not know those.
                 return
 
     def _fail(self, reason: str) -> None:
