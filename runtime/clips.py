@@ -1,0 +1,229 @@
+"""Labelled clips: videos with label maps, for training, calibration and evaluation.
+
+One grammar names them everywhere:
+
+- ``synthetic://street?split=val&clips=16&frames=20&seed=0&height=256&width=512``
+- a folder with ``images/`` and ``labels/``: frames in natural order and, for some or all of
+  them, an 8-bit PNG of the same stem. Each folder inside ``images/`` is a clip of its own, its
+  labels in the folder of the same name inside ``labels/``. Labels of K and above are not scored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import parse_qsl, urlsplit
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dff_edge.runtime.errors import ConfigError, SourceError
+from dff_edge.runtime.frames import Image, LabelMap
+from dff_edge.runtime.sources.images import natural_key, read_image
+from dff_edge.runtime.synthetic import CLASSES, SPLITS, StreetScene
+from dff_edge.runtime.uri import IMAGE_SUFFIXES, SourceUri
+
+_SYNTHETIC_KEYS = ("split", "seed", "clips", "frames", "height", "width")
+
+
+class LabelledClip(Protocol):
+    """Consecutive frames of one video, some of them labelled.
+
+    What it hands out may be handed out again: the caller does not write to it.
+    """
+
+    name: str
+
+    def __len__(self) -> int: ...
+
+    def image(self, index: int) -> Image:
+        """Frame ``index``, uint8 ``(H, W, 3)`` BGR."""
+        ...
+
+    def is_labelled(self, index: int) -> bool:
+        """Whether a frame has a label map, without reading it."""
+        ...
+
+    def labels(self, index: int) -> LabelMap | None:
+        """Label map of a frame, uint8 ``(H, W)``, or None where it has none."""
+        ...
+
+    def flow(self, current: int, key: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]] | None:
+        """True flow in pixels ``(H, W, 2)`` and occlusion ``(H, W)``, or None where unknown."""
+        ...
+
+
+class SyntheticClip:
+    """A synthetic scene as a labelled clip; every frame is labelled and every flow known."""
+
+    def __init__(self, scene: StreetScene, name: str) -> None:
+        self.name = name
+        self._scene = scene
+        self._render = lru_cache(maxsize=4)(scene.render)
+
+    def __len__(self) -> int:
+        return len(self._scene)
+
+    def image(self, index: int) -> Image:
+        """Draw a frame."""
+        return self._render(index)[0]
+
+    def is_labelled(self, index: int) -> bool:
+        """Say True: every frame is."""
+        return True
+
+    def labels(self, index: int) -> LabelMap | None:
+        """Give the exact labels of a frame."""
+        return self._render(index)[1]
+
+    def flow(self, current: int, key: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]] | None:
+        """Give the exact flow between two frames."""
+        return self._scene.flow(current, key)
+
+
+class FolderClip:
+    """Images in the order given, with label PNGs for some of them.
+
+    Args:
+        images: files of the frames.
+        label_dir: folder of the labels, ``<stem of the image>.png`` each; may be missing.
+        name: of the clip.
+    """
+
+    def __init__(self, images: Sequence[Path], label_dir: Path, name: str) -> None:
+        self.name = name
+        self._images = list(images)
+        self._label_dir = label_dir
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def image(self, index: int) -> Image:
+        """Read a frame.
+
+        Raises:
+            FrameError: the file is damaged or gone.
+        """
+        return read_image(self._images[index])
+
+    def is_labelled(self, index: int) -> bool:
+        """Say whether the frame's label file exists."""
+        return self._label_path(index).is_file()
+
+    def labels(self, index: int) -> LabelMap | None:
+        """Read the labels of a frame, None where it has no file.
+
+        Raises:
+            SourceError: the file is no 8-bit PNG with one channel.
+        """
+        path = self._label_path(index)
+        if not path.is_file():
+            return None
+        labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        if labels is None or labels.ndim != 2 or labels.dtype != np.uint8:
+            got = "an unreadable file" if labels is None else f"{labels.dtype} {labels.shape}"
+            raise SourceError(
+                f"{path} is {got}, expected an 8-bit PNG with one channel of class numbers. Of a "
+                "picture with a palette save the indices, not the colours."
+            )
+        return np.asarray(labels, np.uint8)
+
+    def flow(self, current: int, key: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]] | None:
+        """Give None: nobody knows the true flow of real video."""
+        return None
+
+    def _label_path(self, index: int) -> Path:
+        return self._label_dir / f"{self._images[index].stem}.png"
+
+
+def open_clips(uri: str) -> list[LabelledClip]:
+    """Open labelled clips by name.
+
+    Args:
+        uri: see the head of this file.
+
+    Returns:
+        At least one clip, those of a folder in natural order of their names.
+
+    Raises:
+        ConfigError: for an unknown scheme or option.
+        SourceError: for a folder without images or without labels.
+
+    Example:
+        >>> [clip.name for clip in open_clips("synthetic://street?split=test&clips=2&frames=3")]
+        ['test-0', 'test-1']
+    """
+    if uri.startswith("synthetic://"):
+        return _synthetic_clips(uri)
+    if "://" in uri:
+        raise ConfigError(
+            f"'{uri}' is not labelled data, expected synthetic://street or a folder with images/ "
+            "and labels/."
+        )
+    return _folder_clips(Path(uri))
+
+
+def class_names(uri: str) -> tuple[str, ...] | None:
+    """The classes of labelled data where it knows them itself, else None."""
+    return CLASSES if uri.startswith("synthetic://") else None
+
+
+def _synthetic_clips(uri: str) -> list[LabelledClip]:
+    parts = urlsplit(uri)
+    if parts.netloc != "street" or parts.path.strip("/"):
+        raise ConfigError(
+            f"'{uri}' names the scene '{parts.netloc}{parts.path}', expected synthetic://street."
+        )
+    options: dict[str, str] = {}
+    for key, value in parse_qsl(parts.query, keep_blank_values=True):
+        if key not in _SYNTHETIC_KEYS:
+            raise ConfigError(
+                f"'{uri}': unknown option '{key}', expected {', '.join(_SYNTHETIC_KEYS)}."
+            )
+        if key in options:
+            raise ConfigError(f"'{uri}' gives {key} twice.")
+        options[key] = value
+    split = options.pop("split", "val")
+    if split not in SPLITS:
+        raise ConfigError(f"'{uri}': split is '{split}', expected one of {', '.join(SPLITS)}.")
+    numbers = SourceUri(uri, "synthetic", "street", options)
+    first = numbers.integer("seed", minimum=0) or 0
+    frames, clips = numbers.integer("frames") or 20, numbers.integer("clips") or 1
+    size = (numbers.integer("height") or 256, numbers.integer("width") or 512)
+    try:
+        return [
+            SyntheticClip(StreetScene(seed, split, size, frames), f"{split}-{seed}")
+            for seed in range(first, first + clips)
+        ]
+    except ConfigError as error:
+        raise ConfigError(f"'{uri}': {error}") from error
+
+
+def _folder_clips(root: Path) -> list[LabelledClip]:
+    images, labels = root / "images", root / "labels"
+    for folder in (images, labels):
+        if not folder.is_dir():
+            raise SourceError(
+                f"'{root}' has no folder '{folder.name}'. Labelled data is a folder with images/ "
+                "(frames) and labels/ (8-bit PNGs of the same stem)."
+            )
+    clips: list[LabelledClip] = []
+    for group in [images, *_in_order(path for path in images.iterdir() if path.is_dir())]:
+        files = _in_order(path for path in group.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        if files:
+            name = root.name if group == images else group.name
+            clips.append(FolderClip(files, labels / group.relative_to(images), name))
+    if not clips:
+        raise SourceError(
+            f"'{images}' holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}), nor do its folders."
+        )
+    return clips
+
+
+def _in_order(paths: Iterable[Path]) -> list[Path]:
+    """Natural order, without hidden files."""
+    seen = (path for path in paths if not path.name.startswith("."))
+    return sorted(seen, key=lambda path: (natural_key(path.name), path.name))
