@@ -1,0 +1,53 @@
+"""dff-edge train: a configuration to a checkpoint."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import click
+
+from dff_edge.cli.options import Command
+from dff_edge.runtime.errors import require
+
+
+@click.command(cls=Command)
+@click.argument("config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    "run_folder",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="RUN",
+    help="Folder of the run; new or empty. The checkpoint comes to lie in RUN/checkpoint.",
+)
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a setting, as in stages.0.lr=0.01; may be given several times.",
+)
+@click.option("--resume", is_flag=True, help="Go on with the run in RUN, from its last save.")
+def command(config: Path, run_folder: Path, changes: tuple[str, ...], resume: bool) -> None:
+    """Train a model as CONFIG says, a YAML file as in configs/.
+
+    Prints the folder of the checkpoint. Keys and values are explained in configs/README.md.
+    """
+    for module in ("torch", "lightning", "yaml"):
+        require(module, extra="train", purpose="dff-edge train")
+    from dff_edge.trainer.config import load_config
+    from dff_edge.trainer.train import is_first_process, train
+
+    logging.getLogger("dff_edge.trainer").setLevel(logging.INFO)
+    for name in ("lightning.pytorch", "lightning.fabric"):  # hints and adverts come as INFO
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        checkpoint = train(load_config(config, changes), run_folder, resume=resume)
+    except KeyboardInterrupt:
+        raise click.ClickException(
+            f"Stopped by the keyboard. The same command with --resume goes on in '{run_folder}'."
+        ) from None
+    if is_first_process():
+        click.echo(checkpoint)

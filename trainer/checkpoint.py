@@ -1,0 +1,252 @@
+"""Checkpoints: a folder with ``weights.safetensors`` and ``model.json``.
+
+Nothing in them runs code on load.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load as tensors_of
+from safetensors.torch import save as bytes_of
+from torch import Tensor, nn
+
+import dff_edge
+from dff_edge.runtime.errors import CheckpointError
+from dff_edge.trainer.config import describe
+from dff_edge.trainer.models import DeepFeatureFlow, ModelConfig, build_model
+
+WEIGHTS, CARD = "weights.safetensors", "model.json"
+_FORMAT = 1
+SHIPPED = Path(dff_edge.__file__).parent / "models"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained model.
+
+    Attributes:
+        name: what it is called.
+        config: how it is built.
+        model: built, with its weights, in evaluation mode.
+        training: what made it: configuration, versions, command.
+        digest: SHA-256 of the weights file, hexadecimal.
+    """
+
+    name: str
+    config: ModelConfig
+    model: DeepFeatureFlow
+    training: dict[str, Any]
+    digest: str
+
+
+def save_checkpoint(
+    folder: Path,
+    model: DeepFeatureFlow,
+    config: ModelConfig,
+    *,
+    name: str,
+    training: dict[str, Any],
+    half: bool = False,
+) -> None:
+    """Write a checkpoint; each file appears whole or not at all.
+
+    Args:
+        folder: made when missing; a checkpoint in it is replaced.
+        model: whose weights are written.
+        config: how to build it again.
+        name: what it is called.
+        training: JSON-ready facts of how it was made.
+        half: store floating-point weights as float16.
+
+    Raises:
+        CheckpointError: a weight is too large for float16.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = model.state_dict()
+    if half:
+        tensors = {name: _as_half(name, value) for name, value in tensors.items()}
+    weights = _packed(tensors)
+    card = {
+        "format": _FORMAT,
+        "name": name,
+        "model": config.model_dump(mode="json"),
+        "training": training,
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+    }
+    _write(folder / WEIGHTS, weights)
+    _write(folder / CARD, (json.dumps(card, indent=2) + "\n").encode())
+
+
+def save_state_dict(path: Path, module: nn.Module) -> None:
+    """Write a module's weights as safetensors; the file appears whole or not at all."""
+    _write(path, _packed(module.state_dict()))
+
+
+def find_checkpoint(name: str) -> Path:
+    """Find a checkpoint's folder: a path, or the name of a model that comes with the package.
+
+    Raises:
+        CheckpointError: names the shipped models when there is neither.
+    """
+    path = Path(name)
+    if (path / CARD).is_file():
+        return path
+    if (SHIPPED / name / CARD).is_file():
+        return SHIPPED / name
+    shipped = sorted(entry.parent.name for entry in SHIPPED.glob(f"*/{CARD}"))
+    raise CheckpointError(
+        f"'{name}' is no checkpoint: expected a folder with {CARD} and {WEIGHTS}, or a shipped "
+        f"model ({', '.join(shipped) or 'none in this build'})."
+    )
+
+
+def load_checkpoint(name: str | Path) -> Checkpoint:
+    """Load a checkpoint from a folder or, by name, a shipped one.
+
+    Raises:
+        CheckpointError: names the file and what is wrong with it.
+    """
+    folder = find_checkpoint(str(name))
+    try:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder / CARD} cannot be read: {error}") from error
+    if not isinstance(card, dict) or card.get("format") != _FORMAT:
+        found = card.get("format") if isinstance(card, dict) else type(card).__name__
+        raise CheckpointError(
+            f"{folder / CARD} has format {found!r}, expected {_FORMAT}. A newer dff-edge may have "
+            "written it."
+        )
+    try:
+        config = ModelConfig.model_validate(card.get("model"))
+    except ValidationError as error:
+        raise CheckpointError(f"{folder / CARD}: {describe(error, ModelConfig)}") from error
+    weights = _read(folder / WEIGHTS)
+    digest = hashlib.sha256(weights).hexdigest()
+    if digest != card.get("weights_sha256"):
+        raise CheckpointError(
+            f"{folder / WEIGHTS} has SHA-256 {digest}, {CARD} expects "
+            f"{card.get('weights_sha256')}: the two files are not of one checkpoint, or one is "
+            "damaged. Copy the folder again."
+        )
+    tensors = _unpacked(weights, folder / WEIGHTS)
+    model = build_model(config)
+    load_weights(model, tensors, str(folder / WEIGHTS))
+    training = card.get("training")
+    return Checkpoint(
+        name=str(card.get("name", folder.name)),
+        config=config,
+        model=model.eval(),
+        training=training if isinstance(training, dict) else {},
+        digest=digest,
+    )
+
+
+def load_weights(
+    module: nn.Module, tensors: dict[str, Tensor], origin: str, ignore: tuple[str, ...] = ()
+) -> None:
+    """Copy tensors into a module; every name and shape must fit.
+
+    Args:
+        module: changed in place; its own dtypes stay.
+        tensors: state dict.
+        origin: where they are from, for the message.
+        ignore: prefixes that may be missing in ``tensors`` or left over in it.
+
+    Raises:
+        CheckpointError: lists what is missing, left over or of another shape.
+    """
+    wanted = module.state_dict()
+    missing = [name for name in wanted if name not in tensors and not name.startswith(ignore)]
+    unknown = [name for name in tensors if name not in wanted and not name.startswith(ignore)]
+    wrong = [
+        f"{name} {tuple(tensors[name].shape)} for {tuple(wanted[name].shape)}"
+        for name in wanted
+        if name in tensors and tensors[name].shape != wanted[name].shape
+    ]
+    if missing or unknown or wrong:
+        raise CheckpointError(
+            f"{origin} does not fit the model: {_some('missing', missing)}"
+            f"{_some('unknown', unknown)}{_some('of another shape', wrong)}"
+            "expected the weights of the same configuration."
+        )
+    with torch.no_grad():
+        for name, value in wanted.items():
+            if name in tensors:
+                value.copy_(tensors[name])
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Read a state dict from ``.safetensors`` or a PyTorch file; nothing in it is executed.
+
+    Raises:
+        CheckpointError: when it is missing, damaged, or holds more than tensors.
+    """
+    if path.suffix == ".safetensors":
+        return _unpacked(_read(path), path)
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many types for damaged files
+        raise CheckpointError(f"{path} cannot be read as a PyTorch state dict: {error}") from error
+    if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
+        loaded = loaded["state_dict"]
+    if not isinstance(loaded, dict):
+        raise CheckpointError(f"{path} holds {type(loaded).__name__}, expected a dict of tensors.")
+    for name, value in loaded.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise CheckpointError(
+                f"{path} holds {type(value).__name__} as {name!r}, expected names with tensors."
+            )
+    return loaded
+
+
+def _as_half(name: str, value: Tensor) -> Tensor:
+    if not value.is_floating_point():
+        return value
+    half = value.half()
+    if half.isinf().any() and not value.isinf().any():
+        raise CheckpointError(
+            f"{name} holds {value.abs().max().item():.3g}, too large for float16. Store the "
+            "weights in full (save_half: false)."
+        )
+    return half
+
+
+def _packed(tensors: dict[str, Tensor]) -> bytes:
+    return bytes_of({name: value.cpu().contiguous() for name, value in tensors.items()})
+
+
+def _unpacked(content: bytes, path: Path) -> dict[str, Tensor]:
+    try:
+        return tensors_of(content)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
+
+
+def _some(what: str, names: list[str]) -> str:
+    if not names:
+        return ""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{len(names)} {what} ({', '.join(names[:3])}{more}); "
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+
+
+def _write(path: Path, content: bytes) -> None:
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)

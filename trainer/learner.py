@@ -1,0 +1,214 @@
+"""One stage of training as a lightning module.
+
+Source: Zhu et al., CVPR 2017, arXiv:1611.07715, section 3 "Deep Feature Flow Training" and
+    Figure 2 (b).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import lightning
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from dff_edge.runtime.errors import ConfigError
+from dff_edge.trainer.config import StageConfig
+from dff_edge.trainer.data.pairs import PairBatch, collate_groups
+from dff_edge.trainer.losses import end_point_error, flow_loss, segmentation_loss
+from dff_edge.trainer.models import (
+    DeepFeatureFlow,
+    FlowNetInception,
+    freeze_batch_norm,
+    half_frame,
+)
+
+
+class Learner(lightning.LightningModule):
+    """Trains the networks that a stage is about; the others stay as they are.
+
+    Args:
+        model: trained in place.
+        stage: what to train and how.
+        pairs: data set whose item n is a function of n.
+        group: pairs in an item.
+        workers: processes that make items.
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        model: DeepFeatureFlow,
+        stage: StageConfig,
+        pairs: Dataset[PairBatch],
+        *,
+        group: int,
+        workers: int,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.stage = stage
+        self._pairs, self._group, self._workers = pairs, group, workers
+        weights = stage.class_weights
+        self.register_buffer(
+            "class_weights", None if weights is None else torch.tensor(weights), persistent=False
+        )
+        # A tuple, so that the networks are not registered (and saved) a second time.
+        self._trained: tuple[nn.Module, ...] = {
+            "recognition": (model.feature, model.task),
+            "flow": (model.flow,),
+            "pairs": (model.feature, model.task, model.flow),
+        }[stage.kind]
+        model.requires_grad_(False)
+        for network in self._trained:
+            network.requires_grad_(True)
+        # What a stage does not compute must not wait for a gradient: DDP would wait for ever.
+        for unused in _unused_layers(model, stage):
+            unused.requires_grad_(False)
+        if stage.batch_norm == "frozen":
+            freeze_batch_norm(model)
+
+    def on_train_epoch_start(self) -> None:
+        """Set modes: networks that are not trained keep their BatchNorm statistics."""
+        self.model.eval()
+        for network in self._trained:
+            network.train()
+
+    def training_step(self, batch: PairBatch, _batch_index: int) -> Tensor:
+        """Compute the loss of one batch, which is logged as ``loss``.
+
+        Raises:
+            ConfigError: the loss is not finite any more.
+        """
+        current = _to_float(batch["current"])
+        if self.stage.kind == "recognition":
+            loss = segmentation_loss(
+                self.model.recognize(current), batch["labels"], self.class_weights
+            )
+        elif self.stage.kind == "flow":
+            flows = self._flows(_to_float(batch["key"]), current)
+            loss = flow_loss(flows, batch["flow"])
+            self._log("end_point_error_cells", end_point_error(flows[-1], batch["flow"]))
+        else:
+            scores = self.model(_to_float(batch["key"]), current, batch["same"])
+            loss = segmentation_loss(scores, batch["labels"], self.class_weights)
+        if not torch.isfinite(loss):
+            raise ConfigError(
+                f"the loss became {loss.item()} at step {self.global_step} of stage "
+                f"'{self.stage.kind}' with lr {self.stage.lr}. Lower lr, or set clip_norm."
+            )
+        self._log("loss", loss)
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        """Make SGD or AdamW; weight decay on weights only, the rate set anew each step."""
+        parameters = [p for n in self._trained for p in n.parameters() if p.requires_grad]
+        groups = [
+            {
+                "params": [p for p in parameters if p.ndim > 1],
+                "weight_decay": self.stage.weight_decay,
+            },
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        optimizer: torch.optim.Optimizer
+        if self.stage.optimizer == "sgd":
+            optimizer = torch.optim.SGD(groups, lr=self.stage.lr, momentum=self.stage.momentum)
+        else:
+            optimizer = torch.optim.AdamW(groups, lr=self.stage.lr)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(self.stage, step))
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def train_dataloader(self) -> DataLoader[PairBatch]:
+        """Give batches in the order of (seed, step), whatever the number of workers."""
+        items = self.stage.batch_size // self._group
+        world = self.trainer.world_size
+        sampler = StepSampler(
+            self.stage.epoch_steps * items * world, self.trainer.global_rank, world
+        )
+        return DataLoader(
+            self._pairs,
+            batch_size=items,
+            sampler=sampler,
+            num_workers=self._workers,
+            collate_fn=collate_groups,
+            persistent_workers=self._workers > 0,
+            # Not forked: OpenCV's thread pool does not survive a fork and hangs the worker.
+            multiprocessing_context="spawn" if self._workers else None,
+            worker_init_fn=_one_thread,
+        )
+
+    def _flows(self, key: Tensor, current: Tensor) -> list[Tensor]:
+        key_half = self.model.normalize(half_frame(key))
+        current_half = self.model.normalize(half_frame(current))
+        return self.model.flow(key_half, current_half, multi_scale=True)
+
+    def _log(self, name: str, value: Tensor) -> None:
+        self.log(name, value, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True)
+
+
+class StepSampler(Sampler[int]):
+    """Item numbers of one epoch: epoch e starts where epoch e - 1 ended, devices take turns.
+
+    Args:
+        items: per epoch, over all devices.
+        rank: number of this device.
+        world: number of devices.
+    """
+
+    def __init__(self, items: int, rank: int, world: int) -> None:
+        self._items, self._rank, self._world = items, rank, world
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by lightning before each epoch, also after a resume."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return self._items // self._world
+
+    def __iter__(self) -> Iterator[int]:
+        start = self._epoch * self._items
+        return iter(range(start + self._rank, start + self._items, self._world))
+
+
+def rate(stage: StageConfig, step: int) -> float:
+    """Compute the factor on the learning rate at a step: warm-up, then the stage's schedule.
+
+    Args:
+        stage: with its number of steps, warm-up and schedule.
+        step: steps done so far.
+    """
+    warmup = round(stage.warmup * stage.steps)
+    if step < warmup:
+        return (step + 1) / warmup
+    done = (step - warmup) / max(stage.steps - warmup, 1)
+    if stage.schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+    if stage.schedule == "step":
+        return float(0.1 ** sum(step >= mark * stage.steps for mark in stage.milestones))
+    return 1.0
+
+
+def _unused_layers(model: DeepFeatureFlow, stage: StageConfig) -> list[nn.Module]:
+    """Layers of the trained networks that the loss of a stage does not depend on."""
+    if stage.kind == "flow" and model.flow.scale is not None:
+        return [model.flow.scale]
+    if stage.kind == "pairs" and isinstance(model.flow, FlowNetInception):
+        return [model.flow.predict_flow]  # the other flow networks go on from their coarse flows
+    return []
+
+
+def _to_float(frames: Tensor) -> Tensor:
+    return frames.float().contiguous(memory_format=torch.channels_last)
+
+
+def _one_thread(_worker: int) -> None:
+    cv2.setNumThreads(1)

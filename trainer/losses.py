@@ -1,0 +1,80 @@
+"""The losses of training."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from dff_edge.trainer.data.pairs import IGNORED
+
+_SMOOTH = 1e-6  # squared cells; the root of 0 has no gradient
+
+
+def segmentation_loss(
+    scores: Tensor, labels: Tensor, class_weights: Tensor | None = None
+) -> Tensor:
+    """Compute the softmax loss per pixel, the mean over the pixels that count.
+
+    Scores are interpolated as decoding does it (half-pixel centres), so that training sees the
+    results that users see.
+
+    Args:
+        scores: ``(N, K, h, w)``.
+        labels: integer ``(N, H, W)``, 0..K-1, or 255 for pixels that do not count.
+        class_weights: ``(K,)``, or None for equal weights.
+
+    Returns:
+        A scalar; 0 where no pixel counts.
+    """
+    full = functional.interpolate(
+        scores, size=labels.shape[-2:], mode="bilinear", align_corners=False
+    )
+    if not (labels != IGNORED).any():  # the mean over nothing would be NaN
+        return full.sum() * 0
+    return functional.cross_entropy(full, labels.long(), class_weights, ignore_index=IGNORED)
+
+
+def flow_loss(predictions: list[Tensor], truth: Tensor) -> Tensor:
+    """Compute the multi-scale end-point error, the mean over scales of |M - M_true|.
+
+    Args:
+        predictions: flows ``(N, 2, h_n, w_n)`` in feature cells, coarse to fine.
+        truth: ``(N, 2, h, w)`` in feature cells; cells with NaN do not count.
+
+    Returns:
+        A scalar, in feature cells; 0 where no cell counts.
+    """
+    losses = []
+    for prediction in predictions:
+        squared, is_known = _squared_error(prediction, truth)
+        errors = (squared + _SMOOTH).sqrt() * is_known
+        losses.append(errors.sum() / is_known.sum().clamp(min=1))
+    return torch.stack(losses).mean()
+
+
+def end_point_error(flow: Tensor, truth: Tensor) -> Tensor:
+    """Compute the mean |M - M_true| in feature cells of ``flow`` ``(N, 2, h, w)`` at its size.
+
+    Args:
+        flow: in feature cells.
+        truth: ``(N, 2, h', w')`` in feature cells; cells with NaN do not count.
+
+    Returns:
+        A scalar; 0 where no cell counts.
+    """
+    squared, is_known = _squared_error(flow, truth)
+    return (squared.sqrt() * is_known).sum() / is_known.sum().clamp(min=1)
+
+
+def _squared_error(flow: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """Squared length of the error ``(N, h, w)`` at the size of the flow, and where it is known.
+
+    Unknown cells are taken out before the arithmetic: NaN times zero would still make every
+    gradient NaN.
+    """
+    height, width = flow.shape[-2:]
+    target = functional.adaptive_avg_pool2d(truth, (height, width))
+    is_known = torch.isfinite(target).all(dim=1)
+    error = torch.where(is_known[:, None], flow - target, 0.0)
+    return error.square().sum(dim=1), is_known

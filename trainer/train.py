@@ -1,0 +1,388 @@
+"""Run the stages of a training configuration, with lightning; resume where a run was broken off.
+
+A run folder holds ``config.yaml``, one folder a stage (``last.ckpt`` to resume from,
+``weights.safetensors`` when it is finished, ``logs/version_N/metrics.csv`` for each start), and at
+the end ``checkpoint/``.
+
+In a distributed run lightning starts the whole command once more for each device, so everything
+here runs in each process; only the first one writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import platform
+import signal
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.callbacks import (
+    Callback,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    TQDMProgressBar,
+)
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
+from lightning.pytorch.loggers import CSVLogger
+from pydantic import ValidationError
+from torch.utils.data import Dataset
+
+from dff_edge import __version__
+from dff_edge.runtime.clips import LabelledClip, class_names, open_clips
+from dff_edge.runtime.errors import ConfigError
+from dff_edge.runtime.evaluation import evaluate
+from dff_edge.trainer.checkpoint import (
+    load_checkpoint,
+    load_weights,
+    read_state_dict,
+    save_checkpoint,
+    save_state_dict,
+)
+from dff_edge.trainer.config import StageConfig, TrainConfig
+from dff_edge.trainer.data import PairBatch, open_pairs
+from dff_edge.trainer.learner import Learner
+from dff_edge.trainer.models import DeepFeatureFlow, ModelConfig, build_model
+from dff_edge.trainer.recogniser import TorchRecogniser
+
+_log = logging.getLogger("dff_edge.trainer")
+_RECORD = "config.yaml"
+_VALIDATION_INTERVAL = 5  # l of the paper for segmentation
+# What lightning warns of and is meant to be so: `workers` is the user's choice, a stage's folder
+# holds the logs of earlier starts, and networks that a stage does not train are in eval mode.
+_EXPECTED_WARNINGS = (
+    r".*does not have many workers",
+    r".*exists and is not empty",
+    r".*GPU available but not used",
+    r".*in eval mode at the start of training",
+    r".*LeafSpec.* is deprecated",  # between lightning 2.6 and torch 2.13
+)
+
+
+def train(config: TrainConfig, run_folder: Path, *, resume: bool = False) -> Path:
+    """Train a model from a configuration.
+
+    Logs a line per epoch to the logger ``dff_edge.trainer``; where stderr is a terminal a progress
+    bar moves on it. Blocks until the last stage is done.
+
+    Args:
+        config: the run.
+        run_folder: where everything goes; empty or absent unless ``resume``.
+        resume: go on with the run in the folder, whose configuration must be the same.
+
+    Returns:
+        The checkpoint folder.
+
+    Raises:
+        ConfigError: the folder is not empty, or holds no run or another one to resume; data and
+            model have different classes; a device is not there; the loss became infinite or NaN.
+        CheckpointError: when initial weights do not fit.
+        SourceError: when training data is missing.
+        KeyboardInterrupt: the run was stopped by the keyboard, and can be resumed.
+    """
+    is_first = is_first_process()
+    if is_first:
+        _check_folder(config, run_folder, resume)
+    _check_classes(config)
+    pairs = [_open_pairs(config, number) for number in range(len(config.stages))]
+    clips = _open_validation(config)
+    lightning.seed_everything(config.seed, workers=True, verbose=False)
+    model = build_model(config.model)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    _initialise(model, config)
+    if is_first and not resume:
+        run_folder.mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+        (run_folder / _RECORD).write_text(text, encoding="utf-8")
+    for number, stage in enumerate(config.stages):
+        folder = run_folder / f"{number}-{stage.kind}"
+        done = folder / "weights.safetensors"
+        if done.exists():
+            load_weights(model, read_state_dict(done), str(done))
+            _log.info("stage %d (%s) is finished already", number, stage.kind)
+            continue
+        _run_stage(model, config, stage, pairs[number], clips, folder)
+    checkpoint = run_folder / "checkpoint"
+    training = {
+        "config": config.model_dump(mode="json"),
+        "dff_edge": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    if is_first:
+        save_checkpoint(
+            checkpoint,
+            model,
+            config.model,
+            name=config.name,
+            training=training,
+            half=config.save_half,
+        )
+    return checkpoint
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one that the user started."""
+    return getattr(rank_zero_only, "rank", 0) == 0 and os.environ.get("NODE_RANK", "0") == "0"
+
+
+def _check_folder(config: TrainConfig, run_folder: Path, resume: bool) -> None:
+    record = run_folder / _RECORD
+    if not resume:
+        if record.exists():
+            raise ConfigError(
+                f"'{run_folder}' holds a run already. Give --resume, or a new folder."
+            )
+        if run_folder.exists() and (not run_folder.is_dir() or any(run_folder.iterdir())):
+            raise ConfigError(f"'{run_folder}' is not an empty folder. Give a new one.")
+        return
+    if not record.exists():
+        raise ConfigError(f"'{run_folder}' holds no run to resume (no {_RECORD} in it).")
+    try:
+        # Compared as configurations, so that a key that came later counts with its default.
+        started = TrainConfig.model_validate(yaml.safe_load(record.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, UnicodeDecodeError, ValidationError) as error:
+        raise ConfigError(f"{record} is damaged, the run cannot be resumed: {error}") from error
+    if started != config:
+        then, now = _flat(started.model_dump(mode="json")), _flat(config.model_dump(mode="json"))
+        keys = [key for key in {**then, **now} if then.get(key) != now.get(key)]
+        raise ConfigError(
+            f"{record} differs from the configuration given in {', '.join(keys)}. A run is resumed "
+            "with the configuration it was started with; start another one in a new folder."
+        )
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested keys as ``stages.0.lr``."""
+    if not isinstance(value, dict | list):
+        return {prefix: value}
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    flat: dict[str, Any] = {}
+    for key, item in items:
+        flat |= _flat(item, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def _check_classes(config: TrainConfig) -> None:
+    """Data that knows its classes must have the model's, in the same order."""
+    classes = config.model.task.classes
+    for key, uri in (("train", config.data.train), ("validate_on", config.data.validate_on)):
+        known = None if uri is None else class_names(uri)
+        if known is not None and known != classes:
+            raise ConfigError(
+                f"model.task.classes is {', '.join(classes)}, expected {', '.join(known)}, the "
+                f"classes of data.{key} ('{uri}')."
+            )
+
+
+def _open_pairs(config: TrainConfig, number: int) -> Dataset[PairBatch]:
+    stage = config.stages[number]
+    is_flow = stage.kind == "flow"
+    if is_flow and not config.data.train.startswith("synthetic://"):
+        raise ConfigError(
+            f"stages.{number}.kind is 'flow', which needs true flow, and data.train is "
+            f"'{config.data.train}'. Flow is pre-trained on synthetic://street; leave the stage "
+            "out or give init.flow."
+        )
+    return open_pairs(
+        config.data.train,
+        seed=config.seed * 1000 + number,
+        frame_size=config.model.frame_size,
+        class_count=len(config.model.task.classes),
+        length=stage.steps * stage.batch_size // config.data.group,
+        group=config.data.group,
+        max_distance=0 if stage.kind == "recognition" else config.data.max_distance,
+        both_ways=is_flow,
+    )
+
+
+def _open_validation(config: TrainConfig) -> list[LabelledClip]:
+    """The clips to validate on, none where no stage does."""
+    uri = config.data.validate_on
+    intervals = [_validation_interval(stage) for stage in config.stages if stage.validate_every]
+    if uri is None or not any(intervals):
+        return []
+    clips = open_clips(uri)
+    interval = max(intervals)
+    frames = (range(interval - 1, len(clip)) for clip in clips)
+    if not any(clip.is_labelled(i) for clip, rest in zip(clips, frames, strict=True) for i in rest):
+        raise ConfigError(
+            f"data.validate_on is '{uri}', expected labelled frames with {interval - 1} frames "
+            "before them."
+        )
+    return clips
+
+
+def _validation_interval(stage: StageConfig) -> int:
+    """The key interval that a stage is validated at, 0 where it is not."""
+    return {"recognition": 1, "flow": 0, "pairs": _VALIDATION_INTERVAL}[stage.kind]
+
+
+def _initialise(model: DeepFeatureFlow, config: TrainConfig) -> None:
+    init = config.init
+    if init.model is not None:
+        load_weights(model, load_checkpoint(init.model).model.state_dict(), str(init.model))
+    if init.feature is not None:
+        tensors = read_state_dict(init.feature)
+        if init.feature_order == "rgb" and "conv1.weight" in tensors:
+            tensors["conv1.weight"] = tensors["conv1.weight"].flip(1)
+        # A classification network has fc and no feat_conv, one of before torch 0.4.1 no counters.
+        counters = [
+            name
+            for name in {**tensors, **model.feature.state_dict()}
+            if name.endswith("num_batches_tracked")
+        ]
+        load_weights(
+            model.feature, tensors, str(init.feature), ignore=("fc.", "feat_conv.", *counters)
+        )
+    if init.flow is not None:
+        load_weights(model.flow, read_state_dict(init.flow), str(init.flow), ignore=("scale.",))
+
+
+def _run_stage(
+    model: DeepFeatureFlow,
+    config: TrainConfig,
+    stage: StageConfig,
+    pairs: Dataset[PairBatch],
+    clips: Sequence[LabelledClip],
+    folder: Path,
+) -> None:
+    learner = Learner(model, stage, pairs, group=config.data.group, workers=config.data.workers)
+    last = folder / "last.ckpt"
+    with _without_expected_warnings():
+        trainer = _make_trainer(config, stage, clips, folder)
+        try:
+            trainer.fit(learner, ckpt_path=last if last.exists() else None, weights_only=True)
+        except SystemExit as error:
+            if not isinstance(error.__context__, KeyboardInterrupt):
+                raise
+            # How lightning leaves at Ctrl-C, with the signal switched off for all that follows.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            raise KeyboardInterrupt from error
+    if trainer.is_global_zero:
+        save_state_dict(folder / "weights.safetensors", model)
+    trainer.strategy.barrier()
+
+
+def _make_trainer(
+    config: TrainConfig, stage: StageConfig, clips: Sequence[LabelledClip], folder: Path
+) -> lightning.Trainer:
+    callbacks: list[Callback] = [
+        ModelCheckpoint(
+            dirpath=folder,
+            filename="last",
+            save_top_k=1,
+            every_n_epochs=1,
+            enable_version_counter=False,
+        ),
+        LearningRateMonitor(logging_interval="epoch"),
+        _EpochLog(),
+        _ProgressOnStderr(),
+    ]
+    interval = _validation_interval(stage)
+    if stage.validate_every and interval and clips:
+        callbacks.insert(0, _Validation(clips, config.model, stage.validate_every, interval))
+    device = config.device
+    try:
+        return lightning.Trainer(
+            max_steps=stage.steps,
+            max_epochs=-(-stage.steps // stage.epoch_steps),
+            accelerator=device.accelerator,
+            devices=device.devices,
+            num_nodes=device.nodes,
+            strategy=device.strategy,
+            precision=device.precision,
+            gradient_clip_val=stage.clip_norm,
+            callbacks=callbacks,
+            logger=CSVLogger(folder, name="logs"),
+            log_every_n_steps=stage.epoch_steps,
+            use_distributed_sampler=False,
+            sync_batchnorm=_syncs_batch_norm(config, stage),
+            enable_model_summary=False,
+            default_root_dir=folder,
+        )
+    except (MisconfigurationException, ValueError) as error:
+        raise ConfigError(
+            f"device is {device.model_dump()}, which lightning refuses: {error}"
+        ) from error
+
+
+def _syncs_batch_norm(config: TrainConfig, stage: StageConfig) -> bool:
+    """Over several GPUs; torch has no synchronised BatchNorm for the CPU."""
+    several = config.device.devices != 1 or config.device.nodes != 1
+    is_gpu = config.device.accelerator != "cpu" and torch.cuda.is_available()
+    return several and is_gpu and stage.batch_norm == "train"
+
+
+@contextlib.contextmanager
+def _without_expected_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        for message in _EXPECTED_WARNINGS:
+            warnings.filterwarnings("ignore", message=message)
+        yield
+
+
+class _Validation(Callback):
+    """Mean IoU of key frames and of "DFF at l" on held-out clips, every few epochs."""
+
+    def __init__(
+        self, clips: Sequence[LabelledClip], model_config: ModelConfig, every: int, interval: int
+    ) -> None:
+        self._clips = clips
+        self._config = model_config
+        self._every = every
+        self._interval = interval
+
+    def on_train_epoch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        is_last = trainer.global_step >= trainer.max_steps
+        is_due = (trainer.current_epoch + 1) % self._every == 0 or is_last
+        if not trainer.is_global_zero or not is_due:
+            return
+        assert isinstance(pl_module, Learner)
+        interval = self._interval
+        recogniser = TorchRecogniser(pl_module.model, self._config.frame_size)
+        accuracy = evaluate(recogniser, self._clips, self._config.task.classes, interval)
+        values = {"val_miou_frame": accuracy.miou_at_distance(0)}
+        if interval > 1:
+            values[f"val_miou_l{interval}"] = accuracy.miou_at_interval(interval)
+            values[f"val_miou_distance_{interval - 1}"] = accuracy.miou_at_distance(interval - 1)
+        for name, value in values.items():
+            pl_module.log(name, value, rank_zero_only=True)
+            _log.info("step %d: %s %.4f", trainer.global_step, name, value)
+
+
+class _EpochLog(Callback):
+    """A line in the log at the end of each epoch."""
+
+    def on_train_epoch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        assert isinstance(pl_module, Learner)
+        if trainer.is_global_zero:
+            loss = trainer.callback_metrics["loss"].item()
+            kind = pl_module.stage.kind
+            _log.info(
+                "%s: step %d/%d, loss %.4f", kind, trainer.global_step, trainer.max_steps, loss
+            )
+
+
+class _ProgressOnStderr(TQDMProgressBar):
+    """Lightning's bar, on stderr: stdout is for results. Only a terminal gets it."""
+
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=1 if sys.stderr.isatty() else 0)
+
+    def init_train_tqdm(self) -> Tqdm:
+        with contextlib.redirect_stdout(sys.stderr):  # a bar keeps the stream it was made with
+            return super().init_train_tqdm()
