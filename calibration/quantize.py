@@ -1,0 +1,124 @@
+"""INT8 for ONNX Runtime: the ``ort`` flavour of explicit Q/DQ.
+
+uint8 asymmetric activations and int8 weights with a scale for each output channel. What
+ONNX Runtime fuses into integer kernels decides what is quantised, and how:
+
+- Q stands right behind Conv; the ReLU between them goes away, since the lowest value of Q is
+  zero. LeakyReLU stays, between pairs of its own.
+- ConvTranspose stays float: no integer kernel exists, and pairs around it only cost time.
+- MatMul on channels-last maps reads integers and writes float32.
+- The convolution that gives the flow stays float: its two channels cost nothing, and a
+  flow of 256 levels would jump by a fraction of a cell.
+
+Ranges are the smallest and largest values seen. On two half-trained ResNet-18, 99.88% of
+label pixels then equal those of fp32; with the mean over frames of each frame's extremes
+99.86%, with percentiles 99.999 / 99.99 / 99.9 it is 99.88 / 99.86 / 99.6%. The extremes are
+also reduced inside the graph, so that calibration holds two numbers a tensor and frame, where
+percentiles need every activation of a frame at once.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnxruntime.quantization import CalibrationMethod, QuantType  # type: ignore[import-untyped]
+from onnxruntime.quantization.calibrate import create_calibrator  # type: ignore[import-untyped]
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer  # type: ignore[import-untyped]
+from onnxruntime.quantization.shape_inference import quant_pre_process  # type: ignore[import-untyped]
+
+from dff_edge.calibration.tidy import finish
+
+Inputs = dict[str, Any]
+
+_QUANTISED_OPERATORS = (
+    "Add",
+    "AveragePool",
+    "Concat",
+    "Conv",
+    "Gemm",
+    "LeakyRelu",
+    "MatMul",
+    "MaxPool",
+    "Relu",
+    "Slice",
+    "Transpose",
+)
+_FLOAT_OUTPUT_HEADS = frozenset({"flow"})
+
+
+def quantize_graph(graph: bytes, samples: Iterable[Inputs]) -> bytes:
+    """Quantise one fp32 graph.
+
+    Args:
+        graph: an ONNX file as ``export_bundle`` writes it.
+        samples: inputs by name; they are read once and not kept.
+
+    Returns:
+        The ONNX file with the same inputs and outputs.
+    """
+    with tempfile.TemporaryDirectory(prefix="dff-edge-") as folder:
+        given, prepared = Path(folder) / "given.onnx", Path(folder) / "prepared.onnx"
+        given.write_bytes(graph)
+        # Shapes are static already; symbolic inference would need sympy.
+        quant_pre_process(given, prepared, skip_symbolic_shape=True)
+        calibrator = create_calibrator(
+            prepared,
+            list(_QUANTISED_OPERATORS),
+            augmented_model_path=str(Path(folder) / "augmented.onnx"),
+            calibrate_method=CalibrationMethod.MinMax,
+        )
+        calibrator.collect_data(_Reader(samples))
+        ranges = calibrator.compute_data()
+        del calibrator
+        model = onnx.shape_inference.infer_shapes(onnx.load(prepared))
+    quantizer = QDQQuantizer(
+        model,
+        per_channel=True,
+        reduce_range=False,
+        weight_qType=QuantType.QInt8,
+        activation_qType=QuantType.QUInt8,
+        tensors_range=ranges,
+        nodes_to_quantize=[],
+        nodes_to_exclude=float_nodes(model),
+        op_types_to_quantize=list(_QUANTISED_OPERATORS),
+        extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"]},
+    )
+    quantizer.quantize_model()
+    quantizer.model.topological_sort()
+    return finish(quantizer.model.model)
+
+
+def float_nodes(model: onnx.ModelProto) -> list[str]:
+    """Names of the nodes that stay float although their operator is quantised."""
+    makers = {name: node for node in model.graph.node for name in node.output}
+    names: list[str] = []
+    for node in model.graph.node:
+        sources = [makers[name] for name in node.input if name in makers]
+        # The bias of a MatMul, on the float values that it gives.
+        if node.op_type == "Add" and any(source.op_type == "MatMul" for source in sources):
+            names.append(node.name)
+    for output in model.graph.output:
+        if output.name not in _FLOAT_OUTPUT_HEADS:
+            continue
+        name = output.name
+        while name in makers:  # back to the convolution, through the Transpose
+            node = makers[name]
+            names.append(node.name)
+            if node.op_type == "Conv":
+                break
+            name = node.input[0]
+    return names
+
+
+class _Reader:
+    """The data reader that the calibrator wants: one sample a call, None at the end."""
+
+    def __init__(self, samples: Iterable[Inputs]) -> None:
+        self._samples: Iterator[Inputs] = iter(samples)
+
+    def get_next(self) -> Inputs | None:
+        return next(self._samples, None)

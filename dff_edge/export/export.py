@@ -1,0 +1,137 @@
+"""From a checkpoint to a bundle: export the graphs, prove them, write them with their manifest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+
+from dff_edge import __version__
+from dff_edge.export.graphs import FeatureGraph, FlowGraph, TaskGraph
+from dff_edge.export.parity import check_parity
+from dff_edge.export.to_onnx import check_opset, export_onnx
+from dff_edge.export.warp_function import propagate_model
+from dff_edge.runtime.bundle import Bundle
+from dff_edge.runtime.bundle_writer import BundleWriter
+from dff_edge.runtime.contract import STRIDE, Subnet
+from dff_edge.trainer.checkpoint import Checkpoint
+
+_MAX_CONFIG_CHARS = 65536  # of the manifest
+
+
+def export_bundle(
+    checkpoint: Checkpoint,
+    output: Path,
+    *,
+    interval: int = 10,
+    opset: int = 17,
+    replace: bool = False,
+    command: str = "",
+    progress: Callable[[str], None] | None = None,
+) -> Bundle:
+    """Write the fp32 bundle of a checkpoint.
+
+    Args:
+        checkpoint: a loaded one.
+        output: folder of the bundle; absent or empty, unless ``replace``.
+        interval: default key interval l of the bundle.
+        opset: version of the standard ONNX operators, 17 to 19.
+        replace: whether a bundle that is there may be replaced.
+        command: the command line, for the manifest.
+        progress: called with a line for each step.
+
+    Returns:
+        The bundle, verified. A flow network without scale head has a scale of ones in it.
+
+    Raises:
+        ConfigError: an operator set outside 17 to 19.
+        ExportError: a graph does not compute what its model computes; nothing is written.
+        BundleError: the folder is taken, or the manifest would not be valid.
+    """
+    say = progress or (lambda line: None)
+    check_opset(opset)
+    config = checkpoint.config
+    with BundleWriter.create(output, replace=replace) as writer:
+        graphs: dict[Subnet, bytes] = {
+            subnet: model.SerializeToString(deterministic=True)
+            for subnet, model in export_graphs(checkpoint, opset, say).items()
+        }
+        say("comparing the graphs with the model")
+        parity = check_parity(checkpoint.model, graphs, config.frame_size, config.channels)
+        for subnet, data in graphs.items():
+            writer.add_graph("fp32", subnet, data)
+        writer.update(
+            classes=[
+                {"name": name, "colour": list(colour)}
+                for name, colour in zip(config.task.classes, config.task.colours, strict=True)
+            ],
+            frame_size=config.frame_size,
+            normalisation={"mean": config.mean, "std": config.std},
+            channels=config.channels,
+            default_key_interval=interval,
+            provenance=_provenance(checkpoint, command),
+            parity=parity,
+        )
+        bundle = writer.commit()
+    worst = max(record.relative_error for record in parity)
+    say(f"wrote {bundle.path}: largest relative error against the model {worst:.1e}")
+    return bundle
+
+
+def export_graphs(
+    checkpoint: Checkpoint, opset: int, say: Callable[[str], None] = lambda line: None
+) -> dict[Subnet, onnx.ModelProto]:
+    """Give the four graphs of a checkpoint, not yet compared with it."""
+    config, model = checkpoint.config, checkpoint.model
+    height, width = config.frame_size
+    half = torch.zeros((1, height // 2, width // 2, 3), dtype=torch.uint8)
+    say("exporting the feature network")
+    feature = export_onnx(
+        FeatureGraph(model, config.frame_size),
+        "feature",
+        {"frame": torch.zeros((1, height, width, 3), dtype=torch.uint8)},
+        ["features"],
+        opset,
+    )
+    say("exporting the flow network")
+    flow = export_onnx(
+        FlowGraph(model, config.frame_size, config.channels),
+        "flow",
+        {"key_half": half, "frame_half": half.clone()},
+        ["flow", "scale"],
+        opset,
+    )
+    say("exporting the task network")
+    task = export_onnx(
+        TaskGraph(model),
+        "task",
+        {"features": torch.zeros((1, height // STRIDE, width // STRIDE, config.channels))},
+        ["scores"],
+        opset,
+    )
+    propagate = propagate_model(task, opset)
+    return {"feature": feature, "flow": flow, "task": task, "propagate": propagate}
+
+
+def _provenance(checkpoint: Checkpoint, command: str) -> dict[str, Any]:
+    training = checkpoint.training
+    config = training.get("config", training)
+    data = config.get("data", {}) if isinstance(config, dict) else {}
+    text = json.dumps({"model": checkpoint.name, "training": training}, indent=1, default=str)
+    return {
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "versions": {
+            "dff_edge": __version__,
+            **{name: version(name) for name in ("onnx", "onnxruntime", "onnxscript", "torch")},
+        },
+        "command": command[:4096],
+        "config": text[:_MAX_CONFIG_CHARS],
+        "training_data": str(data.get("train", "") if isinstance(data, dict) else "")[:4096],
+        "checkpoint_sha256": checkpoint.digest,
+    }

@@ -1,0 +1,201 @@
+"""Does each exported graph compute what the torch model computes?
+
+Every graph runs in ONNX Runtime on random inputs and on what a synthetic street gives,
+against the model as it was trained: nothing folded, nothing channels-last.
+
+Error: the largest absolute difference, divided by the largest absolute value of the
+reference. One number for maps whose cells may be near zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dff_edge.runtime.contract import STRIDE, Subnet
+from dff_edge.runtime.engine import OrtEngine
+from dff_edge.runtime.errors import ExportError
+from dff_edge.runtime.frames import Image
+from dff_edge.runtime.manifest import Parity
+from dff_edge.runtime.resize import FrameResizer
+from dff_edge.runtime.synthetic import StreetScene
+from dff_edge.trainer.models import DeepFeatureFlow, warp_features
+
+# Float32 through a hundred layers, summed in another order, with folded weights: 2e-6 to
+# 1e-5 in measurements. Ten times that; a wrong weight or a swapped input gives 1e-2 and more.
+TOLERANCE = 1e-4
+
+_RANDOM, _REAL = "random", "synthetic street"
+_PAIR_DISTANCE = 4
+_MAX_RANDOM_FLOW = 4.0  # cells; some of it leaves the map
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class _Case:
+    """Inputs of the graphs, and what the model makes of them, by subnet."""
+
+    name: str
+    inputs: dict[Subnet, Arrays]
+    outputs: dict[Subnet, Arrays]
+
+
+def check_parity(
+    model: DeepFeatureFlow,
+    graphs: Mapping[Subnet, bytes],
+    frame_size: tuple[int, int],
+    channels: int,
+    *,
+    seed: int = 0,
+    tolerance: float = TOLERANCE,
+) -> list[Parity]:
+    """Compare exported fp32 graphs with their model.
+
+    Args:
+        model: in evaluation mode, on the CPU.
+        graphs: ONNX files by subnet.
+        frame_size: H and W.
+        channels: C.
+        seed: of the inputs.
+        tolerance: largest relative error.
+
+    Returns:
+        One record for each output of each graph and each kind of input.
+
+    Raises:
+        ExportError: names the graph, its output, the error and the tolerance.
+    """
+    cases = [
+        _random_case(model, frame_size, channels, seed),
+        _street_case(model, frame_size, seed),
+    ]
+    records: list[Parity] = []
+    for subnet, data in graphs.items():
+        with OrtEngine(data, name=f"exported {subnet}") as engine:
+            for case in cases:
+                outputs = {name: spec.empty() for name, spec in engine.outputs.items()}
+                engine.run(case.inputs[subnet], outputs)
+                for name, found in outputs.items():
+                    expected = case.outputs[subnet][name]
+                    records.append(_compare(subnet, name, case.name, found, expected, tolerance))
+    return records
+
+
+def _compare(
+    subnet: Subnet,
+    output: str,
+    inputs: str,
+    found: NDArray[Any],
+    expected: NDArray[Any],
+    tolerance: float,
+) -> Parity:
+    largest = float(np.max(np.abs(expected)))
+    error = float(np.max(np.abs(found.astype(np.float64) - expected)))
+    relative = error / largest if largest > 0 else error
+    if not relative <= tolerance:  # negated: NaN fails
+        raise ExportError(
+            f"The {subnet} graph differs from its torch model: '{output}' on {inputs} inputs has a "
+            f"relative error of {relative:.3g}, expected at most {tolerance:.3g} (largest "
+            f"difference {error:.3g}, largest value {largest:.3g}). Nothing was written."
+        )
+    return Parity(
+        precision="fp32",
+        subnet=subnet,
+        output=output,
+        inputs=inputs,
+        tolerance=tolerance,
+        max_abs_error=error,
+        relative_error=relative,
+    )
+
+
+def _random_case(
+    model: DeepFeatureFlow, frame_size: tuple[int, int], channels: int, seed: int
+) -> _Case:
+    """Noise everywhere: also features that no frame gives, and a flow that leaves the map."""
+    rng = np.random.default_rng([seed, 1])
+    height, width = frame_size
+    shape = (1, height // STRIDE, width // STRIDE, channels)
+    return _case(
+        model,
+        _RANDOM,
+        frame=rng.integers(0, 256, (1, height, width, 3), np.uint8),
+        halves=rng.integers(0, 256, (2, 1, height // 2, width // 2, 3), np.uint8),
+        features=rng.standard_normal(shape, np.float32),
+        flow=rng.uniform(-_MAX_RANDOM_FLOW, _MAX_RANDOM_FLOW, (*shape[:3], 2)).astype(np.float32),
+        scale=rng.uniform(0.5, 1.5, shape).astype(np.float32),
+    )
+
+
+def _street_case(model: DeepFeatureFlow, frame_size: tuple[int, int], seed: int) -> _Case:
+    """Two frames of a street, carried through all networks as on the device."""
+    scene = StreetScene(seed, "train", frame_size, _PAIR_DISTANCE + 1)
+    images = [scene.render(index)[0] for index in (0, _PAIR_DISTANCE)]
+    halves = np.stack([_half(image, frame_size) for image in images])
+    return _case(model, _REAL, frame=images[0][None], halves=halves)
+
+
+@torch.inference_mode()
+def _case(
+    model: DeepFeatureFlow,
+    name: str,
+    *,
+    frame: NDArray[Any],
+    halves: NDArray[Any],
+    features: NDArray[Any] | None = None,
+    flow: NDArray[Any] | None = None,
+    scale: NDArray[Any] | None = None,
+) -> _Case:
+    """Run the model; the heads read what is given, else what the networks gave."""
+    extracted = model.extract(_planes(frame))
+    estimated, factors = model.estimate_flow(_planes(halves[0]), _planes(halves[1]))
+    if factors is None:
+        factors = torch.ones_like(extracted)
+    outputs = {
+        "features": _channels_last(extracted),
+        "flow": _channels_last(estimated),
+        "scale": _channels_last(factors),
+    }
+    heads = {
+        "features": outputs["features"] if features is None else features,
+        "flow": outputs["flow"] if flow is None else flow,
+        "scale": outputs["scale"] if scale is None else scale,
+    }
+    maps = _planes(heads["features"])
+    warped = warp_features(maps, _planes(heads["flow"]), _planes(heads["scale"]))
+    return _Case(
+        name,
+        inputs={
+            "feature": {"frame": frame},
+            "flow": {"key_half": halves[0], "frame_half": halves[1]},
+            "task": {"features": heads["features"]},
+            "propagate": heads,
+        },
+        outputs={
+            "feature": {"features": outputs["features"]},
+            "flow": {"flow": outputs["flow"], "scale": outputs["scale"]},
+            "task": {"scores": _channels_last(model.task(maps))},
+            "propagate": {"scores": _channels_last(model.task(warped))},
+        },
+    )
+
+
+def _half(image: Image, frame_size: tuple[int, int]) -> Image:
+    out = np.empty((1, frame_size[0] // 2, frame_size[1] // 2, 3), np.uint8)
+    FrameResizer(frame_size).half(image, out)
+    return out
+
+
+def _planes(array: NDArray[Any]) -> Tensor:
+    return torch.from_numpy(array).permute(0, 3, 1, 2).float().contiguous()
+
+
+def _channels_last(maps: Tensor) -> NDArray[Any]:
+    return np.ascontiguousarray(maps.permute(0, 2, 3, 1).float().numpy())

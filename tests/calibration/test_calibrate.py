@@ -1,0 +1,144 @@
+"""A bundle gets int8 and fp16, or stays as it was."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+from dff_edge.calibration import calibrate as calibrate_module
+from dff_edge.calibration import calibrate_bundle
+from dff_edge.runtime.bundle import Bundle
+from dff_edge.runtime.bundle_recogniser import BundleRecogniser
+from dff_edge.runtime.errors import BundleError, CalibrationError
+
+SMALL = {"max_keys": 10, "pairs_per_key": 2}
+
+# Pixels whose two best classes are closer than the int8 error change sides. With random
+# weights the classes are closer than with trained ones, which agree on 99.9%.
+MIN_AGREEMENT = 0.93
+
+
+@pytest.fixture
+def copy(bundle, tmp_path):
+    """A bundle that may be changed."""
+    return shutil.copytree(bundle.path, tmp_path / "bundle")
+
+
+@pytest.fixture(scope="module")
+def calibrated(bundle, clips, tmp_path_factory):
+    path = shutil.copytree(bundle.path, tmp_path_factory.mktemp("calibrated") / "bundle")
+    lines = []
+    made = calibrate_bundle(path, clips, source="the clips", progress=lines.append, **SMALL)
+    return made, lines
+
+
+def test_bundle_opens_with_all_graphs_of_all_precisions(calibrated):
+    made, _ = calibrated
+    bundle = Bundle.open(made.path)
+
+    assert bundle.precisions == ("fp32", "fp16", "int8")
+    for precision in ("fp16", "int8"):
+        assert set(bundle.manifest.subnets[precision].paths()) == {
+            "feature",
+            "flow",
+            "task",
+            "propagate",
+        }
+    assert bundle.size_bytes("int8") < bundle.size_bytes("fp16") < bundle.size_bytes("fp32")
+
+
+def test_manifest_says_what_it_was_calibrated_on(calibrated, samples):
+    made, _ = calibrated
+    record = made.manifest.calibration["int8"]
+
+    assert record.source == "the clips"
+    assert record.sha256 == samples.digest
+    assert (record.clips, record.frames) == (2, len(samples.half))
+    assert record.pairs == sum(samples.pairs_by_distance.values())
+    assert record.flavour == "ort"
+    assert {"dff_edge", "onnx", "onnxruntime"} <= record.versions.keys()
+
+
+def test_errors_against_fp32_are_in_the_manifest(calibrated):
+    made, _ = calibrated
+    errors = {
+        (r.precision, r.subnet, r.output): r.relative_error
+        for r in made.manifest.parity
+        if r.inputs == "calibration frames, against fp32"
+    }
+    outputs = [("feature", "features"), ("flow", "flow"), ("flow", "scale"), ("task", "scores")]
+
+    assert errors.keys() == {(p, *o) for p in ("fp16", "int8") for o in outputs}
+    for output in outputs:
+        assert 0 < errors[("fp16", *output)] < errors[("int8", *output)]
+
+
+def test_progress_says_what_was_read_and_how_good_it_is(calibrated):
+    _, lines = calibrated
+
+    assert lines[0].startswith("read 10 key frames and ")
+    assert "at distances 1 to 3 from 2 clips" in lines[0]
+    assert [line.split(",")[0] for line in lines[-2:]] == ["wrote int8", "wrote fp16"]
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_labels_agree_with_fp32(calibrated, clips, precision):
+    made, _ = calibrated
+    agreement = []
+    with BundleRecogniser(made, "fp32") as fp32, BundleRecogniser(made, precision) as other:
+        for clip in clips:
+            keys = [r.extract(clip.image(0)) for r in (fp32, other)]
+            for image in (None, clip.image(1), clip.image(3)):
+                labels = [r.answer(k, image) for r, k in zip((fp32, other), keys, strict=True)]
+                agreement.append(np.mean(labels[0] == labels[1]))
+
+    assert np.mean(agreement) > (MIN_AGREEMENT if precision == "int8" else 0.995)
+
+
+def test_one_precision_can_be_added_and_added_again(copy, clips):
+    calibrate_bundle(copy, clips, source="a", precisions=("fp16",), **SMALL)
+    made = calibrate_bundle(copy, clips, source="b", precisions=("fp16",), **SMALL)
+
+    assert made.precisions == ("fp32", "fp16")
+    assert "int8" not in made.manifest.calibration
+
+
+def test_too_little_data_leaves_the_bundle_as_it_was(copy, clips):
+    before = Bundle.open(copy).digest
+
+    with pytest.raises(CalibrationError, match="longest of 2 clips has 8 frames, .* 10 for key"):
+        calibrate_bundle(copy, clips, source="short", interval=10)
+    assert Bundle.open(copy).digest == before
+
+
+def test_default_interval_of_the_bundle_is_taken(copy, clips):
+    with pytest.raises(CalibrationError, match="longest of 0 clips .* for key interval 4"):
+        calibrate_bundle(copy, [], source="none")
+
+
+def test_broken_graph_is_refused_by_name(copy, clips, monkeypatch):
+    before = Bundle.open(copy).digest
+    real = calibrate_module.quantize_graph
+
+    def on_black(graph, samples):
+        return real(graph, ({n: a * 0 for n, a in inputs.items()} for inputs in samples))
+
+    monkeypatch.setattr(calibrate_module, "quantize_graph", on_black)
+
+    with pytest.raises(
+        CalibrationError, match=r"int8 (feature|task) graph is broken: '\w+' differs"
+    ):
+        calibrate_bundle(copy, clips, source="black", precisions=("int8",), **SMALL)
+    assert Bundle.open(copy).digest == before
+
+
+def test_unknown_precision_is_refused(copy, clips):
+    with pytest.raises(CalibrationError, match=r"\('fp32',\), expected 'ort', and 'int8'"):
+        calibrate_bundle(copy, clips, source="x", precisions=("fp32",))
+
+
+def test_folder_without_a_bundle_is_refused(tmp_path, clips):
+    with pytest.raises(BundleError, match="is not a bundle"):
+        calibrate_bundle(tmp_path, clips, source="x")

@@ -1,0 +1,92 @@
+"""Small models that behave like trained ones, and their bundles, exported once a test run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dff_edge.export import export_bundle
+from dff_edge.runtime.bundle import Bundle
+from dff_edge.runtime.synthetic import StreetScene
+from dff_edge.trainer.checkpoint import Checkpoint
+from dff_edge.trainer.models import ModelConfig, build_model, half_frame
+
+FRAME_SIZE = (64, 96)
+CHANNELS, CLASSES = 12, 4
+DIGEST = "ab" * 32
+
+_BUNDLES: dict[tuple[str, bool, int], Bundle] = {}
+
+
+def tiny_checkpoint(
+    flow: str = "inception",
+    *,
+    scale: bool = True,
+    feature: str = "resnet18",
+    frame_size: tuple[int, int] = FRAME_SIZE,
+) -> Checkpoint:
+    """Give a model with random weights whose layers see what layers of trained ones see.
+
+    BatchNorm has the statistics of street frames, the flow is about a cell, the scale
+    field varies around one, and no class wins everywhere.
+    """
+    config = ModelConfig.model_validate(
+        {
+            "feature": {"name": feature, "width": 0.125, "channels": CHANNELS},
+            "flow": {"name": flow, "width": 0.25, "scale": scale},
+            "task": {
+                "classes": [f"class{i}" for i in range(CLASSES)],
+                "colours": [[10 * i, 20, 30] for i in range(CLASSES)],
+            },
+            "frame_size": frame_size,
+        }
+    )
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(77)
+        model = build_model(config)
+        frames = _street_frames(frame_size)
+        for layer in model.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.momentum = None  # the plain mean over what it sees
+                layer.weight.uniform_(0.7, 1.3)
+                layer.bias.normal_(std=0.2)
+        if model.flow.scale is not None:
+            nn.init.normal_(model.flow.scale.weight, std=0.05)
+        model.train()
+        model(frames[:-1], frames[1:])
+        model.eval()
+        halves = half_frame(frames)
+        estimate, _ = model.estimate_flow(halves[:-1], halves[1:])
+        model.flow.flow.weight /= estimate.std()
+        nn.init.normal_(model.task.score.weight, std=0.3)
+        scores = model.task(model.extract(frames))
+        model.task.score.bias -= scores.mean((0, 2, 3))
+    training = {"config": {"data": {"train": "synthetic://street?split=train"}}, "torch": "2.0"}
+    return Checkpoint("tiny", config, model, training, DIGEST)
+
+
+def tiny_bundle(
+    factory: pytest.TempPathFactory,
+    flow: str = "inception",
+    *,
+    scale: bool = True,
+    opset: int = 17,
+) -> Bundle:
+    """Give the exported bundle of ``tiny_checkpoint``. It is shared: do not change it."""
+    key = (flow, scale, opset)
+    if key not in _BUNDLES:
+        checkpoint = tiny_checkpoint(flow, scale=scale)
+        path = factory.mktemp("export") / "bundle"
+        _BUNDLES[key] = export_bundle(checkpoint, path, interval=4, opset=opset)
+    return _BUNDLES[key]
+
+
+def _street_frames(size: tuple[int, int]) -> Tensor:
+    """Frames float ``(N, 3, H, W)``, BGR 0..255."""
+    scene = StreetScene(3, "train", size, 8)
+    images: Iterable[np.ndarray] = (scene.render(i)[0] for i in range(8))
+    return torch.from_numpy(np.stack(list(images))).permute(0, 3, 1, 2).float()
