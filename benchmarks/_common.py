@@ -1,0 +1,50 @@
+"""What the benchmark scripts share: interleaved timing, and figures as ``name=value`` lines."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from dff_edge.report.machine import describe_machine
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """A parser with the options that every script has."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("--json", type=Path, help="write the figures and their background here")
+    parser.add_argument("--threads", type=int, default=2, help="threads of the networks")
+    return parser
+
+
+def interleaved_ms(
+    jobs: Mapping[str, Callable[[], Any]], *, repetitions: int, warmup: int = 1
+) -> dict[str, float]:
+    """Median time of each job, in ms; the jobs take turns, so that drift hits all alike."""
+    for _ in range(warmup):
+        for job in jobs.values():
+            job()
+    times: dict[str, list[float]] = {name: [] for name in jobs}
+    for _ in range(repetitions):
+        for name, job in jobs.items():
+            start = time.perf_counter()
+            job()
+            times[name].append((time.perf_counter() - start) * 1e3)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def report(figures: Mapping[str, float], background: Mapping[str, Any], path: Path | None) -> None:
+    """Print the background, then the figures as ``name=value``, and write both as JSON."""
+    everything = {"date": date.today().isoformat(), "machine": describe_machine(), **background}
+    for name, value in everything.items():
+        print(f"{name}: {value}")
+    for name, value in figures.items():
+        print(f"{name}={value:.4g}")
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"figures": dict(figures), **everything}, indent=2, default=str))

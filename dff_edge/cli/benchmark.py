@@ -1,0 +1,212 @@
+"""dff-edge benchmark: precisions and key intervals of a bundle against each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dff_edge.cli.options import (
+    PRECISIONS,
+    Command,
+    Numbers,
+    json_option,
+    progress,
+    table,
+    threads_option,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from dff_edge.report.results import Benchmark, Latency
+
+
+class _Precisions(click.ParamType):
+    """A comma-separated list of precisions."""
+
+    name = "name,name,..."
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        names = tuple(part.strip() for part in str(value).split(","))
+        unknown = [name for name in names if name not in PRECISIONS]
+        if unknown:
+            known = ", ".join(PRECISIONS)
+            self.fail(f"'{unknown[0]}' is not a precision, expected some of {known}.", param, ctx)
+        return names
+
+
+@click.command(cls=Command)
+@click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--source",
+    default="synthetic://street?split=test&clips=4&frames=20",
+    show_default=True,
+    metavar="DATA",
+    help="Labelled video: a folder with images/ and labels/, or synthetic://street. Not what the "
+    "model was trained or calibrated on.",
+)
+@click.option(
+    "--precisions",
+    type=_Precisions(),
+    help="Which graphs of the bundle.  [default: all that it holds]",
+)
+@click.option(
+    "--intervals",
+    type=Numbers(),
+    default="1,5,10",
+    show_default=True,
+    help="Key intervals l, in frames.",
+)
+@click.option(
+    "--frames",
+    type=click.IntRange(min=1),
+    default=60,
+    show_default=True,
+    help="Frames of a repetition, made a multiple of each key interval.",
+)
+@click.option(
+    "--repetitions",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Repetitions of each configuration; they take turns, and the median counts.",
+)
+@click.option(
+    "--consistency", is_flag=True, help="Measure temporal consistency too, where flow is known."
+)
+@click.option(
+    "--plot",
+    "plot_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.png",
+    help="Draw accuracy against speed.",
+)
+@click.option("--record", is_flag=True, help="Write the accuracy into the bundle's manifest.")
+@threads_option
+@json_option
+def command(
+    bundle: Path,
+    source: str,
+    precisions: tuple[str, ...] | None,
+    intervals: tuple[int, ...],
+    frames: int,
+    repetitions: int,
+    consistency: bool,
+    plot_path: Path | None,
+    record: bool,
+    threads: int | None,
+    json_path: Path | None,
+) -> None:
+    """Compare the precisions of BUNDLE at several key intervals, in one run on this machine.
+
+    Accuracy is the paper's "DFF at l". Speed is that of the whole pipeline, from frames in memory
+    to label maps; the speed-up is over FP32 with every frame a key frame.
+    """
+    for path in (json_path, plot_path):  # not after minutes of measuring
+        if path is not None and not path.parent.is_dir():
+            raise click.UsageError(f"There is no folder '{path.parent}' to write '{path}' into.")
+    if plot_path is not None:
+        from dff_edge.report.plot import check_plotting
+
+        check_plotting()
+    from dff_edge.report.benchmark import benchmark_bundle, record_accuracy
+    from dff_edge.runtime.bundle import Bundle
+    from dff_edge.runtime.clips import open_clips
+
+    opened = Bundle.open(bundle)
+    clips = open_clips(source)
+    with progress("benchmark") as update:
+        benchmark = benchmark_bundle(
+            opened,
+            clips,
+            source=source,
+            precisions=precisions,  # type: ignore[arg-type]
+            intervals=intervals,
+            frames=frames,
+            repetitions=repetitions,
+            threads=threads,
+            consistency=consistency,
+            progress=update,
+        )
+    if not write_json(json_path, benchmark.model_dump(mode="json")):
+        _print(benchmark)
+    if plot_path is not None:
+        from dff_edge.report.plot import draw_speed
+
+        plot_path.write_bytes(draw_speed(benchmark))
+    if record:
+        record_accuracy(opened, benchmark)
+        click.echo(f"Recorded the accuracy in {bundle / 'manifest.json'}.", err=True)
+
+
+def _print(benchmark: Benchmark) -> None:
+    settings = benchmark.settings
+    click.echo(f"{benchmark.machine}; {settings.threads} threads")
+    click.echo(
+        f"{settings.source}: {settings.clips} clips; "
+        f"median of {settings.repetitions} repetitions, {settings.depth} frames in flight\n"
+    )
+    has_fp16 = "fp16" in benchmark.accuracy
+    steady = any(row.consistency is not None for row in benchmark.rows)
+    headers = [
+        "",
+        "l",
+        "mIoU %",
+        "fps",
+        "speed-up",
+        "key p50 ms",
+        "p99",
+        "other p50 ms",
+        "p99",
+        "MB",
+    ]
+    rows = []
+    for row in benchmark.rows:
+        star = "*" if row.precision == "fp16" else ""
+        cells = [
+            f"{row.precision}{star}",
+            str(row.interval),
+            _percent(row.miou),
+            f"{row.fps:.1f}",
+            f"{row.speedup:.2f}x",
+            *_latency(row.key),
+            *_latency(row.other),
+            f"{row.size_mb:.2f}",
+        ]
+        rows.append(cells + [_percent(row.consistency)] * steady)
+    table(headers + ["steady %"] * steady, rows)
+    click.echo("\nspeed-up: over fp32 with every frame a key frame (fp32, l = 1)")
+    click.echo("MB: feature, flow and task graph, in millions of bytes")
+    if steady:
+        click.echo("steady: mIoU of each result with the one before, moved by the true flow")
+    for number, note in enumerate(benchmark.notes):
+        click.echo(f"{'*' if has_fp16 and number == 0 else 'Note:'} {note}")
+
+    shown = benchmark.headline
+    click.echo(f"\nWhere the time goes, {shown.precision} at l = {shown.interval}:")
+    table(
+        ["stage", "runs", "p50 ms", "ms per frame", "share"],
+        [
+            [s.name, str(s.runs), f"{s.p50_ms:.2f}", f"{s.ms_per_frame:.2f}", f"{s.share:.1%}"]
+            for s in benchmark.stages.stages
+        ],
+    )
+    if shown.cost_ratio is not None:
+        own = "" if shown.own_speedup is None else f", measured {shown.own_speedup:.2f}"
+        click.echo(
+            f"\nr = {shown.cost_ratio:.3f} (other frame / key frame): Eq. 7 predicts "
+            f"s = {shown.predicted_speedup:.2f} over per-frame {shown.precision}{own}"
+        )
+
+
+def _latency(latency: Latency | None) -> list[str]:
+    return ["-", "-"] if latency is None else [f"{latency.p50_ms:.2f}", f"{latency.p99_ms:.2f}"]
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"

@@ -1,0 +1,307 @@
+"""Precisions and key intervals of a bundle against each other: accuracy, speed, size.
+
+Everything is measured in one run on one machine, because only ratios of such numbers mean much.
+
+Source: Zhu et al., CVPR 2017, arXiv:1611.07715, section 3, Eq. 5-7, and section 5.2 for "DFF at l".
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from dff_edge.report.machine import describe_machine
+from dff_edge.report.results import (
+    Benchmark,
+    BundleInfo,
+    Latency,
+    PrecisionAccuracy,
+    Row,
+    Settings,
+    Stage,
+    StageTable,
+)
+from dff_edge.report.speed import Config, Samples, load_images, measure_speed, open_pipelines
+from dff_edge.runtime.bundle import Bundle
+from dff_edge.runtime.bundle_recogniser import BundleRecogniser
+from dff_edge.runtime.bundle_writer import BundleWriter
+from dff_edge.runtime.clips import LabelledClip, class_names
+from dff_edge.runtime.contract import PRECISIONS, Precision
+from dff_edge.runtime.engine import usable_cores
+from dff_edge.runtime.errors import BundleError, ConfigError
+from dff_edge.runtime.evaluation import Accuracy, evaluate, temporal_consistency
+
+_BASELINE = Config("fp32", 1)
+_STAGES = ("resize", "feature", "flow", "warp", "task", "decode", "runtime")
+
+
+def benchmark_bundle(
+    bundle: Bundle,
+    clips: Sequence[LabelledClip],
+    *,
+    source: str,
+    precisions: Sequence[Precision] | None = None,
+    intervals: Sequence[int] = (1, 5, 10),
+    frames: int = 60,
+    repetitions: int = 5,
+    threads: int | None = None,
+    consistency: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Benchmark:
+    """Measure a bundle in several precisions at several key intervals.
+
+    Per-frame FP32, which the speed-ups are over, is always measured with the others.
+
+    Args:
+        bundle: a verified bundle.
+        clips: labelled video that the model was not trained, calibrated or chosen on.
+        source: what the clips are called.
+        precisions: None means all that the bundle holds.
+        intervals: key intervals l.
+        frames: about how many frames a repetition takes; made a multiple of each l.
+        repetitions: of each configuration.
+        threads: of the feature and flow network; None means the cores this process may use.
+        consistency: whether temporal consistency is measured too.
+        progress: called with (steps done, steps in all).
+
+    Raises:
+        BundleError: the bundle lacks a precision.
+        ConfigError: no precision or interval, the data has other classes than the bundle, or its
+            clips are too short for the largest interval.
+    """
+    precisions = bundle.precisions if precisions is None else precisions
+    _check(bundle, source, precisions, intervals, frames, repetitions)
+    configs = _configs(precisions, intervals)
+    measured = tuple(p for p in PRECISIONS if any(config.precision == p for config in configs))
+    max_interval = max(intervals)
+    threads = threads or usable_cores()
+    machine = describe_machine()
+    step = _steps(progress, len(measured) * len(clips) + repetitions * len(configs))
+
+    accuracies: dict[Precision, Accuracy] = {}
+    steadiness: dict[Config, float | None] = {}
+    names = bundle.manifest.class_names
+    for precision in measured:
+        with BundleRecogniser(bundle, precision, threads) as recogniser:
+            accuracies[precision] = evaluate(
+                recogniser, clips, names, max_interval, lambda done, total: step()
+            )
+            for config in configs if consistency else ():
+                if config.precision == precision:
+                    steadiness[config] = temporal_consistency(
+                        recogniser, clips, len(names), config.interval
+                    )
+    images = load_images(clips, frames)
+    with open_pipelines(bundle, measured, threads) as pipelines:
+        depth = next(iter(pipelines.values())).depth
+        samples = measure_speed(
+            pipelines, configs, images, frames=frames, repetitions=repetitions, progress=step
+        )
+    shown = Config(measured[-1], max_interval)
+    return Benchmark(
+        bundle=_bundle_info(bundle),
+        machine=machine,
+        settings=Settings(
+            source=source,
+            clips=len(clips),
+            max_interval=max_interval,
+            repetitions=repetitions,
+            threads=threads,
+            depth=depth,
+        ),
+        rows=tuple(
+            _row(
+                config,
+                samples,
+                miou=accuracies[config.precision].miou_at_interval(config.interval),
+                consistency=steadiness.get(config),
+                size_bytes=bundle.size_bytes(config.precision),
+            )
+            for config in configs
+        ),
+        accuracy={
+            precision: _precision_accuracy(accuracy, max_interval)
+            for precision, accuracy in accuracies.items()
+        },
+        stages=StageTable(
+            precision=shown.precision,
+            interval=shown.interval,
+            stages=_stages(samples[shown]),
+        ),
+    )
+
+
+def predicted_speedup(cost_ratio: float, interval: int) -> float:
+    """Eq. 7: ``s = l / (1 + (l - 1) r)``.
+
+    Example:
+        >>> predicted_speedup(cost_ratio=0.25, interval=5)
+        2.5
+    """
+    return interval / (1 + (interval - 1) * cost_ratio)
+
+
+def record_accuracy(bundle: Bundle, benchmark: Benchmark) -> Bundle:
+    """Write the measured accuracy into the bundle's manifest; give the bundle, opened again.
+
+    Raises:
+        BundleError: the bundle changed since it was measured, or cannot be written.
+    """
+    protocol = (
+        "mean IoU over the pairs (k, i), k = i - l + 1 .. i (Zhu et al., CVPR 2017, section 5.2); "
+        f"frames i with {benchmark.settings.max_interval - 1} frames before them"
+    )
+    common = {"data": benchmark.settings.source, "protocol": protocol}
+    records = [
+        {**common, "precision": row.precision, "key_interval": row.interval, "miou": row.miou}
+        for row in benchmark.rows
+        if row.miou is not None
+    ]
+    records += [
+        {**common, "precision": precision, "distance": distance, "miou": miou}
+        for precision, accuracy in benchmark.accuracy.items()
+        for distance, miou in enumerate(accuracy.miou_at_distance)
+        if miou is not None
+    ]
+    with BundleWriter.extend(bundle.path) as writer:
+        if Bundle.open(bundle.path).digest != bundle.digest:
+            raise BundleError(
+                f"{bundle.path} was changed while it was measured, so its accuracy is not "
+                "recorded; run the benchmark again."
+            )
+        writer.update(accuracy=records)
+        return writer.commit()
+
+
+def _check(
+    bundle: Bundle,
+    source: str,
+    precisions: Sequence[Precision],
+    intervals: Sequence[int],
+    frames: int,
+    repetitions: int,
+) -> None:
+    if not precisions or not intervals or min(intervals) < 1 or frames < 1 or repetitions < 1:
+        raise ConfigError(
+            f"precisions {list(precisions)}, intervals {list(intervals)}, frames {frames}, "
+            f"repetitions {repetitions}: expected at least one of each, and numbers from 1 up."
+        )
+    for precision in precisions:
+        bundle.size_bytes(precision)  # says what it holds instead
+    classes = class_names(source)
+    if classes is not None and classes != bundle.manifest.class_names:
+        raise ConfigError(
+            f"{source} has the classes {', '.join(classes)}, the bundle "
+            f"{', '.join(bundle.manifest.class_names)}; expected the same in the same order."
+        )
+
+
+def _configs(precisions: Iterable[Precision], intervals: Iterable[int]) -> list[Config]:
+    """All combinations and the baseline, in the order of the table."""
+    asked = {Config(precision, interval) for precision in precisions for interval in intervals}
+    return sorted(
+        asked | {_BASELINE},
+        key=lambda config: (PRECISIONS.index(config.precision), config.interval),
+    )
+
+
+def _steps(progress: Callable[[int, int], None] | None, total: int) -> Callable[[], None]:
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, total)
+
+    return step
+
+
+def _row(
+    config: Config,
+    samples: dict[Config, Samples],
+    *,
+    miou: float,
+    consistency: float | None,
+    size_bytes: int,
+) -> Row:
+    own = samples[config]
+    per_frame = samples.get(Config(config.precision, 1))
+    ratio = None
+    if own.other_ms:
+        ratio = statistics.median(own.other_ms) / statistics.median(own.key_ms)
+    return Row(
+        precision=config.precision,
+        interval=config.interval,
+        miou=_number(miou),
+        consistency=_number(consistency),
+        frames=own.frames,
+        seconds=tuple(own.seconds),
+        fps=_fps(own),
+        speedup=_fps(own) / _fps(samples[_BASELINE]),
+        key=_latency(own.key_ms),
+        other=_latency(own.other_ms) if own.other_ms else None,
+        cost_ratio=ratio,
+        predicted_speedup=None if ratio is None else predicted_speedup(ratio, config.interval),
+        own_speedup=None if per_frame is None else _fps(own) / _fps(per_frame),
+        size_mb=size_bytes / 1e6,
+    )
+
+
+def _fps(samples: Samples) -> float:
+    return samples.frames / statistics.median(samples.seconds)
+
+
+def _latency(values_ms: Sequence[float]) -> Latency:
+    return Latency(
+        count=len(values_ms),
+        p50_ms=float(np.percentile(values_ms, 50)),
+        p99_ms=float(np.percentile(values_ms, 99)),
+    )
+
+
+def _stages(samples: Samples) -> tuple[Stage, ...]:
+    frames = len(samples.key_ms) + len(samples.other_ms)
+    times = {name: samples.stages_ms[name] for name in _STAGES if name in samples.stages_ms}
+    in_all = sum(sum(values) for values in times.values())
+    return tuple(
+        Stage(
+            name=name,
+            runs=len(values),
+            p50_ms=statistics.median(values),
+            ms_per_frame=sum(values) / frames,
+            share=sum(values) / in_all,
+        )
+        for name, values in times.items()
+    )
+
+
+def _precision_accuracy(accuracy: Accuracy, max_interval: int) -> PrecisionAccuracy:
+    return PrecisionAccuracy(
+        miou_at_distance=tuple(
+            _number(accuracy.miou_at_distance(distance)) for distance in range(max_interval)
+        ),
+        class_iou_frame=accuracy.class_iou(1),
+        class_iou=accuracy.class_iou(max_interval),
+    )
+
+
+def _bundle_info(bundle: Bundle) -> BundleInfo:
+    manifest = bundle.manifest
+    calibration = manifest.calibration.get("int8")
+    return BundleInfo(
+        path=str(bundle.path),
+        digest=bundle.digest,
+        frame_size=manifest.frame_size,
+        channels=manifest.channels,
+        classes=manifest.classes,
+        training_data=manifest.provenance.training_data,
+        calibration_source=None if calibration is None else calibration.source,
+    )
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else value

@@ -1,0 +1,122 @@
+"""A benchmark as one HTML page that needs no other file and no network."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dff_edge.report.pictures import Picture
+from dff_edge.report.plot import DARK, LIGHT, draw_distance, draw_speed
+from dff_edge.report.results import Benchmark
+from dff_edge.runtime.errors import require
+
+_TEMPLATE = "page.html.j2"
+_STAGE_COLOURS = {  # the networks strong, what serves them pale; read on light and dark
+    "resize": "#8fa3b8",
+    "feature": "#2f5d8c",
+    "flow": "#0b7a6b",
+    "warp": "#58b09c",
+    "task": "#c47f17",
+    "decode": "#dcb46a",
+    "runtime": "#9a8fa8",
+}
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Pictures of one clip.
+
+    Attributes:
+        title: what the clip is.
+        pictures: by distance from the key frame.
+    """
+
+    title: str
+    pictures: Sequence[Picture]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What was computed on a whole video.
+
+    Attributes:
+        source: the video.
+        configuration: precision and key interval, for people.
+        statistics: JSON of ``dff-edge run``.
+        output: name of the annotated video beside the page.
+        video: the annotated video itself, mp4, to be played in the page; None leaves it out.
+    """
+
+    source: str
+    configuration: str
+    statistics: dict[str, Any]
+    output: str
+    video: bytes | None = None
+
+
+def render_page(
+    benchmark: Benchmark,
+    *,
+    title: str,
+    strips: Sequence[Strip] = (),
+    run: Run | None = None,
+    commands: Sequence[str] = (),
+    limits: Sequence[str] = (),
+) -> str:
+    """Write the page.
+
+    Args:
+        benchmark: the numbers.
+        title: its heading.
+        strips: pictures.
+        run: a video that was computed.
+        commands: command lines that made it all.
+        limits: what the numbers do not say; the benchmark's own notes are added.
+
+    Raises:
+        MissingDependencyError: jinja2 or matplotlib is not installed.
+    """
+    jinja2 = require("jinja2", extra="report", purpose="Writing a report page")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = _percent
+    environment.filters["data"] = _data_uri
+    page: str = environment.get_template(_TEMPLATE).render(
+        title=title,
+        benchmark=benchmark,
+        headline=benchmark.headline,
+        baseline=benchmark.baseline,
+        loss=_loss_points(benchmark),
+        stage_colours=_STAGE_COLOURS,
+        plots={
+            "speed": (draw_speed(benchmark, LIGHT), draw_speed(benchmark, DARK)),
+            "distance": (draw_distance(benchmark, LIGHT), draw_distance(benchmark, DARK)),
+        },
+        strips=strips,
+        run=run,
+        commands=commands,
+        limits=(*limits, *benchmark.notes),
+    )
+    return page
+
+
+def _loss_points(benchmark: Benchmark) -> float | None:
+    """What the headline configuration loses against per-frame FP32, in points of mIoU."""
+    before, after = benchmark.baseline.miou, benchmark.headline.miou
+    return None if before is None or after is None else 100 * (before - after)
+
+
+def _percent(value: float | None, digits: int = 1) -> str:
+    return "\N{EN DASH}" if value is None else f"{100 * value:.{digits}f}"
+
+
+def _data_uri(data: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"

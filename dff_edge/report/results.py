@@ -1,0 +1,217 @@
+"""What a benchmark says, as data: JSON when dumped, checked when read again."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dff_edge.report.machine import Machine
+from dff_edge.runtime.contract import Precision
+from dff_edge.runtime.errors import ConfigError
+from dff_edge.runtime.manifest import ClassInfo
+
+Number = Annotated[float, Field(allow_inf_nan=False)]  # JSON has neither
+FP16_NOTE = (
+    "FP16 is emulated on a CPU: ONNX Runtime converts to FP32 and back around what it cannot "
+    "compute in FP16. Its speed here says nothing about a GPU; its accuracy and size do."
+)
+_NOISY_SPREAD = 0.2  # from here on it is told
+
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Latency(_Model):
+    """Milliseconds from ``submit`` to the result, one frame in flight."""
+
+    count: int
+    p50_ms: Number
+    p99_ms: Number
+
+
+class Row(_Model):
+    """One precision at one key interval.
+
+    Attributes:
+        interval: l.
+        miou: "DFF at l", 0..1; None when nothing was scored.
+        consistency: mean IoU of each result with the one before, moved by the true flow; None when
+            not asked for or not known.
+        frames: frames of one repetition.
+        seconds: wall time of each repetition.
+        fps: frames by the median of ``seconds``.
+        speedup: fps by that of per-frame FP32.
+        key, other: latency of key frames and of other frames; None where there were none.
+        cost_ratio: r, latency of other frames by that of key frames (medians).
+        predicted_speedup: s of Eq. 7 by that r, over every frame a key frame in this precision.
+        own_speedup: the same, measured; None when l = 1 was not.
+        size_mb: feature, flow and task graph, in 10^6 bytes.
+    """
+
+    precision: Precision
+    interval: int
+    miou: Share | None
+    consistency: Share | None
+    frames: int
+    seconds: tuple[Number, ...]
+    fps: Number
+    speedup: Number
+    key: Latency
+    other: Latency | None
+    cost_ratio: Number | None
+    predicted_speedup: Number | None
+    own_speedup: Number | None
+    size_mb: Number
+
+
+class PrecisionAccuracy(_Model):
+    """Accuracy of one precision in detail.
+
+    Attributes:
+        miou_at_distance: mean IoU at i - k = 0, 1, ...
+        class_iou_frame: IoU of each class on key frames.
+        class_iou: the same over all distances up to the largest interval.
+    """
+
+    miou_at_distance: tuple[Share | None, ...]
+    class_iou_frame: dict[str, Share | None]
+    class_iou: dict[str, Share | None]
+
+
+class Stage(_Model):
+    """Part of the computation.
+
+    Attributes:
+        runs: how often it ran in the measured frames.
+        p50_ms: median of one run.
+        ms_per_frame: its time by all frames, also those that do without it.
+        share: of the time of all stages.
+    """
+
+    name: str
+    runs: int
+    p50_ms: Number
+    ms_per_frame: Number
+    share: Share
+
+
+class StageTable(_Model):
+    """Where the time of one configuration goes; shares add up to 1."""
+
+    precision: Precision
+    interval: int
+    stages: tuple[Stage, ...]
+
+
+class BundleInfo(_Model):
+    """The bundle that was measured."""
+
+    path: str
+    digest: str
+    frame_size: tuple[int, int]
+    channels: int
+    classes: tuple[ClassInfo, ...]
+    training_data: str
+    calibration_source: str | None
+
+
+class Settings(_Model):
+    """How it was measured.
+
+    Attributes:
+        source: the labelled data.
+        clips: how many there are in it.
+        max_interval: the largest l; frames with fewer than l - 1 frames before them are not scored.
+        repetitions: of each configuration, taking turns.
+        threads: of the feature and the flow network.
+        depth: frames in flight where fps is measured.
+    """
+
+    source: str
+    clips: int
+    max_interval: int
+    repetitions: int
+    threads: int
+    depth: int
+
+
+class Benchmark(_Model):
+    """A benchmark of a bundle: what, where, how, and the numbers."""
+
+    bundle: BundleInfo
+    machine: Machine
+    settings: Settings
+    rows: tuple[Row, ...]
+    accuracy: dict[Precision, PrecisionAccuracy]
+    stages: StageTable
+
+    @property
+    def baseline(self) -> Row:
+        """Per-frame FP32, which speed-ups are over."""
+        return self.row("fp32", 1)
+
+    @property
+    def headline(self) -> Row:
+        """The configuration whose stages were measured: the coarsest precision, the largest l."""
+        return self.row(self.stages.precision, self.stages.interval)
+
+    @property
+    def spread(self) -> float:
+        """How much repetitions differ, at worst: (slowest - fastest) by the median."""
+        return max(
+            (max(row.seconds) - min(row.seconds)) * row.fps / row.frames for row in self.rows
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know beside the numbers, a sentence or two each."""
+        notes = [FP16_NOTE] if "fp16" in self.accuracy else []
+        if self.settings.source == self.bundle.calibration_source:
+            notes.append(
+                "INT8 was calibrated on the very data that it is measured on here; measure on "
+                "other data for numbers to show."
+            )
+        if self.machine.is_busy:
+            notes.append(
+                f"Other programs kept {self.machine.busy_cores:.1f} of the "
+                f"{self.machine.cores} cores busy when the measurement began: rely on ratios, "
+                "not on absolute times."
+            )
+        if self.spread > _NOISY_SPREAD:
+            notes.append(
+                f"Repetitions of one configuration differ by up to {self.spread:.0%}; more "
+                "repetitions or a quieter machine give steadier numbers."
+            )
+        return tuple(notes)
+
+    def row(self, precision: Precision, interval: int) -> Row:
+        """Give one row.
+
+        Raises:
+            ConfigError: it was not measured.
+        """
+        for row in self.rows:
+            if (row.precision, row.interval) == (precision, interval):
+                return row
+        measured = ", ".join(f"{row.precision} l={row.interval}" for row in self.rows)
+        raise ConfigError(f"{precision} l={interval} was not measured, only {measured}.")
+
+    @classmethod
+    def from_json(cls, text: str) -> Benchmark:
+        """Read what ``dff-edge benchmark --json`` wrote.
+
+        Raises:
+            ConfigError: it is something else.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = ".".join(str(part) for part in first["loc"]) or "all of it"
+            raise ConfigError(
+                f"this is not the JSON of dff-edge benchmark: {place}: {first['msg']}."
+            ) from error

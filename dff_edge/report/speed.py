@@ -1,0 +1,139 @@
+"""How fast a bundle runs: real pipelines over frames in memory, configurations taking turns."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from itertools import cycle, islice
+from typing import NamedTuple
+
+from dff_edge.runtime.bundle import Bundle
+from dff_edge.runtime.clips import LabelledClip
+from dff_edge.runtime.contract import Precision
+from dff_edge.runtime.frames import Frame, Image, Result
+from dff_edge.runtime.pipeline import Pipeline
+from dff_edge.runtime.policy import FixedInterval
+
+_WARM_UP_FRAMES = 4
+_FPS = 30.0  # of the stamps; nothing waits for them
+
+
+class Config(NamedTuple):
+    """What is measured: the graphs of one precision at one key interval."""
+
+    precision: Precision
+    interval: int
+
+
+@dataclass
+class Samples:
+    """What was measured of one configuration.
+
+    Attributes:
+        frames: frames of one repetition, a whole number of key intervals.
+        seconds: wall time of each repetition, frames overlapping as in real use.
+        key_ms, other_ms: latency of each frame, one frame in flight.
+        stages_ms: times of each stage of the same frames; "runtime" is what latency is left:
+            threads waking each other and Python between calls.
+    """
+
+    frames: int
+    seconds: list[float] = field(default_factory=list)
+    key_ms: list[float] = field(default_factory=list)
+    other_ms: list[float] = field(default_factory=list)
+    stages_ms: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, result: Result) -> None:
+        """Take in the latency and the stage times of a frame that was in flight alone."""
+        (self.key_ms if result.is_key else self.other_ms).append(result.latency_s * 1e3)
+        for name, value in result.stage_ms.items():
+            self.stages_ms.setdefault(name, []).append(value)
+        rest = result.latency_s * 1e3 - sum(result.stage_ms.values())
+        self.stages_ms.setdefault("runtime", []).append(max(rest, 0.0))
+
+
+def load_images(clips: Sequence[LabelledClip], count: int) -> list[Image]:
+    """The first ``count`` images of the clips, fewer when they hold fewer."""
+    images = (clip.image(index) for clip in clips for index in range(len(clip)))
+    return list(islice(images, count))
+
+
+def whole_intervals(frames: int, interval: int) -> int:
+    """The multiple of the interval next to ``frames``, so that key frames have their true share."""
+    return max(round(frames / interval), 1) * interval
+
+
+@contextmanager
+def open_pipelines(
+    bundle: Bundle, precisions: Sequence[Precision], threads: int | None
+) -> Iterator[dict[Precision, Pipeline]]:
+    """One pipeline a precision, of the usual depth; closed on leaving."""
+    with ExitStack() as stack:
+        yield {
+            precision: stack.enter_context(
+                Pipeline.open(bundle, precision=precision, threads=threads)
+            )
+            for precision in precisions
+        }
+
+
+def measure_speed(
+    pipelines: Mapping[Precision, Pipeline],
+    configs: Sequence[Config],
+    images: Sequence[Image],
+    *,
+    frames: int,
+    repetitions: int,
+    progress: Callable[[], None] | None = None,
+) -> dict[Config, Samples]:
+    """Measure each configuration ``repetitions`` times.
+
+    Configurations take turns, every other time in reverse order, so that a machine that becomes
+    slower or busier does so for all of them.
+
+    Args:
+        pipelines: by precision; their key-frame policy is replaced.
+        configs: what to measure.
+        images: what is computed on, again from the start when there are too few.
+        frames: about how many frames a repetition takes.
+        repetitions: how often.
+        progress: called after each configuration of each repetition.
+    """
+    samples = {config: Samples(whole_intervals(frames, config.interval)) for config in configs}
+    for pipeline in pipelines.values():
+        pipeline.policy = FixedInterval(2)
+        for _ in pipeline.run(_frames(images, _WARM_UP_FRAMES)):
+            pass
+    for repetition in range(repetitions):
+        for config in configs if repetition % 2 == 0 else tuple(reversed(configs)):
+            pipeline = pipelines[config.precision]
+            pipeline.policy = FixedInterval(config.interval)
+            stream = _frames(images, samples[config].frames)
+            samples[config].seconds.append(_run_overlapped(pipeline, stream))
+            for result in _run_one_by_one(pipeline, stream):
+                samples[config].add(result)
+            if progress is not None:
+                progress()
+    return samples
+
+
+def _frames(images: Sequence[Image], count: int) -> list[Frame]:
+    return [Frame(image, i, i / _FPS) for i, image in enumerate(islice(cycle(images), count))]
+
+
+def _run_overlapped(pipeline: Pipeline, frames: Sequence[Frame]) -> float:
+    start = time.perf_counter()
+    for _ in pipeline.run(frames):
+        pass
+    return time.perf_counter() - start
+
+
+def _run_one_by_one(pipeline: Pipeline, frames: Sequence[Frame]) -> Iterator[Result]:
+    pipeline.reset()
+    for frame in frames:
+        pipeline.submit(frame)
+        result = pipeline.poll(block=True)
+        assert result is not None
+        yield result

@@ -1,0 +1,236 @@
+"""The benchmark's numbers against each other, against Eq. 7, and against the evaluation."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+from pathlib import Path
+
+import pytest
+
+from dff_edge.report.benchmark import benchmark_bundle, predicted_speedup, record_accuracy
+from dff_edge.report.results import Benchmark
+from dff_edge.runtime.bundle import Bundle
+from dff_edge.runtime.bundle_recogniser import BundleRecogniser
+from dff_edge.runtime.bundle_writer import BundleWriter
+from dff_edge.runtime.errors import BundleError, ConfigError
+from dff_edge.runtime.evaluation import evaluate, temporal_consistency
+from tests.report.clips import NoiseClip, UnlabelledClip
+
+REL = 1e-9  # the same sums in another order
+
+
+def test_table_has_every_precision_at_every_interval(benchmark: Benchmark) -> None:
+    found = [(row.precision, row.interval) for row in benchmark.rows]
+    assert found == [("fp32", 1), ("fp32", 3), ("int8", 1), ("int8", 3)]
+
+
+def test_speedup_is_over_per_frame_fp32(benchmark: Benchmark) -> None:
+    assert benchmark.row("fp32", 1).speedup == 1.0
+    base = benchmark.row("fp32", 1).fps
+    for row in benchmark.rows:
+        assert row.speedup == pytest.approx(row.fps / base, rel=REL)
+
+
+def test_own_speedup_is_over_per_frame_of_the_same_precision(benchmark: Benchmark) -> None:
+    row = benchmark.row("int8", 3)
+    expected = row.fps / benchmark.row("int8", 1).fps
+    assert row.own_speedup == pytest.approx(expected, rel=REL)
+
+
+def test_fps_is_frames_by_the_median_of_the_repetitions(benchmark: Benchmark) -> None:
+    for row in benchmark.rows:
+        assert len(row.seconds) == 3
+        assert row.fps * statistics.median(row.seconds) == pytest.approx(row.frames, rel=REL)
+
+
+def test_repetitions_are_whole_key_intervals(benchmark: Benchmark) -> None:
+    assert [row.frames for row in benchmark.rows] == [7, 6, 7, 6]
+    per_frame, other = benchmark.row("int8", 1), benchmark.row("int8", 3)
+    assert (per_frame.key.count, per_frame.other) == (21, None)
+    assert other.other is not None
+    assert (other.key.count, other.other.count) == (6, 12)  # of 3 repetitions
+
+
+def test_prediction_is_of_the_measured_latencies(benchmark: Benchmark) -> None:
+    row = benchmark.row("fp32", 3)
+    assert row.other is not None
+    assert row.cost_ratio == pytest.approx(row.other.p50_ms / row.key.p50_ms, rel=REL)
+    assert row.predicted_speedup == pytest.approx(3 / (1 + 2 * row.cost_ratio), rel=REL)
+    assert benchmark.row("fp32", 1).cost_ratio is None
+
+
+@pytest.mark.parametrize(("ratio", "expected"), [(0.0, 5.0), (0.25, 2.5), (1.0, 1.0)])
+def test_eq_7_by_hand(ratio: float, expected: float) -> None:
+    assert predicted_speedup(ratio, 5) == expected
+
+
+def test_accuracy_is_that_of_the_evaluation(
+    benchmark: Benchmark, bundle: Bundle, clips: list[NoiseClip]
+) -> None:
+    names = bundle.manifest.class_names
+    for precision in bundle.precisions:
+        with BundleRecogniser(bundle, precision, 1) as recogniser:
+            accuracy = evaluate(recogniser, clips, names, 3)
+            steady = temporal_consistency(recogniser, clips, len(names), 3)
+        assert benchmark.row(precision, 1).miou == accuracy.miou_at_interval(1)
+        assert benchmark.row(precision, 3).miou == accuracy.miou_at_interval(3)
+        assert benchmark.row(precision, 3).consistency == steady
+        details = benchmark.accuracy[precision]
+        assert details.miou_at_distance == tuple(accuracy.miou_at_distance(d) for d in range(3))
+        assert details.class_iou == accuracy.class_iou(3)
+    fp32, int8 = benchmark.row("fp32", 3), benchmark.row("int8", 3)
+    assert fp32.miou != int8.miou  # other weights: each is measured on its own graphs
+
+
+def test_size_is_that_of_the_three_graphs(benchmark: Benchmark, bundle: Bundle) -> None:
+    files = [bundle.path / "int8" / f"{name}.onnx" for name in ("feature", "flow", "task")]
+    size = sum(path.stat().st_size for path in files)
+    assert benchmark.row("int8", 1).size_mb == size / 1e6
+
+
+def test_stage_shares_add_up(benchmark: Benchmark) -> None:
+    table = benchmark.stages
+    assert (table.precision, table.interval) == ("int8", 3)
+    assert [stage.name for stage in table.stages] == [
+        "resize", "feature", "flow", "warp", "task", "decode", "runtime",
+    ]  # fmt: skip
+    assert sum(stage.share for stage in table.stages) == pytest.approx(1, rel=REL)
+    assert {stage.name: stage.runs for stage in table.stages} == {
+        "resize": 18, "feature": 6, "flow": 12, "warp": 12, "task": 18, "decode": 18, "runtime": 18,
+    }  # fmt: skip
+
+
+def test_stages_make_up_the_latency(benchmark: Benchmark) -> None:
+    row = benchmark.row("fp32", 1)
+    assert all(stage.p50_ms >= 0 for stage in benchmark.stages.stages)
+    assert row.key.p50_ms <= row.key.p99_ms
+
+
+def test_baseline_is_measured_when_it_was_not_asked_for(
+    bundle: Bundle, clips: list[NoiseClip]
+) -> None:
+    benchmark = _small(bundle, clips, precisions=["int8"], intervals=[2])
+
+    assert [(row.precision, row.interval) for row in benchmark.rows] == [("fp32", 1), ("int8", 2)]
+    assert benchmark.row("int8", 2).own_speedup is None
+    assert benchmark.row("int8", 2).consistency is None
+
+
+def test_json_is_read_again_and_holds_no_nan(benchmark: Benchmark) -> None:
+    text = json.dumps(benchmark.model_dump(mode="json"), allow_nan=False)
+    assert Benchmark.from_json(text) == benchmark
+
+
+def test_data_that_is_not_labelled_gives_no_number(bundle: Bundle) -> None:
+    benchmark = _small(bundle, [UnlabelledClip(1)])
+
+    assert [row.miou for row in benchmark.rows] == [None] * len(benchmark.rows)
+    json.dumps(benchmark.model_dump(mode="json"), allow_nan=False)
+
+
+def test_other_json_is_refused() -> None:
+    with pytest.raises(ConfigError, match="not the JSON of dff-edge benchmark: bundle: "):
+        Benchmark.from_json("{}")
+
+
+def test_row_that_was_not_measured_is_refused(benchmark: Benchmark) -> None:
+    with pytest.raises(ConfigError, match="fp16 l=3 was not measured, only fp32 l=1, "):
+        benchmark.row("fp16", 3)
+
+
+def test_precision_that_the_bundle_lacks_is_refused(bundle: Bundle, clips: list[NoiseClip]) -> None:
+    with pytest.raises(BundleError, match="holds no fp16 graphs, only fp32, int8"):
+        _small(bundle, clips, precisions=["fp32", "fp16"])
+
+
+def test_data_of_other_classes_is_refused(bundle: Bundle, clips: list[NoiseClip]) -> None:
+    with pytest.raises(ConfigError, match="has the classes sky, .* the bundle class0, class1"):
+        _small(bundle, clips, source="synthetic://street")
+
+
+def test_clips_that_are_too_short_are_refused_before_speed_is_measured(
+    bundle: Bundle, clips: list[NoiseClip], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dff_edge.report.benchmark.measure_speed", None)
+    with pytest.raises(ConfigError, match="no labelled frame has 8 frames before it"):
+        _small(bundle, clips, intervals=[9])
+
+
+def test_nothing_to_measure_is_refused(bundle: Bundle, clips: list[NoiseClip]) -> None:
+    with pytest.raises(ConfigError, match="at least one of each"):
+        _small(bundle, clips, intervals=[])
+
+
+def test_progress_reaches_its_end(bundle: Bundle, clips: list[NoiseClip]) -> None:
+    steps: list[tuple[int, int]] = []
+    _small(bundle, clips, progress=lambda done, total: steps.append((done, total)))
+
+    total = 2 * 2 + 2 * 4  # precisions x clips + repetitions x configurations
+    assert steps == [(done, total) for done in range(1, total + 1)]
+
+
+def test_accuracy_is_recorded_in_the_manifest(
+    benchmark: Benchmark, bundle: Bundle, tmp_path: Path
+) -> None:
+    copy = _copy(bundle, tmp_path)
+    recorded = record_accuracy(copy, benchmark).manifest.accuracy
+
+    at_interval = {(r.precision, r.key_interval): r.miou for r in recorded if r.key_interval}
+    assert at_interval == {(row.precision, row.interval): row.miou for row in benchmark.rows}
+    at_distance = [r.miou for r in recorded if r.precision == "int8" and r.distance is not None]
+    assert tuple(at_distance) == benchmark.accuracy["int8"].miou_at_distance
+    assert {r.data for r in recorded} == {"noise"}
+
+
+def test_bundle_that_changed_meanwhile_is_not_recorded_into(
+    benchmark: Benchmark, bundle: Bundle, tmp_path: Path
+) -> None:
+    copy = _copy(bundle, tmp_path)
+    with BundleWriter.extend(copy.path) as writer:
+        writer.update(default_key_interval=7)
+        changed = writer.commit()
+
+    with pytest.raises(BundleError, match="was changed while it was measured"):
+        record_accuracy(copy, benchmark)
+    assert Bundle.open(copy.path).digest == changed.digest
+
+
+def test_notes_tell_what_is_wrong_with_a_measurement(benchmark: Benchmark) -> None:
+    quiet = _with_machine(benchmark, busy_cores=0.0)
+    steady = tuple(row.model_copy(update={"seconds": (1.0, 1.0)}) for row in quiet.rows)
+    clean = quiet.model_copy(update={"rows": steady})
+    assert clean.notes == ()
+
+    (busy,) = _with_machine(clean, busy_cores=1.5).notes
+    assert "1.5 of the 2 cores busy" in busy
+    row = steady[0].model_copy(update={"seconds": (0.5, 1.0, 1.5), "fps": 7.0, "frames": 7})
+    (noisy,) = clean.model_copy(update={"rows": (row, *steady[1:])}).notes
+    assert "differ by up to 100%" in noisy
+    (same,) = _with_calibration(clean, "noise").notes
+    assert "the very data" in same
+    (emulated,) = clean.model_copy(
+        update={"accuracy": {**clean.accuracy, "fp16": clean.accuracy["fp32"]}}
+    ).notes
+    assert emulated.startswith("FP16 is emulated on a CPU")
+
+
+def _small(bundle: Bundle, clips: list[NoiseClip], **options: object) -> Benchmark:
+    settings: dict[str, object] = {"source": "noise", "intervals": [1, 2], "frames": 4}
+    settings |= {"repetitions": 2, "threads": 1, **options}
+    return benchmark_bundle(bundle, clips, **settings)  # type: ignore[arg-type]
+
+
+def _copy(bundle: Bundle, tmp_path: Path) -> Bundle:
+    return Bundle.open(shutil.copytree(bundle.path, tmp_path / "copy"))
+
+
+def _with_machine(benchmark: Benchmark, busy_cores: float) -> Benchmark:
+    machine = benchmark.machine.model_copy(update={"busy_cores": busy_cores, "cores": 2})
+    return benchmark.model_copy(update={"machine": machine})
+
+
+def _with_calibration(benchmark: Benchmark, source: str) -> Benchmark:
+    info = benchmark.bundle.model_copy(update={"calibration_source": source})
+    return benchmark.model_copy(update={"bundle": info})

@@ -1,0 +1,74 @@
+"""Pictures: the right frames, the right answers, JPEG."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from dff_edge.report.pictures import draw_pictures
+from dff_edge.runtime.frames import Image, LabelMap
+
+COLOURS = [(255, 0, 0), (0, 255, 0)]
+
+
+class Painter:
+    """Answers class 0 for key frames and class 1 for others; keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[Image | None] = []
+
+    def extract(self, image: Image) -> Image:
+        return image
+
+    def answer(self, key: Image, image: Image | None) -> LabelMap:
+        self.asked.append(image)
+        return np.full(key.shape[:2], 0 if image is None else 1, np.uint8)
+
+
+def test_frames_are_answered_from_the_first() -> None:
+    images = [np.full((32, 48, 3), 20 * i, np.uint8) for i in range(6)]
+    truth = np.zeros((32, 48), np.uint8)
+    truth[:8] = 1  # a quarter
+    painter = Painter()
+
+    pictures = draw_pictures(painter, images, [truth] * 6, COLOURS, (0, 1, 4, 9))
+
+    assert [picture.distance for picture in pictures] == [0, 1, 4]
+    assert painter.asked[0] is None
+    assert painter.asked[1] is images[1]
+    assert painter.asked[2] is images[4]
+    assert [picture.right for picture in pictures] == [0.75, 0.25, 0.25]
+    red, green = _mean_rgb(pictures[0].answer), _mean_rgb(pictures[1].answer)
+    assert red[0] > red[1] + 50
+    assert green[1] > green[0] + 50
+
+
+def test_no_truth_no_score() -> None:
+    image = np.zeros((32, 48, 3), np.uint8)
+    (picture,) = draw_pictures(Painter(), [image], [None], COLOURS)
+
+    assert picture.truth is None
+    assert picture.right is None
+
+
+def test_truth_that_scores_nothing_gives_no_share() -> None:
+    image = np.zeros((32, 48, 3), np.uint8)
+    (picture,) = draw_pictures(Painter(), [image], [np.full((32, 48), 255, np.uint8)], COLOURS)
+
+    assert picture.right is None
+
+
+def test_large_frames_are_made_smaller() -> None:
+    image = np.zeros((720, 1280, 3), np.uint8)
+    (picture,) = draw_pictures(Painter(), [image], [None], COLOURS)
+
+    assert _decode(picture.frame).shape == (360, 640, 3)
+
+
+def _decode(data: bytes) -> Image:
+    assert data.startswith(b"\xff\xd8")
+    return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), np.uint8)
+
+
+def _mean_rgb(data: bytes) -> tuple[float, ...]:
+    return tuple(float(value) for value in _decode(data).mean(axis=(0, 1))[::-1])
