@@ -8,13 +8,21 @@ ONNX Runtime fuses into integer kernels decides what is quantised, and how:
 - ConvTranspose stays float: no integer kernel exists, and pairs around it only cost time.
 - MatMul on channels-last maps reads integers and writes float32.
 - The convolution that gives the flow stays float: its two channels cost nothing, and a
-  flow of 256 levels would jump by a fraction of a cell.
+  flow that is large once would have few of 256 levels left for the small ones.
 
-Ranges are the smallest and largest values seen. On two half-trained ResNet-18, 99.88% of
-label pixels then equal those of fp32; with the mean over frames of each frame's extremes
-99.86%, with percentiles 99.999 / 99.99 / 99.9 it is 99.88 / 99.86 / 99.6%. The extremes are
-also reduced inside the graph, so that calibration holds two numbers a tensor and frame, where
-percentiles need every activation of a frame at once.
+Ranges are the smallest and largest values seen. Measured on a half-trained ResNet-18 with
+FlowNet Inception, 30 frames at distances 0, 2 and 4: label pixels that equal those of fp32,
+and mean IoU at distance 4, where fp32 has 0.8079:
+
+    extremes                        99.80%   0.8079
+    mean over frames of extremes    99.78%   0.8071
+    percentile 99.999               99.80%   0.8071
+    percentile 99.99                99.77%   0.8064
+    percentile 99.9                 99.58%   0.8049
+
+The extremes are also reduced inside the graph, so that calibration holds two numbers a
+tensor and frame, where percentiles need every activation of a frame at once. The flow
+convolution in int8: 99.79%; the scale field's product in float: 99.80%.
 """
 
 from __future__ import annotations

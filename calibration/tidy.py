@@ -16,6 +16,10 @@ def finish(model: onnx.ModelProto) -> bytes:
     for item in (model.graph, *model.graph.node, *model.graph.initializer):
         item.ClearField("metadata_props")
         item.ClearField("doc_string")
+    used = {"", *(node.domain for node in model.graph.node)}
+    imports = [entry for entry in model.opset_import if entry.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(imports)
     # The tools leave types and shapes of values that are no more.
     del model.graph.value_info[:]
     onnx.checker.check_model(model, full_check=True)

@@ -36,8 +36,9 @@ from dff_edge.runtime.sources import open_source
 # Nothing is calibrated on the split that results are reported on.
 CALIBRATION = "synthetic://street?split=val&clips=8&frames=20"
 TEST = "synthetic://street?split=test&clips=4&frames=20"
-HELD_OUT = "synthetic://street?split=test&seed=100&frames=150"
-PICTURES = "synthetic://street?split=test&seed=100&clips=1&frames=40"
+# A street of that split that shows all classes.
+HELD_OUT = "synthetic://street?split=test&seed=108&frames=150"
+PICTURES = "synthetic://street?split=test&seed=108&clips=1&frames=40"
 
 INTERVALS = (1, 5, 10)
 RUN_INTERVAL = 10

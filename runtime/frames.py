@@ -34,7 +34,7 @@ class Result:
 
     Attributes:
         frame: the frame as it was submitted, not copied.
-        labels: uint8 ``(H, W)`` class per pixel, at the size of ``frame.image``; owned by the receiver.
+        labels: uint8 ``(H, W)`` class per pixel, at the size of ``frame.image``; the receiver's.
         key_index: index of the key frame whose features answered this frame.
         latency_s: seconds between ``submit`` of the frame and its result being ready.
         stage_ms: milliseconds spent in each stage, by its name ("resize", "feature", "flow",

@@ -167,7 +167,9 @@ def load_weights(
     """
     wanted = module.state_dict()
     missing = [name for name in wanted if name not in tensors and not name.startswith(ignore)]
-    unknown = [name for name in tensors if name not in wanted and not name.startswith(ignore)]
+    unknown = sorted(  # files hold them in any order
+        name for name in tensors if name not in wanted and not name.startswith(ignore)
+    )
     wrong = [
         f"{name} {tuple(tensors[name].shape)} for {tuple(wanted[name].shape)}"
         for name in wanted

@@ -79,6 +79,10 @@ class Learner(lightning.LightningModule):
         for network in self._trained:
             network.train()
 
+    def on_train_batch_start(self, _batch: PairBatch, _batch_index: int) -> int | None:
+        """End the last epoch early where the steps are no multiple of ``epoch_steps``."""
+        return -1 if self.global_step >= self.stage.steps else None
+
     def training_step(self, batch: PairBatch, _batch_index: int) -> Tensor:
         """Compute the loss of one batch, which is logged as ``loss``.
 

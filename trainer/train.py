@@ -294,7 +294,8 @@ def _make_trainer(
     device = config.device
     try:
         return lightning.Trainer(
-            max_steps=stage.steps,
+            # Not max_steps: with it lightning takes a save at the end of an epoch for one within
+            # an epoch, and a resumed run would skip steps. The learner ends the last epoch.
             max_epochs=-(-stage.steps // stage.epoch_steps),
             accelerator=device.accelerator,
             devices=device.devices,
@@ -345,11 +346,11 @@ class _Validation(Callback):
     def on_train_epoch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        is_last = trainer.global_step >= trainer.max_steps
+        assert isinstance(pl_module, Learner)
+        is_last = trainer.global_step >= pl_module.stage.steps
         is_due = (trainer.current_epoch + 1) % self._every == 0 or is_last
         if not trainer.is_global_zero or not is_due:
             return
-        assert isinstance(pl_module, Learner)
         interval = self._interval
         recogniser = TorchRecogniser(pl_module.model, self._config.frame_size)
         accuracy = evaluate(recogniser, self._clips, self._config.task.classes, interval)
@@ -371,10 +372,8 @@ class _EpochLog(Callback):
         assert isinstance(pl_module, Learner)
         if trainer.is_global_zero:
             loss = trainer.callback_metrics["loss"].item()
-            kind = pl_module.stage.kind
-            _log.info(
-                "%s: step %d/%d, loss %.4f", kind, trainer.global_step, trainer.max_steps, loss
-            )
+            kind, steps = pl_module.stage.kind, pl_module.stage.steps
+            _log.info("%s: step %d/%d, loss %.4f", kind, trainer.global_step, steps, loss)
 
 
 class _ProgressOnStderr(TQDMProgressBar):

@@ -52,11 +52,11 @@ def test_json_and_plot_are_written(bundle: Bundle, data: Path, tmp_path: Path) -
 
 
 def test_json_on_stdout_takes_the_place_of_the_table(bundle: Bundle, data: Path) -> None:
-    result = _benchmark(bundle, data, "--precisions", "int8", "--json", "-")
+    result = _benchmark(bundle, data, "--precisions", "int8,fp16", "--json", "-")
 
     assert result.exit_code == 0, result.output
     found = [(row["precision"], row["interval"]) for row in json.loads(result.stdout)["rows"]]
-    assert found == [("fp32", 1), ("int8", 1), ("int8", 2)]
+    assert found == [("fp32", 1), ("fp16", 1), ("fp16", 2), ("int8", 1), ("int8", 2)]
 
 
 def test_consistency_is_a_column_where_flow_is_known(bundle: Bundle, data: Path) -> None:

@@ -140,7 +140,10 @@ def test_row_that_was_not_measured_is_refused(benchmark: Benchmark) -> None:
         benchmark.row("fp16", 3)
 
 
-def test_precision_that_the_bundle_lacks_is_refused(bundle: Bundle, clips: list[NoiseClip]) -> None:
+def test_precision_that_the_bundle_lacks_is_refused_before_anything_is_measured(
+    bundle: Bundle, clips: list[NoiseClip], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dff_edge.report.benchmark.evaluate", None)
     with pytest.raises(BundleError, match="holds no fp16 graphs, only fp32, int8"):
         _small(bundle, clips, precisions=["fp32", "fp16"])
 

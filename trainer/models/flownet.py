@@ -278,8 +278,8 @@ class _Inception(nn.Module):
         point = out_kernels - single - double
         if point < 1:
             raise ConfigError(
-                f"an Inception module of {out_kernels} kernels leaves none beside branches of {single} "
-                f"and {double}: width is too small. Use a width of at least 0.25."
+                f"an Inception module of {out_kernels} kernels leaves none beside branches of "
+                f"{single} and {double}: width is too small. Use a width of at least 0.25."
             )
         self.pool = nn.MaxPool2d(3, stride=2, padding=1) if stride == 2 else None
         self.branch_1x1 = _relu_conv(in_kernels, point, size=1)

@@ -1,0 +1,108 @@
+"""dff-edge train: what it prints, and what it refuses."""
+
+import subprocess
+import sys
+
+import pytest
+
+from dff_edge.trainer.checkpoint import load_checkpoint
+from tests.trainer.tiny import STAGE, write_config
+
+
+@pytest.fixture
+def config(tmp_path):
+    return write_config(
+        tmp_path / "tiny.yaml", stages=[{"kind": "recognition", **STAGE, "steps": 2}]
+    )
+
+
+def test_prints_the_checkpoint_and_nothing_else(dff_edge, config, tmp_path):
+    done = dff_edge(
+        "train", config, "-o", tmp_path / "run", "--set", "name=other", "--set", "seed=5"
+    )
+
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout == f"{tmp_path / 'run' / 'checkpoint'}\n"
+    loaded = load_checkpoint(tmp_path / "run" / "checkpoint")
+    assert (loaded.name, loaded.training["config"]["seed"]) == ("other", 5)
+
+
+def test_resume_goes_on_with_a_run(dff_edge, config, tmp_path):
+    first = dff_edge("train", config, "-o", tmp_path / "run")
+    again = dff_edge("train", config, "-o", tmp_path / "run")
+    resumed = dff_edge("train", config, "-o", tmp_path / "run", "--resume")
+
+    assert (first.exit_code, again.exit_code, resumed.exit_code) == (0, 1, 0)
+    assert again.stderr.startswith("Error: ")
+    assert "holds a run already. Give --resume, or a new folder." in again.stderr
+    assert resumed.stdout == first.stdout
+
+
+def test_progress_goes_to_stderr_without_adverts(config, tmp_path):
+    """In a process of its own, where logging is set up as users have it."""
+    script = "import sys; from dff_edge.cli import main; sys.argv[0] = 'dff-edge'; main()"
+
+    done = subprocess.run(
+        [sys.executable, "-c", script, "train", config, "-o", tmp_path / "run"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{tmp_path / 'run' / 'checkpoint'}\n"
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("INFO: recognition: step 2/2, loss ")
+
+
+def test_ctrl_c_says_how_to_go_on(dff_edge, config, tmp_path, monkeypatch):
+    def stopped(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dff_edge.trainer.train.train", stopped)
+
+    done = dff_edge("train", config, "-o", tmp_path / "run")
+
+    assert done.exit_code == 1
+    assert "Stopped by the keyboard. The same command with --resume goes on in" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["--set", "stages.0.lr=-1"], "stages.0.lr is -1, expected: greater than 0."),
+        (["--set", "seed"], "'seed' is no change of a setting, expected key=value."),
+        (["--resume"], "holds no run to resume"),
+    ],
+)
+def test_mistakes_are_one_line_without_traceback(dff_edge, config, tmp_path, changes, message):
+    done = dff_edge("train", config, "-o", tmp_path / "run", *changes)
+
+    assert done.exit_code == 1
+    assert done.stdout == ""
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_command_line_mistakes_exit_2(dff_edge, config, tmp_path):
+    assert dff_edge("train", config).exit_code == 2
+    assert dff_edge("train", tmp_path / "none.yaml", "-o", tmp_path / "run").exit_code == 2
+    assert dff_edge("train", config, "-o", config).exit_code == 2
+
+
+def test_help_names_the_options(dff_edge):
+    done = dff_edge("train", "--help")
+
+    assert done.exit_code == 0
+    for option in ("--output", "--set", "--resume", "KEY=VALUE"):
+        assert option in done.stdout
+
+
+def test_missing_training_packages_name_the_extra(dff_edge, config, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lightning", None)
+
+    done = dff_edge("train", config, "-o", tmp_path / "run")
+
+    assert done.exit_code == 1
+    assert "pip install 'dff-edge[train]'" in done.stderr

@@ -1,0 +1,179 @@
+"""Labelled clips by name: synthetic scenes and folders with sparse labels."""
+
+import cv2
+import numpy as np
+import pytest
+
+from dff_edge.runtime.clips import class_names, open_clips
+from dff_edge.runtime.errors import ConfigError, FrameError, SourceError
+from dff_edge.runtime.synthetic import CLASSES, StreetScene
+from dff_edge.runtime.uri import IMAGE_SUFFIXES
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three frames, the last labelled, named so that plain order would be wrong."""
+    return write_clip(tmp_path / "data", ["f2.png", "f10.png", "f1.png"], labelled=["f10"])
+
+
+def write_clip(root, names, labelled, clip=""):
+    """Frame i in natural order is grey i; labels hold 0, 1 and the void 255."""
+    images, labels = root / "images" / clip, root / "labels" / clip
+    images.mkdir(parents=True, exist_ok=True)
+    labels.mkdir(parents=True, exist_ok=True)
+    for value, name in enumerate(sorted(names, key=lambda name: int(name[1:].split(".")[0]))):
+        cv2.imwrite(str(images / name), np.full((5, 7, 3), value, np.uint8))
+    for stem in labelled:
+        truth = np.zeros((5, 7), np.uint8)
+        truth[:, 3:], truth[0] = 1, 255
+        cv2.imwrite(str(labels / f"{stem}.png"), truth)
+    return root
+
+
+# ---- synthetic
+
+
+def test_synthetic_options():
+    clips = open_clips("synthetic://street?split=test&clips=2&frames=3&seed=5&height=48&width=64")
+
+    assert [clip.name for clip in clips] == ["test-5", "test-6"]
+    assert [len(clip) for clip in clips] == [3, 3]
+    scene = StreetScene(6, "test", (48, 64), 3)
+    assert np.array_equal(clips[1].image(2), scene.render(2)[0])
+    assert np.array_equal(clips[1].labels(2), scene.render(2)[1])
+    assert clips[1].is_labelled(2)
+    for ours, theirs in zip(clips[1].flow(2, 0), scene.flow(2, 0), strict=True):
+        assert np.array_equal(ours, theirs)
+
+
+def test_synthetic_defaults():
+    (clip,) = open_clips("synthetic://street")
+
+    assert (clip.name, len(clip), clip.image(0).shape) == ("val-0", 20, (256, 512, 3))
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("synthetic://road", "'road', expected synthetic://street"),
+        ("synthetic://street/x", "'street/x', expected synthetic://street"),
+        ("synthetic://street?speed=3", "unknown option 'speed', expected split, seed, clips"),
+        ("synthetic://street?split=dev", "split is 'dev', expected one of train, val, test"),
+        ("synthetic://street?seed=x", "seed is 'x', expected a whole number from 0 up"),
+        ("synthetic://street?seed=-1", "seed is '-1', expected a whole number from 0 up"),
+        ("synthetic://street?clips=0", "clips is '0', expected a whole number from 1 up"),
+        ("synthetic://street?frames=1&frames=2", "gives frames twice"),
+        ("synthetic://street?height=8", r"height=8': size is \(8, 512\), expected height and"),
+        ("rtsp://camera", "'rtsp://camera' is not labelled data, expected synthetic://street or"),
+    ],
+)
+def test_names_that_mean_nothing_are_refused(uri, message):
+    with pytest.raises(ConfigError, match=message):
+        open_clips(uri)
+
+
+def test_classes_are_known_of_synthetic_data_only():
+    assert class_names("synthetic://street?split=test") == CLASSES
+    assert class_names("some/folder") is None
+
+
+# ---- folders
+
+
+def test_folder_in_natural_order_with_sparse_labels(folder):
+    (clip,) = open_clips(str(folder))
+
+    assert (clip.name, len(clip)) == ("data", 3)
+    assert [int(clip.image(index)[0, 0, 0]) for index in range(3)] == [0, 1, 2]
+    assert clip.image(0).shape == (5, 7, 3)
+    assert [clip.is_labelled(index) for index in range(3)] == [False, False, True]
+    assert clip.labels(0) is None
+    assert clip.labels(2).dtype == np.uint8
+    assert clip.labels(2)[0].tolist() == [255] * 7
+    assert clip.labels(2)[1].tolist() == [0, 0, 0, 1, 1, 1, 1]
+    assert clip.flow(1, 0) is None
+
+
+def test_folders_inside_are_clips_of_their_own_in_natural_order(tmp_path):
+    for name in ("s10", "s2"):
+        write_clip(tmp_path, ["a1.png", "a2.png"], labelled=["a1"], clip=name)
+    (tmp_path / "images" / "empty").mkdir()
+    (tmp_path / "images" / ".hidden").mkdir()
+    cv2.imwrite(str(tmp_path / "images" / ".hidden" / "x.png"), np.zeros((5, 7), np.uint8))
+
+    clips = open_clips(str(tmp_path))
+
+    assert [(clip.name, len(clip), clip.is_labelled(0)) for clip in clips] == [
+        ("s2", 2, True),
+        ("s10", 2, True),
+    ]
+
+
+def test_labels_of_one_clip_are_not_those_of_another(tmp_path):
+    write_clip(tmp_path, ["a1.png"], labelled=["a1"], clip="s1")
+    write_clip(tmp_path, ["a1.png"], labelled=[], clip="s2")
+
+    assert [clip.is_labelled(0) for clip in open_clips(str(tmp_path))] == [True, False]
+
+
+def test_other_and_hidden_files_are_passed_over(folder):
+    (folder / "images" / "notes.txt").write_text("x")
+    (folder / "images" / "._f3.png").write_bytes(b"x")
+
+    assert len(open_clips(str(folder))[0]) == 3
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".PNG", ".bmp"])
+def test_images_of_every_kind_that_sources_read(tmp_path, suffix):
+    assert suffix.lower() in IMAGE_SUFFIXES
+    write_clip(tmp_path, ["a1.png"], labelled=["a1"])
+    _, data = cv2.imencode(suffix.lower(), np.full((5, 7, 3), 90, np.uint8))
+    (tmp_path / "images" / f"a2{suffix}").write_bytes(data.tobytes())
+
+    (clip,) = open_clips(str(tmp_path))
+
+    assert len(clip) == 2
+    assert clip.image(1)[2, 2].tolist() == [90, 90, 90]
+
+
+def test_damaged_frame_is_an_error_that_names_the_file(folder):
+    (folder / "images" / "f2.png").write_bytes((folder / "images" / "f1.png").read_bytes()[:40])
+
+    with pytest.raises(FrameError, match=r"f2\.png' is cut off"):
+        open_clips(str(folder))[0].image(1)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.zeros((5, 7, 3), np.uint8), r"f10\.png is uint8 \(5, 7, 3\), expected an 8-bit PNG"),
+        (np.zeros((5, 7), np.uint16), r"f10\.png is uint16 \(5, 7\), expected an 8-bit PNG"),
+        (None, r"f10\.png is an unreadable file, expected an 8-bit PNG with one channel"),
+    ],
+)
+def test_labels_of_another_format_are_refused(folder, labels, message):
+    path = folder / "labels" / "f10.png"
+    path.write_bytes(b"x") if labels is None else cv2.imwrite(str(path), labels)
+
+    with pytest.raises(SourceError, match=message):
+        open_clips(str(folder))[0].labels(2)
+
+
+@pytest.mark.parametrize("missing", ["images", "labels"])
+def test_folder_of_another_layout_is_refused(folder, missing):
+    (folder / missing).rename(folder / "other")
+
+    with pytest.raises(SourceError, match=f"data' has no folder '{missing}'. Labelled data is"):
+        open_clips(str(folder))
+
+
+def test_folder_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(SourceError, match="nowhere' has no folder 'images'"):
+        open_clips(str(tmp_path / "nowhere"))
+
+
+def test_folder_without_images_is_refused(tmp_path):
+    write_clip(tmp_path, [], labelled=[])
+
+    with pytest.raises(SourceError, match=r"images' holds no images \(\.bmp, .*, nor do its folders"):
+        open_clips(str(tmp_path))

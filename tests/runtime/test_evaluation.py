@@ -1,0 +1,273 @@
+"""Accuracy by the paper's protocol, and temporal consistency, against hand-made numbers."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from dff_edge.runtime.clips import open_clips
+from dff_edge.runtime.errors import ConfigError, ShapeError, SourceError
+from dff_edge.runtime.evaluation import (
+    confusion,
+    evaluate,
+    iou,
+    mean_iou,
+    temporal_consistency,
+)
+from dff_edge.runtime.synthetic import CLASSES
+
+TRUTH = np.uint8([[0, 0, 1], [1, 1, 2], [255, 2, 2]])
+ANSWER = np.uint8([[0, 1, 1], [1, 0, 2], [0, 2, 1]])
+# Rows are the truth. Union of class 0: 2 true + 2 answered (void not counted) - 1 hit.
+MATRIX = [[1, 1, 0], [1, 2, 0], [0, 1, 2]]
+IOU = [1 / 3, 2 / 5, 2 / 3]
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20171)
+
+
+class ListClip:
+    """A clip of 4x6 frames; frame i is grey i, so that a recogniser knows its number."""
+
+    name = "list"
+
+    def __init__(self, truths, flow=None):
+        self._truths = truths
+        self._flow = flow
+
+    def __len__(self):
+        return len(self._truths)
+
+    def image(self, index):
+        return np.full((4, 6, 3), index, np.uint8)
+
+    def is_labelled(self, index):
+        return self._truths[index] is not None
+
+    def labels(self, index):
+        return self._truths[index]
+
+    def flow(self, current, key):
+        return self._flow
+
+
+class Recorder:
+    """Answers by a function of (k, i) and remembers what it was asked."""
+
+    def __init__(self, answer):
+        self._answer = answer
+        self.extracted = []
+        self.pairs = []
+
+    def extract(self, image):
+        self.extracted.append(int(image[0, 0, 0]))
+        return self.extracted[-1]
+
+    def answer(self, key, image):
+        current = key if image is None else int(image[0, 0, 0])
+        self.pairs.append((key, current))
+        return self._answer(key, current)
+
+
+# ---- numbers
+
+
+def test_confusion_by_hand():
+    assert confusion(TRUTH, ANSWER, 3).tolist() == MATRIX
+
+
+def test_iou_by_hand():
+    matrix = np.array(MATRIX)
+
+    np.testing.assert_allclose(iou(matrix), IOU)
+    assert mean_iou(matrix) == pytest.approx(sum(IOU) / 3)
+
+
+def test_class_that_never_occurs_does_not_count():
+    matrix = np.zeros((4, 4), np.int64)
+    matrix[:3, :3] = MATRIX
+
+    assert np.isnan(iou(matrix)[3])
+    assert mean_iou(matrix) == pytest.approx(sum(IOU) / 3)
+
+
+def test_class_that_is_answered_but_never_true_counts_as_zero():
+    matrix = np.diag([4, 4, 0])
+    matrix[0, 2] = 1
+
+    assert iou(matrix).tolist() == [0.8, 1.0, 0.0]
+
+
+def test_nothing_scored_is_nan():
+    assert np.isnan(mean_iou(confusion(np.full((2, 2), 255, np.uint8), ANSWER[:2, :2], 3)))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_equals_torchmetrics(rng):
+    torch = pytest.importorskip("torch")
+    metrics = pytest.importorskip("torchmetrics")
+    truth, answer = rng.integers(0, 5, (2, 50, 70)).astype(np.uint8)
+    truth[:9] = 255
+    metric = metrics.JaccardIndex("multiclass", num_classes=5, ignore_index=255)
+
+    expected = metric(torch.from_numpy(answer.astype(int)), torch.from_numpy(truth.astype(int)))
+
+    assert mean_iou(confusion(truth, answer, 5)) == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_maps_of_other_sizes_are_refused():
+    with pytest.raises(ShapeError, match=r"labels are \(2, 3\), expected the truth's \(3, 3\)"):
+        confusion(TRUTH, ANSWER[:2], 3)
+
+
+def test_answer_of_a_class_that_is_not_scored_is_refused():
+    with pytest.raises(ConfigError, match="an answer is class 2, expected 0 to 1"):
+        confusion(np.uint8([[0, 1]]), np.uint8([[0, 2]]), 2)
+
+
+# ---- the protocol
+
+
+def test_pairs_are_those_of_the_paper_and_each_key_is_extracted_once():
+    truths = [np.zeros((4, 6), np.uint8)] * 7
+    truths[4] = None  # not labelled
+    recorder = Recorder(lambda k, i: np.zeros((4, 6), np.uint8))
+
+    evaluate(recorder, [ListClip(truths)], ["a", "b"], max_interval=3)
+
+    expected = [(k, i) for i in (2, 3, 5, 6) for k in (i - 2, i - 1, i)]
+    assert sorted(recorder.pairs, key=lambda pair: (pair[1], pair[0])) == expected
+    assert sorted(recorder.extracted) == [0, 1, 2, 3, 4, 5, 6]
+
+
+def test_dff_at_l_is_the_mean_over_all_pairs_together(rng):
+    truths = list(rng.integers(0, 3, (2, 6, 4, 6)).astype(np.uint8))
+    truths[0][2] = 255
+    answers = rng.integers(0, 3, (6, 6, 4, 6)).astype(np.uint8)  # by k and i
+    recorder = Recorder(lambda k, i: answers[k, i])
+    clips = [ListClip(list(truth)) for truth in truths]
+
+    accuracy = evaluate(recorder, clips, ["a", "b", "c"], max_interval=4)
+
+    for interval in (1, 2, 4):
+        matrix = np.zeros((3, 3), np.int64)
+        for truth, i in itertools.product(truths, (3, 4, 5)):
+            for k in range(i - interval + 1, i + 1):
+                matrix += confusion(truth[i], answers[k, i], 3)
+        assert accuracy.miou_at_interval(interval) == mean_iou(matrix)
+    for distance in range(4):
+        matrix = np.zeros((3, 3), np.int64)
+        for truth, i in itertools.product(truths, (3, 4, 5)):
+            matrix += confusion(truth[i], answers[i - distance, i], 3)
+        assert accuracy.miou_at_distance(distance) == mean_iou(matrix)
+    assert accuracy.miou_at_interval(1) == accuracy.miou_at_distance(0)
+
+
+def test_class_iou_names_the_classes_and_gives_none_for_absent_ones():
+    truth = np.zeros((4, 6), np.uint8)
+    truth[0] = 1
+    recorder = Recorder(lambda k, i: np.zeros((4, 6), np.uint8))
+
+    accuracy = evaluate(recorder, [ListClip([truth])], ["a", "b", "c"], max_interval=1)
+
+    assert accuracy.class_iou(1) == {"a": 0.75, "b": 0.0, "c": None}
+
+
+def test_progress_counts_clips():
+    seen = []
+    recorder = Recorder(lambda k, i: np.zeros((4, 6), np.uint8))
+    clips = [ListClip([np.zeros((4, 6), np.uint8)])] * 3
+
+    evaluate(recorder, clips, ["a"], 1, lambda done, total: seen.append((done, total)))
+
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+@pytest.mark.parametrize(
+    "truths",
+    [[np.zeros((4, 6), np.uint8)] * 4, [np.zeros((4, 6), np.uint8)] * 4 + [None] * 3, []],
+    ids=["short", "labelled too early", "empty"],
+)
+def test_too_short_clips_are_refused(truths):
+    recorder = Recorder(lambda k, i: np.zeros((4, 6), np.uint8))
+
+    with pytest.raises(ConfigError, match="no labelled frame has 4 frames before it in its clip"):
+        evaluate(recorder, [ListClip(truths)], ["a"], max_interval=5)
+
+
+def test_labels_of_another_size_than_the_frame_are_refused():
+    recorder = Recorder(lambda k, i: np.zeros((4, 6), np.uint8))
+
+    with pytest.raises(SourceError, match=r"labels of frame 0 are \(2, 3\).*of the frame, \(4, 6"):
+        evaluate(recorder, [ListClip([np.zeros((2, 3), np.uint8)])], ["a"], 1)
+
+
+def test_intervals_that_were_not_evaluated_are_refused():
+    recorder = Recorder(lambda k, i: np.zeros((4, 6), np.uint8))
+    accuracy = evaluate(recorder, [ListClip([np.zeros((4, 6), np.uint8)] * 2)], ["a"], 2)
+
+    for interval in (0, 3):
+        with pytest.raises(ConfigError, match=f"interval {interval} was not evaluated, .* 1 to 2"):
+            accuracy.miou_at_interval(interval)
+    for distance in (-1, 2):
+        with pytest.raises(ConfigError, match=f"distance {distance} was not eval.* 0 to 1"):
+            accuracy.miou_at_distance(distance)
+
+
+@pytest.mark.parametrize("measure", [evaluate, temporal_consistency])
+def test_an_interval_below_one_is_refused(measure):
+    clips = [ListClip([np.zeros((4, 6), np.uint8)])]
+    classes = ["a"] if measure is evaluate else 1
+
+    with pytest.raises(ConfigError, match="interval is 0, expected 1 or more"):
+        measure(Recorder(None), clips, classes, 0)
+
+
+# ---- temporal consistency
+
+
+def test_truth_of_a_synthetic_clip_is_perfectly_consistent():
+    (clip,) = open_clips("synthetic://street?frames=8&height=64&width=128")
+    frames = {clip.image(index).tobytes(): clip.labels(index) for index in range(len(clip))}
+
+    class Truth:
+        def extract(self, image):
+            return image
+
+        def answer(self, key, image):
+            return frames[(key if image is None else image).tobytes()]
+
+    assert temporal_consistency(Truth(), [clip], len(CLASSES), interval=3) == 1.0
+
+
+def test_temporal_consistency_by_hand():
+    """All moves one pixel to the right each frame; the answer stays where it is."""
+    flow, occluded = np.zeros((4, 6, 2), np.float32), np.zeros((4, 6), bool)
+    flow[..., 0], occluded[:, 0] = -1, True
+    answer = np.zeros((4, 6), np.uint8)
+    answer[:, 3:] = 1
+    recorder = Recorder(lambda k, i: answer)
+    clips = [ListClip([None] * 3, (flow, occluded)), ListClip([None] * 3)]  # one without flow
+
+    consistency = temporal_consistency(recorder, clips, 2, interval=2)
+
+    # A row before, moved: - 0 0 0 1 1. Answered: 0 0 0 1 1 1. Class 0: 2 of 3; class 1: 2 of 3.
+    assert consistency == pytest.approx(2 / 3)
+    assert recorder.pairs == [(0, 0), (0, 1), (2, 2)]  # Algorithm 1 at l = 2
+    assert recorder.extracted == [0, 2]
+
+
+def test_consistency_is_unknown_without_true_flow():
+    recorder = Recorder(lambda k, i: np.zeros((4, 6), np.uint8))
+
+    assert temporal_consistency(recorder, [ListClip([None] * 3)], 1, 1) is None
+    assert recorder.pairs == []
+
+
+def test_consistency_is_unknown_of_a_single_frame():
+    flow = np.zeros((4, 6, 2), np.float32), np.zeros((4, 6), bool)
+    recorder = Recorder(lambda k, i: np.zeros((4, 6), np.uint8))
+
+    assert temporal_consistency(recorder, [ListClip([None], flow)], 1, 1) is None

@@ -1,0 +1,281 @@
+"""Checkpoints: exact round trips, and every damage refused by name."""
+
+import json
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import dff_edge.trainer.checkpoint as checkpoint_module
+from dff_edge.runtime.errors import CheckpointError
+from dff_edge.trainer.checkpoint import (
+    CARD,
+    SHIPPED,
+    WEIGHTS,
+    find_checkpoint,
+    load_checkpoint,
+    load_weights,
+    read_state_dict,
+    save_checkpoint,
+    save_state_dict,
+)
+
+
+@pytest.fixture
+def folder(tmp_path, model, tiny):
+    save_checkpoint(
+        tmp_path / "made" / "here", model, tiny.model, name="tiny", training={"torch": "2"}
+    )
+    return tmp_path / "made" / "here"
+
+
+def resave(folder, change):
+    """Change the weights and give the card their digest, as a forger would."""
+    tensors = load_file(folder / WEIGHTS)
+    change(tensors)
+    save_file(tensors, folder / WEIGHTS)
+    redigest(folder)
+
+
+def redigest(folder):
+    card = json.loads((folder / CARD).read_text())
+    card["weights_sha256"] = checkpoint_module.hashlib.sha256(
+        (folder / WEIGHTS).read_bytes()
+    ).hexdigest()
+    (folder / CARD).write_text(json.dumps(card))
+
+
+def recard(folder, **changes):
+    card = json.loads((folder / CARD).read_text()) | changes
+    (folder / CARD).write_text(json.dumps(card))
+
+
+class _Malicious:
+    def __init__(self, path):
+        self._path = path
+
+    def __reduce__(self):
+        return (type(self._path).mkdir, (self._path,))
+
+
+# ---- round trips
+
+
+def test_round_trip_is_exact(folder, model, tiny):
+    loaded = load_checkpoint(folder)
+
+    assert (loaded.name, loaded.config, loaded.training) == ("tiny", tiny.model, {"torch": "2"})
+    assert not loaded.model.training
+    expected, got = model.state_dict(), loaded.model.state_dict()
+    assert list(got) == list(expected)
+    for name, tensor in expected.items():
+        assert got[name].dtype == tensor.dtype
+        assert torch.equal(got[name], tensor), name
+
+
+def test_half_stores_the_nearest_half_numbers_in_half_the_space(tmp_path, model, tiny, folder):
+    save_checkpoint(tmp_path / "half", model, tiny.model, name="tiny", training={}, half=True)
+
+    loaded = load_checkpoint(tmp_path / "half").model.state_dict()
+
+    for name, tensor in model.state_dict().items():
+        assert loaded[name].dtype == tensor.dtype
+        if tensor.is_floating_point():
+            assert torch.equal(loaded[name], tensor.half().float())
+        else:
+            assert torch.equal(loaded[name], tensor)  # counters are not numbers to round
+    sizes = [(path / WEIGHTS).stat().st_size for path in (tmp_path / "half", folder)]
+    assert sizes[0] < 0.6 * sizes[1]
+
+
+def test_half_refuses_what_it_cannot_hold(tmp_path, model, tiny):
+    with torch.no_grad():
+        model.task.state_dict()[next(iter(model.task.state_dict()))].fill_(1e5)
+
+    with pytest.raises(CheckpointError, match=r"task.* holds 1e\+05, too large for float16"):
+        save_checkpoint(tmp_path / "half", model, tiny.model, name="x", training={}, half=True)
+
+
+def test_layout_of_the_weights_in_memory_does_not_matter(tmp_path, model, tiny):
+    model.to(memory_format=torch.channels_last)
+
+    save_checkpoint(tmp_path / "c", model, tiny.model, name="x", training={})
+
+    for name, tensor in load_checkpoint(tmp_path / "c").model.state_dict().items():
+        assert torch.equal(tensor, model.state_dict()[name])
+
+
+def test_saving_again_replaces_and_leaves_nothing_else(folder, model, tiny):
+    save_checkpoint(folder, model, tiny.model, name="second", training={})
+
+    assert load_checkpoint(folder).name == "second"
+    assert sorted(path.name for path in folder.iterdir()) == [CARD, WEIGHTS]
+
+
+def test_state_dict_round_trip(tmp_path, model):
+    save_state_dict(tmp_path / "w.safetensors", model)
+
+    tensors = read_state_dict(tmp_path / "w.safetensors")
+
+    assert all(torch.equal(tensors[name], value) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("wrap", [False, True], ids=["plain", "in state_dict"])
+def test_pytorch_files_are_read(tmp_path, wrap):
+    tensors = {"a": torch.arange(3.0)}
+    torch.save({"state_dict": tensors} if wrap else tensors, tmp_path / "w.pth")
+
+    assert torch.equal(read_state_dict(tmp_path / "w.pth")["a"], tensors["a"])
+
+
+def test_ignored_names_may_be_missing_or_left_over():
+    layer = torch.nn.Linear(2, 3)
+    before = layer.bias.clone()
+
+    load_weights(layer, {"weight": torch.ones(3, 2), "fc.x": torch.ones(1)}, "x", ("bias", "fc."))
+
+    assert (layer.weight == 1).all()
+    assert torch.equal(layer.bias, before)
+
+
+# ---- names
+
+
+def test_shipped_models_are_found_by_name(folder, monkeypatch):
+    monkeypatch.setattr(checkpoint_module, "SHIPPED", folder.parent)
+
+    assert find_checkpoint("here") == folder
+    assert load_checkpoint("here").name == "tiny"
+
+
+def test_unknown_names_list_the_shipped_models(folder, monkeypatch):
+    monkeypatch.setattr(checkpoint_module, "SHIPPED", folder.parent)
+
+    with pytest.raises(
+        CheckpointError, match=r"'nothing' is no checkpoint: .*shipped model \(here\)"
+    ):
+        load_checkpoint("nothing")
+
+
+def test_shipped_models_lie_in_the_package():
+    assert SHIPPED.name == "models"
+    assert (SHIPPED.parent / "py.typed").is_file()
+
+
+# ---- damage
+
+
+def test_wrong_digest_is_refused(folder):
+    with (folder / WEIGHTS).open("r+b") as file:
+        file.seek(-1, 2)
+        last = file.read(1)[0]
+        file.seek(-1, 2)
+        file.write(bytes([last ^ 1]))
+
+    with pytest.raises(CheckpointError, match=r"has SHA-256 .*, model\.json expects .* damaged"):
+        load_checkpoint(folder)
+
+
+def test_truncated_weights_are_refused(folder):
+    content = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(content[: len(content) // 2])
+    redigest(folder)
+
+    with pytest.raises(CheckpointError, match=r"weights\.safetensors is not a safetensors file"):
+        load_checkpoint(folder)
+
+
+def test_missing_weights_file_is_refused(folder):
+    (folder / WEIGHTS).unlink()
+
+    with pytest.raises(CheckpointError, match=r"weights\.safetensors cannot be read"):
+        load_checkpoint(folder)
+
+
+def test_missing_tensor_is_refused(folder):
+    resave(folder, lambda tensors: tensors.pop("feature.conv1.weight"))
+
+    with pytest.raises(CheckpointError, match=r"1 missing \(feature\.conv1\.weight\); expected"):
+        load_checkpoint(folder)
+
+
+def test_unknown_tensors_are_refused_and_counted(folder):
+    resave(folder, lambda tensors: tensors.update({f"x{n}": torch.zeros(1) for n in range(5)}))
+
+    with pytest.raises(CheckpointError, match=r"5 unknown \(x0, x1, x2 and 2 more\)"):
+        load_checkpoint(folder)
+
+
+def test_wrong_shape_is_refused(folder):
+    resave(folder, lambda t: t.update({"flow.flow.bias": torch.zeros(3)}))
+
+    with pytest.raises(
+        CheckpointError, match=r"of another shape \(flow\.flow\.bias \(3,\) for \(2"
+    ):
+        load_checkpoint(folder)
+
+
+def test_refused_weights_change_nothing():
+    layer = torch.nn.Linear(2, 3)
+    before = layer.weight.clone()
+
+    with pytest.raises(CheckpointError, match="1 missing"):
+        load_weights(layer, {"weight": torch.ones(3, 2)}, "x")
+    assert torch.equal(layer.weight, before)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": 2}, "has format 2, expected 1"),
+        ({"model": None}, "the file is None, expected"),
+        ({"model": {"frame_size": [32, 64]}}, "'task' is missing"),
+    ],
+)
+def test_cards_that_do_not_fit_are_refused(folder, changes, message):
+    recard(folder, **changes)
+
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"{", "cannot be read"), (b"\xff\xfe", "cannot be read"), (b"[]", "has format 'list'")],
+)
+def test_damaged_cards_are_refused(folder, content, message):
+    (folder / CARD).write_bytes(content)
+
+    with pytest.raises(CheckpointError, match=rf"model\.json {message}"):
+        load_checkpoint(folder)
+
+
+def test_malicious_pickle_is_not_executed(tmp_path):
+    (tmp_path / "w.pth").write_bytes(pickle.dumps(_Malicious(tmp_path / "made")))
+    torch.save({"a": _Malicious(tmp_path / "made")}, tmp_path / "zip.pth")
+
+    for name in ("w.pth", "zip.pth"):
+        with pytest.raises(CheckpointError, match="cannot be read as a PyTorch state dict"):
+            read_state_dict(tmp_path / name)
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pth"])
+def test_damaged_and_missing_state_dicts_are_refused(tmp_path, name):
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        read_state_dict(tmp_path / name)
+    (tmp_path / name).write_bytes(b"rubbish" * 9)
+    with pytest.raises(CheckpointError, match=f"{name} (is not a safetensors|cannot be read)"):
+        read_state_dict(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [([1, 2], "holds list, expected a dict of tensors"), ({"a": 3}, "holds int as 'a', expected")],
+)
+def test_files_of_something_else_are_refused(tmp_path, content, message):
+    torch.save(content, tmp_path / "w.pth")
+
+    with pytest.raises(CheckpointError, match=message):
+        read_state_dict(tmp_path / "w.pth")

@@ -1,0 +1,168 @@
+"""Configurations: what is refused, and that messages name key, value and what was expected."""
+
+import pytest
+import yaml
+
+from dff_edge.runtime.errors import ConfigError
+from dff_edge.trainer.config import load_config
+from tests.trainer.tiny import tiny_dict, write_config
+
+
+@pytest.fixture
+def path(tmp_path):
+    return write_config(tmp_path / "tiny.yaml")
+
+
+def written(path, raw):
+    path.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    return path
+
+
+def test_defaults_are_filled_in(path):
+    config = load_config(path)
+
+    assert (config.name, config.seed, config.save_half) == ("tiny", 3, False)
+    assert [stage.kind for stage in config.stages] == ["recognition", "flow", "pairs"]
+    assert config.stages[0].optimizer == "adamw"
+    assert config.init.feature is None
+    assert config.data.train == "synthetic://street?split=train"
+
+
+def test_changes_reach_nested_keys_and_list_items(path):
+    config = load_config(
+        path,
+        [
+            "seed=7",
+            "stages.1.lr=1e-3",
+            "stages.0.milestones=[0.5, 0.75]",
+            "stages.0.schedule=step",
+            "model.feature.width=0.25",
+            "model.task.colours.0=[1, 2, 3]",
+            "init.feature=a/b.pth",  # a section that the file does not have
+            "data.validate_on=null",
+        ],
+    )
+
+    assert config.seed == 7
+    assert config.stages[1].lr == 0.001
+    assert config.stages[0].milestones == (0.5, 0.75)
+    assert config.model.feature.width == 0.25
+    assert config.model.task.colours[0] == (1, 2, 3)
+    assert str(config.init.feature) == "a/b.pth"
+    assert config.data.validate_on is None
+
+
+def test_later_changes_win(path):
+    assert load_config(path, ["seed=7", "seed=8"]).seed == 8
+
+
+def test_section_that_is_written_empty_can_be_filled(path):
+    written(path, tiny_dict(init=None))
+
+    assert str(load_config(path, ["init.flow=x.pth"]).init.flow) == "x.pth"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("sead=1", "'sead' is not a known key (received 1), expected name, seed, model, init"),
+        (
+            "stages.1.learning_rate=0.1",
+            "'stages.1.learning_rate' is not a known key (received 0.1), expected kind, steps",
+        ),
+        ("model.feature.name=resnet19", "model.feature.name is 'resnet19', expected: 'resnet18'"),
+        ("stages.0.lr=fast", "stages.0.lr is 'fast', expected: a valid number"),
+        ("stages.2.lr=0", "stages.2.lr is 0, expected: greater than 0"),
+        ("stages.0.steps=1.5", "stages.0.steps is 1.5, expected: a valid integer"),
+        ("device.devices=some", "device.devices is 'some', expected: a valid integer"),
+        ("device.devices=some", "or: 'auto'"),
+        ("device.precision=8", "device.precision is 8, expected: '32-true', '16-mixed'"),
+        ("data.max_distance=-1", "data.max_distance is -1, expected: greater than or equal to 0"),
+        ("stages=[]", "stages is [], expected"),
+        ("stages.0=5", "stages.0 is 5, expected: a valid dictionary"),
+        ("name=a/b", "name is 'a/b', expected"),
+        ("model.frame_size=[100, 64]", "model.frame_size.0 is 100, expected: a multiple of 16"),
+        ("model.task.classes=[a, b]", "model.task: colours has 8 entries, expected 2"),
+        ("data.group=3", "stages.0.batch_size is 2, expected a multiple of data.group (3)"),
+        ("stages.2.class_weights=[1, 2]", "stages.2.class_weights has 2 numbers, expected one for"),
+        ("stages.0.milestones=[0.5]", "milestones is [0.5] with schedule 'cosine', expected"),
+        ("stages.0.schedule=step", "schedule is 'step' without milestones, expected one or more"),
+        ("stages.0.batch_norm=frozen", "stages.1.batch_norm is 'train' after a stage with 'froz"),
+    ],
+)
+def test_wrong_settings_are_named(path, change, message):
+    with pytest.raises(ConfigError) as raised:
+        load_config(path, [change])
+
+    assert message in str(raised.value)
+    assert str(path) in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("seed", "'seed' is no change of a setting, expected key=value"),
+        ("=3", "'=3' is no change of a setting"),
+        ("seed=[1", "'seed=[1': the value is not readable as YAML"),
+        ("seed.x=1", "'seed.x=1': seed has no keys below it"),
+        ("name.x.y=1", "'name.x.y=1': name has no keys below it"),
+        ("stages.3.lr=1", "'stages.3.lr': '3' is no item of a list of 3, expected 0 to 2"),
+        ("stages.x=1", "'stages.x': 'x' is no item of a list of 3"),
+        ("stages.-1.lr=1", "'-1' is no item of a list of 3"),
+    ],
+)
+def test_changes_that_reach_nothing_are_refused(path, change, message):
+    with pytest.raises(ConfigError) as raised:
+        load_config(path, [change])
+
+    assert message in str(raised.value)
+
+
+def test_index_into_an_empty_list_is_refused(path):
+    with pytest.raises(ConfigError, match="no item of a list of 0, expected no item"):
+        load_config(path, ["stages=[]", "stages.0.lr=1"])
+
+
+def test_missing_keys_are_named_all_at_once(path):
+    raw = tiny_dict()
+    del raw["name"], raw["stages"][1]["lr"], raw["model"]["task"]
+
+    with pytest.raises(ConfigError, match=r"'name' is missing; 'model\.task' is missing; 'stages"):
+        load_config(written(path, raw))
+
+
+def test_long_values_are_shortened(path):
+    with pytest.raises(ConfigError) as raised:
+        load_config(path, [f"seed={'x' * 5000}"])
+
+    assert len(str(raised.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a: [1", "not readable as YAML"),
+        (b"\xff\xfe\x00", "not readable as YAML"),
+        (b"- 1\n- 2\n", "holds list, expected a mapping of keys to values"),
+        (b"", "holds NoneType, expected a mapping"),
+    ],
+)
+def test_files_of_another_kind_are_refused(path, content, message):
+    path.write_bytes(content)
+
+    with pytest.raises(ConfigError, match=message):
+        load_config(path)
+
+
+def test_yaml_tags_do_not_run_code(path, tmp_path):
+    path.write_text(f"name: !!python/object/apply:os.mkdir ['{tmp_path / 'made'}']\n")
+
+    with pytest.raises(ConfigError, match="not readable as YAML"):
+        load_config(path)
+    assert not (tmp_path / "made").exists()
+
+
+def test_missing_file_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"none\.yaml cannot be read: No such file"):
+        load_config(tmp_path / "none.yaml")

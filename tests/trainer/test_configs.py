@@ -1,0 +1,51 @@
+"""The recipes in configs/: each is valid, and its networks can be built."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from dff_edge.trainer.config import load_config
+from dff_edge.trainer.learner import rate
+from dff_edge.trainer.models import build_model
+
+FOLDER = Path(__file__).resolve().parents[2] / "configs"
+RECIPES = sorted(FOLDER.glob("*.yaml"))
+
+
+def test_there_are_recipes():
+    assert {path.stem for path in RECIPES} >= {"street", "paper_segmentation"}
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipe_is_valid_and_builds(path):
+    config = load_config(path)
+
+    with torch.device("meta"):  # takes no memory
+        model = build_model(config.model)
+
+    assert all(parameter.is_meta for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipe_is_in_the_readme(path):
+    assert f"`{path.name}`" in (FOLDER / "README.md").read_text(encoding="utf-8")
+
+
+def test_paper_recipe_is_that_of_section_5():
+    config = load_config(FOLDER / "paper_segmentation.yaml")
+    (stage,) = config.stages
+
+    assert (config.model.feature.name, config.model.channels) == ("resnet101", 1024)
+    assert (config.model.flow.name, config.model.flow.scale) == ("simple", True)
+    assert config.model.frame_size == (1024, 2048)
+    assert config.data.max_distance == 9
+    assert (stage.kind, stage.optimizer, stage.batch_norm) == ("pairs", "sgd", "frozen")
+    assert (stage.momentum, stage.weight_decay) == (0.9, 0.0005)
+    assert config.device.devices * stage.batch_size == 8
+    rates = [stage.lr * rate(stage, step) for step in (0, 14_999, 15_000, 19_999)]
+    assert stage.steps == 20_000
+    assert rates == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4])
+    assert config.init.feature is not None
+    assert config.init.flow is not None
+    assert config.init.feature_order == "rgb"

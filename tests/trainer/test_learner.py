@@ -1,0 +1,268 @@
+"""One stage: what it trains and what it leaves alone, its rate, its order of items."""
+
+import math
+
+import pytest
+import torch
+
+from dff_edge.runtime.errors import ConfigError
+from dff_edge.trainer.config import StageConfig
+from dff_edge.trainer.data import SyntheticPairs
+from dff_edge.trainer.learner import Learner, StepSampler, rate
+from dff_edge.trainer.models import build_model
+from tests.trainer.tiny import tiny_config
+
+TRAINED = {
+    "recognition": ("feature.", "task."),
+    "flow": ("flow.",),
+    "pairs": ("feature.", "task.", "flow."),
+}
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(20171)
+        yield
+
+
+@pytest.fixture(scope="module")
+def batch():
+    pairs = SyntheticPairs(seed=1, frame_size=(32, 64), length=1, group=4, max_distance=3)
+    return pairs[0]
+
+
+def stage(kind, **changes):
+    return StageConfig.model_validate({"kind": kind, "steps": 10, "lr": 0.01} | changes)
+
+
+def learner_of(model, kind, **changes):
+    learner = Learner(model, stage(kind, **changes), None, group=4, workers=0)
+    learner.log = lambda *_arguments, **_options: None  # there is no trainer to log to
+    return learner
+
+
+def trained(learner, batch, steps):
+    """What lightning does, without lightning; gives the loss of each step."""
+    learner.on_train_epoch_start()
+    optimizer = learner.configure_optimizers()["optimizer"]
+    losses = []
+    for _ in range(steps):
+        loss = learner.training_step(batch, 0)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def snapshot(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def changed(model, before):
+    return {name for name, value in model.state_dict().items() if not value.equal(before[name])}
+
+
+# ---- what is trained
+
+
+@pytest.mark.parametrize("kind", TRAINED)
+def test_stage_trains_its_networks_and_leaves_the_others_to_the_bit(model, batch, kind):
+    before = snapshot(model)
+
+    trained(learner_of(model, kind, weight_decay=0.1), batch, 2)
+
+    now = changed(model, before)
+    assert {name for name in before if not name.startswith(TRAINED[kind])}.isdisjoint(now)
+    for prefix in TRAINED[kind]:
+        weights = {name for name in before if name.startswith(prefix) and name.endswith("weight")}
+        assert len(weights & now) > 0.9 * len(weights) - 2
+    statistics = {name for name in before if name.endswith(STATISTICS)}
+    assert statistics & now == {name for name in statistics if name.startswith(TRAINED[kind])}
+
+
+def test_networks_that_rest_are_in_evaluation_mode(model):
+    learner = learner_of(model, "flow")
+
+    learner.on_train_epoch_start()
+
+    assert model.flow.training
+    assert not model.feature.training
+    assert not model.task.training
+
+
+@pytest.mark.parametrize("flow", ["inception", "half"])
+@pytest.mark.parametrize("kind", TRAINED)
+def test_every_trained_parameter_gets_a_gradient(batch, kind, flow):
+    """DDP waits for ever for those that get none."""
+    config = tiny_config().model.model_dump() | {"flow": {"name": flow, "width": 0.25}}
+    model = build_model(type(tiny_config().model).model_validate(config))
+    learner = learner_of(model, kind)
+    learner.on_train_epoch_start()
+
+    learner.training_step(batch, 0).backward()
+
+    for name, parameter in model.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, name
+    assert any(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_next_stage_trains_what_the_last_one_left_out(model, batch):
+    learner_of(model, "flow")
+    learner_of(model, "pairs")
+
+    assert model.flow.scale.weight.requires_grad
+    assert not model.flow.predict_flow["5"].weight.requires_grad
+
+
+def test_frozen_batch_norm_stays_to_the_bit(model, batch):
+    before = snapshot(model)
+    names = {
+        f"{name}.{key}"
+        for name, layer in model.named_modules()
+        if isinstance(layer, torch.nn.BatchNorm2d)
+        for key in layer.state_dict()
+    }
+
+    trained(learner_of(model, "pairs", batch_norm="frozen"), batch, 2)
+
+    now = changed(model, before)
+    assert names
+    assert names.isdisjoint(now)
+    assert "feature.conv1.weight" in now
+
+
+def test_frozen_batch_norm_uses_its_statistics(model, batch):
+    learner = learner_of(model, "recognition", batch_norm="frozen")
+    learner.on_train_epoch_start()
+
+    loss = learner.training_step(batch, 0)
+
+    model.eval()
+    assert loss.item() == pytest.approx(learner.training_step(batch, 0).item(), rel=1e-6)
+
+
+def test_weight_decay_is_on_weights_only(model):
+    optimizer = learner_of(model, "pairs", weight_decay=0.1).configure_optimizers()["optimizer"]
+
+    decayed, plain = optimizer.param_groups
+    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)
+    assert all(parameter.ndim == 4 for parameter in decayed["params"])
+    assert all(parameter.ndim == 1 for parameter in plain["params"])
+    count = sum(parameter.requires_grad for parameter in model.parameters())
+    assert len(decayed["params"]) + len(plain["params"]) == count
+
+
+@pytest.mark.parametrize(("name", "kind"), [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)])
+def test_optimizer_is_the_one_asked_for(model, name, kind):
+    learner = learner_of(model, "pairs", optimizer=name, momentum=0.8)
+
+    optimizer = learner.configure_optimizers()["optimizer"]
+
+    assert isinstance(optimizer, kind)
+    assert optimizer.defaults.get("momentum", 0.8) == 0.8
+
+
+@pytest.mark.parametrize("kind", TRAINED)
+def test_loss_falls_on_a_few_pairs(model, batch, kind):
+    losses = trained(learner_of(model, kind), batch, 25)
+
+    assert min(losses[-3:]) < 0.6 * losses[0]
+
+
+def test_class_weights_reach_the_loss(model, batch):
+    plain, one_class = (
+        learner_of(model, "recognition", class_weights=weights)
+        for weights in (None, [1.0] + [0.0] * 7)
+    )
+    model.eval()
+    scores = model.recognize(batch["current"].float())
+    full = torch.nn.functional.interpolate(scores, size=(32, 64), mode="bilinear")
+    sky = batch["labels"] == 0
+    expected = -full.log_softmax(1)[:, 0][sky].mean()
+
+    loss = one_class.training_step(batch, 0)
+
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert loss.item() != pytest.approx(plain.training_step(batch, 0).item(), rel=1e-3)
+    assert not any("class_weights" in name for name in one_class.state_dict())
+
+
+def test_loss_that_is_not_finite_is_refused(model, batch):
+    learner = learner_of(model, "recognition")
+    with torch.no_grad():
+        model.feature.conv1.weight.fill_(float("nan"))
+
+    with pytest.raises(ConfigError, match=r"loss became nan at step 0 of stage 'recognition' wi"):
+        learner.training_step(batch, 0)
+
+
+# ---- rate
+
+
+def rates(**changes):
+    configured = stage("pairs", **changes)
+    return [rate(configured, step) for step in range(configured.steps)]
+
+
+def test_cosine_rate_by_hand():
+    quarter = math.cos(math.pi / 4)
+
+    assert rates(steps=10, warmup=0.2) == pytest.approx(
+        [
+            0.5,
+            1.0,
+            1.0,
+            0.5 * (1 + math.cos(math.pi / 8)),
+            0.5 * (1 + quarter),
+            0.5 * (1 + math.cos(3 * math.pi / 8)),
+            0.5,
+            0.5 * (1 - math.cos(3 * math.pi / 8)),
+            0.5 * (1 - quarter),
+            0.5 * (1 - math.cos(math.pi / 8)),
+        ]
+    )
+
+
+def test_step_rate_by_hand():
+    by_hand = [1.0] * 4 + [0.1] * 4 + [0.01] * 2
+
+    assert rates(warmup=0, schedule="step", milestones=[0.4, 0.8]) == pytest.approx(by_hand)
+
+
+def test_constant_rate_by_hand():
+    assert rates(warmup=0.3, schedule="constant") == pytest.approx([1 / 3, 2 / 3] + [1.0] * 8)
+
+
+def test_no_warm_up_starts_at_the_full_rate():
+    assert rates(warmup=0)[0] == 1.0
+
+
+def test_rate_after_the_last_step_is_zero_and_not_negative():
+    assert rate(stage("pairs", warmup=0), 10) == pytest.approx(0)
+    assert rate(stage("pairs", warmup=0), 11) == pytest.approx(0)
+
+
+# ---- order
+
+
+def test_epochs_go_on_where_the_last_one_ended():
+    sampler = StepSampler(6, rank=0, world=1)
+    seen = []
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        seen += sampler
+
+    assert seen == list(range(18))
+    assert len(sampler) == 6
+
+
+def test_devices_share_the_items_of_a_step():
+    samplers = [StepSampler(6, rank, world=3) for rank in range(3)]
+    for sampler in samplers:
+        sampler.set_epoch(2)
+
+    assert [list(sampler) for sampler in samplers] == [[12, 15], [13, 16], [14, 17]]
+    assert [len(sampler) for sampler in samplers] == [2, 2, 2]

@@ -1,0 +1,99 @@
+"""The torch recogniser against the networks called one by one."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from dff_edge.runtime.decode import decode_labels
+from dff_edge.trainer.models import warp_features
+from dff_edge.trainer.recogniser import TorchRecogniser
+
+FRAME_SIZE = (32, 64)
+
+
+@pytest.fixture
+def frames(rng):
+    """Two source frames of another size and shape than the network's."""
+    small = rng.integers(0, 256, (2, 9, 11, 3), np.uint8)
+    return [cv2.resize(frame, (90, 50)) for frame in small]
+
+
+@pytest.fixture
+def no_grad():
+    with torch.no_grad():
+        yield
+
+
+def tensor(frame, size):
+    method = cv2.INTER_AREA if frame.shape[0] > size[0] else cv2.INTER_LINEAR
+    resized = cv2.resize(frame, size[::-1], interpolation=method)
+    return torch.from_numpy(resized).permute(2, 0, 1)[None].float()
+
+
+def decoded(scores, size):
+    return decode_labels(scores[0].permute(1, 2, 0).contiguous().numpy(), size)
+
+
+def test_key_frame_is_the_per_frame_network(model, frames, no_grad):
+    recogniser = TorchRecogniser(model, FRAME_SIZE)
+
+    labels = recogniser.answer(recogniser.extract(frames[0]), None)
+
+    expected = decoded(model.eval().recognize(tensor(frames[0], FRAME_SIZE)), (50, 90))
+    assert np.array_equal(labels, expected)
+    assert len(np.unique(labels)) > 1
+
+
+def test_other_frames_are_propagated_from_the_key_frame(model, frames, no_grad):
+    recogniser = TorchRecogniser(model, FRAME_SIZE)
+    key, current = frames
+
+    labels = recogniser.answer(recogniser.extract(key), current)
+
+    model.eval()
+    features = model.extract(tensor(key, FRAME_SIZE))
+    flow, scale = model.estimate_flow(tensor(key, (16, 32)), tensor(current, (16, 32)))
+    expected = decoded(model.task(warp_features(features, flow, scale)), (50, 90))
+    assert np.array_equal(labels, expected)
+
+
+def test_a_key_outlives_later_frames(model, frames):
+    recogniser = TorchRecogniser(model, FRAME_SIZE)
+    key = recogniser.extract(frames[0])
+    before = recogniser.answer(key, frames[1])
+    recogniser.extract(frames[1])
+
+    assert np.array_equal(recogniser.answer(key, frames[1]), before)
+
+
+def test_copied_features_are_zero_flow_and_scale_one(model, frames, no_grad, monkeypatch):
+    key, current = frames
+    copying = TorchRecogniser(model, FRAME_SIZE, copies_features=True)
+    labels = copying.answer(copying.extract(key), current)
+
+    def nothing_moves(key_half, current_half):
+        return torch.zeros(1, 2, 2, 4), torch.ones(1, 8, 2, 4)
+
+    monkeypatch.setattr(model, "estimate_flow", nothing_moves)
+    plain = TorchRecogniser(model, FRAME_SIZE)
+    assert np.array_equal(labels, plain.answer(plain.extract(key), current))
+
+
+def test_answer_has_the_size_of_its_own_frame(model, frames):
+    recogniser = TorchRecogniser(model, FRAME_SIZE)
+    smaller = cv2.resize(frames[1], (41, 23))
+
+    assert recogniser.answer(recogniser.extract(frames[0]), smaller).shape == (23, 41)
+
+
+def test_model_is_used_in_evaluation_mode(model, frames):
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.train()
+
+    recogniser = TorchRecogniser(model, FRAME_SIZE)
+    recogniser.answer(recogniser.extract(frames[0]), frames[1])
+
+    assert not model.training
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name])
