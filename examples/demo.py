@@ -55,6 +55,11 @@ LIMITS = (
     "a key interval saves; this feature network is small.",
 )
 
+NOT_TRAINED_FOR = (
+    "The shipped model knows drawn streets only; what it says of other pictures shows that the "
+    "pipeline runs and how answers follow the motion, not what a model trained for them can do."
+)
+
 
 def main() -> None:
     """Run all steps, and say where the results are."""
@@ -178,7 +183,7 @@ def draw_strips(bundle: Bundle, source: str | None) -> list[Strip]:
             images = read_images(source, max(DISTANCES) + 1)
             no_truth = [None] * len(images)
             pictures = draw_pictures(recogniser, images, no_truth, colours, DISTANCES)
-            strips.append(Strip(f"INT8 on {source}", pictures))
+            strips.append(Strip(f"INT8 on {source}", pictures, NOT_TRAINED_FOR))
         clip = open_clips(PICTURES)[0]
         shown = range(PICTURE_START, PICTURE_START + max(DISTANCES) + 1)
         pictures = draw_pictures(

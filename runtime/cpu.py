@@ -16,6 +16,20 @@ from dff_edge.runtime.engine import TensorSpec
 from dff_edge.runtime.errors import PipelineError
 from dff_edge.runtime.warp import warp_features
 
+# Less than about a millisecond of work is not worth a second thread: on a busy machine it starts
+# as much as a scheduler tick (4 ms) late, and everybody waits for it.
+_WORK_PER_THREAD = 1 << 19
+
+
+def kernel_threads(work: int, threads: int) -> int:
+    """How many threads share a native kernel's work.
+
+    Args:
+        work: output values: elements of a warp, pixels of a label map.
+        threads: the most that there may be.
+    """
+    return max(1, min(threads, work // _WORK_PER_THREAD))
+
 
 @dataclass(frozen=True, slots=True)
 class CpuBuffer:
@@ -135,7 +149,7 @@ class CpuDevice:
     """The CPU.
 
     Args:
-        threads: threads of the native kernels.
+        threads: threads of the native kernels, at most.
     """
 
     name = "cpu"
@@ -155,9 +169,8 @@ class CpuDevice:
     def warp(
         self, features: Buffer, flow: Buffer, scale: Buffer, out: Buffer, stream: Stream
     ) -> None:
-        stream.enqueue(
-            lambda: _warp(features.array, flow.array, scale.array, out.array, self.threads)
-        )
+        threads = kernel_threads(out.array.size, self.threads)
+        stream.enqueue(lambda: _warp(features.array, flow.array, scale.array, out.array, threads))
 
 
 def _warp(

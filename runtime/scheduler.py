@@ -25,6 +25,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from dff_edge.runtime.cpu import kernel_threads
 from dff_edge.runtime.decode import decode_labels
 from dff_edge.runtime.device import Buffer, Device, Event, Stream
 from dff_edge.runtime.engine import Engine
@@ -59,7 +60,7 @@ class Scheduler:
         device: where buffers and streams live.
         subnets: engines whose tensors fit each other; closed by their owner.
         depth: frames in flight at most.
-        decode_threads: threads of the decoding kernel.
+        decode_threads: threads of the decoding kernel, at most.
     """
 
     def __init__(
@@ -211,9 +212,11 @@ class Scheduler:
         return slot.features
 
     def _decode(self, slot: _Slot) -> None:
-        size = slot.frame.image.shape[:2]
+        height, width = slot.frame.image.shape[:2]
         slot.labels = decode_labels(
-            slot.scores.array[0], (size[0], size[1]), threads=self._decode_threads
+            slot.scores.array[0],
+            (height, width),
+            threads=kernel_threads(height * width, self._decode_threads),
         )
         slot.finished_s = time.perf_counter()
 

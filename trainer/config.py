@@ -236,7 +236,9 @@ def describe(error: ValidationError, model: type[BaseModel]) -> str:
         else:
             text = f"{key} is {received}, expected: {_expected(problem['msg'])}"
         problems[key] = text
-    return "; ".join(problems.values()) + "."
+    # Pydantic also calls a list too short whose only item is wrong.
+    inner = [key for key in problems if not any(k.startswith(f"{key}.") for k in problems)]
+    return "; ".join(problems[key] for key in inner) + "."
 
 
 def _resolve(

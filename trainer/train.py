@@ -64,6 +64,7 @@ _EXPECTED_WARNINGS = (
     r".*exists and is not empty",
     r".*GPU available but not used",
     r".*in eval mode at the start of training",
+    r".*when logging on epoch level in distributed setting",  # of what only the first process knows
     r".*LeafSpec.* is deprecated",  # between lightning 2.6 and torch 2.13
 )
 

@@ -32,10 +32,12 @@ class Strip:
     Attributes:
         title: what the clip is.
         pictures: by distance from the key frame.
+        note: what to know of it.
     """
 
     title: str
     pictures: Sequence[Picture]
+    note: str = ""
 
 
 @dataclass(frozen=True)

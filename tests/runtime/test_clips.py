@@ -175,5 +175,7 @@ def test_folder_that_does_not_exist_is_refused(tmp_path):
 def test_folder_without_images_is_refused(tmp_path):
     write_clip(tmp_path, [], labelled=[])
 
-    with pytest.raises(SourceError, match=r"images' holds no images \(\.bmp, .*, nor do its folders"):
+    with pytest.raises(
+        SourceError, match=r"images' holds no images \(\.bmp, .*, nor do its folders"
+    ):
         open_clips(str(tmp_path))

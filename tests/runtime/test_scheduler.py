@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from dff_edge.runtime.cpu import CpuDevice, CpuEvent, CpuStream
+from dff_edge.runtime.cpu import CpuDevice, CpuEvent, CpuStream, kernel_threads
 from dff_edge.runtime.engine import TensorSpec
 from dff_edge.runtime.errors import PipelineError
 from dff_edge.runtime.frames import Frame
@@ -221,6 +221,19 @@ def test_wait_means_the_latest_record_at_the_time_of_the_call():
     assert order == ["second", "first", "second again"]
     first.close()
     second.close()
+
+
+@pytest.mark.parametrize(
+    ("work", "threads", "expected"),
+    [
+        (256 * 512, 8, 1),  # a small label map: one thread
+        (1080 * 1920, 8, 3),  # 2,073,600 / 524,288 = 3.96
+        (1080 * 1920, 2, 2),
+        (0, 2, 1),
+    ],
+)
+def test_small_kernels_keep_to_one_thread(work, threads, expected):
+    assert kernel_threads(work, threads) == expected
 
 
 def test_closed_stream_takes_no_work():

@@ -132,6 +132,17 @@ def test_missing_keys_are_named_all_at_once(path):
         load_config(written(path, raw))
 
 
+def test_wrong_item_is_not_also_a_list_that_is_too_short(path):
+    written(path, tiny_dict(stages=[{"kind": "pairs", "steps": 0, "lr": 1}]))
+
+    with pytest.raises(ConfigError) as raised:
+        load_config(path)
+
+    assert str(raised.value).endswith(
+        "tiny.yaml: stages.0.steps is 0, expected: greater than or equal to 1."
+    )
+
+
 def test_long_values_are_shortened(path):
     with pytest.raises(ConfigError) as raised:
         load_config(path, [f"seed={'x' * 5000}"])

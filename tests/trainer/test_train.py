@@ -24,6 +24,7 @@ from dff_edge.trainer.train import train
 from tests.trainer.tiny import STAGE, TINY, tiny_config, write_config
 
 VALIDATION = "synthetic://street?clips=1&frames=6&height=32&width=64"
+COUNTER = "feature.bn1.num_batches_tracked"
 DDP_ATOL = 2e-5  # float32: two halves of a batch are averaged in another order
 
 
@@ -215,6 +216,24 @@ def test_broken_run_resumes_to_the_weights_of_the_unbroken_one(tmp_path, monkeyp
         assert torch.equal(value, expected[name]), name
     assert before[2] == [0, 1, 2, 3]
     assert after == [[], [], [2, 3]]  # from the save after two steps, in the last stage
+
+
+@pytest.mark.parametrize("broken_at", [2, 4])
+def test_last_epoch_may_be_short_also_after_a_break(tmp_path, monkeypatch, caplog, broken_at):
+    config = one_stage(steps=5, epoch_steps=2)
+    expected = weights(train(config, tmp_path / "unbroken"))
+    with monkeypatch.context() as patch:
+        breaking(patch, RuntimeError("power cut"), "recognition", step=broken_at)
+        with pytest.raises(RuntimeError, match="power cut"):
+            train(config, tmp_path / "broken")
+    caplog.set_level(logging.INFO, "dff_edge.trainer")
+
+    checkpoint = train(config, tmp_path / "broken", resume=True)
+
+    assert all(torch.equal(value, expected[n]) for n, value in weights(checkpoint).items())
+    (last,) = [line for line in caplog.messages if line.startswith("recognition")][-1:]
+    assert last.startswith("recognition: step 5/5")
+    assert int(load_checkpoint(checkpoint).model.state_dict()[COUNTER]) == 5
 
 
 def test_run_that_broke_between_two_stages_resumes(tmp_path, monkeypatch, unbroken):
