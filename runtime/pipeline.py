@@ -17,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+
 from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.contract import Precision
 from dff_edge.runtime.cpu import CpuDevice
@@ -57,6 +59,7 @@ class Pipeline:
         self._next_index = 0
         self._size: tuple[int, int] | None = None
         self._is_closed = False
+        self._run: object = None
 
     @classmethod
     def open(
@@ -137,7 +140,7 @@ class Pipeline:
         self._check_open()
         if not isinstance(frame, Frame):
             image = check_image(frame)
-            if image is frame:
+            if np.may_share_memory(image, frame):
                 image = image.copy()  # the caller's memory: a camera driver fills it again
             stamp_s = time.monotonic() if stamp_s is None else stamp_s
             frame = Frame(image, self._next_index, stamp_s)
@@ -178,15 +181,29 @@ class Pipeline:
 
         Keeps ``depth`` frames in flight, so a result is handed out ``depth - 1`` frames after its
         own was read; a live source is run with one frame in flight and adds no such delay. Frames
-        that cannot be used are logged and, where the source counts, counted as failed.
+        that cannot be used are logged and, where the source counts, counted as failed. When the
+        source itself fails, the frames that it gave before are answered, then its error is raised.
 
         Args:
             source: from ``open_source``, or any frames in order. It is not closed.
+
+        Raises:
+            PipelineError: when closed, a stage has failed, or another ``run`` was begun since.
         """
         self.reset()
+        this_run = self._run = object()
         in_flight = 1 if getattr(source, "live", False) else self.depth
+        failure: Exception | None = None
+        frames = iter(source)
         try:
-            for frame in source:
+            while True:
+                try:
+                    frame = next(frames)
+                except StopIteration:
+                    break
+                except Exception as error:  # raised when what was read before is answered
+                    failure = error
+                    break
                 try:
                     self.submit(frame)
                 except FrameError as error:
@@ -197,10 +214,15 @@ class Pipeline:
                     continue
                 if self._scheduler.in_flight >= in_flight:
                     yield self._scheduler.collect()
+                    self._check_is_current(this_run)
             while self._scheduler.in_flight:
                 yield self._scheduler.collect()
+                self._check_is_current(this_run)
+            if failure is not None:
+                raise failure
         finally:
-            if not self._is_closed:
+            # A generator may be collected long after another run has begun.
+            if self._run is this_run and not self._is_closed:
                 self.reset()
 
     def reset(self) -> None:
@@ -218,10 +240,10 @@ class Pipeline:
 
     def close(self) -> None:
         """Wait for what is in flight, end all threads, free all graphs; twice is allowed."""
-        if not self._is_closed:
-            self._is_closed = True
-            self._scheduler.close()
-            self._subnets.close()
+        self._is_closed = True
+        # Again on a second call: the first may have been interrupted.
+        self._scheduler.close()
+        self._subnets.close()
 
     def __enter__(self) -> Pipeline:
         return self
@@ -239,6 +261,10 @@ class Pipeline:
         if key_index is None or size != self._size:
             return True  # nothing to propagate from: flow across two geometries means nothing
         return self.policy.is_key(index - key_index)
+
+    def _check_is_current(self, run: object) -> None:
+        if self._run is not run:
+            raise PipelineError("another run was begun on this pipeline, which ended this one.")
 
     def _check_open(self) -> None:
         if self._is_closed:

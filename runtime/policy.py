@@ -49,7 +49,7 @@ def parse_policy(text: str) -> KeyFramePolicy:
         ConfigError: for another name, or an l that is not a whole number of 1 or more.
     """
     kind, _, value = text.partition(":")
-    if kind != "fixed" or not value.isdigit():
+    if kind != "fixed" or not (value.isdecimal() and len(value) < 10):
         raise ConfigError(
             f"key-frame policy is '{text}', expected fixed:l with a whole number l, as in fixed:10."
         )

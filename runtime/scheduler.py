@@ -73,14 +73,16 @@ class Scheduler:
         self._device = device
         self._subnets = subnets
         self._decode_threads = decode_threads
-        self._streams = {
-            name: device.stream(name) for name in ("feature", "flow", "task", "decode")
-        }
-        self._free = deque(_Slot(device, subnets) for _ in range(depth))
+        self._slots = [_Slot(device, subnets) for _ in range(depth)]
+        self._free = deque(self._slots)
         self._busy: deque[_Slot] = deque()
         self._keys = itertools.cycle([_KeyBuffers(device, subnets) for _ in range(_KEY_BUFFERS)])
         self._key: _KeyBuffers | None = None
         self.depth = depth
+        # Last: what fails before leaves no thread behind.
+        self._streams = {
+            name: device.stream(name) for name in ("feature", "flow", "task", "decode")
+        }
 
     @property
     def is_full(self) -> bool:
@@ -106,8 +108,9 @@ class Scheduler:
             is_key: whether its features are computed and it becomes the key frame.
 
         Raises:
-            PipelineError: when ``is_full``, or no key frame was submitted before.
+            PipelineError: when ``is_full``, no key frame was submitted before, or a stage failed.
         """
+        self._raise_failure()
         if self.is_full:
             raise PipelineError(f"{self.depth} frames are in flight; collect a result first.")
         if not is_key and self._key is None:
@@ -131,8 +134,7 @@ class Scheduler:
             raise PipelineError("no frame is in flight; submit one first.")
         slot = self._busy[0]
         slot.events["decode"].end.synchronize()
-        for stream in self._streams.values():
-            stream.raise_failure()
+        self._raise_failure()
         assert slot.labels is not None
         result = Result(
             frame=slot.frame,
@@ -145,10 +147,17 @@ class Scheduler:
         return result
 
     def drop_all(self) -> None:
-        """Wait for what is in flight and forget it; a stage that failed is not reported."""
-        while self._busy:
-            self._busy[0].events["decode"].end.synchronize()
-            self._free.append(self._busy.popleft())
+        """Wait for what is in flight and forget it; a stage that failed is not reported.
+
+        A ``submit`` or ``collect`` that was interrupted (Ctrl-C) is forgotten too.
+        """
+        # The streams, not the frames: of an interrupted submit only they know.
+        for stream in self._streams.values():
+            event = self._device.event()
+            stream.record(event)
+            event.synchronize()
+        self._busy.clear()
+        self._free = deque(self._slots)
 
     def forget_key(self) -> None:
         """Have the next frame be a key frame, for a new source or after a gap."""
@@ -163,6 +172,10 @@ class Scheduler:
         """Finish what is in flight and end all streams' threads. Closing twice is allowed."""
         for stream in self._streams.values():
             stream.close()
+
+    def _raise_failure(self) -> None:
+        for stream in self._streams.values():
+            stream.raise_failure()
 
     def _extract(self, slot: _Slot) -> _KeyBuffers:
         """Line 8: compute the features of a new key frame."""

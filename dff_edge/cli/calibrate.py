@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from dff_edge.cli.options import Command, interval_option, json_option, table, write_json
+from dff_edge.runtime.errors import require
 
 
 @click.command(cls=Command)
@@ -26,6 +27,8 @@ def command(bundle: Path, source: str, interval: int | None, json_path: Path | N
     Ranges come from clips, not single images: the flow network sees pairs at all distances
     up to the key interval, the task network sees propagated features.
     """
+    for module in ("onnx", "onnxruntime"):
+        require(module, extra="export", purpose="dff-edge calibrate")
     from dff_edge.calibration import calibrate_bundle, open_calibration_clips
 
     done = calibrate_bundle(

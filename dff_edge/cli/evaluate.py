@@ -17,6 +17,7 @@ from dff_edge.cli.options import (
     threads_option,
     write_json,
 )
+from dff_edge.runtime.errors import require
 
 if TYPE_CHECKING:
     from dff_edge.runtime.evaluation import Recogniser
@@ -111,8 +112,7 @@ def _bundle(
 def _checkpoint(
     model: str, copy_features: bool, threads: int | None
 ) -> tuple[Recogniser, tuple[str, ...]]:
-    import torch
-
+    torch = require("torch", extra="export", purpose="Evaluating a checkpoint")
     from dff_edge.trainer.checkpoint import load_checkpoint
     from dff_edge.trainer.recogniser import TorchRecogniser
 

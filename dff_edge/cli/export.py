@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from dff_edge.cli.options import Command, json_option, table, write_json
+from dff_edge.runtime.errors import require
 
 
 @click.command(cls=Command)
@@ -43,6 +44,8 @@ def command(
     CHECKPOINT is the folder that training left, or the name of a model that comes with dff-edge
     ("street").
     """
+    for module in ("torch", "onnx", "onnxscript", "onnxruntime"):
+        require(module, extra="export", purpose="dff-edge export")
     from dff_edge.export import export_bundle
     from dff_edge.trainer.checkpoint import load_checkpoint
 

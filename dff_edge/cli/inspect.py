@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from dff_edge.cli.options import Command, json_option, table, write_json
+from dff_edge.runtime.errors import require
 
 
 @click.command(cls=Command)
@@ -76,6 +77,7 @@ def _bundle(model: str) -> dict[str, Any]:
 
 
 def _checkpoint(model: str) -> dict[str, Any]:
+    require("torch", extra="export", purpose="Reading a checkpoint")
     from dff_edge.trainer.checkpoint import find_checkpoint, load_checkpoint
 
     checkpoint = load_checkpoint(model)

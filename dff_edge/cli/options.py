@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,7 +42,7 @@ class Numbers(click.ParamType):
         if isinstance(value, tuple):
             return value
         parts = [part.strip() for part in str(value).split(",")]
-        if not all(part.isdigit() and int(part) >= 1 for part in parts):
+        if not all(part.isdecimal() and len(part) < 10 and int(part) >= 1 for part in parts):
             self.fail(
                 f"'{value}' is not a list of numbers of at least 1, as in 1,5,10.", param, ctx
             )
@@ -78,6 +79,16 @@ def threads_option(command: F) -> F:
     )(command)
 
 
+def _check_folder(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
+    """Refuse a file that cannot be made now, not when the work is done."""
+    if path is not None and str(path) != "-":
+        if not path.parent.is_dir():
+            raise click.BadParameter(f"there is no folder '{path.parent}' to write '{path}' into.")
+        if not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise click.BadParameter(f"'{path}' is not writable.")
+    return path
+
+
 def json_option(command: F) -> F:
     """``--json``: the numbers as a file."""
     return click.option(
@@ -85,6 +96,7 @@ def json_option(command: F) -> F:
         "json_path",
         type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
         metavar="FILE",
+        callback=_check_folder,
         help="Write all numbers as JSON to FILE; - for stdout instead of the table.",
     )(command)
 

@@ -25,6 +25,7 @@ class JsonLinesSink(Sink):
         super().__init__(uri)
         self._classes = tuple(classes)
         self._file = open_output(path, uri, source)
+        self._size = 0  # not asked of the file: a named pipe does not know
 
     def _write(self, result: Result) -> None:
         record = {
@@ -37,12 +38,13 @@ class JsonLinesSink(Sink):
             "stage_ms": {stage: round(ms, 3) for stage, ms in result.stage_ms.items()},
             "classes": _class_shares(result.labels, self._classes),
         }
-        whole = self._file.tell()
+        line = (json.dumps(record, ensure_ascii=False) + "\n").encode()
         try:
-            self._file.write((json.dumps(record, ensure_ascii=False) + "\n").encode())
+            self._file.write(line)
         except OSError:
-            self._file.cut(whole)
+            self._file.cut(self._size)
             raise
+        self._size += len(line)
 
     def _finish(self, *, has_failed: bool) -> None:
         self._file.close()

@@ -1,6 +1,9 @@
 """dff-edge run, as its user types it."""
 
 import json
+import os
+import sys
+import threading
 
 import av
 import cv2
@@ -101,7 +104,13 @@ def test_failed_work_is_one_message_and_exit_code_1(
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--interval", "0"], ["--precision", "fp64"], ["--depth", "x"], ["--no-such-option"]],
+    [
+        ["--interval", "0"],
+        ["--precision", "fp64"],
+        ["--depth", "x"],
+        ["--no-such-option"],
+        ["--json", "no/such/folder/run.json"],
+    ],
 )
 def test_wrong_command_line_is_exit_code_2(dff_edge, bundle_path, frames_folder, arguments):
     done = dff_edge("run", bundle_path, frames_folder, *arguments)
@@ -119,3 +128,37 @@ def test_damaged_bundle_is_refused_by_name(dff_edge, bundle_path, frames_folder,
     done = dff_edge("run", copy, frames_folder)
     assert done.exit_code == 1
     assert "flow.onnx" in done.stderr
+
+
+def test_interval_that_only_looks_like_a_number_is_exit_code_2(dff_edge, bundle_path):
+    done = dff_edge("benchmark", bundle_path, "--intervals", "\N{SUPERSCRIPT TWO}")
+    assert done.exit_code == 2
+    assert "is not a list of numbers" in done.stderr
+
+
+def test_json_lines_go_into_a_named_pipe(dff_edge, bundle_path, frames_folder, tmp_path):
+    pipe, lines = tmp_path / "pipe.jsonl", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: lines.extend(pipe.read_text().splitlines()))
+    reader.start()
+    done = dff_edge("run", bundle_path, frames_folder, "-o", pipe)
+    reader.join(10)
+    assert done.exit_code == 0, done.output
+    assert [json.loads(line)["index"] for line in lines] == list(range(11))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["inspect", "street"],
+        ["export", "street", "-o", "street.bundle"],
+        ["evaluate", "street", "--source", "synthetic://street?split=test&clips=1&frames=2"],
+    ],
+)
+def test_device_without_torch_is_told_so(dff_edge, monkeypatch, tmp_path, arguments):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    done = dff_edge(*arguments)
+    assert done.exit_code == 1
+    assert "needs 'torch'" in done.stderr
+    assert "pip install 'dff-edge[export]'" in done.stderr

@@ -202,6 +202,53 @@ def test_breaking_off_leaves_the_pipeline_usable(bundle, images):
     assert again[0].is_key
 
 
+def test_run_that_was_left_lying_does_not_disturb_the_next(bundle, images):
+    with Pipeline.open(bundle, policy="fixed:100", threads=1) as pipeline:
+        left = pipeline.run(frames_of(images))
+        next(left)
+        results = []
+        for result in pipeline.run(frames_of(images)):
+            results.append(result)
+            if result.frame.index == 4:
+                left.close()  # what the garbage collector does, at any time
+    assert [result.frame.index for result in results] == list(range(len(images)))
+    assert {result.key_index for result in results} == {0}
+
+
+def test_run_ends_when_another_is_begun(bundle, images):
+    with Pipeline.open(bundle, threads=1) as pipeline:
+        first = pipeline.run(frames_of(images))
+        next(first)
+        second = pipeline.run(frames_of(images))
+        assert next(second).frame.index == 0
+        with pytest.raises(PipelineError, match="another run was begun"):
+            next(first)
+        assert [result.frame.index for result in second] == list(range(1, len(images)))
+
+
+def test_every_result_before_a_failure_of_the_source_is_handed_out(bundle, images):
+    def unplugged():
+        yield from frames_of(images[:5])
+        raise OSError("the camera is gone")
+
+    indices = []
+    with Pipeline.open(bundle, depth=3, threads=1) as pipeline:
+        results = pipeline.run(unplugged())
+        with pytest.raises(OSError, match="the camera is gone"):
+            for result in results:
+                indices.append(result.frame.index)
+    assert indices == [0, 1, 2, 3, 4]
+
+
+def test_memory_mapped_image_is_copied_too(bundle, images, tmp_path):
+    camera_memory = np.memmap(tmp_path / "camera", np.uint8, "w+", shape=images[0].shape)
+    camera_memory[:] = images[0]
+    with Pipeline.open(bundle, threads=1) as pipeline:
+        pipeline.submit(camera_memory)
+        camera_memory[:] = 0
+        np.testing.assert_array_equal(pipeline.poll(block=True).frame.image, images[0])
+
+
 def test_several_pipelines_at_once(bundle, images):
     expected = algorithm_1(bundle, images, 3)
     with (
@@ -226,6 +273,20 @@ def test_close_leaves_no_thread(bundle, images):
         pipeline.submit(images[1])
 
 
+def test_interrupted_close_can_be_repeated(bundle, monkeypatch):
+    def ctrl_c():
+        raise KeyboardInterrupt
+
+    before = set(threading.enumerate())
+    pipeline = Pipeline.open(bundle, threads=1)
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(pipeline._scheduler, "close", ctrl_c)
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.close()
+    pipeline.close()
+    assert set(threading.enumerate()) == before
+
+
 def test_missing_precision_is_refused(bundle):
     from dff_edge.runtime.errors import BundleError
 
@@ -233,7 +294,9 @@ def test_missing_precision_is_refused(bundle):
         Pipeline.open(bundle, precision="int8")
 
 
-@pytest.mark.parametrize("policy", ["fixed:0", "fixed:", "fixed:x", "adaptive", "fixed:-3"])
+@pytest.mark.parametrize(
+    "policy", ["fixed:0", "fixed:", "fixed:x", "adaptive", "fixed:-3", "fixed:²"]
+)
 def test_unknown_policy_is_refused(bundle, policy):
     with pytest.raises(ConfigError, match=r"expected fixed:l|expected 1 or more"):
         Pipeline.open(bundle, policy=policy)

@@ -161,13 +161,70 @@ def test_failure_of_a_stage_comes_out_and_nothing_hangs(scheduler, subnets):
         raise ValueError("burst pipe")
 
     subnets.flow._compute = broken
+    subnets.flow.hold(0)
     scheduler.submit(frame_of(50, 0), is_key=True)
     scheduler.submit(frame_of(200, 1), is_key=False)
     scheduler.submit(frame_of(200, 2), is_key=False)
+    subnets.flow.released[0].set()
     with pytest.raises(PipelineError, match="flow stage failed: burst pipe"):
         [scheduler.collect() for _ in range(3)]
     scheduler.drop_all()
     assert scheduler.in_flight == 0
+
+
+def test_no_frame_is_taken_after_a_stage_failed(scheduler, subnets):
+    def broken(inputs, outputs):
+        raise ValueError("burst pipe")
+
+    subnets.feature._compute = broken
+    scheduler.submit(frame_of(50, 0), is_key=True)
+    scheduler._streams["decode"].synchronize()
+    with pytest.raises(PipelineError, match="feature stage failed: burst pipe"):
+        scheduler.submit(frame_of(50, 1), is_key=False)
+
+
+@pytest.mark.parametrize("resize", ["full", "half"])
+def test_interrupted_submit_is_dropped_with_the_rest(scheduler, subnets, monkeypatch, resize):
+    def ctrl_c(image, out):
+        raise KeyboardInterrupt
+
+    scheduler.submit(frame_of(50, 0), is_key=True)
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(scheduler._resizer, resize, ctrl_c)
+        with pytest.raises(KeyboardInterrupt):
+            scheduler.submit(frame_of(50, 1), is_key=resize == "full")
+    scheduler.drop_all()
+    scheduler.forget_key()
+
+    for index, value in enumerate((200, 50, 200)):  # as many as ever
+        scheduler.submit(frame_of(value, index), is_key=index == 0)
+    assert [int(scheduler.collect().labels[0, 0]) for _ in range(3)] == [1, 0, 1]
+
+
+def test_dropping_waits_for_the_work_of_an_interrupted_submit(scheduler, subnets, monkeypatch):
+    def ctrl_c(work):
+        raise KeyboardInterrupt
+
+    subnets.feature.hold(0)
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(scheduler._streams["decode"], "enqueue", ctrl_c)
+        with pytest.raises(KeyboardInterrupt):
+            scheduler.submit(frame_of(50, 0), is_key=True)
+    dropping = threading.Thread(target=scheduler.drop_all)
+    dropping.start()
+    dropping.join(0.2)
+    assert dropping.is_alive(), "the feature network still writes into buffers"
+    subnets.feature.released[0].set()
+    dropping.join(TIMEOUT_S)
+    assert not dropping.is_alive()
+
+
+def test_scheduler_that_cannot_be_made_leaves_no_thread(subnets):
+    before = set(threading.enumerate())
+    del subnets.task.inputs["features"]
+    with pytest.raises(KeyError):
+        Scheduler(CpuDevice(), subnets)
+    assert set(threading.enumerate()) == before
 
 
 def test_collect_without_submit_is_refused(scheduler):
