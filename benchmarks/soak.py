@@ -30,6 +30,8 @@ def main() -> None:
     arguments.add_argument("--frames", type=int, default=10_000)
     arguments.add_argument("--interval", type=int, default=10)
     options = arguments.parse_args()
+    if options.frames <= SETTLED_FRAME:
+        arguments.error(f"--frames is {options.frames}, expected more than {SETTLED_FRAME}.")
     with tempfile.TemporaryDirectory() as folder:
         bundle = Bundle.open(options.bundle) if options.bundle else export(Path(folder) / "bundle")
         policy = f"fixed:{options.interval}"

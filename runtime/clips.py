@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from dff_edge.runtime.errors import ConfigError, SourceError
 from dff_edge.runtime.frames import Image, LabelMap
 from dff_edge.runtime.sources.images import natural_key, read_image
-from dff_edge.runtime.synthetic import CLASSES, SPLITS, StreetScene
+from dff_edge.runtime.synthetic import CLASSES, StreetScene
 from dff_edge.runtime.uri import IMAGE_SUFFIXES, SourceUri
 
 _SYNTHETIC_KEYS = ("split", "seed", "clips", "frames", "height", "width")
@@ -187,8 +187,6 @@ def _synthetic_clips(uri: str) -> list[LabelledClip]:
             raise ConfigError(f"'{uri}' gives {key} twice.")
         options[key] = value
     split = options.pop("split", "val")
-    if split not in SPLITS:
-        raise ConfigError(f"'{uri}': split is '{split}', expected one of {', '.join(SPLITS)}.")
     numbers = SourceUri(uri, "synthetic", "street", options)
     first = numbers.integer("seed", minimum=0) or 0
     frames, clips = numbers.integer("frames") or 20, numbers.integer("clips") or 1

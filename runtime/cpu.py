@@ -39,43 +39,49 @@ class CpuBuffer:
     array: NDArray[Any]
 
 
-class CpuEvent:
-    """Counts its records, so that one event serves every frame."""
+class _Record:
+    """One record of an event: a lock that is free when the work before it is done.
+
+    The lock is taken by native code alone. A ``threading.Condition`` is Python code: Ctrl-C between
+    its taking and its ``with`` block leaves it taken, and all streams waiting.
+    """
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._recorded = 0
-        self._done = 0
-        self._time_s = 0.0
+        self.time_s: float | None = None  # None until done
+        self._undone = threading.Lock()
+        self._undone.acquire()
+
+    def finish(self) -> None:
+        self.time_s = time.perf_counter()
+        self._undone.release()
+
+    def wait(self) -> None:
+        with self._undone:
+            pass
+
+
+class CpuEvent:
+    """Knows its latest record, so that one event serves every frame."""
+
+    def __init__(self) -> None:
+        self._latest: _Record | None = None
 
     @property
     def is_done(self) -> bool:
-        with self._changed:
-            return self._done == self._recorded
+        return self._latest is None or self._latest.time_s is not None
 
     def synchronize(self) -> None:
-        with self._changed:
-            target = self._recorded
-        self._wait_for(target)
+        if self._latest is not None:
+            self._latest.wait()
 
     def elapsed_ms_since(self, start: Event) -> float:
         assert isinstance(start, CpuEvent)
-        return (self._time_s - start._time_s) * 1e3
+        return (self._done_s() - start._done_s()) * 1e3
 
-    def _begin_record(self) -> int:
-        with self._changed:
-            self._recorded += 1
-            return self._recorded
-
-    def _finish(self, number: int) -> None:
-        with self._changed:
-            self._time_s = time.perf_counter()
-            self._done = max(self._done, number)
-            self._changed.notify_all()
-
-    def _wait_for(self, number: int) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._done >= number)
+    def _done_s(self) -> float:
+        assert self._latest is not None
+        assert self._latest.time_s is not None
+        return self._latest.time_s
 
 
 class CpuStream:
@@ -105,15 +111,14 @@ class CpuStream:
 
     def record(self, event: Event) -> None:
         assert isinstance(event, CpuEvent)
-        cpu_event, number = event, event._begin_record()
-        self._put(lambda: cpu_event._finish(number))
+        record = _Record()
+        self._put(record.finish)
+        event._latest = record  # last: an interrupted call must leave nobody waiting
 
     def wait(self, event: Event) -> None:
         assert isinstance(event, CpuEvent)
-        cpu_event = event
-        with event._changed:
-            number = event._recorded
-        self._put(lambda: cpu_event._wait_for(number))
+        if event._latest is not None:
+            self._put(event._latest.wait)
 
     def synchronize(self) -> None:
         event = CpuEvent()

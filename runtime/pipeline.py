@@ -207,7 +207,8 @@ class Pipeline:
                 try:
                     self.submit(frame)
                 except FrameError as error:
-                    _log.warning("frame %d skipped: %s", frame.index, error)
+                    number = frame.index if isinstance(frame, Frame) else "?"
+                    _log.warning("frame %s skipped: %s", number, error)
                     counts = getattr(source, "counts", None)
                     if counts is not None:
                         counts.fail(str(error))

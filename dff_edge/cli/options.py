@@ -74,7 +74,7 @@ def threads_option(command: F) -> F:
     """``--threads``: cores for the networks."""
     return click.option(
         "--threads",
-        type=click.IntRange(min=1),
+        type=click.IntRange(1, 256),
         help="Threads of the feature and flow networks.  [default: all cores]",
     )(command)
 

@@ -35,7 +35,7 @@ from dff_edge.cli.options import (
 @click.option("--frames", type=click.IntRange(min=1), help="Stop after so many frames.")
 @click.option(
     "--depth",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 16),
     default=2,
     show_default=True,
     help="Frames in flight; 1 computes each frame by itself.",

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from typing import Any
 
 import numpy as np
 
 from dff_edge.runtime.frames import FrameCounts, Result
 
+_KEPT = 10_000  # times of each kind that percentiles are of: the latest, so that a run may last
+
 
 class RunStatistics:
-    """Collects the stage times of results. The clock starts when it is made."""
+    """Collects the stage times of results, in bounded memory. The clock starts when it is made."""
 
     def __init__(self) -> None:
         self.frames = 0
         self._key_frames = 0
-        self._stages: dict[str, list[float]] = {}
-        self._latencies: dict[str, list[float]] = {"key frame": [], "other frame": []}
+        self._stages: dict[str, _Times] = {}
+        self._latencies = {"key frame": _Times(), "other frame": _Times()}
         self._start_s = time.perf_counter()
         self._seconds = 0.0
         self._counts = FrameCounts()
@@ -27,10 +30,8 @@ class RunStatistics:
         self.frames += 1
         self._key_frames += result.is_key
         for name, value in result.stage_ms.items():
-            self._stages.setdefault(name, []).append(value)
-        self._latencies["key frame" if result.is_key else "other frame"].append(
-            result.latency_s * 1e3
-        )
+            self._stages.setdefault(name, _Times()).add(value)
+        self._latencies["key frame" if result.is_key else "other frame"].add(result.latency_s * 1e3)
 
     def finish(self, counts: FrameCounts | None = None) -> None:
         """Stop the clock; take over what became of the source's frames."""
@@ -39,8 +40,10 @@ class RunStatistics:
             self._counts = counts
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready numbers. ``share`` is a stage's part of the time of all stages together."""
-        total = sum(sum(values) for values in self._stages.values())
+        """JSON-ready numbers. ``share`` is a stage's part of the time of all stages together;
+        percentiles are of the latest 10,000 times.
+        """
+        total = sum(times.sum_ms for times in self._stages.values())
         return {
             "frames": self.frames,
             "key_frames": self._key_frames,
@@ -51,20 +54,28 @@ class RunStatistics:
             "failed": self._counts.failed,
             "failures": list(self._counts.reasons),
             "stages": {
-                name: {
-                    "count": len(values),
-                    "p50_ms": float(np.percentile(values, 50)),
-                    "p99_ms": float(np.percentile(values, 99)),
-                    "share": sum(values) / total,
-                }
-                for name, values in self._stages.items()
+                name: {"count": times.count, **times.percentiles(), "share": times.sum_ms / total}
+                for name, times in self._stages.items()
             },
             "latency": {
-                name: {
-                    "p50_ms": float(np.percentile(values, 50)),
-                    "p99_ms": float(np.percentile(values, 99)),
-                }
-                for name, values in self._latencies.items()
-                if values
+                name: times.percentiles() for name, times in self._latencies.items() if times.count
             },
         }
+
+
+class _Times:
+    """Times of one kind, in ms: all of them counted and summed, the latest kept."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.sum_ms = 0.0
+        self._latest: deque[float] = deque(maxlen=_KEPT)
+
+    def add(self, time_ms: float) -> None:
+        self.count += 1
+        self.sum_ms += time_ms
+        self._latest.append(time_ms)
+
+    def percentiles(self) -> dict[str, float]:
+        p50, p99 = np.percentile(np.array(self._latest), [50, 99])
+        return {"p50_ms": float(p50), "p99_ms": float(p99)}

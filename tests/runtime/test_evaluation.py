@@ -259,6 +259,20 @@ def test_temporal_consistency_by_hand():
     assert recorder.extracted == [0, 2]
 
 
+def test_temporal_consistency_of_vertical_motion_by_hand():
+    """All moves one pixel down each frame; the answer stays where it is."""
+    flow, occluded = np.zeros((4, 6, 2), np.float32), np.zeros((4, 6), bool)
+    flow[..., 1], occluded[0] = -1, True
+    answer = np.zeros((4, 6), np.uint8)
+    answer[2:] = 1
+    recorder = Recorder(lambda k, i: answer)
+
+    consistency = temporal_consistency(recorder, [ListClip([None] * 2, (flow, occluded))], 2, 1)
+
+    # A column before, moved: - 0 0 1. Answered: 0 0 1 1. Class 0: 1 of 2; class 1: 1 of 2.
+    assert consistency == pytest.approx(1 / 2)
+
+
 def test_consistency_is_unknown_without_true_flow():
     recorder = Recorder(lambda k, i: np.zeros((4, 6), np.uint8))
 

@@ -185,6 +185,13 @@ def test_bad_frame_of_a_source_is_skipped_and_counted(bundle, images, caplog):
     assert "frame 2 skipped" in caplog.text
 
 
+def test_what_is_no_frame_is_skipped(bundle, images, caplog):
+    with Pipeline.open(bundle, threads=1) as pipeline:
+        results = list(pipeline.run([images[0], None, images[1]]))
+    assert [result.frame.index for result in results] == [0, 1]
+    assert "NoneType" in caplog.text
+
+
 def test_frame_numbers_must_grow(bundle, images):
     with Pipeline.open(bundle, threads=1) as pipeline:
         pipeline.submit(Frame(images[0], 5, 0.0))
@@ -233,10 +240,9 @@ def test_every_result_before_a_failure_of_the_source_is_handed_out(bundle, image
 
     indices = []
     with Pipeline.open(bundle, depth=3, threads=1) as pipeline:
-        results = pipeline.run(unplugged())
+        results = (result.frame.index for result in pipeline.run(unplugged()))
         with pytest.raises(OSError, match="the camera is gone"):
-            for result in results:
-                indices.append(result.frame.index)
+            indices.extend(results)  # what came before the failure stays
     assert indices == [0, 1, 2, 3, 4]
 
 

@@ -260,6 +260,22 @@ def test_event_that_was_never_recorded_holds_nobody_up():
     stream.close()
 
 
+def test_interrupted_record_holds_nobody_up(monkeypatch):
+    def ctrl_c(work):
+        raise KeyboardInterrupt
+
+    stream = CpuStream("test")
+    event = CpuEvent()
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(stream, "_put", ctrl_c)
+        with pytest.raises(KeyboardInterrupt):
+            stream.record(event)
+    assert event.is_done
+    stream.wait(event)
+    stream.synchronize()
+    stream.close()
+
+
 def test_wait_means_the_latest_record_at_the_time_of_the_call():
     first, second = CpuStream("first"), CpuStream("second")
     gate, order, event = threading.Event(), [], CpuEvent()

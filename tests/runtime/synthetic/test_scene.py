@@ -12,6 +12,7 @@ import pytest
 from dff_edge.runtime.errors import ConfigError
 from dff_edge.runtime.evaluation import confusion, mean_iou
 from dff_edge.runtime.synthetic import CLASSES, COLOURS, SPLITS, StreetScene
+from dff_edge.runtime.synthetic.motion import compose, invert
 from dff_edge.runtime.synthetic.surfaces import Surface
 
 SIZE = (96, 160)
@@ -263,6 +264,25 @@ def test_objects_enter_and_leave():
     pairs = list(itertools.pairwise(seen))
     assert any(later - earlier for earlier, later in pairs)
     assert any(earlier - later for earlier, later in pairs)
+
+
+def test_objects_cross_the_world_also_before_a_still_camera():
+    scene = StreetScene(1, "val", SIZE, 300)
+
+    def places(surface):
+        """Left edges in the world, without what the camera does."""
+        return [
+            compose(invert(scene._camera.matrix(t, surface.depth)), surface.matrix(t))[0, 2]
+            for t in range(0, 300, 10)
+        ]
+
+    travel = {}
+    for surface in scene._surfaces:
+        travel.setdefault(surface.label, []).append(np.ptp(places(surface)))
+
+    assert max(travel[_VEHICLE]) > SIZE[1]
+    assert min(travel[_PEDESTRIAN]) > 10
+    assert max(travel[_POLE]) < 1e-6
 
 
 # ---- flow
