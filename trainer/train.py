@@ -14,7 +14,6 @@ import contextlib
 import logging
 import os
 import platform
-import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -266,9 +265,7 @@ def _run_stage(
         except SystemExit as error:
             if not isinstance(error.__context__, KeyboardInterrupt):
                 raise
-            # How lightning leaves at Ctrl-C, with the signal switched off for all that follows.
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            raise KeyboardInterrupt from error
+            raise KeyboardInterrupt from error  # as it was before lightning made it an exit
     if trainer.is_global_zero:
         save_state_dict(folder / "weights.safetensors", model)
     trainer.strategy.barrier()

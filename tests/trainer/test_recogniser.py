@@ -13,6 +13,20 @@ FRAME_SIZE = (32, 64)
 
 
 @pytest.fixture
+def model(model):
+    """One whose labels say much of features, flow and scale: none is nearly constant."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(20171)
+        model.feature.feat_conv.weight.normal_(std=0.3)
+        model.feature.feat_conv.bias.fill_(0.5)
+        model.flow.flow.weight.mul_(100)
+        model.flow.scale.weight.normal_(std=0.5)
+        model.task.score.weight.normal_()
+        model.task.score.bias.zero_()
+    return model
+
+
+@pytest.fixture
 def frames(rng):
     """Two source frames of another size and shape than the network's."""
     small = rng.integers(0, 256, (2, 9, 11, 3), np.uint8)
@@ -56,6 +70,9 @@ def test_other_frames_are_propagated_from_the_key_frame(model, frames, no_grad):
     flow, scale = model.estimate_flow(tensor(key, (16, 32)), tensor(current, (16, 32)))
     expected = decoded(model.task(warp_features(features, flow, scale)), (50, 90))
     assert np.array_equal(labels, expected)
+    assert flow.abs().max() > 0.5
+    for other in (features, warp_features(features, flow, None), features * scale):
+        assert not np.array_equal(labels, decoded(model.task(other), (50, 90)))
 
 
 def test_a_key_outlives_later_frames(model, frames):

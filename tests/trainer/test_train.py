@@ -188,7 +188,7 @@ def test_a_folder_of_labelled_video_trains(tmp_path):
     for i in range(4):
         frame = np.full((40, 70, 3), i * 20, np.uint8)
         cv2.imwrite(str(tmp_path / "data" / "images" / f"{i}.png"), frame)
-    cv2.imwrite(str(tmp_path / "data" / "labels" / "3.png"), np.ones((40, 70), np.uint8))
+    cv2.imwrite(str(tmp_path / "data" / "labels" / "3.png"), np.full((40, 70), 7, np.uint8))
     data = TINY["data"] | {"train": str(tmp_path / "data")}
 
     checkpoint = train(
@@ -196,6 +196,9 @@ def test_a_folder_of_labelled_video_trains(tmp_path):
     )
 
     assert load_checkpoint(checkpoint).name == "tiny"
+    losses = [float(row["loss"]) for row in metrics(tmp_path / "run" / "0-pairs") if row["loss"]]
+    assert len(losses) == 2
+    assert min(losses) > 0  # the last of the classes is scored
 
 
 # ---- resuming
@@ -250,13 +253,18 @@ def test_run_that_broke_between_two_stages_resumes(tmp_path, monkeypatch, unbrok
     assert all(torch.equal(value, expected[n]) for n, value in weights(checkpoint).items())
 
 
-def test_finished_run_is_not_trained_again(unbroken, monkeypatch):
-    breaking(monkeypatch, RuntimeError("trained"), "pairs", step=0)
+def test_finished_run_is_not_trained_again(unbroken, caplog):
+    caplog.set_level(logging.INFO, "dff_edge.trainer")
     before = weights(unbroken[0])
 
     checkpoint = train(with_validation(), unbroken[0].parent, resume=True)
 
     assert all(torch.equal(value, before[name]) for name, value in weights(checkpoint).items())
+    assert [line for line in caplog.messages if "stage" in line] == [
+        "stage 0 (recognition) is finished already",
+        "stage 1 (flow) is finished already",
+        "stage 2 (pairs) is finished already",
+    ]
 
 
 def test_ctrl_c_leaves_a_run_that_can_be_resumed(tmp_path, monkeypatch, unbroken):
@@ -434,6 +442,15 @@ def test_feature_weights_of_another_network_are_refused(classifier):
     torch.save(tensors | {"conv1.weight": torch.zeros(64, 3, 7, 7)}, path)
 
     with pytest.raises(CheckpointError, match=r"resnet\.pth does not fit.*conv1\.weight \(64, 3"):
+        initialised(feature=path)
+
+
+def test_feature_weights_with_a_layer_missing_are_refused(classifier):
+    path, tensors = classifier
+    del tensors["conv1.weight"]
+    torch.save(tensors, path)
+
+    with pytest.raises(CheckpointError, match=r"1 missing \(conv1\.weight\)"):
         initialised(feature=path)
 
 
