@@ -21,11 +21,17 @@ class Frame:
             that was dropped or could not be decoded still takes a number.
         stamp_s: capture time in seconds. Of a live source ``time.monotonic()`` at capture, of a
             file the presentation time from its start.
+        stretch: number of the unbroken stretch of the source that the frame belongs to. A camera
+            that was lost and came back, stalled or changed its picture size begins another; no
+            flow is computed from one stretch to another.
+        live: whether ``stamp_s`` is ``time.monotonic()`` at capture, so that ages can be told.
     """
 
     image: Image
     index: int
     stamp_s: float
+    stretch: int = 0
+    live: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,7 @@ class Result:
         latency_s: seconds between ``submit`` of the frame and its result being ready.
         stage_ms: milliseconds spent in each stage, by its name ("resize", "feature", "flow",
             "warp", "task", "decode"); a stage that did not run is absent.
+        age_s: seconds from capture to the result being ready, None where the frame is not live.
     """
 
     frame: Frame
@@ -46,6 +53,7 @@ class Result:
     key_index: int
     latency_s: float
     stage_ms: dict[str, float]
+    age_s: float | None = None
 
     @property
     def is_key(self) -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Generator, Iterable
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -58,6 +59,7 @@ class Pipeline:
         self._subnets = subnets
         self._next_index = 0
         self._size: tuple[int, int] | None = None
+        self._stretch = 0
         self._is_closed = False
         self._run: object = None
 
@@ -130,7 +132,8 @@ class Pipeline:
         Args:
             frame: a ``Frame``, or an image uint8 ``(H, W, 3)`` BGR (grey and BGRA are converted)
                 that takes the next number.
-            stamp_s: capture time in seconds of an image; None for ``time.monotonic()`` now.
+            stamp_s: ``time.monotonic()`` at the capture of an image; None for now. A capture time
+                by another clock goes into a ``Frame``.
 
         Raises:
             FrameError: for an image that cannot be used, or a frame number that does not grow.
@@ -143,20 +146,21 @@ class Pipeline:
             if np.may_share_memory(image, frame):
                 image = image.copy()  # the caller's memory: a camera driver fills it again
             stamp_s = time.monotonic() if stamp_s is None else stamp_s
-            frame = Frame(image, self._next_index, stamp_s)
+            frame = Frame(image, self._next_index, stamp_s, stretch=self._stretch, live=True)
         else:
             image = check_image(frame.image)
             if image is not frame.image:
-                frame = Frame(image, frame.index, frame.stamp_s)
+                frame = replace(frame, image=image)
         if frame.index < self._next_index:
             raise FrameError(
                 f"frame {frame.index} was submitted after frame {self._next_index - 1}; numbers "
                 "must grow. Call reset() before another source."
             )
         size = (image.shape[0], image.shape[1])
-        self._scheduler.submit(frame, is_key=self._is_key(frame.index, size))
+        self._scheduler.submit(frame, is_key=self._is_key(frame, size))
         self._next_index = frame.index + 1
         self._size = size
+        self._stretch = frame.stretch
 
     def poll(self, *, block: bool = False) -> Result | None:
         """The next result, in frame order.
@@ -226,6 +230,16 @@ class Pipeline:
             if self._run is this_run and not self._is_closed:
                 self.reset()
 
+    def force_key(self) -> None:
+        """Have the next frame be a key frame: after a gap in the frames of a robot's own camera,
+        or a cut.
+
+        Raises:
+            PipelineError: when closed.
+        """
+        self._check_open()
+        self._scheduler.forget_key()
+
     def reset(self) -> None:
         """Drop what is in flight and begin anew: the next frame is a key frame, numbers start
         again.
@@ -238,6 +252,7 @@ class Pipeline:
         self._scheduler.forget_key()
         self._next_index = 0
         self._size = None
+        self._stretch = 0
 
     def close(self) -> None:
         """Wait for what is in flight, end all threads, free all graphs; twice is allowed."""
@@ -257,11 +272,11 @@ class Pipeline:
     ) -> None:
         self.close()
 
-    def _is_key(self, index: int, size: tuple[int, int]) -> bool:
+    def _is_key(self, frame: Frame, size: tuple[int, int]) -> bool:
         key_index = self._scheduler.key_index
-        if key_index is None or size != self._size:
-            return True  # nothing to propagate from: flow across two geometries means nothing
-        return self.policy.is_key(index - key_index)
+        if key_index is None or size != self._size or frame.stretch != self._stretch:
+            return True  # nothing to propagate from: flow across a gap means nothing
+        return self.policy.is_key(frame.index - key_index)
 
     def _check_is_current(self, run: object) -> None:
         if self._run is not run:

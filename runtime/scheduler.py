@@ -140,8 +140,9 @@ class Scheduler:
             frame=slot.frame,
             labels=slot.labels,
             key_index=slot.key_index,
-            latency_s=slot.finished_s - slot.submitted_s,
+            latency_s=slot.ready_s - slot.submitted_s,
             stage_ms=slot.stage_times(),
+            age_s=slot.ready_s - slot.frame.stamp_s if slot.frame.live else None,
         )
         self._free.append(self._busy.popleft())
         return result
@@ -231,7 +232,7 @@ class Scheduler:
             (height, width),
             threads=kernel_threads(height * width, self._decode_threads),
         )
-        slot.finished_s = time.perf_counter()
+        slot.ready_s = time.monotonic()
 
 
 class _KeyBuffers:
@@ -270,7 +271,7 @@ class _Slot:
         self.frame = frame
         self.key_index = -1
         self.labels: LabelMap | None = None
-        self.submitted_s = self.finished_s = time.perf_counter()
+        self.submitted_s = self.ready_s = time.monotonic()
         self._resize_ms = 0.0
         self._ran: list[str] = []
 

@@ -1,6 +1,7 @@
 """The pipeline against Algorithm 1 of the paper, written out without scheduler or buffers."""
 
 import threading
+import time
 
 import cv2
 import numpy as np
@@ -147,6 +148,36 @@ def test_change_of_size_forces_a_key_frame(bundle, images):
         results = list(pipeline.run(frames_of(mixed)))
     assert [result.key_index for result in results] == [0, 0, 0, 3, 3]
     assert results[3].labels.shape == (200, 64)
+
+
+def test_no_flow_is_computed_from_one_stretch_to_another(bundle, images):
+    frames = [Frame(images[i], i, i / 30, stretch=int(i >= 3)) for i in range(6)]
+    with Pipeline.open(bundle, policy="fixed:100", threads=1) as pipeline:
+        keys = [result.key_index for result in pipeline.run(frames)]
+    assert keys == [0, 0, 0, 3, 3, 3]
+
+
+def test_a_forced_key_frame_is_the_next_one_only(bundle, images):
+    with Pipeline.open(bundle, policy="fixed:100", threads=1, depth=1) as pipeline:
+        keys = []
+        for i in range(5):
+            if i == 2:
+                pipeline.force_key()
+            pipeline.submit(images[i])
+            keys.append(pipeline.poll(block=True).key_index)
+    assert keys == [0, 0, 2, 2, 2]
+
+
+def test_age_counts_from_capture_and_is_told_of_live_frames_only(bundle, images):
+    with Pipeline.open(bundle, threads=1, depth=1) as pipeline:
+        before = time.monotonic()
+        pipeline.submit(images[0], stamp_s=before - 5.0)
+        live = pipeline.poll(block=True)
+        longest = time.monotonic() - before + 5.0
+        pipeline.submit(Frame(images[1], 1, 123.0))
+        recorded = pipeline.poll(block=True)
+    assert 5.0 + live.latency_s <= live.age_s <= longest
+    assert recorded.age_s is None
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 5), (64, 32), (2160, 3840), (640, 360)])
