@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from dff_edge import __version__
+from dff_edge.calibration.byte_maps import find_map_levels
 from dff_edge.calibration.clips import Clip
 from dff_edge.calibration.fp16 import to_fp16
 from dff_edge.calibration.quantize import quantize_graph
@@ -19,10 +20,10 @@ from dff_edge.calibration.samples import Arrays, Samples, collect_samples
 from dff_edge.calibration.tidy import propagate_with
 from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.bundle_writer import BundleWriter
-from dff_edge.runtime.contract import Precision, Subnet
+from dff_edge.runtime.contract import MapLevels, Precision, Subnet
 from dff_edge.runtime.engine import OrtEngine
 from dff_edge.runtime.errors import CalibrationError
-from dff_edge.runtime.manifest import Calibration, Parity
+from dff_edge.runtime.manifest import ByteLevels, Calibration, Parity
 
 # A graph with a larger error is broken, not coarse: measured are 0.02 to 0.15 for int8 and
 # 1e-3 for fp16.
@@ -90,14 +91,16 @@ def calibrate_bundle(
         )
         parity: list[Parity] = []
         for precision in precisions:
-            graphs = _convert(bundle, samples, precision, say)
+            levels = find_map_levels(bundle, samples) if precision == "int8" else None
+            graphs = _convert(bundle, samples, precision, levels, say)
             say(f"comparing {precision} with fp32")
             for subnet in _NETWORKS:
-                parity += _compare(bundle, samples, precision, subnet, graphs[subnet])
+                parity += _compare(bundle, samples, precision, subnet, graphs[subnet], levels)
             for subnet, data in graphs.items():
                 writer.add_graph(precision, subnet, data)
-        if "int8" in precisions:
-            writer.update(calibration={"int8": _record(samples, source, flavour)})
+            if levels is not None:
+                record = _record(samples, source, flavour, levels)
+                writer.update(calibration={precision: record})
         writer.update(parity=parity)
         extended = writer.commit()
     for precision in precisions:
@@ -110,18 +113,24 @@ def calibrate_bundle(
 
 
 def _convert(
-    bundle: Bundle, samples: Samples, precision: Precision, say: Callable[[str], None]
+    bundle: Bundle,
+    samples: Samples,
+    precision: Precision,
+    levels: MapLevels | None,
+    say: Callable[[str], None],
 ) -> dict[Subnet, bytes]:
     """Give the graphs of one precision."""
     graphs: dict[Subnet, bytes] = {}
     for subnet in _NETWORKS:
         say(f"converting the {subnet} network to {precision}")
         fp32 = bundle.graph_bytes("fp32", subnet)
-        if precision == "int8":
-            graphs[subnet] = quantize_graph(fp32, _inputs(bundle, samples, subnet))
+        if levels is not None:
+            graphs[subnet] = quantize_graph(fp32, _inputs(bundle, samples, subnet), levels)
         else:
             graphs[subnet] = to_fp16(fp32)
-    graphs["propagate"] = propagate_with(bundle.graph_bytes("fp32", "propagate"), graphs["task"])
+    graphs["propagate"] = propagate_with(
+        bundle.graph_bytes("fp32", "propagate"), graphs["task"], levels
+    )
     return graphs
 
 
@@ -134,9 +143,15 @@ def _inputs(bundle: Bundle, samples: Samples, subnet: Subnet) -> Iterable[Arrays
 
 
 def _compare(
-    bundle: Bundle, samples: Samples, precision: Precision, subnet: Subnet, graph: bytes
+    bundle: Bundle,
+    samples: Samples,
+    precision: Precision,
+    subnet: Subnet,
+    graph: bytes,
+    levels: MapLevels | None,
 ) -> list[Parity]:
     """Measure how far a graph is from its fp32 form, on some of the samples."""
+    by_name = {} if levels is None else {"features": levels.features, "scale": levels.scale}
     tolerance = _TOLERANCES[precision]
     records: list[Parity] = []
     with (
@@ -148,10 +163,15 @@ def _compare(
         errors, sizes = dict.fromkeys(expected, 0.0), dict.fromkeys(expected, 0.0)
         for inputs in islice(_inputs(bundle, samples, subnet), _COMPARED_SAMPLES):
             reference.run(inputs, expected)
-            engine.run(inputs, found)
+            given = {
+                name: by_name[name].bytes(array) if name in by_name else array
+                for name, array in inputs.items()
+            }
+            engine.run(given, found)
             for name, array in expected.items():
+                values = by_name[name].values(found[name]) if name in by_name else found[name]
                 # np.maximum keeps NaN, which max() would lose.
-                error = np.max(np.abs(found[name].astype(np.float64) - array))
+                error = np.max(np.abs(values.astype(np.float64) - array))
                 errors[name] = float(np.maximum(errors[name], error))
                 sizes[name] = max(sizes[name], float(np.max(np.abs(array))))
     for name, error in errors.items():
@@ -176,7 +196,9 @@ def _compare(
     return records
 
 
-def _record(samples: Samples, source: str, flavour: Literal["ort"]) -> dict[str, Any]:
+def _record(
+    samples: Samples, source: str, flavour: Literal["ort"], levels: MapLevels
+) -> dict[str, Any]:
     return Calibration(
         source=source,
         sha256=samples.digest,
@@ -189,4 +211,6 @@ def _record(samples: Samples, source: str, flavour: Literal["ort"]) -> dict[str,
             "dff_edge": __version__,
             **{name: version(name) for name in ("onnx", "onnxruntime")},
         },
+        features=ByteLevels(step=levels.features.step, zero=levels.features.zero),
+        scale=ByteLevels(step=levels.scale.step, zero=levels.scale.zero),
     ).model_dump(mode="json")

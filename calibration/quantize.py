@@ -5,8 +5,11 @@ ONNX Runtime fuses into integer kernels decides what is quantised, and how:
 
 - Q stands right behind Conv; the ReLU between them goes away, since the lowest value of Q is
   zero. LeakyReLU stays, between pairs of its own.
-- ConvTranspose stays float: no integer kernel exists, and pairs around it only cost time.
-- MatMul on channels-last maps reads integers and writes float32.
+- ConvTranspose has no integer kernel: it becomes Conv and a shuffle (``upsampling``).
+- The first convolution reads blocks of pixels, as bytes (``stem``).
+- The scale field's product becomes Conv, which gives bytes (``heads``); feature maps and scale
+  field leave and enter the subnets as bytes (``byte_maps``).
+- The task network's MatMul reads integers and writes float32.
 - The convolution that gives the flow stays float: its two channels cost nothing, and a
   flow that is large once would have few of 256 levels left for the small ones.
 
@@ -32,13 +35,22 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from onnxruntime.quantization import CalibrationMethod, QuantType  # type: ignore[import-untyped]
-from onnxruntime.quantization.calibrate import create_calibrator  # type: ignore[import-untyped]
+from onnxruntime.quantization.calibrate import (  # type: ignore[import-untyped]
+    TensorData,
+    create_calibrator,
+)
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer  # type: ignore[import-untyped]
 from onnxruntime.quantization.shape_inference import quant_pre_process  # type: ignore[import-untyped]
 
+from dff_edge.calibration.byte_maps import cut_to_bytes, fix_ranges, rectified_outputs
+from dff_edge.calibration.heads import rewrite_product
+from dff_edge.calibration.stem import rewrite_stem
 from dff_edge.calibration.tidy import finish
+from dff_edge.calibration.upsampling import rewrite_upsampling
+from dff_edge.runtime.contract import Levels, MapLevels
 
 Inputs = dict[str, Any]
 
@@ -52,25 +64,27 @@ _QUANTISED_OPERATORS = (
     "MatMul",
     "MaxPool",
     "Relu",
+    "Reshape",
     "Slice",
     "Transpose",
 )
 _FLOAT_OUTPUT_HEADS = frozenset({"flow"})
 
 
-def quantize_graph(graph: bytes, samples: Iterable[Inputs]) -> bytes:
+def quantize_graph(graph: bytes, samples: Iterable[Inputs], levels: MapLevels) -> bytes:
     """Quantise one fp32 graph.
 
     Args:
         graph: an ONNX file as ``export_bundle`` writes it.
         samples: inputs by name; they are read once and not kept.
+        levels: of features and scale field, which become uint8.
 
     Returns:
-        The ONNX file with the same inputs and outputs.
+        The ONNX file with inputs and outputs of the same names and shapes.
     """
     with tempfile.TemporaryDirectory(prefix="dff-edge-") as folder:
         given, prepared = Path(folder) / "given.onnx", Path(folder) / "prepared.onnx"
-        given.write_bytes(graph)
+        onnx.save(_rewritten(onnx.load_from_string(graph)), given)
         # Shapes are static already; symbolic inference would need sympy.
         quant_pre_process(given, prepared, skip_symbolic_shape=True)
         calibrator = create_calibrator(
@@ -83,6 +97,12 @@ def quantize_graph(graph: bytes, samples: Iterable[Inputs]) -> bytes:
         ranges = calibrator.compute_data()
         del calibrator
         model = onnx.shape_inference.infer_shapes(onnx.load(prepared))
+    borders = {"features": levels.features, "scale": levels.scale}
+    fixed = {**fix_ranges(model, borders), **_byte_values(model)}
+    rectified = rectified_outputs(model)
+    for name in fixed.keys() & ranges.keys():
+        low, high = fixed[name].range
+        ranges[name] = TensorData(lowest=np.float32(low), highest=np.float32(high))
     quantizer = QDQQuantizer(
         model,
         per_channel=True,
@@ -96,8 +116,31 @@ def quantize_graph(graph: bytes, samples: Iterable[Inputs]) -> bytes:
         extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"]},
     )
     quantizer.quantize_model()
+    quantized = quantizer.model.model
+    cut_to_bytes(quantized, borders, rectified)
+    quantizer.model.clean_initializers()
     quantizer.model.topological_sort()
-    return finish(quantizer.model.model)
+    return finish(quantized)
+
+
+def _rewritten(model: onnx.ModelProto) -> onnx.ModelProto:
+    """What computes the same in forms that INT8 has kernels for."""
+    model = rewrite_upsampling(rewrite_stem(model))
+    return rewrite_product(model, "scale")
+
+
+def _byte_values(model: onnx.ModelProto) -> dict[str, Levels]:
+    """Values that are bytes cast to float, which their own bytes stand for best."""
+    return {
+        node.output[0]: Levels(1.0, 0)
+        for node in model.graph.node
+        if node.op_type == "Cast" and node.input[0] in _byte_names(model)
+    }
+
+
+def _byte_names(model: onnx.ModelProto) -> set[str]:
+    values = (*model.graph.input, *model.graph.value_info)
+    return {v.name for v in values if v.type.tensor_type.elem_type == onnx.TensorProto.UINT8}
 
 
 def float_nodes(model: onnx.ModelProto) -> list[str]:

@@ -67,7 +67,7 @@ class Bundle:
             verified = _read_verified(root, name, record)
             if name in graphs:
                 precision, subnet = graphs[name]
-                check_graph(bundle.manifest, subnet, name, verified)
+                check_graph(bundle.manifest, precision, subnet, name, verified)
         return bundle
 
     @property
@@ -128,14 +128,16 @@ class Bundle:
                 )
 
 
-def check_graph(manifest: Manifest, subnet: Subnet, name: str, data: bytes) -> None:
+def check_graph(
+    manifest: Manifest, precision: Precision, subnet: Subnet, name: str, data: bytes
+) -> None:
     """Refuse a graph that is unsafe to parse, or is not the subnet that it should be.
 
     Raises:
         BundleError: see ``check_onnx``, or inputs and outputs that differ from the contract.
     """
     summary = check_onnx(data, name)
-    problems = manifest.contract(subnet).problems(summary.inputs, summary.outputs)
+    problems = manifest.contract(precision, subnet).problems(summary.inputs, summary.outputs)
     if problems:
         raise BundleError(
             f"{name} does not fit the manifest as the {subnet} graph: {'; '.join(problems)}."

@@ -7,6 +7,7 @@ frames, flow.onnx -> native warp -> task.onnx on others, then decoding.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,12 +26,12 @@ class KeyFrame:
     """What is kept of a key frame.
 
     Attributes:
-        features: float32 ``(1, h, w, C)``.
+        features: ``(1, h, w, C)``, float32, or uint8 with the bundle's levels.
         half: uint8 ``(1, H/2, W/2, 3)``.
         size: H and W of the source frame.
     """
 
-    features: NDArray[np.float32]
+    features: NDArray[Any]
     half: Image
     size: tuple[int, int]
 
@@ -54,6 +55,7 @@ class BundleRecogniser:
         self.bundle = bundle
         self.precision = precision
         self._resizer = FrameResizer(bundle.manifest.frame_size)
+        self._levels = bundle.manifest.map_levels(precision)
         self._warp_threads = threads or 1
         self._engines: list[OrtEngine] = []
         try:
@@ -90,6 +92,7 @@ class BundleRecogniser:
             key.features,
             self._moved["flow"],
             self._moved["scale"],
+            levels=self._levels,
             out=self._propagated,
             threads=self._warp_threads,
         )
@@ -112,6 +115,6 @@ class BundleRecogniser:
         self._engines.append(engine)
         return engine
 
-    def _decode(self, features: NDArray[np.float32], size: tuple[int, int]) -> LabelMap:
+    def _decode(self, features: NDArray[Any], size: tuple[int, int]) -> LabelMap:
         self._task.run({"features": features}, {"scores": self._scores})
         return decode_labels(self._scores[0], size, threads=self._warp_threads)

@@ -148,7 +148,7 @@ class BundleWriter:
                 for subnet in subnets:
                     name = graph_path(precision, subnet)
                     data = (staging / PurePosixPath(name)).read_bytes()
-                    check_graph(manifest, subnet, name, data)
+                    check_graph(manifest, precision, subnet, name, data)
             old_files = self._check_unchanged()
             _write_durably(staging / MANIFEST_NAME, manifest.dump())
             for name in (*self._files, MANIFEST_NAME):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dff_edge.runtime.engine import TensorSpec
 
@@ -17,6 +18,50 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 SUBNETS: tuple[Subnet, ...] = get_args(Subnet)
 
 STRIDE = 16  # frame pixels per cell of the feature map, each way
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """What the bytes of a map mean: ``value = step * (byte - zero)``.
+
+    Attributes:
+        step: distance of two neighbouring values, more than 0.
+        zero: the byte that means 0.
+    """
+
+    step: float
+    zero: int
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The smallest and the largest value that there are."""
+        return -self.zero * self.step, (255 - self.zero) * self.step
+
+    def values(self, bytes_: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """What bytes mean, as float32 of the same shape."""
+        values: NDArray[np.float32] = bytes_.astype(np.float32)
+        values -= np.float32(self.zero)
+        values *= np.float32(self.step)
+        return values
+
+    def bytes(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """The nearest bytes, ties to even; what is out of range takes its end."""
+        levels = np.rint(values / np.float32(self.step)) + self.zero
+        bytes_: NDArray[np.uint8] = np.clip(levels, 0, 255).astype(np.uint8)
+        return bytes_
+
+
+@dataclass(frozen=True, slots=True)
+class MapLevels:
+    """Levels of the maps that travel between subnets as bytes.
+
+    Attributes:
+        features: of the feature map, of the key frame as of propagated ones.
+        scale: of the scale field.
+    """
+
+    features: Levels
+    scale: Levels
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,29 +81,36 @@ class GraphContract:
 
 
 def graph_contract(
-    subnet: Subnet, *, frame_size: tuple[int, int], channels: int, classes: int
+    subnet: Subnet,
+    *,
+    frame_size: tuple[int, int],
+    channels: int,
+    classes: int,
+    byte_maps: bool = False,
 ) -> GraphContract:
-    """Give the contract of one subnet of a segmentation bundle, the same in every precision.
+    """Give the contract of one subnet of a segmentation bundle.
 
     Args:
         subnet: which of the four graphs.
         frame_size: ``(H, W)`` of the network's frames, multiples of the stride.
         channels: C of the feature map.
         classes: K of the score maps.
+        byte_maps: whether features and scale field are uint8 with ``MapLevels``, else float32.
     """
     height, width = frame_size
     cells = (height // STRIDE, width // STRIDE)
     half = (1, height // 2, width // 2, 3)
     uint8, float32 = np.dtype(np.uint8), np.dtype(np.float32)
+    wide = uint8 if byte_maps else float32  # of C channels
     specs = {
         spec.name: spec
         for spec in (
             TensorSpec("frame", uint8, (1, height, width, 3)),
             TensorSpec("key_half", uint8, half),
             TensorSpec("frame_half", uint8, half),
-            TensorSpec("features", float32, (1, *cells, channels)),
+            TensorSpec("features", wide, (1, *cells, channels)),
             TensorSpec("flow", float32, (1, *cells, 2)),
-            TensorSpec("scale", float32, (1, *cells, channels)),
+            TensorSpec("scale", wide, (1, *cells, channels)),
             TensorSpec("scores", float32, (1, *cells, classes)),
         )
     }

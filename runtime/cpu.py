@@ -11,6 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from dff_edge.runtime.contract import MapLevels
 from dff_edge.runtime.device import Buffer, Event, Stream
 from dff_edge.runtime.engine import TensorSpec
 from dff_edge.runtime.errors import PipelineError
@@ -172,13 +173,18 @@ class CpuDevice:
         return CpuBuffer(spec, spec.empty())
 
     def warp(
-        self, features: Buffer, flow: Buffer, scale: Buffer, out: Buffer, stream: Stream
+        self,
+        features: Buffer,
+        flow: Buffer,
+        scale: Buffer,
+        out: Buffer,
+        stream: Stream,
+        levels: MapLevels | None = None,
     ) -> None:
         threads = kernel_threads(out.array.size, self.threads)
-        stream.enqueue(lambda: _warp(features.array, flow.array, scale.array, out.array, threads))
+        arrays = (features.array, flow.array, scale.array)
 
+        def work() -> None:
+            warp_features(*arrays, levels=levels, out=out.array, threads=threads)
 
-def _warp(
-    features: NDArray[Any], flow: NDArray[Any], scale: NDArray[Any], out: NDArray[Any], threads: int
-) -> None:
-    warp_features(features, flow, scale, out=out, threads=threads)
+        stream.enqueue(work)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from dff_edge.runtime.contract import MapLevels
 from dff_edge.runtime.engine import TensorSpec
 
 
@@ -85,6 +86,12 @@ class Device(Protocol):
         """New memory for a tensor."""
 
     def warp(
-        self, features: Buffer, flow: Buffer, scale: Buffer, out: Buffer, stream: Stream
+        self,
+        features: Buffer,
+        flow: Buffer,
+        scale: Buffer,
+        out: Buffer,
+        stream: Stream,
+        levels: MapLevels | None = None,
     ) -> None:
-        """Enqueue feature propagation, Eq. (3)."""
+        """Enqueue feature propagation, Eq. (3), of float32 maps or bytes with levels."""

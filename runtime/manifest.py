@@ -16,6 +16,8 @@ from dff_edge.runtime.bundle_paths import MANIFEST_NAME, path_problem
 from dff_edge.runtime.contract import (
     STRIDE,
     GraphContract,
+    Levels,
+    MapLevels,
     Precision,
     Subnet,
     graph_contract,
@@ -127,8 +129,19 @@ class Provenance(_Model):
         return self
 
 
+class ByteLevels(_Model):
+    """``value = step * (byte - zero)`` of a map that travels between subnets as bytes."""
+
+    step: float = Field(gt=0, le=1e6, allow_inf_nan=False)
+    zero: _Byte
+
+    def levels(self) -> Levels:
+        """The same without pydantic."""
+        return Levels(self.step, self.zero)
+
+
 class Calibration(_Model):
-    """Where the ranges of a quantised precision come from.
+    """Where the ranges of a quantised precision come from, and what they gave.
 
     Attributes:
         source: the clips, as given on the command line.
@@ -137,6 +150,8 @@ class Calibration(_Model):
         flavour: whose rules of quantisation the graphs follow.
         date: ISO 8601.
         versions: version by package.
+        features, scale: levels of the maps between the subnets, which are uint8 then; both or
+            neither. Without them the maps are float32.
     """
 
     source: Text
@@ -147,6 +162,14 @@ class Calibration(_Model):
     flavour: Literal["ort"]
     date: Name
     versions: Versions
+    features: ByteLevels | None = None
+    scale: ByteLevels | None = None
+
+    @model_validator(mode="after")
+    def _has_both_levels(self) -> Calibration:
+        if (self.features is None) != (self.scale is None):
+            raise ValueError("levels of features and scale, or of neither")
+        return self
 
 
 class Accuracy(_Model):
@@ -271,13 +294,21 @@ class Manifest(_Model):
         """Names by class index."""
         return tuple(info.name for info in self.classes)
 
-    def contract(self, subnet: Subnet) -> GraphContract:
+    def map_levels(self, precision: Precision) -> MapLevels | None:
+        """What the bytes of features and scale field mean; None where they are float32."""
+        record = None if precision == "fp32" else self.calibration.get(precision)
+        if record is None or record.features is None or record.scale is None:
+            return None
+        return MapLevels(record.features.levels(), record.scale.levels())
+
+    def contract(self, precision: Precision, subnet: Subnet) -> GraphContract:
         """Give the inputs and outputs that a subnet's graph must have."""
         return graph_contract(
             subnet,
             frame_size=self.frame_size,
             channels=self.channels,
             classes=len(self.classes),
+            byte_maps=self.map_levels(precision) is not None,
         )
 
     @model_validator(mode="after")

@@ -104,7 +104,12 @@ class Pipeline:
             for subnet, count in (("feature", threads), ("flow", threads), ("task", 1)):
                 graph = bundle.graph_bytes(precision, subnet)  # type: ignore[arg-type]
                 engines[subnet] = OrtEngine(graph, name=f"{precision} {subnet}", threads=count)
-            subnets = Subnets(engines["feature"], engines["flow"], engines["task"])
+            subnets = Subnets(
+                engines["feature"],
+                engines["flow"],
+                engines["task"],
+                bundle.manifest.map_levels(precision),
+            )
             scheduler = Scheduler(CpuDevice(threads), subnets, depth=depth, decode_threads=threads)
         except BaseException:
             for engine in engines.values():

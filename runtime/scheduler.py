@@ -25,6 +25,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from dff_edge.runtime.contract import MapLevels
 from dff_edge.runtime.cpu import kernel_threads
 from dff_edge.runtime.decode import decode_labels
 from dff_edge.runtime.device import Buffer, Device, Event, Stream
@@ -39,11 +40,16 @@ _STAGES = ("feature", "flow", "warp", "task", "decode")
 
 @dataclass(frozen=True)
 class Subnets:
-    """The three engines of a bundle in one precision."""
+    """The three engines of a bundle in one precision.
+
+    Attributes:
+        levels: of features and scale field where they are bytes, None where they are float32.
+    """
 
     feature: Engine
     flow: Engine
     task: Engine
+    levels: MapLevels | None = None
 
     def close(self) -> None:
         """Free all three."""
@@ -222,7 +228,9 @@ class Scheduler:
         task.wait(slot.events["flow"].end)
         task.wait(key.ready)
         with slot.stage("warp", task):
-            self._device.warp(key.features, slot.flow, slot.scale, slot.features, task)
+            self._device.warp(
+                key.features, slot.flow, slot.scale, slot.features, task, self._subnets.levels
+            )
         return slot.features
 
     def _decode(self, slot: _Slot) -> None:

@@ -13,6 +13,8 @@ Shapes: N batch, C channels, h x w feature map; channels-last.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,19 +25,21 @@ from dff_edge.runtime._arrays import (
     check_threads,
     check_writeable,
 )
+from dff_edge.runtime.contract import MapLevels
 from dff_edge.runtime.errors import ShapeError
 
-FloatArray = NDArray[np.float32]
+Map = NDArray[Any]  # float32, or uint8 with levels
 
 
 def warp_features(
-    features: FloatArray,
-    flow: FloatArray,
-    scale: FloatArray | None = None,
+    features: Map,
+    flow: NDArray[np.float32],
+    scale: Map | None = None,
     *,
-    out: FloatArray | None = None,
+    levels: MapLevels | None = None,
+    out: Map | None = None,
     threads: int = 1,
-) -> FloatArray:
+) -> Map:
     """Propagate key-frame features to the current frame.
 
     Implements Eq. (1)-(2) of Zhu et al., CVPR 2017 (arXiv:1611.07715), and
@@ -44,19 +48,24 @@ def warp_features(
     Zero flow with scale one gives the bits of ``features``. The call blocks, and
     releases the GIL while it computes. With ``out`` it allocates nothing.
 
+    Maps are float32, or uint8 where ``levels`` says what their bytes mean. Of bytes
+    each output is computed in float32 and rounded once, to the nearest byte of the
+    features' levels, ties to even; what is out of range takes the end of the range.
+
     Args:
-        features: float32 ``(N, h, w, C)``, features of the key frame.
+        features: ``(N, h, w, C)``, features of the key frame.
         flow: float32 ``(N, h, w, 2)``, displacement ``(dx, dy)`` from the current
             to the key frame, in feature cells (not image pixels).
-        scale: float32 ``(N, h, w, C)``, multiplies the warped features.
-            ``None`` means one everywhere.
-        out: float32 ``(N, h, w, C)`` to write to; it may share no memory with the
-            inputs. ``None`` allocates it.
+        scale: ``(N, h, w, C)``, multiplies the warped features. ``None`` means one
+            everywhere.
+        levels: of uint8 ``features`` and ``scale``; ``None`` for float32 ones.
+        out: ``(N, h, w, C)`` to write to, of the type of ``features``; it may share
+            no memory with the inputs. ``None`` allocates it.
         threads: how many threads share the rows, 1 to 256. The result is the same
             to the bit for any number.
 
     Returns:
-        float32 ``(N, h, w, C)``, features for the current frame: ``out`` if given.
+        ``(N, h, w, C)``, features for the current frame: ``out`` if given.
 
     Raises:
         ShapeError: if an array has another shape or dtype, is not contiguous, or
@@ -70,7 +79,8 @@ def warp_features(
         >>> warp_features(features, one_cell_right).ravel().tolist()
         [1.0, 2.0, 3.0, 0.0]
     """
-    check_array("features", features, np.float32, ("N", "h", "w", "C"))
+    dtype = np.float32 if levels is None else np.uint8
+    check_array("features", features, dtype, ("N", "h", "w", "C"))
     n, h, w, channels = features.shape
     check_array("flow", flow, np.float32, ("N", "h", "w", "2"))
     if flow.shape != (n, h, w, 2):
@@ -80,7 +90,7 @@ def warp_features(
             "feature map and divide its values by the stride."
         )
     if scale is not None:
-        check_array("scale", scale, np.float32, ("N", "h", "w", "C"))
+        check_array("scale", scale, dtype, ("N", "h", "w", "C"))
         if scale.shape != features.shape:
             raise ShapeError(
                 f"scale has shape {scale.shape}, expected that of features {features.shape}. "
@@ -90,7 +100,7 @@ def warp_features(
     if out is None:
         out = np.empty_like(features, order="C")
     else:
-        check_array("out", out, np.float32, ("N", "h", "w", "C"))
+        check_array("out", out, dtype, ("N", "h", "w", "C"))
         check_writeable("out", out)
         if out.shape != features.shape:
             raise ShapeError(
@@ -98,5 +108,9 @@ def warp_features(
                 "Leave out away to have it allocated."
             )
         check_no_overlap("out", out, features=features, flow=flow, scale=scale)
-    _native.warp(features, flow, scale, out, threads)
+    if levels is None:
+        _native.warp(features, flow, scale, out, threads)
+    else:
+        zeros = (levels.features.zero, levels.scale.zero)
+        _native.warp_bytes(features, flow, scale, out, *zeros, levels.scale.step, threads)
     return out

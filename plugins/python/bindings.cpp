@@ -13,6 +13,7 @@
 #include <new>
 #include <optional>
 
+#include "common/simd.h"
 #include "decode/decode_cpu.h"
 #include "warp/warp_cpu.h"
 
@@ -45,8 +46,11 @@ void raise_unless_ok(dff::Status status) {
     }
 }
 
-void warp(InArray<float, 4> features, InArray<float, 4> flow,
-          std::optional<InArray<float, 4>> scale, OutArray<float, 4> out, int threads) {
+// Element is float or a byte; kernel takes the checked arrays' data and the size.
+template <typename Element, typename Kernel>
+void warp_arrays(const InArray<Element, 4>& features, const InArray<float, 4>& flow,
+                 const std::optional<InArray<Element, 4>>& scale, const OutArray<Element, 4>& out,
+                 const Kernel& kernel) {
     if (!same_shape(flow, features, 3) || flow.shape(3) != 2) {
         throw nb::value_error("flow must have the shape (N, h, w, 2) of features (N, h, w, C)");
     }
@@ -58,13 +62,30 @@ void warp(InArray<float, 4> features, InArray<float, 4> flow,
     }
     const dff::WarpSize size{length(features.shape(0)), length(features.shape(1)),
                              length(features.shape(2)), length(features.shape(3))};
-    const float* scale_data = scale ? scale->data() : nullptr;
+    const Element* scale_data = scale ? scale->data() : nullptr;
     dff::Status status;
     {
         nb::gil_scoped_release release;
-        status = dff::warp_cpu(features.data(), flow.data(), scale_data, out.data(), size, threads);
+        status = kernel(features.data(), flow.data(), scale_data, out.data(), size);
     }
     raise_unless_ok(status);
+}
+
+void warp(InArray<float, 4> features, InArray<float, 4> flow,
+          std::optional<InArray<float, 4>> scale, OutArray<float, 4> out, int threads) {
+    warp_arrays<float>(features, flow, scale, out, [=](auto... arguments) {
+        return dff::warp_cpu(arguments..., threads);
+    });
+}
+
+void warp_bytes(InArray<std::uint8_t, 4> features, InArray<float, 4> flow,
+                std::optional<InArray<std::uint8_t, 4>> scale, OutArray<std::uint8_t, 4> out,
+                std::uint8_t features_zero, std::uint8_t scale_zero, float scale_step,
+                int threads) {
+    const dff::ByteLevels levels{features_zero, scale_zero, scale_step};
+    warp_arrays<std::uint8_t>(features, flow, scale, out, [=](auto... arguments) {
+        return dff::warp_bytes_cpu(arguments..., levels, threads);
+    });
 }
 
 void decode(InArray<float, 3> scores, OutArray<std::uint8_t, 2> out, int threads) {
@@ -86,6 +107,11 @@ NB_MODULE(_native, m) {
     m.def("warp", &warp, nb::arg("features").noconvert(), nb::arg("flow").noconvert(),
           nb::arg("scale").noconvert().none(), nb::arg("out").noconvert(), nb::arg("threads"),
           "Warp float32 features (N, h, w, C) along flow (N, h, w, 2), times scale, into out.");
+    m.def("warp_bytes", &warp_bytes, nb::arg("features").noconvert(), nb::arg("flow").noconvert(),
+          nb::arg("scale").noconvert().none(), nb::arg("out").noconvert(),
+          nb::arg("features_zero"), nb::arg("scale_zero"), nb::arg("scale_step"),
+          nb::arg("threads"), "The same over uint8: value = step * (byte - zero).");
+    m.def("simd", &dff::simd_name, "The instruction set that the kernels run with on this CPU.");
     m.def("decode", &decode, nb::arg("scores").noconvert(), nb::arg("out").noconvert(),
           nb::arg("threads"),
           "Interpolate float32 scores (h, w, K) to the size of out, uint8 (H, W), and argmax.");

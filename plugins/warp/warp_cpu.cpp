@@ -1,4 +1,4 @@
-// Feature warp with scale on the CPU. The maths is warp_math.h; here is the loop.
+// Feature warp with scale on the CPU. The maths is warp_math.h; here are the loops.
 //
 // Test alone: cmake -S plugins -B build && cmake --build build && ctest --test-dir build -R warp
 
@@ -8,100 +8,182 @@
 #include <cstring>
 
 #include "common/parallel.h"
+#include "common/simd.h"
 #include "warp/warp_math.h"
 
 namespace dff {
 namespace {
 
-struct WarpArgs {
-    const float* features;  // (N, h, w, C)
-    const float* flow;      // (N, h, w, 2)
-    const float* scale;     // (N, h, w, C) or null
-    float* out;             // (N, h, w, C)
-    WarpSize size;
+// What a map is made of, and how one block of channels of a cell is computed: the sum of kCount
+// corners, times the scale.
+template <int kCount, typename Element>
+struct Sources {
+    const Element* in[kCount];
+    float weight[kCount];
+    const Element* scale;  // or null
 };
 
-// One cell: the weighted sum of kCount corners over all channels, times the scale. The first
-// product starts the sum, not 0 + product, which would turn -0 into +0.
-template <int kCount, bool kScaled>
-inline void blend(const float* __restrict map, const Corners& corners,
-                             const float* __restrict scale, float* __restrict out,
-                             std::int64_t channels) {
-    const float* in[kCount];
-    float weight[kCount];
-    for (int k = 0; k < kCount; ++k) {
-        in[k] = map + corners.cell[k] * channels;
-        weight[k] = corners.weight[k];
-    }
-    for (std::int64_t c = 0; c < channels; ++c) {
-        float sum = weight[0] * in[0][c];
-        for (int k = 1; k < kCount; ++k) {
-            sum += weight[k] * in[k][c];
+struct FloatMap {
+    using Element = float;
+
+    DFF_INLINE float zero() const { return 0.0f; }
+
+    // The first product starts the sum, not 0 + product, which would turn -0 into +0.
+    template <int kCount, bool kScaled>
+    DFF_INLINE void blend(const Sources<kCount, float>& from, float* __restrict out,
+                          std::int64_t channels) const {
+        for (std::int64_t c = 0; c < channels; ++c) {
+            float sum = from.weight[0] * from.in[0][c];
+            for (int k = 1; k < kCount; ++k) {
+                sum += from.weight[k] * from.in[k][c];
+            }
+            out[c] = kScaled ? from.scale[c] * sum : sum;
         }
-        out[c] = kScaled ? scale[c] * sum : sum;
     }
+};
+
+struct ByteMap {
+    using Element = std::uint8_t;
+
+    ByteLevels levels;
+
+    DFF_INLINE std::uint8_t zero() const { return levels.features_zero; }
+
+    template <int kCount, bool kScaled>
+    DFF_INLINE void blend(const Sources<kCount, std::uint8_t>& from, std::uint8_t* __restrict out,
+                          std::int64_t channels) const {
+        // Locals: a byte that is written might be part of anything that is read by reference.
+        const Sources<kCount, std::uint8_t> own = from;
+        const std::int32_t zero = levels.features_zero;
+        const float scale_zero = static_cast<float>(levels.scale_zero);
+        const float scale_step = levels.scale_step;
+        float offset = own.weight[0];
+        for (int k = 1; k < kCount; ++k) {
+            offset += own.weight[k];
+        }
+        offset *= static_cast<float>(zero);
+        const float low = static_cast<float>(-zero);
+        const float high = static_cast<float>(255 - zero);
+        for (std::int64_t c = 0; c < channels; ++c) {
+            float sum = own.weight[0] * static_cast<float>(own.in[0][c]);
+            for (int k = 1; k < kCount; ++k) {
+                sum += own.weight[k] * static_cast<float>(own.in[k][c]);
+            }
+            sum -= offset;
+            if (kScaled) {
+                sum *= scale_step * (static_cast<float>(own.scale[c]) - scale_zero);
+            }
+            sum = sum < low ? low : sum;
+            sum = sum > high ? high : sum;
+            out[c] = static_cast<std::uint8_t>(round(sum) + zero);
+        }
+    }
+
+    // To the nearest whole number, ties to even, of |value| < 2^22. A float32 from 2^23 on has no
+    // bits for a fraction: the addition rounds, and the lowest bits hold the number.
+    static DFF_INLINE std::int32_t round(float value) {
+        constexpr float kWhole = 12582912.0f;  // 1.5 * 2^23
+        constexpr std::int32_t kWholeBits = 0x4B400000;
+        const float shifted = value + kWhole;
+        std::int32_t bits;
+        std::memcpy(&bits, &shifted, sizeof(bits));
+        return bits - kWholeBits;
+    }
+};
+
+template <typename Map>
+struct WarpArgs {
+    using Element = typename Map::Element;
+
+    const Element* features;  // (N, h, w, C)
+    const float* flow;        // (N, h, w, 2)
+    const Element* scale;     // (N, h, w, C) or null
+    Element* out;             // (N, h, w, C)
+    WarpSize size;
+    Map map;
+};
+
+template <int kCount, bool kScaled, typename Map>
+DFF_INLINE void blend(const Map& map, const typename Map::Element* features,
+                      const Corners& corners, const typename Map::Element* scale,
+                      typename Map::Element* out, std::int64_t channels) {
+    Sources<kCount, typename Map::Element> from;
+    for (int k = 0; k < kCount; ++k) {
+        from.in[k] = features + corners.cell[k] * channels;
+        from.weight[k] = corners.weight[k];
+    }
+    from.scale = scale;
+    map.template blend<kCount, kScaled>(from, out, channels);
 }
 
-template <bool kScaled>
-inline void warp_cell(const float* map, const Corners& corners, const float* scale,
-                                 float* out, std::int64_t channels) {
+template <bool kScaled, typename Map>
+DFF_INLINE void warp_cell(const Map& map, const typename Map::Element* features,
+                          const Corners& corners, const typename Map::Element* scale,
+                          typename Map::Element* out, std::int64_t channels) {
     switch (corners.count) {
-        case 0: std::fill_n(out, channels, 0.0f); break;
-        case 1: blend<1, kScaled>(map, corners, scale, out, channels); break;
-        case 2: blend<2, kScaled>(map, corners, scale, out, channels); break;
-        default: blend<4, kScaled>(map, corners, scale, out, channels); break;
+        case 0: std::fill_n(out, channels, map.zero()); break;
+        case 1: blend<1, kScaled>(map, features, corners, scale, out, channels); break;
+        case 2: blend<2, kScaled>(map, features, corners, scale, out, channels); break;
+        default: blend<4, kScaled>(map, features, corners, scale, out, channels); break;
     }
 }
 
 // Rows are counted through the batch: row r is row r % h of map r / h.
-template <bool kScaled>
-inline void warp_rows(const WarpArgs& args, std::int64_t begin, std::int64_t end) {
+template <bool kScaled, typename Map>
+DFF_INLINE void warp_rows(const WarpArgs<Map>& args, std::int64_t begin, std::int64_t end) {
     const MapSize map_size{args.size.height, args.size.width};
     const std::int64_t channels = args.size.channels;
     for (std::int64_t row = begin; row < end; ++row) {
         const std::int64_t n = row / map_size.height;
         const std::int64_t y = row % map_size.height;
-        const float* map = args.features + n * map_size.height * map_size.width * channels;
+        const auto* features = args.features + n * map_size.height * map_size.width * channels;
         for (std::int64_t x = 0; x < map_size.width; ++x) {
             const std::int64_t cell = row * map_size.width + x;
             const Corners corners =
                 corners_at(y, x, args.flow[2 * cell], args.flow[2 * cell + 1], map_size);
-            warp_cell<kScaled>(map, corners, kScaled ? args.scale + cell * channels : nullptr,
+            warp_cell<kScaled>(args.map, features, corners,
+                               kScaled ? args.scale + cell * channels : nullptr,
                                args.out + cell * channels, channels);
         }
     }
 }
 
-void warp_rows_plain(const WarpArgs& args, std::int64_t begin, std::int64_t end) {
-    warp_rows<false>(args, begin, end);
+DFF_CLONES void rows_of(const WarpArgs<FloatMap>& args, std::int64_t begin, std::int64_t end) {
+    args.scale == nullptr ? warp_rows<false>(args, begin, end) : warp_rows<true>(args, begin, end);
 }
 
-void warp_rows_scaled(const WarpArgs& args, std::int64_t begin, std::int64_t end) {
-    warp_rows<true>(args, begin, end);
+DFF_CLONES void rows_of(const WarpArgs<ByteMap>& args, std::int64_t begin, std::int64_t end) {
+    args.scale == nullptr ? warp_rows<false>(args, begin, end) : warp_rows<true>(args, begin, end);
 }
 
-}  // namespace
-
-Status warp_cpu(const float* features, const float* flow, const float* scale, float* out,
-                WarpSize size, int threads) noexcept {
+template <typename Map>
+Status warp(const WarpArgs<Map>& args, int threads) {
+    const WarpSize& size = args.size;
     if (size.batch < 0 || size.height < 0 || size.width < 0 || size.channels < 0) {
         return Status::kBadSize;
     }
     if (size.batch == 0 || size.height == 0 || size.width == 0 || size.channels == 0) {
         return Status::kOk;
     }
-    if (features == nullptr || flow == nullptr || out == nullptr) {
+    if (args.features == nullptr || args.flow == nullptr || args.out == nullptr) {
         return Status::kNullPointer;
     }
-    const WarpArgs args{features, flow, scale, out, size};
     split_rows(size.batch * size.height, threads, [&args](std::int64_t begin, std::int64_t end) {
-        if (args.scale == nullptr) {
-            warp_rows_plain(args, begin, end);
-        } else {
-            warp_rows_scaled(args, begin, end);
-        }
+        rows_of(args, begin, end);
     });
     return Status::kOk;
+}
+
+}  // namespace
+
+Status warp_cpu(const float* features, const float* flow, const float* scale, float* out,
+                WarpSize size, int threads) noexcept {
+    return warp(WarpArgs<FloatMap>{features, flow, scale, out, size, {}}, threads);
+}
+
+Status warp_bytes_cpu(const std::uint8_t* features, const float* flow, const std::uint8_t* scale,
+                      std::uint8_t* out, WarpSize size, ByteLevels levels, int threads) noexcept {
+    return warp(WarpArgs<ByteMap>{features, flow, scale, out, size, {levels}}, threads);
 }
 
 }  // namespace dff

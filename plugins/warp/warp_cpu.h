@@ -1,4 +1,4 @@
-// Feature warp with scale on the CPU: float32, channels-last.
+// Feature warp with scale on the CPU: channels-last, float32 or bytes.
 
 #pragma once
 
@@ -24,5 +24,17 @@ struct WarpSize {
 // result does not depend on how many. An empty map is done at once.
 Status warp_cpu(const float* features, const float* flow, const float* scale, float* out,
                 WarpSize size, int threads) noexcept;
+
+// What bytes mean: value = step * (byte - zero).
+struct ByteLevels {
+    std::uint8_t features_zero;  // features and out share their step, which cancels
+    std::uint8_t scale_zero;
+    float scale_step;
+};
+
+// The same over bytes. The value of each output is computed in float32 and rounded once, to the
+// nearest byte, ties to even; what is out of range takes the end of the range.
+Status warp_bytes_cpu(const std::uint8_t* features, const float* flow, const std::uint8_t* scale,
+                      std::uint8_t* out, WarpSize size, ByteLevels levels, int threads) noexcept;
 
 }  // namespace dff

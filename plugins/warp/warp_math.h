@@ -17,7 +17,7 @@
 #if defined(__CUDACC__)
 #define DFF_HOST_DEVICE __host__ __device__ __forceinline__
 #else
-#define DFF_HOST_DEVICE inline
+#define DFF_HOST_DEVICE inline __attribute__((always_inline))
 #endif
 
 namespace dff {

@@ -122,8 +122,9 @@ def test_broken_graph_is_refused_by_name(copy, clips, monkeypatch):
     before = Bundle.open(copy).digest
     real = calibrate_module.quantize_graph
 
-    def on_black(graph, samples):
-        return real(graph, ({n: a * 0 for n, a in inputs.items()} for inputs in samples))
+    def on_black(graph, samples, levels):
+        black = ({n: a * 0 for n, a in inputs.items()} for inputs in samples)
+        return real(graph, black, levels)
 
     monkeypatch.setattr(calibrate_module, "quantize_graph", on_black)
 

@@ -8,12 +8,13 @@ from collections import Counter
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
 
+from dff_edge.calibration.byte_maps import find_map_levels
 from dff_edge.calibration.quantize import float_nodes, quantize_graph
+from dff_edge.runtime.contract import graph_contract
 from dff_edge.runtime.engine import OrtEngine
 from tests.calibration.optimised import optimised_operators
-from tests.export.checkpoints import tiny_bundle
+from tests.export.checkpoints import CHANNELS, CLASSES, FRAME_SIZE, tiny_bundle
 
 # Measured: 0.980 (scale field) and more. Random weights have no slack; with a trained
 # network's, label maps agree on 99.9% of the pixels.
@@ -21,21 +22,30 @@ MIN_CORRELATION = 0.96
 
 
 @pytest.fixture(scope="module")
-def int8(bundle, samples):
+def levels(bundle, samples):
+    return find_map_levels(bundle, samples)
+
+
+@pytest.fixture(scope="module")
+def int8(bundle, samples, levels):
     """The quantised graphs by subnet."""
+    inputs = {
+        "feature": samples.feature_inputs(),
+        "flow": samples.flow_inputs(),
+        "task": samples.task_inputs(bundle),
+    }
     return {
-        "feature": quantize_graph(bundle.graph_bytes("fp32", "feature"), samples.feature_inputs()),
-        "flow": quantize_graph(bundle.graph_bytes("fp32", "flow"), samples.flow_inputs()),
-        "task": quantize_graph(bundle.graph_bytes("fp32", "task"), samples.task_inputs(bundle)),
+        subnet: quantize_graph(bundle.graph_bytes("fp32", subnet), given, levels)
+        for subnet, given in inputs.items()
     }
 
 
 @pytest.fixture(scope="module")
-def simple(tmp_path_factory, samples):
+def simple(tmp_path_factory, samples, levels):
     """FlowNet Simple: fp32 and int8 graph."""
     bundle = tiny_bundle(tmp_path_factory, "simple", scale=False, opset=19)
     graph = bundle.graph_bytes("fp32", "flow")
-    return graph, quantize_graph(graph, samples.flow_inputs())
+    return graph, quantize_graph(graph, samples.flow_inputs(), levels)
 
 
 def operators(graph):
@@ -49,39 +59,35 @@ def outputs_of(graph, inputs):
     return outputs
 
 
-def stored(graph, name):
-    model = onnx.load_from_string(graph)
-    (tensor,) = (t for t in model.graph.initializer if t.name == name)
-    return numpy_helper.to_array(tensor)
-
-
-def input_range(graph):
-    """Smallest and largest value that the only quantised activation can take."""
-    model = onnx.load_from_string(graph)
-    (node,) = (n for n in model.graph.node if n.op_type == "QuantizeLinear")
-    scale, zero = (stored(graph, n) for n in node.input[1:])
-    return float((0.0 - zero) * scale), float((255.0 - zero) * scale)
-
-
 def test_every_convolution_of_the_feature_network_becomes_integer(bundle, int8, tmp_path):
     count = operators(bundle.graph_bytes("fp32", "feature"))["Conv"]
     found = optimised_operators(int8["feature"], tmp_path)
 
     assert found["QLinearConv"] == count == 21
-    assert not {"Conv", "FusedConv", "Relu", "Add", "Transpose"} & found.keys()
-    assert found["DequantizeLinear"] == 1
+    floats = {"Conv", "FusedConv", "Relu", "Add", "Cast", "Sub", "Transpose"}
+    assert not (floats | {"QuantizeLinear", "DequantizeLinear"}) & found.keys()
 
 
 def test_every_convolution_of_the_flow_network_but_the_flow_itself_becomes_integer(
     bundle, int8, tmp_path
 ):
-    count = operators(bundle.graph_bytes("fp32", "flow"))["Conv"]
+    fp32 = operators(bundle.graph_bytes("fp32", "flow"))
     found = optimised_operators(int8["flow"], tmp_path)
 
-    assert found["QLinearConv"] == count - 1 == 39
+    # Without the flow, with the transposed ones and the product that gives the scale field.
+    assert found["QLinearConv"] == fp32["Conv"] - 1 + fp32["ConvTranspose"] + 1 == 42
     assert found["Conv"] + found["FusedConv"] == 1  # the flow
-    assert found["QGemm"] == 1  # the scale field
-    assert found["Relu"] == 0
+    assert found["DequantizeLinear"] == 1  # in front of it
+    assert not {"ConvTranspose", "QGemm", "Relu", "Cast", "Sub", "QuantizeLinear"} & found.keys()
+
+
+def test_frames_and_wide_maps_are_bytes_at_the_borders(bundle, int8):
+    for subnet, graph in int8.items():
+        contract = graph_contract(
+            subnet, frame_size=FRAME_SIZE, channels=CHANNELS, classes=CLASSES, byte_maps=True
+        )
+        with OrtEngine(graph, name=subnet) as engine:
+            assert contract.problems(engine.inputs, engine.outputs) == []
 
 
 def test_task_network_becomes_one_integer_product(int8, tmp_path):
@@ -95,19 +101,9 @@ def test_leaky_relu_is_integer_between_pairs_of_its_own(simple, tmp_path):
     fp32, graph = simple
     found = optimised_operators(graph, tmp_path)
 
-    # Two of FlowNet Simple's stand behind ConvTranspose, which gives float.
-    assert found["QLinearConv"] == operators(fp32)["Conv"] - 1
-    assert found["QLinearLeakyRelu"] == operators(fp32)["LeakyRelu"]
-
-
-def test_transposed_convolutions_keep_their_weights(simple, bundle, int8):
-    for fp32, graph in (simple, (bundle.graph_bytes("fp32", "flow"), int8["flow"])):
-        before = onnx.load_from_string(fp32)
-        kinds = {t.name: t.data_type for t in onnx.load_from_string(graph).graph.initializer}
-        weights = [n.input[1] for n in before.graph.node if n.op_type == "ConvTranspose"]
-
-        assert weights
-        assert {kinds[name] for name in weights} == {onnx.TensorProto.FLOAT}
+    before = operators(fp32)
+    assert found["QLinearConv"] == before["Conv"] - 1 + before["ConvTranspose"]
+    assert found["QLinearLeakyRelu"] == before["LeakyRelu"]
 
 
 def test_weights_have_a_scale_for_each_channel(int8):
@@ -127,7 +123,7 @@ def test_weights_have_a_scale_for_each_channel(int8):
 
 
 @pytest.mark.parametrize("subnet", ["feature", "flow", "task"])
-def test_results_are_close_to_fp32(bundle, samples, int8, subnet):
+def test_results_are_close_to_fp32(bundle, samples, levels, int8, subnet):
     inputs = next(
         {
             "feature": samples.feature_inputs,
@@ -136,22 +132,28 @@ def test_results_are_close_to_fp32(bundle, samples, int8, subnet):
         }[subnet]()
     )
     expected = outputs_of(bundle.graph_bytes("fp32", subnet), inputs)
+    if subnet == "task":
+        inputs = {"features": levels.features.bytes(inputs["features"])}
     found = outputs_of(int8[subnet], inputs)
+    by_name = {"features": levels.features, "scale": levels.scale}
 
     for name, array in expected.items():
-        correlation = np.corrcoef(array.ravel(), found[name].ravel())[0, 1]
+        values = by_name[name].values(found[name]) if name in by_name else found[name]
+        correlation = np.corrcoef(array.ravel(), values.ravel())[0, 1]
         assert correlation > MIN_CORRELATION, name
+        # Levels that were wrong by a factor or an offset would correlate just as well.
+        assert np.abs(values - array).mean() < 0.1 * np.abs(array).max(), name
 
 
-def test_range_of_the_task_input_is_that_of_its_samples(bundle, samples, int8):
-    seen = [inputs["features"] for inputs in samples.task_inputs(bundle)]
-    low, high = input_range(int8["task"])
+def test_a_flow_network_without_scale_head_gives_the_byte_that_means_one(simple, samples, levels):
+    _, graph = simple
+    scale = outputs_of(graph, next(samples.flow_inputs()))["scale"]
 
-    assert low == min(0.0, min(float(a.min()) for a in seen))
-    assert high == pytest.approx(max(float(a.max()) for a in seen), rel=1e-5)
+    assert scale.dtype == np.uint8
+    assert np.unique(levels.scale.values(scale)) == pytest.approx([1.0], abs=1e-6)
 
 
-def test_samples_are_read_one_by_one_and_not_kept(bundle, samples):
+def test_samples_are_read_one_by_one_and_not_kept(bundle, samples, levels):
     given = []
     most_alive = 0
 
@@ -163,7 +165,7 @@ def test_samples_are_read_one_by_one_and_not_kept(bundle, samples):
             most_alive = max(most_alive, sum(ref() is not None for ref in given))
             yield {"frame": frame}
 
-    quantize_graph(bundle.graph_bytes("fp32", "feature"), fresh_arrays())
+    quantize_graph(bundle.graph_bytes("fp32", "feature"), fresh_arrays(), levels)
 
     assert len(given) == 10
     assert most_alive <= 2  # the one before, and the one that is being made

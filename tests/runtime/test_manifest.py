@@ -82,7 +82,7 @@ def test_a_manifest_that_is_not_there_is_refused(tmp_path):
 
 
 def test_the_contract_follows_the_manifest():
-    contract = parse(frame_size=[64, 96], channels=5).contract("propagate")
+    contract = parse(frame_size=[64, 96], channels=5).contract("fp32", "propagate")
 
     assert {n: s.shape for n, s in contract.inputs.items()} == {
         "features": (1, 4, 6, 5),

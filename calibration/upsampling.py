@@ -1,0 +1,110 @@
+"""Rewrite ConvTranspose as a convolution and a shuffle, which INT8 has kernels for.
+
+A transposed convolution of kernel 4, stride 2 and padding 1, as all flow networks have,
+gives row ``2j - 1 + b`` of its output from the rows ``j - 1`` and ``j`` of its input:
+
+    out[2j - 1 + b] = in[j - 1] * kernel[2 + b] + in[j] * kernel[b]        b = 0, 1
+
+So a 2x2 convolution with four times the kernels, over the input padded by one, computes
+each output exactly once, with the products that the transposed one has. Shuffling depth to
+space puts them in their places; the outermost rows and columns (``2j - 1 + b`` = -1 and 2h)
+are cut off. The shuffle is written out on channels-last maps, where ONNX Runtime's integer
+convolutions live, as moves of whole pixels.
+
+Source: Shi et al., "Real-Time Single Image and Video Super-Resolution Using an Efficient
+    Sub-Pixel Convolutional Neural Network", CVPR 2016, https://arxiv.org/abs/1609.05158
+    (sub-pixel convolution); Dumoulin and Visin, "A guide to convolution arithmetic for deep
+    learning", https://arxiv.org/abs/1603.07285, section 4 (transposed convolution).
+"""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper
+
+from dff_edge.calibration.rewriting import Rewriter
+
+_ACTIVATIONS = ("Relu", "LeakyRelu")
+_EXPECTED = {
+    "kernel_shape": [4, 4],
+    "strides": [2, 2],
+    "pads": [1, 1, 1, 1],
+    "output_padding": [0, 0],
+    "dilations": [1, 1],
+    "group": 1,
+}
+
+
+def rewrite_upsampling(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Replace every ConvTranspose of kernel 4, stride 2 and padding 1; others stay.
+
+    Args:
+        model: of static shapes, without subgraphs. Left alone.
+
+    Returns:
+        A model that computes the same: each output is a sum of the same products.
+    """
+    rewriter = Rewriter(model)
+    for node in rewriter.nodes("ConvTranspose"):
+        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        if all(attributes.get(name, value) == value for name, value in _EXPECTED.items()):
+            _rewrite(rewriter, node)
+    return rewriter.finish()
+
+
+def _rewrite(rewriter: Rewriter, node: onnx.NodeProto) -> None:
+    _, _, height, width = rewriter.shape(node.input[0])
+    kernel = rewriter.values(node.input[1])  # (C_in, C_out, 4, 4)
+    count, prefix = kernel.shape[1], node.name
+    inputs = [node.input[0], rewriter.constant(f"{prefix}/kernel", _as_convolution(kernel))]
+    if len(node.input) > 2:
+        bias = np.tile(rewriter.values(node.input[2]), 4)
+        inputs.append(rewriter.constant(f"{prefix}/bias", bias))
+    last = rewriter.add("Conv", inputs, f"{prefix}/conv", kernel_shape=[2, 2], pads=[1, 1, 1, 1])
+    output, old = node.output[0], [node]
+    # An activation commutes with the shuffle, and INT8 wants it right behind the convolution.
+    users = rewriter.users(output)
+    if len(users) == 1 and users[0].op_type in _ACTIVATIONS:
+        (activation,) = users
+        attributes = {a.name: helper.get_attribute_value(a) for a in activation.attribute}
+        last = rewriter.add(activation.op_type, [last], f"{prefix}/activation", **attributes)
+        output, old = activation.output[0], [node, activation]
+    rewriter.remove(*old)
+    for step, (operator, *arguments) in enumerate(_shuffle(height, width, count)):
+        name = f"{prefix}/shuffle_{step}"
+        if operator == "Transpose":
+            last = rewriter.add("Transpose", [last], name, perm=arguments[0])
+        else:
+            constants = [
+                rewriter.constant(f"{name}/{i}", np.array(value, np.int64))
+                for i, value in enumerate(arguments)
+            ]
+            last = rewriter.add(operator, [last, *constants], name)
+    rewriter.rename(last, output)
+
+
+def _as_convolution(kernel: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Turn a kernel (C_in, C_out, 4, 4) into (4 C_out, C_in, 2, 2); b of rows is outermost."""
+    kernels_in, kernels_out = kernel.shape[:2]
+    phases = np.empty((2, 2, kernels_out, kernels_in, 2, 2), np.float32)
+    for row, column, y, x in product(range(2), repeat=4):
+        taps = kernel[:, :, 2 * (1 - y) + row, 2 * (1 - x) + column]
+        phases[row, column, :, :, y, x] = taps.T
+    return phases.reshape(4 * kernels_out, kernels_in, 2, 2)
+
+
+def _shuffle(height: int, width: int, count: int) -> list[tuple]:  # type: ignore[type-arg]
+    """Steps from (1, 4 count, h + 1, w + 1) to (1, count, 2h, 2w)."""
+    return [
+        ("Transpose", [0, 2, 3, 1]),
+        ("Reshape", [height + 1, width + 1, 2, 2 * count]),
+        ("Transpose", [0, 2, 1, 3]),
+        ("Reshape", [1, 2 * height + 2, 2 * width + 2, count]),
+        # starts, ends and axes
+        ("Slice", [1, 1], [2 * height + 1, 2 * width + 1], [1, 2]),
+        ("Transpose", [0, 3, 1, 2]),
+    ]

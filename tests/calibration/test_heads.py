@@ -1,0 +1,52 @@
+"""The product of the scale field as a convolution."""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import helper
+
+from dff_edge.calibration.heads import rewrite_product
+from tests.calibration.graphs import compute, model_of, operators
+
+RNG = np.random.default_rng(13)
+
+
+def product(last=("Add", {})):
+    nodes = [
+        helper.make_node("Transpose", ["maps"], ["rows"], "rows", perm=[0, 2, 3, 1]),
+        helper.make_node("MatMul", ["rows", "weight"], ["sums"], "sums"),
+        helper.make_node(last[0], ["sums", "bias"], ["scale"], "add", **last[1]),
+    ]
+    tensors = {
+        "weight": RNG.normal(size=(6, 10)).astype(np.float32),
+        "bias": RNG.normal(size=10).astype(np.float32),
+    }
+    return model_of(
+        nodes,
+        {"maps": (np.float32, [1, 6, 3, 4])},
+        {"scale": (np.float32, [1, 3, 4, 10])},
+        tensors,
+    )
+
+
+def test_the_same_values():
+    model = product()
+    maps = RNG.normal(size=(1, 6, 3, 4)).astype(np.float32)
+
+    found = rewrite_product(model, "scale")
+
+    assert "MatMul" not in operators(found)
+    assert operators(found).count("Conv") == 1
+    expected = np.einsum("ncyx,ck->nyxk", maps, _stored(model, "weight")) + _stored(model, "bias")
+    np.testing.assert_allclose(compute(found, maps=maps)["scale"], expected, rtol=0, atol=1e-5)
+
+
+def test_what_is_made_otherwise_stays():
+    model = product(("Mul", {}))
+    assert rewrite_product(model, "scale") is model
+    assert rewrite_product(model, "sums_of_another_graph") is model
+
+
+def _stored(model, name):
+    (tensor,) = (t for t in model.graph.initializer if t.name == name)
+    return np.frombuffer(tensor.raw_data, np.float32).reshape(tensor.dims)
