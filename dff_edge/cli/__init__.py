@@ -14,6 +14,7 @@ _COMMANDS = {
     "run": "Run a bundle on a camera, a video or images.",
     "benchmark": "Compare precisions and key intervals in speed and accuracy.",
     "inspect": "Say what a bundle or a checkpoint holds.",
+    "doctor": "Say what this machine has, lacks, and how to add it.",
 }
 
 

@@ -1,0 +1,61 @@
+"""What this machine has for dff-edge, what it lacks, and the command that adds it.
+
+Imports the standard library only: on a machine where numpy does not load, the doctor still comes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dff_edge.report.doctor import clocks, cpu, devices, packages
+from dff_edge.report.doctor.finding import Finding, look
+
+_ORDER = ("CPU", "Clock and heat", "Runtime", "Video", "Cameras and display", "GPU (not needed)")
+
+__all__ = ["Finding", "examine", "examine_machine", "is_fit"]
+
+
+def examine(root: Path = Path("/")) -> dict[str, list[Finding]]:
+    """Look at the machine and at the installed packages.
+
+    Args:
+        root: the folder that holds ``proc``, ``sys``, ``dev`` and ``etc``.
+
+    Returns:
+        Findings by section. Nothing raises: what could not be read says so.
+    """
+    machine, installed = examine_machine(root), packages.examine_packages()
+    return {
+        title: machine.get(title, []) + installed.get(title, [])
+        for title in sorted({*machine, *installed}, key=_ORDER.index)
+    }
+
+
+def examine_machine(root: Path) -> dict[str, list[Finding]]:
+    """The part of ``examine`` that is read from files under ``root``."""
+    return {
+        "CPU": [
+            *look("model", cpu.model, root),
+            *look("instructions", cpu.instructions, root),
+            *look("cores", cpu.cores, root),
+            *look("memory", cpu.memory, root),
+        ],
+        "Clock and heat": [
+            *look("power mode", clocks.power_mode, root),
+            *look("governor", clocks.governor, root),
+            *look("frequency", clocks.frequency, root),
+            *look("throttling", clocks.throttling, root),
+            *look("temperature", clocks.temperature, root),
+        ],
+        "Cameras and display": [
+            *look("cameras", devices.cameras, root),
+            *look("display", devices.display, root),
+        ],
+        "GPU (not needed)": look("NVIDIA driver", devices.nvidia_driver, root),
+    }
+
+
+def is_fit(sections: dict[str, list[Finding]]) -> bool:
+    """Whether all that running a bundle on the CPU needs is there."""
+    findings = [finding for section in sections.values() for finding in section]
+    return not any(finding.is_needed and finding.state == "missing" for finding in findings)
