@@ -46,6 +46,10 @@ class Event(Protocol):
 class Stream(Protocol):
     """Work in order."""
 
+    @property
+    def name(self) -> str:
+        """What it is called in traces and messages."""
+
     def enqueue(self, work: Callable[[], None]) -> None:
         """Have ``work`` called, on the CPU in the stream's own thread; return at once."""
 

@@ -7,10 +7,10 @@ Streams and what runs on them::
     task      f_i = W(f_k, M, S), y_i = N_task(f_i)     every frame
     decode    label map at the size of the source       every frame
 
-A frame's buffers are a ``_Slot``, a key frame's a ``_KeyBuffers``; all are allocated once. Two
-key frames are kept, so that a new one is computed while frames of the old one are still in
-flight. A frame is answered from whatever key frame it is given, its own or an older one: when a
-key frame's features become usable is the caller's choice.
+A frame's buffers are a ``_Slot``, a key frame's a ``_KeyBuffers``; all are allocated once. There
+are as many of one as of the other, so that a new key frame never waits for those in flight. A
+frame is answered from whatever key frame it is given, its own or an older one: when a key frame's
+features become usable is the caller's choice.
 
 Source: Zhu et al., CVPR 2017, arXiv:1611.07715, Algorithm 1.
 """
@@ -33,8 +33,8 @@ from dff_edge.runtime.engine import Engine
 from dff_edge.runtime.errors import PipelineError
 from dff_edge.runtime.frames import Frame, LabelMap, Result
 from dff_edge.runtime.resize import FrameResizer
+from dff_edge.runtime.trace import StageSpan, Trace
 
-_KEY_BUFFERS = 2
 _STAGES = ("feature", "flow", "warp", "task", "decode")
 
 
@@ -67,10 +67,17 @@ class Scheduler:
         subnets: engines whose tensors fit each other; closed by their owner.
         depth: frames in flight at most.
         decode_threads: threads of the decoding kernel, at most.
+        trace: takes the span of every stage of every result.
     """
 
     def __init__(
-        self, device: Device, subnets: Subnets, *, depth: int = 2, decode_threads: int = 1
+        self,
+        device: Device,
+        subnets: Subnets,
+        *,
+        depth: int = 2,
+        decode_threads: int = 1,
+        trace: Trace | None = None,
     ) -> None:
         if depth < 1:
             raise PipelineError(f"depth is {depth}, expected at least 1 frame in flight.")
@@ -82,13 +89,16 @@ class Scheduler:
         self._slots = [_Slot(device, subnets) for _ in range(depth)]
         self._free = deque(self._slots)
         self._busy: deque[_Slot] = deque()
-        self._keys = itertools.cycle([_KeyBuffers(device, subnets) for _ in range(_KEY_BUFFERS)])
+        self._keys = itertools.cycle([_KeyBuffers(device, subnets) for _ in range(depth)])
         self._key: _KeyBuffers | None = None
         self.depth = depth
         # Last: what fails before leaves no thread behind.
         self._streams = {
             name: device.stream(name) for name in ("feature", "flow", "task", "decode")
         }
+        self._trace = trace
+        self._origin_s, self._origin = time.perf_counter(), device.event()
+        self._streams["task"].record(self._origin)
 
     @property
     def is_full(self) -> bool:
@@ -106,8 +116,7 @@ class Scheduler:
         return bool(self._busy) and self._busy[0].events["decode"].end.is_done
 
     def submit(self, frame: Frame, *, is_key: bool) -> None:
-        """Start a frame; its image is read before this returns, and nothing is waited for but a
-        free key buffer.
+        """Start a frame; its image is read before this returns, and nothing is waited for.
 
         Args:
             frame: with a checked image.
@@ -150,6 +159,9 @@ class Scheduler:
             stage_ms=slot.stage_times(),
             age_s=slot.ready_s - slot.frame.stamp_s if slot.frame.live else None,
         )
+        if self._trace is not None:
+            for span in slot.spans(self._origin, self._origin_s):
+                self._trace.add(span)
         self._free.append(self._busy.popleft())
         return result
 
@@ -187,8 +199,6 @@ class Scheduler:
     def _extract(self, slot: _Slot) -> _KeyBuffers:
         """Line 8: compute the features of a new key frame."""
         key = next(self._keys)
-        # They may still be read by frames in flight that belong to the key frame before last.
-        key.last_use.synchronize()
         key.index = slot.frame.index
         with slot.resizing():
             self._resizer.full(slot.frame.image, key.frame.array)
@@ -209,7 +219,6 @@ class Scheduler:
             features = self._propagate(slot, key)
         with slot.stage("task", task):
             self._subnets.task.enqueue({"features": features}, {"scores": slot.scores}, task)
-        task.record(key.last_use)
         decode.wait(slot.events["task"].end)
         with slot.stage("decode", decode):
             decode.enqueue(lambda: self._decode(slot))
@@ -252,7 +261,6 @@ class _KeyBuffers:
         self.half = device.buffer(subnets.flow.inputs["key_half"])
         self.features = device.buffer(subnets.feature.outputs["features"])
         self.ready = device.event()
-        self.last_use = device.event()
 
 
 class _Span(NamedTuple):
@@ -280,8 +288,8 @@ class _Slot:
         self.key_index = -1
         self.labels: LabelMap | None = None
         self.submitted_s = self.ready_s = time.monotonic()
-        self._resize_ms = 0.0
-        self._ran: list[str] = []
+        self._resizes: list[tuple[float, float]] = []
+        self._ran: list[tuple[str, str]] = []
 
     @contextmanager
     def stage(self, name: str, stream: Stream) -> Iterator[None]:
@@ -290,18 +298,28 @@ class _Slot:
         stream.record(span.start)
         yield
         stream.record(span.end)
-        self._ran.append(name)
+        self._ran.append((name, stream.name))
 
     @contextmanager
     def resizing(self) -> Iterator[None]:
         """Time what the caller's thread does inside."""
         start = time.perf_counter()
         yield
-        self._resize_ms += (time.perf_counter() - start) * 1e3
+        self._resizes.append((start, time.perf_counter()))
 
     def stage_times(self) -> dict[str, float]:
         """Milliseconds of each stage that ran; valid when the frame is done."""
-        times = {"resize": self._resize_ms}
-        for name in self._ran:
+        times = {"resize": sum(end - start for start, end in self._resizes) * 1e3}
+        for name, _ in self._ran:
             times[name] = self.events[name].end.elapsed_ms_since(self.events[name].start)
         return times
+
+    def spans(self, origin: Event, origin_s: float) -> Iterator[StageSpan]:
+        """When each stage ran, since an event at a time by ``time.perf_counter``."""
+        index, key = self.frame.index, self.key_index
+        for start_s, end_s in self._resizes:
+            since_ms = [(time_s - origin_s) * 1e3 for time_s in (start_s, end_s)]
+            yield StageSpan("resize", "caller", index, key, *since_ms)
+        for name, stream in self._ran:
+            since_ms = [event.elapsed_ms_since(origin) for event in self.events[name]]
+            yield StageSpan(name, stream, index, key, *since_ms)

@@ -136,19 +136,20 @@ def test_task_waits_for_late_flow_and_order_is_kept(scheduler, subnets):
     assert result.labels.min() == 1
 
 
-def test_key_buffers_are_not_overwritten_while_an_older_frame_needs_them(scheduler, subnets):
+@pytest.mark.parametrize("keys", [(True, True, True), (True, False, True), (True, True, False)])
+def test_key_frames_in_flight_have_buffers_of_their_own(scheduler, subnets, keys):
+    """With the first answer held, the features of all that follow are computed and kept apart."""
     subnets.task.hold(0)
-    scheduler.submit(frame_of(200, 0), is_key=True)
-    scheduler.submit(frame_of(50, 1), is_key=True)
-    third = threading.Thread(
-        target=scheduler.submit, args=(frame_of(50, 2),), kwargs={"is_key": True}
-    )
-    third.start()
-    third.join(0.2)
-    assert third.is_alive(), "the third key frame has to wait for the first one's buffers"
+    for index, (value, is_key) in enumerate(zip((200, 50, 200), keys, strict=True)):
+        scheduler.submit(frame_of(value, index), is_key=is_key)
+    for run in range(sum(keys)):
+        assert subnets.feature.started[run].wait(TIMEOUT_S), "no key frame waits for another's"
     subnets.task.released[0].set()
-    third.join(TIMEOUT_S)
-    assert [int(scheduler.collect().labels[0, 0]) for _ in range(3)] == [1, 0, 0]
+    for value, is_key, key in zip((1, 0, 1), keys, (0, 1, 2), strict=True):
+        result = scheduler.collect()
+        assert (int(result.labels[0, 0]), result.is_key) == (value, is_key)
+        scheduler.submit(frame_of(50, key + 3), is_key=True)
+    assert [int(scheduler.collect().labels[0, 0]) for _ in range(3)] == [0, 0, 0]
 
 
 def test_first_frame_must_be_a_key_frame(scheduler):
