@@ -74,11 +74,13 @@ class FrameCounts:
         read: frames handed out.
         dropped: frames of a live source that were replaced by a newer one.
         failed: frames that could not be decoded, with the reasons in ``reasons`` (first ten).
+        reconnects: times that a live source was lost and came back.
     """
 
     read: int = 0
     dropped: int = 0
     failed: int = 0
+    reconnects: int = 0
     reasons: list[str] = field(default_factory=list)
 
     def fail(self, reason: str) -> None:

@@ -97,8 +97,12 @@ class Scheduler:
             name: device.stream(name) for name in ("feature", "flow", "task", "decode")
         }
         self._trace = trace
-        self._origin_s, self._origin = time.perf_counter(), device.event()
-        self._streams["task"].record(self._origin)
+        if trace is not None:
+            self._origin = device.event()
+            before_s = time.perf_counter()
+            self._streams["task"].record(self._origin)
+            self._origin.synchronize()
+            self._origin_s = (before_s + time.perf_counter()) / 2  # good to some microseconds
 
     @property
     def is_full(self) -> bool:

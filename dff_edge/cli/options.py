@@ -79,7 +79,7 @@ def threads_option(command: F) -> F:
     )(command)
 
 
-def _check_folder(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
+def check_folder(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
     """Refuse a file that cannot be made now, not when the work is done."""
     if path is not None and str(path) != "-":
         if not path.parent.is_dir():
@@ -96,7 +96,7 @@ def json_option(command: F) -> F:
         "json_path",
         type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
         metavar="FILE",
-        callback=_check_folder,
+        callback=check_folder,
         help="Write all numbers as JSON to FILE; - for stdout instead of the table.",
     )(command)
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dff_edge.cli.options import (
     Command,
+    check_folder,
     interval_option,
     json_option,
     precision_option,
@@ -17,6 +20,22 @@ from dff_edge.cli.options import (
     threads_option,
     write_json,
 )
+
+if TYPE_CHECKING:
+    from dff_edge.runtime.sinks import SinkReport
+    from dff_edge.serve import Address
+
+
+def _check_address(ctx: click.Context, param: click.Parameter, text: str | None) -> Address | None:
+    if text is None:
+        return None
+    from dff_edge.runtime.errors import ConfigError
+    from dff_edge.serve import parse_address
+
+    try:
+        return parse_address(text)
+    except ConfigError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 @click.command(cls=Command)
@@ -30,15 +49,30 @@ from dff_edge.cli.options import (
     metavar="SINK",
     help="out.mp4, out.jsonl, labels://FOLDER, display://; may be given several times.",
 )
+@click.option(
+    "--serve",
+    "address",
+    metavar="[HOST:]PORT",
+    callback=_check_address,
+    help="Show picture and numbers in a browser, for this machine alone (8080), or for the network "
+    "too (0.0.0.0:8080).",
+)
 @precision_option
 @interval_option
 @click.option("--frames", type=click.IntRange(min=1), help="Stop after so many frames.")
 @click.option(
     "--depth",
     type=click.IntRange(1, 16),
-    default=2,
-    show_default=True,
-    help="Frames in flight; 1 computes each frame by itself.",
+    help="Frames in flight: more give more frames a second, 1 the quickest answer to each.  "
+    "[default: 1 for a live source, else 3]",
+)
+@click.option(
+    "--profile",
+    "profile_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    callback=check_folder,
+    help="Write when each stage ran on each stream, for ui.perfetto.dev or chrome://tracing.",
 )
 @threads_option
 @json_option
@@ -46,76 +80,118 @@ def command(
     bundle: Path,
     source: str,
     outputs: tuple[str, ...],
+    address: Address | None,
     precision: str,
     interval: int | None,
     frames: int | None,
-    depth: int,
+    depth: int | None,
+    profile_path: Path | None,
     threads: int | None,
     json_path: Path | None,
 ) -> None:
     """Run BUNDLE on SOURCE.
 
-    SOURCE is a camera (0, v4l2:///dev/video0), a video file, a folder or glob of images, or
-    synthetic://street?seed=5.
+    SOURCE is a camera (0, v4l2:///dev/video0, csi://0), a stream (rtsp://..., http://...), a video
+    file, a folder or glob of images, or synthetic://street?seed=5. ?rate=30 plays what is recorded
+    as if it were live.
     """
     from dff_edge.report.running import RunStatistics
     from dff_edge.runtime.pipeline import Pipeline
-    from dff_edge.runtime.sinks import open_sink
+    from dff_edge.runtime.sinks import FanOut, open_sink
     from dff_edge.runtime.sources import open_source
+    from dff_edge.runtime.trace import Trace
+    from dff_edge.serve import open_server
 
     with ExitStack() as stack:
+        # A service manager's stop ends a run as the keyboard does: with whole files.
+        previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        stack.callback(signal.signal, signal.SIGTERM, previous)
         opened = stack.enter_context(open_source(source))
         policy = None if interval is None else f"fixed:{interval}"
+        trace = None if profile_path is None else Trace()
         pipeline = stack.enter_context(
             Pipeline.open(
                 bundle,
                 precision=precision,  # type: ignore[arg-type]
                 policy=policy,
-                depth=depth,
+                depth=depth or (1 if opened.live else 3),
                 threads=threads,
+                trace=trace,
             )
         )
         assert pipeline.bundle is not None
-        classes = pipeline.bundle.manifest.classes
-        sinks = [
-            stack.enter_context(
-                open_sink(
-                    uri,
-                    classes=[info.name for info in classes],
-                    colours=[info.colour for info in classes],
-                    fps=opened.fps,
-                    source=source,
-                )
+        names = [info.name for info in pipeline.bundle.manifest.classes]
+        colours = [info.colour for info in pipeline.bundle.manifest.classes]
+        sinks = stack.enter_context(FanOut(live=opened.live))
+        for uri in outputs:
+            sinks.add(open_sink(uri, classes=names, colours=colours, fps=opened.fps, source=source))
+        server = None
+        if address is not None:
+            server = stack.enter_context(
+                open_server(address, source=opened, sinks=sinks, classes=names, colours=colours)
             )
-            for uri in outputs
-        ]
+            click.echo(f"Watch at {server.url}", err=True)
+            if server.is_open_to_others:
+                click.echo(
+                    "Warning: anyone on the network can watch; there is no password.", err=True
+                )
         statistics = RunStatistics()
         update = stack.enter_context(progress("frames", frames or opened.length))
         results = pipeline.run(opened)
+        is_stopped = False
         try:
             for result in results:
-                for sink in sinks:
-                    sink.write(result)
+                sinks.write(result)
+                if server is not None:
+                    server.show(result)
                 statistics.add(result)
                 update(statistics.frames, None)
-                if statistics.frames == frames or any(sink.stop_requested for sink in sinks):
+                if statistics.frames == frames or (sinks.is_dead and server is None):
+                    break
+                if is_stopped := sinks.stop_requested:
                     break
         except KeyboardInterrupt:
-            click.echo("Stopped by the keyboard; what was written stays.", err=True)
+            is_stopped = True
+            click.echo("Stopped; what was written stays.", err=True)
         statistics.finish(opened.counts)
+        if server is not None:
+            server.finish("stopped" if is_stopped else "finished")
         results.close()
-    if not write_json(json_path, statistics.as_dict()):
-        _print(statistics.as_dict())
+        sinks.close()
+    if trace is not None and profile_path is not None:
+        trace.write(profile_path)
+        if trace.lost:
+            click.echo(f"{profile_path} holds the beginning: {trace.lost} spans are left out.")
+    numbers = statistics.as_dict(sinks.reports)
+    if not write_json(json_path, numbers):
+        _print(numbers)
     if not statistics.frames:
-        raise click.ClickException(f"{source} gave no frame that could be used.")
+        raise click.ClickException(f"{opened.uri} gave no frame that could be used.")
+    _raise_failures(sinks.reports)
 
 
-def _print(numbers: dict) -> None:  # type: ignore[type-arg]
+def _raise_failures(reports: list[SinkReport]) -> None:
+    failures = [report.failure for report in reports if report.failure is not None]
+    if not failures:
+        return
+    others = len(reports) - len(failures)
+    start = f"{len(failures)} of {len(reports)} outputs failed. " if others else ""
+    raise click.ClickException(start + "\n".join(failures))
+
+
+def _print(numbers: dict[str, Any]) -> None:
     click.echo(
         f"{numbers['frames']} frames in {numbers['seconds']:.2f} s: {numbers['fps']:.1f} fps, "
         f"{numbers['key_frames']} key frames; dropped {numbers['dropped']}, "
-        f"failed {numbers['failed']}"
+        f"failed {numbers['failed']}, reconnects {numbers['reconnects']}"
     )
+    if age := numbers["age"]:
+        click.echo(
+            f"age of results, from capture: p50 {age['p50_ms']:.1f} ms, p99 {age['p99_ms']:.1f} ms"
+        )
+    for sink in numbers["sinks"]:
+        if sink["lost"]:
+            click.echo(f"{sink['uri']}: {sink['written']} written, {sink['lost']} lost")
     rows = [
         [
             name,

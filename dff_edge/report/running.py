@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
 from dff_edge.runtime.frames import FrameCounts, Result
+from dff_edge.runtime.sinks import SinkReport
 
 _KEPT = 10_000  # times of each kind that percentiles are of: the latest, so that a run may last
 
@@ -21,6 +24,7 @@ class RunStatistics:
         self._key_frames = 0
         self._stages: dict[str, _Times] = {}
         self._latencies = {"key frame": _Times(), "other frame": _Times()}
+        self._ages = _Times()
         self._start_s = time.perf_counter()
         self._seconds = 0.0
         self._counts = FrameCounts()
@@ -32,16 +36,22 @@ class RunStatistics:
         for name, value in result.stage_ms.items():
             self._stages.setdefault(name, _Times()).add(value)
         self._latencies["key frame" if result.is_key else "other frame"].add(result.latency_s * 1e3)
+        if result.age_s is not None:
+            self._ages.add(result.age_s * 1e3)
 
     def finish(self, counts: FrameCounts | None = None) -> None:
-        """Stop the clock; take over what became of the source's frames."""
+        """Stop the clock; take over what has become of the source's frames by now."""
         self._seconds = time.perf_counter() - self._start_s
         if counts is not None:
-            self._counts = counts
+            self._counts = replace(counts, reasons=list(counts.reasons))  # a camera goes on
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self, sinks: Sequence[SinkReport] = ()) -> dict[str, Any]:
         """JSON-ready numbers. ``share`` is a stage's part of the time of all stages together;
-        percentiles are of the latest 10,000 times.
+        percentiles are of the latest 10,000 times; ``age`` is from capture to result, None where
+        the source is not live.
+
+        Args:
+            sinks: what became of the results.
         """
         total = sum(times.sum_ms for times in self._stages.values())
         return {
@@ -52,6 +62,7 @@ class RunStatistics:
             "read": self._counts.read,
             "dropped": self._counts.dropped,
             "failed": self._counts.failed,
+            "reconnects": self._counts.reconnects,
             "failures": list(self._counts.reasons),
             "stages": {
                 name: {"count": times.count, **times.percentiles(), "share": times.sum_ms / total}
@@ -60,6 +71,8 @@ class RunStatistics:
             "latency": {
                 name: times.percentiles() for name, times in self._latencies.items() if times.count
             },
+            "age": self._ages.percentiles() if self._ages.count else None,
+            "sinks": [asdict(report) for report in sinks],
         }
 
 

@@ -1,4 +1,4 @@
-"""Where results go: `open_sink` and what it gives."""
+"""Where results go: `open_sink` and what it gives; `FanOut` for several of them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 
 from dff_edge.runtime.overlay import Colours
 from dff_edge.runtime.sinks.base import NullSink, Sink
+from dff_edge.runtime.sinks.fan_out import FanOut, SinkReport
 from dff_edge.runtime.uri import parse_sink
 
-__all__ = ["Sink", "open_sink"]
+__all__ = ["FanOut", "Sink", "SinkReport", "open_sink"]
 
 
 def open_sink(

@@ -26,8 +26,11 @@ class Sink(ABC):
         uri: as the user wrote it.
         written: results taken so far.
         stop_requested: whether the person watching asked to stop (only a window does).
+        needs_caller: whether it must be written to and closed by the thread that opened it (only a
+            window must); all others may be handed to another thread.
     """
 
+    needs_caller = False
     _kept = "What was written before stays readable."
 
     def __init__(self, uri: str) -> None:

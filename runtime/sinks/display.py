@@ -21,6 +21,8 @@ _STOP_KEYS = (ord("q"), 27)  # q and Escape
 class DisplaySink(Sink):
     """Shows each result in a window; q, Escape or closing it sets ``stop_requested``."""
 
+    needs_caller = True
+
     def __init__(self, uri: str, classes: Sequence[str], colours: Colours) -> None:
         super().__init__(uri)
         self._classes = tuple(classes)

@@ -13,8 +13,10 @@ from dff_edge.runtime.sinks.base import Sink, open_output
 
 
 class JsonLinesSink(Sink):
-    """Writes index, stamp, key frame, times and the share of pixels of each class.
+    """Writes index, stamp, stretch, key frame, times and the share of pixels of each class.
 
+    ``age_ms`` is the time from the frame's capture to its result, null where the source is not
+    live; ``latency_ms`` from its ``submit``; the other names are those of ``Frame`` and ``Result``.
     Each line is handed to the system at once, and is whole: a line that finds no room is taken
     back.
     """
@@ -31,9 +33,11 @@ class JsonLinesSink(Sink):
         record = {
             "index": result.frame.index,
             "stamp_s": round(result.frame.stamp_s, 6),
+            "stretch": result.frame.stretch,
             "key_index": result.key_index,
             "is_key": result.is_key,
             "distance": result.distance,
+            "age_ms": None if result.age_s is None else round(result.age_s * 1000, 3),
             "latency_ms": round(result.latency_s * 1000, 3),
             "stage_ms": {stage: round(ms, 3) for stage, ms in result.stage_ms.items()},
             "classes": _class_shares(result.labels, self._classes),

@@ -2,8 +2,13 @@
 
 import json
 import os
+import re
+import signal
+import socket
+import subprocess
 import sys
 import threading
+import urllib.request
 
 import av
 import cv2
@@ -110,6 +115,8 @@ def test_failed_work_is_one_message_and_exit_code_1(
         ["--depth", "x"],
         ["--no-such-option"],
         ["--json", "no/such/folder/run.json"],
+        ["--serve", "robot"],
+        ["--serve", "127.0.0.1:99999"],
     ],
 )
 def test_wrong_command_line_is_exit_code_2(dff_edge, bundle_path, frames_folder, arguments):
@@ -147,6 +154,121 @@ def test_json_lines_go_into_a_named_pipe(dff_edge, bundle_path, frames_folder, t
     assert [json.loads(line)["index"] for line in lines] == list(range(11))
 
 
+def test_output_that_fails_is_told_and_the_others_are_whole(
+    dff_edge, bundle_path, frames_folder, tmp_path
+):
+    full, video, numbers = (tmp_path / name for name in ("full.jsonl", "out.mp4", "run.json"))
+    full.symlink_to("/dev/full")
+    done = dff_edge(
+        "run", bundle_path, frames_folder, "-o", full, "-o", video, "--json", numbers
+    )  # fmt: skip
+
+    assert done.exit_code == 1
+    assert f"Error: 1 of 2 outputs failed. Writing '{full}' failed, no room is left" in done.stderr
+    assert f"{full}: 0 written, 11 lost" in done.stdout
+    with av.open(str(video)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 11
+    sinks = json.loads(numbers.read_text())["sinks"]
+    assert [(sink["written"], sink["lost"]) for sink in sinks] == [(0, 11), (11, 0)]
+    assert "no room is left" in sinks[0]["failure"]
+    assert sinks[1]["failure"] is None
+
+
+def test_run_ends_when_its_only_output_fails(dff_edge, bundle_path, tmp_path):
+    (tmp_path / "full.jsonl").symlink_to("/dev/full")
+    done = dff_edge(
+        "run", bundle_path, "synthetic://street?frames=5000&height=32&width=64",
+        "-o", tmp_path / "full.jsonl", "--json", "-",
+    )  # fmt: skip
+
+    assert done.exit_code == 1
+    assert json.loads(done.stdout)["frames"] < 5000
+    assert "no room is left" in done.stderr
+
+
+def test_age_of_live_results_is_told(dff_edge, bundle_path, tmp_path):
+    lines, numbers = tmp_path / "out.jsonl", tmp_path / "run.json"
+    done = dff_edge(
+        "run", bundle_path, "synthetic://street?rate=200&frames=20&height=32&width=64",
+        "-o", lines, "--json", numbers,
+    )  # fmt: skip
+
+    assert done.exit_code == 0, done.output
+    age = json.loads(numbers.read_text())["age"]
+    ages = [json.loads(line)["age_ms"] for line in lines.read_text().splitlines()]
+    assert f"p50 {age['p50_ms']:.1f} ms" in done.stdout
+    assert age["p50_ms"] == pytest.approx(np.median(ages), abs=0.01)
+    assert min(ages) > 0
+
+
+def test_file_has_no_age(dff_edge, bundle_path, frames_folder):
+    done = dff_edge("run", bundle_path, frames_folder)
+    assert "age of results" not in done.stdout
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_stop_leave_whole_files_and_end_the_server(bundle_path, tmp_path, signal_number):
+    video, lines = tmp_path / "out.mp4", tmp_path / "out.jsonl"
+    with subprocess.Popen(
+        [sys.executable, "-c", "from dff_edge.cli import main; main()", "run", bundle_path]
+        + ["synthetic://street?rate=100&frames=100000&height=32&width=64", "--serve", "127.0.0.1:0"]
+        + ["-o", video, "-o", lines, "--json", "-"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        url = re.fullmatch(r"Watch at (http://127\.0\.0\.1:\d+/)\n", process.stderr.readline())[1]
+        frames = 0
+        while frames < 30:
+            with urllib.request.urlopen(f"{url}stats.json", timeout=20) as answer:
+                numbers = json.load(answer)
+            frames = numbers["frames"]
+        process.send_signal(signal_number)
+        stdout, stderr = process.communicate(timeout=60)
+
+    assert process.returncode == 0, stderr
+    assert "Stopped; what was written stays" in stderr
+    assert "Traceback" not in stderr
+    assert numbers["source"]["state"] == "live"
+    assert [sink["uri"] for sink in numbers["sinks"]] == [str(video), str(lines)]
+    numbers = json.loads(stdout)
+    assert numbers["frames"] >= frames
+    # What a busy machine could not encode in time is lost, and all else is there.
+    for sink in numbers["sinks"]:
+        assert sink["written"] + sink["lost"] >= numbers["frames"]
+        assert sink["failure"] is None
+    with av.open(str(video)) as container:
+        decoded = sum(1 for _ in container.decode(video=0))
+    whole_lines = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert [decoded, len(whole_lines)] == [sink["written"] for sink in numbers["sinks"]]
+    assert decoded > 0
+
+
+def test_page_that_others_reach_is_warned_of(dff_edge, bundle_path, frames_folder):
+    done = dff_edge("run", bundle_path, frames_folder, "--serve", "0.0.0.0:0")
+    assert done.exit_code == 0, done.output
+    assert "anyone on the network can watch" in done.stderr
+
+    done = dff_edge("run", bundle_path, frames_folder, "--serve", "127.0.0.1:0")
+    assert "Watch at http://127.0.0.1:" in done.stderr
+    assert "anyone" not in done.stderr
+
+
+def test_busy_port_is_told(dff_edge, bundle_path, frames_folder):
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        done = dff_edge("run", bundle_path, frames_folder, "--serve", port)
+    assert done.exit_code == 1
+    assert f"Cannot serve at 127.0.0.1:{port}: the port is in use" in done.stderr
+
+
+def test_missing_web_library_is_told(dff_edge, bundle_path, frames_folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    done = dff_edge("run", bundle_path, frames_folder, "--serve", "127.0.0.1:0")
+    assert done.exit_code == 1
+    assert "pip install 'dff-edge[serve]'" in done.stderr
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -162,3 +284,30 @@ def test_device_without_torch_is_told_so(dff_edge, monkeypatch, tmp_path, argume
     assert done.exit_code == 1
     assert "needs 'torch'" in done.stderr
     assert "pip install 'dff-edge[export]'" in done.stderr
+
+
+def test_source_without_a_frame_is_told(dff_edge, bundle_path, frames_folder):
+    for path in frames_folder.iterdir():
+        path.write_bytes(b"no image")
+    done = dff_edge("run", bundle_path, frames_folder)
+    assert done.exit_code == 1
+    assert str(frames_folder) in done.stderr
+
+
+def test_profile_is_a_trace_of_the_run(dff_edge, bundle_path, frames_folder, tmp_path):
+    path = tmp_path / "trace.json"
+    done = dff_edge("run", bundle_path, frames_folder, "--profile", path, "--json", "-")
+
+    events = json.loads(path.read_text())["traceEvents"]
+    spans = [event for event in events if event["ph"] == "X"]
+    numbers = json.loads(done.stdout)
+    for stage, about in numbers["stages"].items():
+        assert len({s["name"] for s in spans if s["cat"] == stage}) == about["count"], stage
+
+
+def test_profile_that_cannot_be_written_is_refused_before_the_run(
+    dff_edge, bundle_path, frames_folder, tmp_path
+):
+    done = dff_edge("run", bundle_path, frames_folder, "--profile", tmp_path / "no" / "t.json")
+    assert done.exit_code == 2
+    assert "there is no folder" in done.stderr

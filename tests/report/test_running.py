@@ -6,11 +6,14 @@ import pytest
 from dff_edge.report import running
 from dff_edge.report.running import RunStatistics
 from dff_edge.runtime.frames import Frame, FrameCounts, Result
+from dff_edge.runtime.sinks import SinkReport
 
 
-def result(index, key_index, **stage_ms):
+def result(index, key_index, age_s=None, **stage_ms):
     frame = Frame(np.zeros((2, 2, 3), np.uint8), index, 0.0)
-    return Result(frame, np.zeros((2, 2), np.uint8), key_index, 0.001 * (index + 1), stage_ms)
+    return Result(
+        frame, np.zeros((2, 2), np.uint8), key_index, 0.001 * (index + 1), stage_ms, age_s
+    )
 
 
 def test_counts_percentiles_and_shares():
@@ -18,11 +21,15 @@ def test_counts_percentiles_and_shares():
     statistics.add(result(0, 0, feature=30.0, task=1.0))
     statistics.add(result(1, 0, flow=4.0, task=1.0))
     statistics.add(result(2, 0, flow=8.0, task=6.0))
-    statistics.finish(FrameCounts(read=3, dropped=2, failed=1, reasons=["bad"]))
+    counts = FrameCounts(read=3, dropped=2, failed=1, reconnects=4, reasons=["bad"])
+    statistics.finish(counts)
+    counts.dropped += 100  # a camera goes on while the outputs are closed
+    counts.fail("late")
     numbers = statistics.as_dict()
 
     assert (numbers["frames"], numbers["key_frames"]) == (3, 1)
     assert (numbers["dropped"], numbers["failed"], numbers["failures"]) == (2, 1, ["bad"])
+    assert numbers["reconnects"] == 4
     assert numbers["stages"]["flow"]["count"] == 2
     assert numbers["stages"]["flow"]["p50_ms"] == pytest.approx(6.0)
     assert numbers["stages"]["task"]["p50_ms"] == pytest.approx(1.0)
@@ -30,6 +37,28 @@ def test_counts_percentiles_and_shares():
     assert numbers["stages"]["feature"]["share"] == pytest.approx(30 / 50)
     assert numbers["latency"]["key frame"]["p50_ms"] == pytest.approx(1.0)
     assert numbers["latency"]["other frame"]["p50_ms"] == pytest.approx(2.5)
+
+
+def test_ages_are_those_of_live_frames():
+    statistics = RunStatistics()
+    for index, age_s in enumerate([0.030, 0.010, None, 0.020]):
+        statistics.add(result(index, index, age_s))
+    statistics.finish()
+
+    age = statistics.as_dict()["age"]
+    assert age["p50_ms"] == pytest.approx(20)
+    assert age["p99_ms"] == pytest.approx(29.8)  # 98% of the way from 20 to 30
+
+
+def test_what_became_of_the_results_is_told():
+    statistics = RunStatistics()
+    statistics.finish()
+    reports = [SinkReport("a.mp4", 7, 3, None), SinkReport("b.jsonl", 0, 10, "no room")]
+
+    assert statistics.as_dict(reports)["sinks"] == [
+        {"uri": "a.mp4", "written": 7, "lost": 3, "failure": None},
+        {"uri": "b.jsonl", "written": 0, "lost": 10, "failure": "no room"},
+    ]
 
 
 def test_memory_is_bounded_and_nothing_is_lost_from_the_sums(monkeypatch):
@@ -49,3 +78,4 @@ def test_a_run_without_frames_has_numbers_too():
     statistics.finish()
     numbers = statistics.as_dict()
     assert (numbers["frames"], numbers["stages"], numbers["latency"]) == (0, {}, {})
+    assert (numbers["age"], numbers["sinks"]) == (None, [])

@@ -62,7 +62,9 @@ def test_spans_lie_in_the_run_and_in_the_order_of_the_method(traced):
         if frame % 4:
             stages = ["resize", "flow", "warp", "task", "decode"]
         for before, after in zip(stages, stages[1:], strict=False):
-            assert at[before].end_ms <= at[after].start_ms + 0.01, (frame, before, after)
+            # The caller's clock is matched with the streams' to within a hand-over between threads.
+            slack_ms = 1.0 if before == "resize" else 0.01
+            assert at[before].end_ms <= at[after].start_ms + slack_ms, (frame, before, after)
     for result in results:
         at = {span.stage: span for span in trace.spans if span.frame == result.frame.index}
         spent = at["task"].end_ms - at["task"].start_ms

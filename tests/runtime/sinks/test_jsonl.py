@@ -17,10 +17,10 @@ CLASSES = ("road", "sky", "Fußgänger")
 COLOURS = ((0, 0, 0),) * 3
 
 
-def result(index=12, key_index=10):
+def result(index=12, key_index=10, age_s=None):
     labels = np.array([[0, 0, 0, 1], [0, 2, 255, 0]], np.uint8)
-    frame = Frame(np.zeros((2, 4, 3), np.uint8), index, 0.4)
-    return Result(frame, labels, key_index, 0.0123456, {"flow": 1.23456, "task": 2.0})
+    frame = Frame(np.zeros((2, 4, 3), np.uint8), index, 0.4, stretch=1)
+    return Result(frame, labels, key_index, 0.0123456, {"flow": 1.23456, "task": 2.0}, age_s)
 
 
 def sink_to(path, **options):
@@ -35,13 +35,22 @@ def test_line_says_everything_about_a_frame(tmp_path):
     assert json.loads(line) == {
         "index": 12,
         "stamp_s": 0.4,
+        "stretch": 1,
         "key_index": 10,
         "is_key": False,
         "distance": 2,
+        "age_ms": None,
         "latency_ms": 12.346,
         "stage_ms": {"flow": 1.235, "task": 2.0},
         "classes": {"road": 0.625, "sky": 0.125, "Fußgänger": 0.125},
     }
+
+
+def test_line_of_a_live_frame_tells_its_age(tmp_path):
+    with sink_to(tmp_path / "out.jsonl") as sink:
+        sink.write(result(age_s=0.0456789))
+
+    assert json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8"))["age_ms"] == 45.679
 
 
 def test_each_line_is_there_at_once(tmp_path):

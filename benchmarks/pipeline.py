@@ -1,0 +1,227 @@
+"""The whole pipeline at the paper's size against per-frame inference, and where its time goes.
+
+ResNet-101 + FlowNet Inception, 512x1024, 20 classes, C = 1024, random weights: speed does not
+depend on them. INT8 pipeline from uint8 frames to label maps, against ONNX Runtime running the
+FP32 feature and task networks on every frame, both with --threads threads, taking turns.
+
+pipeline_speedup       per-frame FP32 time / INT8 pipeline time for one frame, at --interval
+flow_share             time of one flow / of one FP32 feature network; all cores on flow
+warp_task_share        of one warp and task network; resize_decode_share: of both resizes and the
+                       decoding of one frame, from frames of the network's size
+runtime_cost_share     part of the wall time in which no engine and no kernel runs, by wrappers
+                       around all of them, frame by frame (depth 1)
+predicted_*, measured_*  r and s of Eq. 5-7 of the paper, from multiply-adds and from times
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from _common import interleaved_ms, parser, report
+
+from dff_edge.calibration.calibrate import calibrate_bundle
+from dff_edge.calibration.clips import open_calibration_clips
+from dff_edge.export.export import export_bundle
+from dff_edge.runtime import cpu, scheduler
+from dff_edge.runtime.bundle import Bundle
+from dff_edge.runtime.decode import decode_labels
+from dff_edge.runtime.engine import OrtEngine
+from dff_edge.runtime.frames import Frame
+from dff_edge.runtime.pipeline import Pipeline
+from dff_edge.runtime.resize import FrameResizer
+from dff_edge.runtime.synthetic import StreetScene
+from dff_edge.runtime.warp import warp_features
+from dff_edge.trainer.checkpoint import Checkpoint
+from dff_edge.trainer.models import FeatureConfig, FlowConfig, ModelConfig, TaskConfig, build_model
+from dff_edge.trainer.models.complexity import cost_ratio, speedup
+
+FRAME_SIZE = (512, 1024)
+CLASSES = tuple(f"class {index}" for index in range(20))
+COLOURS = tuple((index, index, index) for index in range(20))
+CALIBRATION = "synthetic://street?split=val&clips=2&frames=12&height=512&width=1024"
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("--repetitions", type=int, default=7)
+    arguments.add_argument("--interval", type=int, default=10)
+    arguments.add_argument("--depth", type=int, default=3, help="frames in flight")
+    arguments.add_argument("--bundle", type=Path, help="keep the bundle here and use it again")
+    options = arguments.parse_args()
+    with tempfile.TemporaryDirectory(prefix="dff-edge-") as folder:
+        bundle = make_bundle(options.bundle or Path(folder) / "bundle")
+        images = street_images(FRAME_SIZE, 2 * options.interval)
+        with ExitStack() as stack:
+            figures, background = measure(bundle, images, options, stack)
+    report(figures, background, options.json)
+
+
+def measure(
+    bundle: Bundle, images: list[np.ndarray], options: Any, stack: ExitStack
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Time the whole pipeline and each of its parts; figures, and what they rest on."""
+    threads, interval = options.threads, options.interval
+
+    def pipeline(depth: int) -> Pipeline:
+        opened = Pipeline.open(
+            bundle, precision="int8", policy=f"fixed:{interval}", depth=depth, threads=threads
+        )
+        return stack.enter_context(opened)
+
+    def job(precision: str, subnet: str) -> Callable[[], None]:
+        graph = bundle.graph_bytes(precision, subnet)
+        engine = OrtEngine(graph, name=f"{precision} {subnet}", threads=threads)
+        stack.callback(engine.close)
+        inputs = {n: np.zeros(spec.shape, spec.dtype) for n, spec in engine.inputs.items()}
+        outputs = {n: spec.empty() for n, spec in engine.outputs.items()}
+        return lambda: engine.run(inputs, outputs)
+
+    frames = [Frame(image, index, index / 30) for index, image in enumerate(images)]
+    overlapped, in_turn = pipeline(options.depth), pipeline(1)
+    heavy, light = job("fp32", "feature"), job("fp32", "task")
+    jobs = {
+        "per-frame FP32": lambda: (heavy(), light()),
+        f"INT8 pipeline, {options.depth} in flight": lambda: list(overlapped.run(frames)),
+        "INT8 pipeline, one by one": lambda: list(in_turn.run(frames)),
+        "feature int8": job("int8", "feature"),
+        "flow int8": job("int8", "flow"),
+        "task int8": job("int8", "task"),
+        **kernel_jobs(bundle, images, threads),
+    }
+    times = interleaved_ms(jobs, repetitions=options.repetitions)
+    for name in jobs:
+        if name.startswith("INT8 pipeline"):
+            times[name] /= len(frames)
+    baseline, flow = times["per-frame FP32"], times["flow int8"]
+    other = flow + times["warp"] + times["task int8"]
+    parts = time_parts(in_turn, frames)
+    wall = parts.pop("wall")
+    runtime = parts.pop("runtime")
+
+    macs = build_model(model_config()).eval()
+    ratio = {"predicted": cost_ratio(macs, FRAME_SIZE), "measured": other / times["feature int8"]}
+    figures = {
+        "pipeline_speedup": baseline / times[f"INT8 pipeline, {options.depth} in flight"],
+        "flow_share": flow / baseline,
+        "warp_task_share": (times["warp"] + times["task int8"]) / baseline,
+        "resize_decode_share": (times["resize"] + times["decode"]) / baseline,
+        "runtime_cost_share": runtime / wall,
+        **{f"{kind}_r": r for kind, r in ratio.items()},
+        **{f"{kind}_s": speedup(interval, r) for kind, r in ratio.items()},
+        "measured_speedup_over_int8_frames": times["feature int8"]
+        / times["INT8 pipeline, one by one"],
+    }
+    background = {f"{name}, ms": round(value, 3) for name, value in times.items()}
+    background |= {f"part of the wall, {name}": f"{t / wall:.1%}" for name, t in parts.items()}
+    background["parts and runtime over the wall"] = f"{(sum(parts.values()) + runtime) / wall:.3f}"
+    return figures, background
+
+
+def kernel_jobs(
+    bundle: Bundle, images: list[np.ndarray], threads: int
+) -> dict[str, Callable[[], Any]]:
+    """The native kernels as the pipeline calls them, on values like those it has."""
+    height, width = (side // 16 for side in FRAME_SIZE)
+    rng = np.random.default_rng(0)
+    levels = bundle.manifest.map_levels("int8")
+    shape = (1, height, width, bundle.manifest.channels)
+    features, scale = (rng.integers(0, 256, shape, dtype=np.uint8) for _ in range(2))
+    flow = rng.uniform(-2, 2, (1, height, width, 2)).astype(np.float32)
+    out = np.empty_like(features)
+    # Blobs of classes, as labels of a street have: pure noise has a border everywhere.
+    coarse = rng.normal(size=(height // 8, width // 8, len(CLASSES)))
+    scores = np.ascontiguousarray(coarse.repeat(8, axis=0).repeat(8, axis=1), np.float32)
+    labels = np.empty(FRAME_SIZE, np.uint8)
+    resizer = FrameResizer(FRAME_SIZE)
+    full = np.empty((1, *FRAME_SIZE, 3), np.uint8)
+    half = np.empty((1, FRAME_SIZE[0] // 2, FRAME_SIZE[1] // 2, 3), np.uint8)
+    (large,) = street_images((1080, 1920), 1)
+    return {
+        "warp": lambda: warp_features(
+            features, flow, scale, levels=levels, out=out, threads=threads
+        ),
+        "decode": lambda: decode_labels(scores, FRAME_SIZE, out=labels, threads=threads),
+        "resize": lambda: (resizer.full(images[0], full), resizer.half(images[0], half)),
+        "resize from 1080p": lambda: (resizer.full(large, full), resizer.half(large, half)),
+    }
+
+
+def time_parts(pipeline: Pipeline, frames: list[Frame]) -> dict[str, float]:
+    """Where the wall time of a run goes, in seconds; "runtime" is when nothing below runs."""
+    spans: dict[str, list[tuple[float, float]]] = defaultdict(list)
+
+    def timed(name: Callable[..., str], function: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                spans[name(*args)].append((start, time.perf_counter()))
+
+        return wrapper
+
+    with ExitStack() as stack:
+        for owner, attribute, name in (
+            (OrtEngine, "run", lambda engine, *_: engine.name.split()[-1]),
+            (cpu, "warp_features", lambda *_: "warp"),
+            (scheduler, "decode_labels", lambda *_: "decode"),
+            (FrameResizer, "full", lambda *_: "resize"),
+            (FrameResizer, "half", lambda *_: "resize"),
+        ):
+            wrapper = timed(name, getattr(owner, attribute))
+            stack.enter_context(mock.patch.object(owner, attribute, wrapper))
+        start = time.perf_counter()
+        for _ in pipeline.run(frames):
+            pass
+        wall = time.perf_counter() - start
+    covered, last = 0.0, 0.0
+    for begin, end in sorted(span for some in spans.values() for span in some):
+        covered += max(0.0, end - max(begin, last))
+        last = max(last, end)
+    parts = {name: sum(end - begin for begin, end in some) for name, some in spans.items()}
+    return {**parts, "wall": wall, "runtime": wall - covered}
+
+
+def street_images(size: tuple[int, int], count: int) -> list[np.ndarray]:
+    """Frames of one synthetic street."""
+    scene = StreetScene(seed=0, split="val", size=size, length=count)
+    return [np.ascontiguousarray(scene.render(index)[0]) for index in range(count)]
+
+
+def model_config() -> ModelConfig:
+    """ResNet-101 and FlowNet Inception of the paper's size."""
+    return ModelConfig(
+        feature=FeatureConfig(name="resnet101"),
+        flow=FlowConfig(name="inception"),
+        task=TaskConfig(classes=CLASSES, colours=COLOURS),
+        frame_size=FRAME_SIZE,
+    )
+
+
+def make_bundle(path: Path) -> Bundle:
+    """Export an untrained model and calibrate it, or open what is there."""
+    if path.is_dir() and any(path.iterdir()):
+        return Bundle.open(path)
+    config = model_config()
+    checkpoint = Checkpoint("untrained", config, build_model(config).eval(), {}, "0" * 64)
+    export_bundle(checkpoint, path)
+    return calibrate_bundle(
+        path,
+        open_calibration_clips(CALIBRATION),
+        source=CALIBRATION,
+        max_keys=8,
+        pairs_per_key=2,
+        precisions=("int8",),
+    )
+
+
+if __name__ == "__main__":
+    main()

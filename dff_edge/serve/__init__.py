@@ -1,0 +1,59 @@
+"""A run as a page in a browser: the picture, and how it goes. For devices without a screen.
+
+    with open_server("8080", source=source, sinks=sinks, classes=names, colours=colours) as server:
+        for result in pipeline.run(source):
+            server.show(result)
+        server.finish("finished")
+
+``/`` is the page, ``/stream.mjpg`` the picture, ``/stats.json`` the numbers, whose fields
+`dff_edge.serve.numbers` documents. Everything is read only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from dff_edge.runtime.errors import require
+from dff_edge.runtime.overlay import Colours
+from dff_edge.runtime.sinks import FanOut
+from dff_edge.runtime.sources import Source
+from dff_edge.serve.address import Address, parse_address
+
+if TYPE_CHECKING:
+    from dff_edge.serve.server import Server
+
+__all__ = ["Address", "open_server", "parse_address"]
+
+
+def open_server(
+    address: str | Address,
+    *,
+    source: Source,
+    sinks: FanOut,
+    classes: Sequence[str],
+    colours: Colours,
+) -> Server:
+    """Serve the page of a run until it is closed.
+
+    Args:
+        address: ``PORT``, ``:PORT`` or ``HOST:PORT``; without a host only this machine is served.
+        source: whose state and counts are shown.
+        sinks: whose losses are shown.
+        classes: names of the classes, by index.
+        colours: ``(red, green, blue)`` of the classes, by index.
+
+    Returns:
+        The server, which has begun; close it, or use it in a ``with`` block.
+
+    Raises:
+        ConfigError: the address is not one.
+        MissingDependencyError: aiohttp is not installed.
+        SinkError: the address cannot be served: the port is in use, for example.
+    """
+    if isinstance(address, str):
+        address = parse_address(address)
+    require("aiohttp", extra="serve", purpose="Showing a run in the browser")
+    from dff_edge.serve.server import Server
+
+    return Server(address, source=source, sinks=sinks, classes=classes, colours=colours)

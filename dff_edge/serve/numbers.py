@@ -1,0 +1,166 @@
+"""The numbers of a run as they are now: what ``/stats.json`` says.
+
+    state       "running", "finished" (the source ended), "stopped" (by a person) or "failed"
+    reason      why it failed, null otherwise
+    frames, key_frames        results so far
+    fps         results a second: over the latest 2 s, or over all when the run is over
+    silent_s    seconds since the latest result, or since the start; null when the run is over
+    source      uri, live, state ("live", "stalled", "lost" or "closed"; null where it is not
+                live), read, dropped, failed, reconnects
+    latency_ms  p50 and p99 from submit to result; null before the first
+    age_ms      p50 and p99 from capture to result; null where the source is not live
+    stages      by name: p50_ms, and share, its part of the time of all stages
+    recent      the latest 120 frames, oldest first: index, is_key, latency_ms
+    sinks       uri, written, lost, failure (null while it works)
+    classes     name and colour ("#rrggbb")
+    viewers, most_viewers     streams that are open, and that may be
+    watching    whether the stream that the request names (?viewer=) is open
+
+Percentiles and shares are of the latest 600 results.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from dff_edge.runtime.frames import FrameCounts, Result
+from dff_edge.runtime.overlay import Colours
+from dff_edge.runtime.sinks import FanOut
+from dff_edge.runtime.sources import LiveSource, Source
+
+RunState = Literal["running", "finished", "stopped", "failed"]
+
+_KEPT = 600
+_CHARTED = 120
+_RATE_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """One result, without its arrays."""
+
+    time_s: float
+    index: int
+    is_key: bool
+    latency_ms: float
+    age_ms: float | None
+    stage_ms: dict[str, float]
+
+
+class RunNumbers:
+    """Collects what a page shows, in bounded memory. One thread adds, another one asks."""
+
+    def __init__(
+        self, source: Source, sinks: FanOut, classes: Sequence[str], colours: Colours
+    ) -> None:
+        self._source = source
+        self._sinks = sinks
+        self._classes = [
+            {"name": name, "colour": "#{:02x}{:02x}{:02x}".format(*colour)}
+            for name, colour in zip(classes, colours, strict=True)
+        ]
+        self._samples: deque[_Sample] = deque(maxlen=_KEPT)
+        self._frames = 0
+        self._key_frames = 0
+        self._state: RunState = "running"
+        self._reason: str | None = None
+        self._start_s = time.monotonic()
+        self._end_s: float | None = None
+        self._end_counts = FrameCounts()
+
+    def add(self, result: Result) -> None:
+        """Take in one result."""
+        self._frames += 1
+        self._key_frames += result.is_key
+        age_ms = None if result.age_s is None else result.age_s * 1e3
+        self._samples.append(
+            _Sample(
+                time.monotonic(),
+                result.frame.index,
+                result.is_key,
+                result.latency_s * 1e3,
+                age_ms,
+                result.stage_ms,
+            )
+        )
+
+    def finish(self, state: RunState, reason: str | None = None) -> None:
+        """The run is over."""
+        self._end_counts = replace(self._source.counts)  # a camera goes on until it is closed
+        self._end_s = time.monotonic()
+        self._reason = reason
+        self._state = state
+
+    def as_dict(self) -> dict[str, Any]:
+        """The numbers, ready for JSON."""
+        samples = list(self._samples)  # one step of the interpreter: none is added meanwhile
+        now_s = time.monotonic()
+        latest_s = samples[-1].time_s if samples else self._start_s
+        if self._end_s is None:
+            fps = _rate(samples, self._start_s, now_s)
+            counts = self._source.counts
+        else:
+            counts = self._end_counts
+            fps = self._frames / max(self._end_s - self._start_s, 1e-3)
+        return {
+            "state": self._state,
+            "reason": self._reason,
+            "frames": self._frames,
+            "key_frames": self._key_frames,
+            "fps": round(fps, 2),
+            "silent_s": None if self._end_s is not None else round(now_s - latest_s, 2),
+            "source": {
+                "uri": self._source.uri,
+                "live": self._source.live,
+                "state": self._source.state if isinstance(self._source, LiveSource) else None,
+                "read": counts.read,
+                "dropped": counts.dropped,
+                "failed": counts.failed,
+                "reconnects": counts.reconnects,
+            },
+            "latency_ms": _percentiles([sample.latency_ms for sample in samples]),
+            "age_ms": _percentiles([s.age_ms for s in samples if s.age_ms is not None]),
+            "stages": _stages(samples),
+            "recent": [
+                {"index": s.index, "is_key": s.is_key, "latency_ms": round(s.latency_ms, 2)}
+                for s in samples[-_CHARTED:]
+            ],
+            "sinks": [asdict(report) for report in self._sinks.reports],
+            "classes": self._classes,
+        }
+
+
+def _rate(samples: Sequence[_Sample], start_s: float, now_s: float) -> float:
+    """Results a second over the latest ``_RATE_S``; less where fewer are kept or the run began."""
+    since_s = max(start_s, now_s - _RATE_S)
+    if len(samples) == _KEPT:
+        since_s = max(since_s, samples[0].time_s)
+    return sum(sample.time_s > since_s for sample in samples) / max(now_s - since_s, 1e-3)
+
+
+def _percentiles(values: list[float]) -> dict[str, float] | None:
+    if not values:
+        return None
+    p50, p99 = np.percentile(values, [50, 99])
+    return {"p50": round(float(p50), 2), "p99": round(float(p99), 2)}
+
+
+def _stages(samples: Sequence[_Sample]) -> dict[str, dict[str, float]]:
+    times: dict[str, list[float]] = {}
+    for sample in samples:
+        for name, value in sample.stage_ms.items():
+            times.setdefault(name, []).append(value)
+    total = sum(map(sum, times.values()))
+    return {
+        name: {
+            "p50_ms": round(float(np.median(values)), 3),
+            "share": round(sum(values) / total, 4) if total else 0.0,
+        }
+        for name, values in times.items()
+    }

@@ -1,0 +1,288 @@
+"""Several sinks side by side: one that fails or stalls never stops the others.
+
+Each sink works in a thread of its own, a few results behind. What a sink that cannot keep up costs
+depends on the source: from a live one it loses results, which are counted, and the run goes on at
+full rate; from a file nothing is lost, the run waits, and a sink that makes no progress for
+``STALL_S`` of waiting is given up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import threading
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from types import TracebackType
+
+from dff_edge.runtime.errors import SinkError
+from dff_edge.runtime.frames import Result
+from dff_edge.runtime.sinks.base import Sink
+
+STALL_S = 10.0
+QUEUED = 8  # results that a sink holds at most: room for a hiccup, 66 MB at 1920x1080
+
+_LOOKS_PER_STALL = 20
+_LOG = logging.getLogger("dff_edge.runtime")
+
+
+@dataclass(frozen=True, slots=True)
+class SinkReport:
+    """What became of the results that a sink was offered.
+
+    Attributes:
+        uri: as the user wrote it.
+        written: results taken.
+        lost: results that it did not get, being too slow for a live source, failed or given up.
+        failure: why it failed or was given up, None while it works.
+    """
+
+    uri: str
+    written: int
+    lost: int
+    failure: str | None
+
+
+class FanOut:
+    """Hands results to several sinks, and closes them; for one thread.
+
+    A window must be written to by the thread that opened it (``Sink.needs_caller``), so it is: a
+    stall of it cannot be cut short. From a live source it gets at most half of that thread's time.
+
+    What waits here is native code alone (``queue.SimpleQueue``), so Ctrl-C leaves nothing locked.
+
+    Args:
+        live: whether the source is live, and must not wait.
+        stall_s: how long the caller waits for a sink that makes no progress before it is given up.
+    """
+
+    def __init__(self, *, live: bool, stall_s: float = STALL_S) -> None:
+        self._live = live
+        self._stall_s = stall_s
+        self._lanes: list[_Lane] = []
+        self._is_closed = False
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether the person watching asked to stop."""
+        return any(lane.sink.stop_requested for lane in self._lanes)
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether there were sinks and none is left."""
+        return bool(self._lanes) and all(lane.failure is not None for lane in self._lanes)
+
+    @property
+    def reports(self) -> list[SinkReport]:
+        """What became of the results so far, by sink; may be asked from any thread."""
+        return [lane.report() for lane in self._lanes]
+
+    def add(self, sink: Sink) -> None:
+        """Take over an open sink: it is used and closed here alone."""
+        if sink.needs_caller:
+            self._lanes.append(_CallerLane(sink, live=self._live))
+        else:
+            self._lanes.append(_ThreadLane(sink, live=self._live, stall_s=self._stall_s))
+
+    def write(self, result: Result) -> None:
+        """Offer a result to all sinks. A sink's failure is logged and reported, not raised.
+
+        Raises:
+            SinkError: when closed.
+        """
+        if self._is_closed:
+            raise SinkError("the sinks were closed; open new ones.")
+        for lane in self._lanes:
+            lane.offer(result)
+
+    def close(self) -> None:
+        """Have all sinks finish what they hold; a stalled one is given up. Safe to call twice."""
+        self._is_closed = True
+        for lane in self._lanes:
+            lane.end()
+        for lane in self._lanes:
+            lane.join()
+
+    def __enter__(self) -> FanOut:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class _Lane(ABC):
+    """One sink and what became of its results."""
+
+    def __init__(self, sink: Sink, *, live: bool) -> None:
+        self.sink = sink
+        self.failure: Exception | None = None
+        self._live = live
+        self._offered = 0
+
+    @abstractmethod
+    def offer(self, result: Result) -> None:
+        """Have the sink write a result, unless it failed or is too slow."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """Begin to close the sink."""
+
+    def join(self) -> None:  # noqa: B027 - the end may have come at once
+        """Wait until the sink is closed or given up."""
+
+    def report(self) -> SinkReport:
+        failure = None if self.failure is None else str(self.failure)
+        return SinkReport(self.sink.uri, self.sink.written, self._lost(), failure)
+
+    def _lost(self) -> int:
+        return self._offered - self.sink.written
+
+    def _fail(self, error: Exception) -> None:
+        if self.failure is None:
+            self.failure = error
+            _LOG.error("%s", error, exc_info=None if isinstance(error, SinkError) else error)
+
+
+class _CallerLane(_Lane):
+    """Writes in the caller's thread."""
+
+    def __init__(self, sink: Sink, *, live: bool) -> None:
+        super().__init__(sink, live=live)
+        self._rests_until_s = 0.0
+
+    def offer(self, result: Result) -> None:
+        self._offered += 1
+        start_s = time.monotonic()
+        if self.failure is not None or (self._live and start_s < self._rests_until_s):
+            return
+        try:
+            self.sink.write(result)
+        except Exception as error:
+            self._fail(error)
+            self.end()
+        end_s = time.monotonic()
+        self._rests_until_s = end_s + (end_s - start_s)
+
+    def end(self) -> None:
+        try:
+            self.sink.close()
+        except Exception as error:
+            self._fail(error)
+
+
+class _ThreadLane(_Lane):
+    """Writes in a thread of its own, a queue of ``QUEUED`` results between.
+
+    The queue's length is held by slots: whoever puts a result in has taken one, the thread gives it
+    back when the result is written.
+    """
+
+    def __init__(self, sink: Sink, *, live: bool, stall_s: float) -> None:
+        super().__init__(sink, live=live)
+        self._stall_s = stall_s
+        self._dropped = 0
+        self._steps = 0  # grows whenever the sink gets on
+        self._has_ended = False
+        self._results: queue.SimpleQueue[Result | None] = queue.SimpleQueue()
+        self._slots: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(QUEUED):
+            self._slots.put(None)
+        self._thread = threading.Thread(target=self._run, name=f"dff-sink {sink.uri}", daemon=True)
+        self._thread.start()
+
+    def offer(self, result: Result) -> None:
+        self._offered += 1
+        if self.failure is not None:
+            return
+        if self._take_oldest_slot() if self._live else self._wait_for(self._slots):
+            self._results.put(result)
+
+    def end(self) -> None:
+        self._results.put(None)
+
+    def join(self) -> None:
+        if not self._has_ended and self._wait_for(self._ended):
+            self._has_ended = True
+            self._thread.join()
+
+    def _lost(self) -> int:
+        is_over = self._has_ended or self.failure is not None
+        return super()._lost() if is_over else self._dropped  # what is queued is not lost yet
+
+    def _take_oldest_slot(self) -> bool:
+        """Take a free slot, or that of the oldest result, without waiting."""
+        # Ends: a thread that works holds one slot, the others are free or have a result queued.
+        while self.failure is None:
+            with contextlib.suppress(queue.Empty):
+                self._slots.get_nowait()
+                return True
+            with contextlib.suppress(queue.Empty):
+                self._results.get_nowait()
+                self._count_drop()
+                return True
+        return False
+
+    def _count_drop(self) -> None:
+        self._dropped += 1
+        if self._dropped == 1:
+            _LOG.warning(
+                "%s is slower than the source: the results that it cannot take are lost, and "
+                "counted",
+                self.sink.uri,
+            )
+
+    def _wait_for(self, signal: queue.SimpleQueue[None]) -> bool:
+        """Wait for a signal of the thread, or give up the sink.
+
+        What counts is the time spent waiting, in short looks: a process that was stopped and goes
+        on (Ctrl-Z) has not waited.
+        """
+        looks, steps = 0, self._steps
+        while looks < _LOOKS_PER_STALL:
+            with contextlib.suppress(queue.Empty):
+                signal.get(timeout=self._stall_s / _LOOKS_PER_STALL)
+                return True
+            looks, steps = (looks + 1 if steps == self._steps else 0), self._steps
+        self._give_up()
+        return False
+
+    def _give_up(self) -> None:
+        self._fail(
+            SinkError(
+                f"'{self.sink.uri}' made no progress for {self._stall_s:g} s and was given up. "
+                "What it wrote before stays. Look at its disk, or at who reads it."
+            )
+        )
+        self._has_ended = True  # as far as anybody waits: the thread ends when the sink comes back
+        self._forget_queued()
+        self._results.put(None)
+
+    def _forget_queued(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._results.get_nowait()
+
+    def _run(self) -> None:
+        try:
+            while self.failure is None and (result := self._results.get()) is not None:
+                self.sink.write(result)
+                self._steps += 1
+                self._slots.put(None)
+        except Exception as error:  # whatever it is: the others go on
+            self._fail(error)
+            self._forget_queued()
+            self._slots.put(None)  # the caller may be waiting for one
+        self._steps += 1
+        try:
+            self.sink.close()
+        except Exception as error:
+            self._fail(error)
+        self._ended.put(None)

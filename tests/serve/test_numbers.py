@@ -1,0 +1,137 @@
+"""What the page says of a run, against numbers done by hand."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from dff_edge.runtime.sinks import FanOut
+from dff_edge.runtime.sinks.base import NullSink
+from dff_edge.runtime.sources import open_source
+from dff_edge.serve import numbers as numbers_module
+from dff_edge.serve.numbers import RunNumbers
+from tests.serve.runs import CLASSES, COLOURS, StandInSource, result
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = SimpleNamespace(now_s=100.0)
+    clock.monotonic = lambda: clock.now_s
+    monkeypatch.setattr(numbers_module, "time", clock)
+    return clock
+
+
+def numbers_of(source=None, sinks=None):
+    sinks = sinks or FanOut(live=True)
+    return RunNumbers(source or StandInSource("camera 0"), sinks, CLASSES, COLOURS)
+
+
+def test_rate_is_over_the_latest_two_seconds(clock):
+    numbers = numbers_of()
+    for index in range(100):  # 10 s of 10 a second
+        clock.now_s += 0.1
+        numbers.add(result(index))
+    assert numbers.as_dict()["fps"] == pytest.approx(10, rel=0.06)
+
+    clock.now_s += 1.0
+    assert numbers.as_dict()["fps"] == pytest.approx(5, rel=0.11)
+    assert numbers.as_dict()["silent_s"] == pytest.approx(1.0)
+    clock.now_s += 1.5
+    assert numbers.as_dict()["fps"] == 0
+
+
+@pytest.mark.parametrize("fps", [5, 1000], ids=["run began just now", "more than is kept"])
+def test_rate_is_right_where_two_seconds_are_not_kept(clock, fps):
+    numbers = numbers_of()
+    for index in range(fps if fps == 5 else 2000):
+        clock.now_s += 1 / fps
+        numbers.add(result(index))
+    assert numbers.as_dict()["fps"] == pytest.approx(fps, rel=0.01)
+
+
+def test_numbers_of_some_results(clock):
+    source = StandInSource("camera 0")
+    source.counts.read, source.counts.dropped, source.counts.reconnects = 6, 3, 2
+    source.state = "lost"
+    numbers = numbers_of(source)
+    for index in range(6):  # key frames 0 and 5; latencies 0..5 ms
+        numbers.add(result(index))
+
+    shown = numbers.as_dict()
+    assert json.loads(json.dumps(shown, allow_nan=False)) == shown
+    assert (shown["state"], shown["reason"]) == ("running", None)
+    assert (shown["frames"], shown["key_frames"]) == (6, 2)
+    assert shown["latency_ms"] == {"p50": 2.5, "p99": 4.95}
+    assert shown["age_ms"] == {"p50": 20, "p99": 20}
+    # 2 x 6 + 4 x 2 + 6 x 1 = 26
+    assert shown["stages"] == {
+        "feature": {"p50_ms": 6, "share": pytest.approx(12 / 26, abs=1e-4)},
+        "task": {"p50_ms": 1, "share": pytest.approx(6 / 26, abs=1e-4)},
+        "flow": {"p50_ms": 2, "share": pytest.approx(8 / 26, abs=1e-4)},
+    }
+    assert shown["recent"][-2:] == [
+        {"index": 4, "is_key": False, "latency_ms": 4},
+        {"index": 5, "is_key": True, "latency_ms": 5},
+    ]
+    assert shown["source"] == {
+        "uri": "camera 0", "live": True, "state": "lost",
+        "read": 6, "dropped": 3, "failed": 0, "reconnects": 2,
+    }  # fmt: skip
+    assert shown["classes"] == [
+        {"name": "road", "colour": "#804080"},
+        {"name": "sky", "colour": "#4682b4"},
+    ]
+
+
+def test_numbers_before_the_first_result(clock):
+    clock.now_s += 3
+    shown = numbers_of().as_dict()
+    assert (shown["frames"], shown["fps"], shown["latency_ms"]) == (0, 0, None)
+    assert (shown["age_ms"], shown["stages"], shown["recent"]) == (None, {}, [])
+
+
+def test_file_has_no_state_and_no_age():
+    with open_source("synthetic://street?frames=1&height=32&width=64") as source:
+        numbers = numbers_of(source)
+        numbers.add(result(0, age_s=None))
+        shown = numbers.as_dict()
+    assert (shown["source"]["live"], shown["source"]["state"]) == (False, None)
+    assert shown["age_ms"] is None
+
+
+def test_finished_run_has_its_mean_rate_and_is_not_silent(clock):
+    source = StandInSource("camera 0")
+    numbers = numbers_of(source)
+    for index in range(30):
+        clock.now_s += 0.1
+        numbers.add(result(index))
+    source.counts.dropped = 2
+    numbers.finish("failed", "the camera burnt")
+    clock.now_s += 60
+    source.counts.dropped = 1000  # a camera goes on until it is closed
+
+    shown = numbers.as_dict()
+    assert (shown["state"], shown["reason"]) == ("failed", "the camera burnt")
+    assert shown["fps"] == pytest.approx(10)
+    assert shown["silent_s"] is None
+    assert shown["source"]["dropped"] == 2
+
+
+def test_losses_of_sinks_are_told():
+    sinks = FanOut(live=False)
+    sinks.add(NullSink("null://"))
+    sinks.write(result(0))
+    sinks.close()
+    assert numbers_of(sinks=sinks).as_dict()["sinks"] == [
+        {"uri": "null://", "written": 1, "lost": 0, "failure": None}
+    ]
+
+
+def test_memory_is_bounded():
+    numbers = numbers_of()
+    for index in range(2000):
+        numbers.add(result(index, size=(2, 2)))
+    shown = numbers.as_dict()
+    assert shown["frames"] == 2000
+    assert [frame["index"] for frame in shown["recent"]] == list(range(1880, 2000))
+    assert len(numbers._samples) == 600
