@@ -11,6 +11,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dff_edge.report.machine import describe_machine
 
 
@@ -36,6 +38,20 @@ def interleaved_ms(
             job()
             times[name].append((time.perf_counter() - start) * 1e3)
     return {name: statistics.median(values) for name, values in times.items()}
+
+
+def openvino_job(
+    graph: bytes, inputs: dict[str, np.ndarray], threads: int
+) -> Callable[[], object] | None:
+    """A run of the graph in OpenVINO, None where that is not installed."""
+    try:
+        import openvino
+    except ImportError:
+        return None
+    core = openvino.Core()
+    options = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+    request = core.compile_model(core.read_model(graph), "CPU", options).create_infer_request()
+    return lambda: request.infer(inputs, share_inputs=True, share_outputs=True)
 
 
 def report(figures: Mapping[str, float], background: Mapping[str, Any], path: Path | None) -> None:

@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import onnx
-from _common import interleaved_ms, parser, report
+from _common import interleaved_ms, openvino_job, parser, report
 from onnx import helper
 
 from dff_edge import _native
@@ -174,20 +174,6 @@ def grid_sample_inputs(
     grid = (2 * cells + 1) / np.array([WIDTH, HEIGHT], np.float32) - 1
     planes = [np.ascontiguousarray(a.transpose(0, 3, 1, 2)) for a in (features, scale)]
     return {"features": planes[0], "grid": grid.astype(np.float32), "scale": planes[1]}
-
-
-def openvino_job(
-    graph: bytes, inputs: dict[str, np.ndarray], threads: int
-) -> Callable[[], object] | None:
-    """The graph in OpenVINO, None where that is not installed."""
-    try:
-        import openvino
-    except ImportError:
-        return None
-    core = openvino.Core()
-    options = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
-    request = core.compile_model(core.read_model(graph), "CPU", options).create_infer_request()
-    return lambda: request.infer(inputs, share_inputs=True, share_outputs=True)
 
 
 if __name__ == "__main__":
