@@ -10,11 +10,13 @@ warp_task_share        of one warp and task network; resize_decode_share: of bot
                        decoding of one frame, from frames of the network's size
 runtime_cost_share     part of the wall time in which no engine and no kernel runs, by wrappers
                        around all of them, frame by frame (depth 1)
+openvino_pipeline_speedup  as the first, with OpenVINO as the engine, where it is installed
 predicted_*, measured_*  r and s of Eq. 5-7 of the paper, from multiply-adds and from times
 """
 
 from __future__ import annotations
 
+import importlib.util
 import tempfile
 import time
 from collections import defaultdict
@@ -35,6 +37,7 @@ from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.decode import decode_labels
 from dff_edge.runtime.engine import OrtEngine
 from dff_edge.runtime.frames import Frame
+from dff_edge.runtime.open_engine import EngineName
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.resize import FrameResizer
 from dff_edge.runtime.synthetic import StreetScene
@@ -70,9 +73,14 @@ def measure(
     """Time the whole pipeline and each of its parts; figures, and what they rest on."""
     threads, interval = options.threads, options.interval
 
-    def pipeline(depth: int) -> Pipeline:
+    def pipeline(depth: int, engine: EngineName = "onnxruntime") -> Pipeline:
         opened = Pipeline.open(
-            bundle, precision="int8", policy=f"fixed:{interval}", depth=depth, threads=threads
+            bundle,
+            precision="int8",
+            policy=f"fixed:{interval}",
+            depth=depth,
+            threads=threads,
+            engine=engine,
         )
         return stack.enter_context(opened)
 
@@ -96,6 +104,9 @@ def measure(
         "task int8": job("int8", "task"),
         **kernel_jobs(bundle, images, threads),
     }
+    if importlib.util.find_spec("openvino") is not None:
+        peer = pipeline(options.depth, "openvino")
+        jobs["INT8 pipeline, OpenVINO"] = lambda: list(peer.run(frames))
     times = interleaved_ms(jobs, repetitions=options.repetitions)
     for name in jobs:
         if name.startswith("INT8 pipeline"):
@@ -119,6 +130,8 @@ def measure(
         "measured_speedup_over_int8_frames": times["feature int8"]
         / times["INT8 pipeline, one by one"],
     }
+    if "INT8 pipeline, OpenVINO" in times:
+        figures["openvino_pipeline_speedup"] = baseline / times["INT8 pipeline, OpenVINO"]
     background = {f"{name}, ms": round(value, 3) for name, value in times.items()}
     background |= {f"part of the wall, {name}": f"{t / wall:.1%}" for name, t in parts.items()}
     background["parts and runtime over the wall"] = f"{(sum(parts.values()) + runtime) / wall:.3f}"

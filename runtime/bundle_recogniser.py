@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.contract import Precision, Subnet
 from dff_edge.runtime.decode import decode_labels
-from dff_edge.runtime.engine import OrtEngine
+from dff_edge.runtime.engine import Engine
 from dff_edge.runtime.frames import Image, LabelMap
+from dff_edge.runtime.open_engine import EngineName, open_engine
 from dff_edge.runtime.resize import FrameResizer, check_image
 from dff_edge.runtime.warp import warp_features
 
@@ -43,6 +44,7 @@ class BundleRecogniser:
         bundle: a verified bundle.
         precision: which of its graphs.
         threads: of each run; None means the cores this process may use.
+        engine: what computes the graphs.
 
     Raises:
         BundleError: the bundle does not hold the precision.
@@ -50,14 +52,19 @@ class BundleRecogniser:
     """
 
     def __init__(
-        self, bundle: Bundle, precision: Precision = "fp32", threads: int | None = None
+        self,
+        bundle: Bundle,
+        precision: Precision = "fp32",
+        threads: int | None = None,
+        engine: EngineName = "onnxruntime",
     ) -> None:
         self.bundle = bundle
         self.precision = precision
         self._resizer = FrameResizer(bundle.manifest.frame_size)
         self._levels = bundle.manifest.map_levels(precision)
         self._warp_threads = threads or 1
-        self._engines: list[OrtEngine] = []
+        self._engine_name = engine
+        self._engines: list[Engine] = []
         try:
             self._feature = self._open("feature", threads)
             self._flow = self._open("flow", threads)
@@ -109,9 +116,10 @@ class BundleRecogniser:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _open(self, subnet: Subnet, threads: int | None) -> OrtEngine:
+    def _open(self, subnet: Subnet, threads: int | None) -> Engine:
         data = self.bundle.graph_bytes(self.precision, subnet)
-        engine = OrtEngine(data, name=f"{self.precision} {subnet}", threads=threads)
+        name = f"{self.precision} {subnet}"
+        engine = open_engine(self._engine_name, data, name=name, threads=threads)
         self._engines.append(engine)
         return engine
 

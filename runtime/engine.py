@@ -55,6 +55,10 @@ class Engine(Protocol):
     """One loaded graph. Calls of one engine must not overlap; several engines may run at once."""
 
     @property
+    def name(self) -> str:
+        """What messages call the graph, for example "int8 feature"."""
+
+    @property
     def inputs(self) -> dict[str, TensorSpec]:
         """Inputs by name."""
 
@@ -85,6 +89,61 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free the graph. Closing twice is allowed; running afterwards is not."""
+
+
+def check_arrays(
+    engine: Engine, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]
+) -> tuple[int, ...]:
+    """Check what ``Engine.run`` is given.
+
+    Returns:
+        Where each array lies in memory, inputs before outputs, in the engine's order.
+
+    Raises:
+        ShapeError: as ``Engine.run``.
+    """
+    addresses: list[int] = []
+    for role, specs, arrays in (
+        ("input", engine.inputs, inputs),
+        ("output", engine.outputs, outputs),
+    ):
+        if arrays.keys() != specs.keys():
+            raise ShapeError(
+                f"{engine.name}: {role}s are {sorted(arrays)}, expected {sorted(specs)}."
+            )
+        for spec in specs.values():
+            array = arrays[spec.name]
+            addresses.append(_address(engine.name, spec, array))
+            if role == "output" and not array.flags.writeable:
+                raise ShapeError(
+                    f"{engine.name}: output '{spec.name}' is read-only, expected a writable array."
+                )
+    return tuple(addresses)
+
+
+def enqueue_run(
+    engine: Engine, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer], stream: Stream
+) -> None:
+    """``Engine.enqueue`` of an engine that computes in the thread that calls it."""
+    input_arrays = {name: buffer.array for name, buffer in inputs.items()}
+    output_arrays = {name: buffer.array for name, buffer in outputs.items()}
+    stream.enqueue(lambda: engine.run(input_arrays, output_arrays))
+
+
+def _address(name: str, spec: TensorSpec, array: NDArray[Any]) -> int:
+    if array.shape != spec.shape or array.dtype != spec.dtype:
+        raise ShapeError(
+            f"{name}: '{spec.name}' is {array.dtype} {array.shape}, "
+            f"expected {spec.dtype} {spec.shape}."
+        )
+    if not array.flags.c_contiguous:
+        raise ShapeError(
+            f"{name}: '{spec.name}' is not C-contiguous; pass np.ascontiguousarray(...)."
+        )
+    # Not __array_interface__: its strings make the interpreter's table of interned
+    # strings grow again and again, seen as 2 MB in 10,000 runs.
+    address: int = array.ctypes.data
+    return address
 
 
 class OrtEngine:
@@ -133,7 +192,7 @@ class OrtEngine:
         except Exception as error:  # pybind raises one class for each native status
             raise EngineError(
                 f"ONNX Runtime {ort.__version__} could not load the {name} graph with "
-                f"{provider}: {_first_line(error)}"
+                f"{provider}: {first_line(error)}"
             ) from error
         session.disable_fallback()
         taken = session.get_providers()
@@ -154,44 +213,32 @@ class OrtEngine:
 
     @property
     def inputs(self) -> dict[str, TensorSpec]:
-        """Inputs by name."""
-        return dict(self._inputs)
+        """Inputs by name; do not change it."""
+        return self._inputs
 
     @property
     def outputs(self) -> dict[str, TensorSpec]:
-        """Outputs by name."""
-        return dict(self._outputs)
+        """Outputs by name; do not change it."""
+        return self._outputs
 
     def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]) -> None:
         """Compute ``outputs`` from ``inputs`` in place. See ``Engine.run``."""
         if self._session is None:
             raise EngineError(f"The {self.name} engine is closed; open a new one to run it.")
-        self._check_names(self._inputs, inputs, "input")
-        self._check_names(self._outputs, outputs, "output")
-        addresses = [self._address(spec, inputs[spec.name]) for spec in self._inputs.values()]
-        for spec in self._outputs.values():
-            array = outputs[spec.name]
-            addresses.append(self._address(spec, array))
-            if not array.flags.writeable:
-                raise ShapeError(
-                    f"{self.name}: output '{spec.name}' is read-only, expected a writable array."
-                )
-        key = tuple(addresses)
+        key = check_arrays(self, inputs, outputs)
         binding = self._bindings.get(key)
         if binding is None:
             binding = self._bind(key)
         try:
             self._session.run_with_iobinding(binding)
         except Exception as error:  # pybind raises one class for each native status
-            raise EngineError(f"The {self.name} graph failed: {_first_line(error)}") from error
+            raise EngineError(f"The {self.name} graph failed: {first_line(error)}") from error
 
     def enqueue(
         self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer], stream: Stream
     ) -> None:
         """Have ``run`` done on a stream. See ``Engine.enqueue``."""
-        input_arrays = {name: buffer.array for name, buffer in inputs.items()}
-        output_arrays = {name: buffer.array for name, buffer in outputs.items()}
-        stream.enqueue(lambda: self.run(input_arrays, output_arrays))
+        enqueue_run(self, inputs, outputs, stream)
 
     def close(self) -> None:
         """Free the graph. Closing twice is allowed; running afterwards is not."""
@@ -203,29 +250,6 @@ class OrtEngine:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _check_names(
-        self, specs: dict[str, TensorSpec], arrays: Mapping[str, NDArray[Any]], role: str
-    ) -> None:
-        if arrays.keys() != specs.keys():
-            raise ShapeError(
-                f"{self.name}: {role}s are {sorted(arrays)}, expected {sorted(specs)}."
-            )
-
-    def _address(self, spec: TensorSpec, array: NDArray[Any]) -> int:
-        if array.shape != spec.shape or array.dtype != spec.dtype:
-            raise ShapeError(
-                f"{self.name}: '{spec.name}' is {array.dtype} {array.shape}, "
-                f"expected {spec.dtype} {spec.shape}."
-            )
-        if not array.flags.c_contiguous:
-            raise ShapeError(
-                f"{self.name}: '{spec.name}' is not C-contiguous; pass np.ascontiguousarray(...)."
-            )
-        # Not __array_interface__: its strings make the interpreter's table of interned
-        # strings grow again and again, seen as 2 MB in 10,000 runs.
-        address: int = array.ctypes.data
-        return address
 
     def _bind(self, key: tuple[int, ...]) -> Any:
         if len(self._bindings) >= MAX_BINDINGS:
@@ -276,11 +300,13 @@ def _package_of(provider: str) -> str:
 
 
 def usable_cores() -> int:
+    """Cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):  # also right in a container pinned to some cores
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The beginning of an error's text, for a message of one line."""
     lines = str(error).strip().splitlines()
     return lines[0][:500] if lines else type(error).__name__

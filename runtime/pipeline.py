@@ -23,9 +23,10 @@ import numpy as np
 from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.contract import Precision
 from dff_edge.runtime.cpu import CpuDevice
-from dff_edge.runtime.engine import OrtEngine, usable_cores
+from dff_edge.runtime.engine import Engine, usable_cores
 from dff_edge.runtime.errors import FrameError, PipelineError
 from dff_edge.runtime.frames import Frame, Result
+from dff_edge.runtime.open_engine import EngineName, open_engine
 from dff_edge.runtime.policy import FixedInterval, KeyFramePolicy, parse_policy
 from dff_edge.runtime.resize import check_image
 from dff_edge.runtime.scheduler import Scheduler, Subnets
@@ -73,6 +74,7 @@ class Pipeline:
         policy: str | KeyFramePolicy | None = None,
         depth: int = 3,
         threads: int | None = None,
+        engine: EngineName = "onnxruntime",
         trace: Trace | None = None,
     ) -> Pipeline:
         """Open a bundle for running on the CPU.
@@ -87,12 +89,13 @@ class Pipeline:
                 on half the threads, and ``run`` then hands out a result ``depth - 1`` frames
                 later; on two cores 3 gave the most frames per second.
             threads: threads of the feature network; None means all cores of this process.
+            engine: what computes the graphs.
             trace: takes the time of every stage on every stream.
 
         Raises:
             BundleError: when the bundle is damaged or lacks the precision.
             EngineError: when a graph cannot be loaded.
-            MissingDependencyError: when onnxruntime is not installed.
+            MissingDependencyError: when the engine is not installed.
         """
         if not isinstance(bundle, Bundle):
             bundle = Bundle.open(bundle)
@@ -101,14 +104,16 @@ class Pipeline:
         elif isinstance(policy, str):
             policy = parse_policy(policy)
         threads = threads or usable_cores()
-        engines: dict[str, OrtEngine] = {}
+        engines: dict[str, Engine] = {}
         try:
             # Threads of a small network mostly wake each other: beside others it gets fewer, and
             # the task network, which is one small matrix product, gets one.
             flow_threads = threads if depth == 1 else max(1, threads // 2)
             for subnet, count in (("feature", threads), ("flow", flow_threads), ("task", 1)):
                 graph = bundle.graph_bytes(precision, subnet)  # type: ignore[arg-type]
-                engines[subnet] = OrtEngine(graph, name=f"{precision} {subnet}", threads=count)
+                engines[subnet] = open_engine(
+                    engine, graph, name=f"{precision} {subnet}", threads=count
+                )
             subnets = Subnets(
                 engines["feature"],
                 engines["flow"],
@@ -119,10 +124,10 @@ class Pipeline:
                 CpuDevice(threads), subnets, depth=depth, decode_threads=threads, trace=trace
             )
         except BaseException:
-            for engine in engines.values():
-                engine.close()
+            for opened in engines.values():
+                opened.close()
             raise
-        _log.info("%s: %s on the CPU, %d threads, %s", bundle.path, precision, threads, policy)
+        _log.info("%s: %s in %s, %d threads, %s", bundle.path, precision, engine, threads, policy)
         return cls(scheduler, policy, subnets=subnets, bundle=bundle)
 
     @property

@@ -11,6 +11,7 @@ from dff_edge.cli.options import (
     PRECISIONS,
     Command,
     Numbers,
+    engine_option,
     json_option,
     progress,
     table,
@@ -87,6 +88,7 @@ class _Precisions(click.ParamType):
     help="Draw accuracy against speed.",
 )
 @click.option("--record", is_flag=True, help="Write the accuracy into the bundle's manifest.")
+@engine_option
 @threads_option
 @json_option
 def command(
@@ -99,6 +101,7 @@ def command(
     consistency: bool,
     plot_path: Path | None,
     record: bool,
+    engine: str,
     threads: int | None,
     json_path: Path | None,
 ) -> None:
@@ -131,6 +134,7 @@ def command(
             frames=frames,
             repetitions=repetitions,
             threads=threads,
+            engine=engine,  # type: ignore[arg-type]
             consistency=consistency,
             progress=update,
         )
@@ -147,7 +151,7 @@ def command(
 
 def _print(benchmark: Benchmark) -> None:
     settings = benchmark.settings
-    click.echo(f"{benchmark.machine}; {settings.threads} threads")
+    click.echo(f"{benchmark.machine}; {settings.engine}, {settings.threads} threads")
     click.echo(
         f"{settings.source}: {settings.clips} clips; "
         f"median of {settings.repetitions} repetitions, {settings.depth} frames in flight\n"

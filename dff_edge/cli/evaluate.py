@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dff_edge.cli.options import (
+    ENGINES,
     Command,
+    engine_option,
     json_option,
     precision_option,
     progress,
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Baseline: copy key features (zero flow, scale one). Of a checkpoint only.",
 )
+@engine_option
 @threads_option
 @json_option
 def command(
@@ -54,6 +57,7 @@ def command(
     precision: str,
     max_interval: int,
     copy_features: bool,
+    engine: str,
     threads: int | None,
     json_path: Path | None,
 ) -> None:
@@ -69,10 +73,12 @@ def command(
         raise click.UsageError("--copy-features is for checkpoints; a bundle always propagates.")
     if not is_bundle and precision != "fp32":
         raise click.UsageError(f"--precision {precision} is for bundles; a checkpoint is fp32.")
+    if not is_bundle and engine != ENGINES[0]:
+        raise click.UsageError(f"--engine {engine} is for bundles; a checkpoint runs in torch.")
     with ExitStack() as stack:
         clips = open_clips(source)
         recogniser, classes = (
-            _bundle(stack, model, precision, threads)
+            _bundle(stack, model, precision, engine, threads)
             if is_bundle
             else _checkpoint(model, copy_features, threads)
         )
@@ -85,6 +91,7 @@ def command(
     numbers: dict[str, Any] = {
         "model": model,
         "precision": precision,
+        "engine": engine if is_bundle else "torch",
         "copy_features": copy_features,
         "source": source,
         "clips": len(clips),
@@ -99,13 +106,13 @@ def command(
 
 
 def _bundle(
-    stack: ExitStack, model: str, precision: str, threads: int | None
+    stack: ExitStack, model: str, precision: str, engine: str, threads: int | None
 ) -> tuple[Recogniser, tuple[str, ...]]:
     from dff_edge.runtime.bundle import Bundle
     from dff_edge.runtime.bundle_recogniser import BundleRecogniser
 
     bundle = Bundle.open(model)
-    recogniser = BundleRecogniser(bundle, precision, threads=threads)  # type: ignore[arg-type]
+    recogniser = BundleRecogniser(bundle, precision, threads, engine)  # type: ignore[arg-type]
     return stack.enter_context(recogniser), bundle.manifest.class_names
 
 

@@ -15,7 +15,9 @@ import click
 from dff_edge.runtime.errors import DffEdgeError
 
 F = TypeVar("F", bound=Callable[..., Any])
-PRECISIONS = ("fp32", "fp16", "int8")  # as dff_edge.runtime.contract, which costs an import
+# As in dff_edge.runtime, importing which costs time.
+PRECISIONS = ("fp32", "fp16", "int8")
+ENGINES = ("onnxruntime", "openvino")
 
 
 class Command(click.Command):
@@ -76,6 +78,17 @@ def threads_option(command: F) -> F:
         "--threads",
         type=click.IntRange(1, 256),
         help="Threads of the feature and flow networks.  [default: all cores]",
+    )(command)
+
+
+def engine_option(command: F) -> F:
+    """``--engine``: what computes the graphs."""
+    return click.option(
+        "--engine",
+        type=click.Choice(ENGINES),
+        default=ENGINES[0],
+        show_default=True,
+        help="What computes the graphs. OpenVINO is often faster on Intel's CPUs.",
     )(command)
 
 

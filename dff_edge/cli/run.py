@@ -12,6 +12,7 @@ import click
 from dff_edge.cli.options import (
     Command,
     check_folder,
+    engine_option,
     interval_option,
     json_option,
     precision_option,
@@ -74,6 +75,7 @@ def _check_address(ctx: click.Context, param: click.Parameter, text: str | None)
     callback=check_folder,
     help="Write when each stage ran on each stream, for ui.perfetto.dev or chrome://tracing.",
 )
+@engine_option
 @threads_option
 @json_option
 def command(
@@ -86,6 +88,7 @@ def command(
     frames: int | None,
     depth: int | None,
     profile_path: Path | None,
+    engine: str,
     threads: int | None,
     json_path: Path | None,
 ) -> None:
@@ -116,6 +119,7 @@ def command(
                 policy=policy,
                 depth=depth or (1 if opened.live else 3),
                 threads=threads,
+                engine=engine,  # type: ignore[arg-type]
                 trace=trace,
             )
         )

@@ -33,6 +33,7 @@ from dff_edge.runtime.contract import PRECISIONS, Precision
 from dff_edge.runtime.engine import usable_cores
 from dff_edge.runtime.errors import BundleError, ConfigError
 from dff_edge.runtime.evaluation import Accuracy, evaluate, temporal_consistency
+from dff_edge.runtime.open_engine import EngineName
 
 _BASELINE = Config("fp32", 1)
 _STAGES = ("resize", "feature", "flow", "warp", "task", "decode", "runtime")
@@ -48,6 +49,7 @@ def benchmark_bundle(
     frames: int = 60,
     repetitions: int = 5,
     threads: int | None = None,
+    engine: EngineName = "onnxruntime",
     consistency: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Benchmark:
@@ -63,7 +65,8 @@ def benchmark_bundle(
         intervals: key intervals l.
         frames: about how many frames a repetition takes; made a multiple of each l.
         repetitions: of each configuration.
-        threads: of the feature and flow network; None means the cores this process may use.
+        threads: of the feature network; None means the cores this process may use.
+        engine: what computes the graphs.
         consistency: whether temporal consistency is measured too.
         progress: called with (steps done, steps in all).
 
@@ -85,7 +88,7 @@ def benchmark_bundle(
     steadiness: dict[Config, float | None] = {}
     names = bundle.manifest.class_names
     for precision in measured:
-        with BundleRecogniser(bundle, precision, threads) as recogniser:
+        with BundleRecogniser(bundle, precision, threads, engine) as recogniser:
             accuracies[precision] = evaluate(
                 recogniser, clips, names, max_interval, lambda done, total: step()
             )
@@ -95,7 +98,7 @@ def benchmark_bundle(
                         recogniser, clips, len(names), config.interval
                     )
     images = load_images(clips, frames)
-    with open_pipelines(bundle, measured, threads) as pipelines:
+    with open_pipelines(bundle, measured, threads, engine) as pipelines:
         depth = next(iter(pipelines.values())).depth
         samples = measure_speed(
             pipelines, configs, images, frames=frames, repetitions=repetitions, progress=step
@@ -110,6 +113,7 @@ def benchmark_bundle(
             max_interval=max_interval,
             repetitions=repetitions,
             threads=threads,
+            engine=engine,
             depth=depth,
         ),
         rows=tuple(

@@ -127,7 +127,8 @@ class Settings(_Model):
         clips: how many there are in it.
         max_interval: the largest l; frames with fewer than l - 1 frames before them are not scored.
         repetitions: of each configuration, taking turns.
-        threads: of the feature and the flow network.
+        threads: of the feature network.
+        engine: what computed the graphs.
         depth: frames in flight where fps is measured.
     """
 
@@ -136,6 +137,7 @@ class Settings(_Model):
     max_interval: int
     repetitions: int
     threads: int
+    engine: str
     depth: int
 
 

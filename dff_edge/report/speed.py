@@ -13,6 +13,7 @@ from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.clips import LabelledClip
 from dff_edge.runtime.contract import Precision
 from dff_edge.runtime.frames import Frame, Image, Result
+from dff_edge.runtime.open_engine import EngineName
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.policy import FixedInterval
 
@@ -67,13 +68,13 @@ def whole_intervals(frames: int, interval: int) -> int:
 
 @contextmanager
 def open_pipelines(
-    bundle: Bundle, precisions: Sequence[Precision], threads: int | None
+    bundle: Bundle, precisions: Sequence[Precision], threads: int | None, engine: EngineName
 ) -> Iterator[dict[Precision, Pipeline]]:
     """One pipeline a precision, of the usual depth; closed on leaving."""
     with ExitStack() as stack:
         yield {
             precision: stack.enter_context(
-                Pipeline.open(bundle, precision=precision, threads=threads)
+                Pipeline.open(bundle, precision=precision, threads=threads, engine=engine)
             )
             for precision in precisions
         }
