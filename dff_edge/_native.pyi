@@ -24,5 +24,6 @@ def simd() -> str: ...
 def decode(
     scores: NDArray[np.float32],
     out: NDArray[np.uint8],
+    confidence: NDArray[np.uint8] | None,
     threads: int,
 ) -> None: ...

@@ -32,6 +32,7 @@ def decode_labels(
     size: tuple[int, int],
     *,
     out: LabelMap | None = None,
+    confidence: NDArray[np.uint8] | None = None,
     threads: int = 1,
 ) -> LabelMap:
     """Upsample score maps bilinearly and take the best class of every pixel.
@@ -46,6 +47,9 @@ def decode_labels(
         scores: float32 ``(h, w, K)``, before or after softmax, K from 1 to 256.
         size: ``(H_out, W_out)`` of the label map, in pixels, each at least 1.
         out: uint8 ``(H_out, W_out)`` to write to. ``None`` allocates it.
+        confidence: uint8 ``(H_out, W_out)`` to write to, too: 255 times the probability of each
+            pixel's label, by the softmax of each cell's scores, interpolated as they are.
+            ``None`` leaves it out. Needs scores before softmax.
         threads: how many threads share the rows, 1 to 256. The result is the same
             for any number.
 
@@ -53,7 +57,7 @@ def decode_labels(
         uint8 ``(H_out, W_out)``, class index per pixel: ``out`` if given.
 
     Raises:
-        ShapeError: if ``scores`` or ``out`` has another shape or dtype, is not
+        ShapeError: if ``scores``, ``out`` or ``confidence`` has another shape or dtype, is not
             contiguous, or ``size`` is not two positive integers.
         ConfigError: if ``threads`` is out of range.
 
@@ -87,7 +91,13 @@ def decode_labels(
                 "Leave out away to have it allocated."
             )
         check_no_overlap("out", out, scores=scores)
-    _native.decode(scores, out, threads)
+    if confidence is not None:
+        check_array("confidence", confidence, np.uint8, ("H_out", "W_out"))
+        check_writeable("confidence", confidence)
+        if confidence.shape != size:
+            raise ShapeError(f"confidence has shape {confidence.shape}, expected {size}.")
+        check_no_overlap("confidence", confidence, scores=scores, labels=out)
+    _native.decode(scores, out, confidence, threads)
     return out
 
 

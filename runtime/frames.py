@@ -46,6 +46,8 @@ class Result:
         stage_ms: milliseconds spent in each stage, by its name ("resize", "feature", "flow",
             "warp", "task", "decode"); a stage that did not run is absent.
         age_s: seconds from capture to the result being ready, None where the frame is not live.
+        confidence: uint8 ``(H, W)``, 255 times the probability of each pixel's class, where the
+            pipeline was opened with it; the receiver's.
     """
 
     frame: Frame
@@ -54,6 +56,7 @@ class Result:
     latency_s: float
     stage_ms: dict[str, float]
     age_s: float | None = None
+    confidence: NDArray[np.uint8] | None = None
 
     @property
     def is_key(self) -> bool:

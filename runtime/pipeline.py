@@ -75,6 +75,7 @@ class Pipeline:
         depth: int = 3,
         threads: int | None = None,
         engine: EngineName = "onnxruntime",
+        confidence: bool = False,
         trace: Trace | None = None,
     ) -> Pipeline:
         """Open a bundle for running on the CPU.
@@ -90,6 +91,7 @@ class Pipeline:
                 later; on two cores 3 gave the most frames per second.
             threads: threads of the feature network; None means all cores of this process.
             engine: what computes the graphs.
+            confidence: whether results say how sure they are, pixel by pixel.
             trace: takes the time of every stage on every stream.
 
         Raises:
@@ -121,7 +123,12 @@ class Pipeline:
                 bundle.manifest.map_levels(precision),
             )
             scheduler = Scheduler(
-                CpuDevice(threads), subnets, depth=depth, decode_threads=threads, trace=trace
+                CpuDevice(threads),
+                subnets,
+                depth=depth,
+                decode_threads=threads,
+                confidence=confidence,
+                trace=trace,
             )
         except BaseException:
             for opened in engines.values():

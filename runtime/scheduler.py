@@ -25,6 +25,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dff_edge.runtime.contract import MapLevels
 from dff_edge.runtime.cpu import kernel_threads
 from dff_edge.runtime.decode import decode_labels
@@ -67,6 +70,7 @@ class Scheduler:
         subnets: engines whose tensors fit each other; closed by their owner.
         depth: frames in flight at most.
         decode_threads: threads of the decoding kernel, at most.
+        confidence: whether results get one.
         trace: takes the span of every stage of every result.
     """
 
@@ -77,6 +81,7 @@ class Scheduler:
         *,
         depth: int = 2,
         decode_threads: int = 1,
+        confidence: bool = False,
         trace: Trace | None = None,
     ) -> None:
         if depth < 1:
@@ -86,6 +91,7 @@ class Scheduler:
         self._device = device
         self._subnets = subnets
         self._decode_threads = decode_threads
+        self._has_confidence = confidence
         self._slots = [_Slot(device, subnets) for _ in range(depth)]
         self._free = deque(self._slots)
         self._busy: deque[_Slot] = deque()
@@ -162,6 +168,7 @@ class Scheduler:
             latency_s=slot.ready_s - slot.submitted_s,
             stage_ms=slot.stage_times(),
             age_s=slot.ready_s - slot.frame.stamp_s if slot.frame.live else None,
+            confidence=slot.confidence,
         )
         if self._trace is not None:
             for span in slot.spans(self._origin, self._origin_s):
@@ -248,9 +255,11 @@ class Scheduler:
 
     def _decode(self, slot: _Slot) -> None:
         height, width = slot.frame.image.shape[:2]
+        slot.confidence = np.empty((height, width), np.uint8) if self._has_confidence else None
         slot.labels = decode_labels(
             slot.scores.array[0],
             (height, width),
+            confidence=slot.confidence,
             threads=kernel_threads(height * width, self._decode_threads),
         )
         slot.ready_s = time.monotonic()
@@ -291,6 +300,7 @@ class _Slot:
         self.frame = frame
         self.key_index = -1
         self.labels: LabelMap | None = None
+        self.confidence: NDArray[np.uint8] | None = None
         self.submitted_s = self.ready_s = time.monotonic()
         self._resizes: list[tuple[float, float]] = []
         self._ran: list[tuple[str, str]] = []

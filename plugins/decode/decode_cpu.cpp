@@ -1,9 +1,12 @@
 // Fused bilinear upsampling and argmax.
 //
-// Between two cell centres the scores of an output row are straight lines. So a row is cut into
-// spans that share the same left and right cell. Where one class wins at both ends, it wins all
-// the way (a sum of two wins is a win) and the span is filled; elsewhere the span's pixels are
-// interpolated class by class. At stride 16 nearly all of an image is filled.
+// Between two cell centres the scores are straight lines, along a row as along a column. Where
+// one class wins at both ends, it wins all the way (a sum of two wins is a win). So the winner of
+// each cell is found once; an output row takes it over where the cells above and below agree, and
+// is cut into spans between the same left and right cell, which are filled where those agree.
+// Elsewhere scores are interpolated class by class. At stride 16 nearly all of an image is filled.
+//
+// The confidence is interpolated between the cells' softmax, which is taken once a cell too.
 //
 // Test alone: cmake -S plugins -B build && cmake --build build && ctest --test-dir build -R decode
 
@@ -50,7 +53,10 @@ struct Span {
 };
 
 struct DecodeArgs {
-    const float* scores;   // (h, w, K)
+    const float* scores;          // (h, w, K)
+    const std::uint8_t* winners;  // (h, w), the best class of each cell
+    const float* probabilities;   // (h, w, K), or null
+    std::uint8_t* confidence;     // (H_out, W_out), or null
     std::uint8_t* labels;  // (H_out, W_out)
     DecodeSize size;
     const Span* spans;
@@ -58,9 +64,11 @@ struct DecodeArgs {
     const float* weights;  // (W_out), of the right cell; a block of zeros follows
 };
 
+// Of one output row.
 struct RowScratch {
-    float* scores;         // (w, K), interpolated between two rows of cells
-    std::uint8_t* winner;  // (w)
+    float* scores;           // (w, K), interpolated between two rows of cells
+    std::uint8_t* is_mixed;  // (w), whether the cell's are; most are never asked for
+    std::uint8_t* winner;    // (w)
 };
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
@@ -136,40 +144,122 @@ inline bool wins_between(const float* left, const float* right, std::int64_t k) 
     return std::isfinite(left[k]) && std::isfinite(right[k]);
 }
 
-void decode_rows(const DecodeArgs& args, RowScratch scratch, std::int64_t begin,
-                            std::int64_t end) {
+// The same for a class that wins in the left and the right cell of an output row.
+inline bool wins_across(const DecodeArgs& args, const Tap& tap, const Span& span, std::int64_t k) {
+    const std::int64_t classes = args.size.classes;
+    const auto at = [&](std::int64_t row, std::int64_t x) {
+        return args.scores + (row * args.size.width + x) * classes;
+    };
+    return wins_between(at(tap.low, span.low), at(tap.low, span.high), k) &&
+           wins_between(at(tap.high, span.low), at(tap.high, span.high), k);
+}
+
+// The scores of a cell of an output row, interpolated on first use.
+inline const float* cell_scores(const DecodeArgs& args, const RowScratch& scratch, const Tap& tap,
+                                std::int64_t x) {
+    const std::int64_t classes = args.size.classes;
+    const float* upper = args.scores + (tap.low * args.size.width + x) * classes;
+    if (tap.high == tap.low) {
+        return upper;
+    }
+    float* mixed = scratch.scores + x * classes;
+    if (scratch.is_mixed[x] == 0) {
+        const float* lower = args.scores + (tap.high * args.size.width + x) * classes;
+        for (std::int64_t k = 0; k < classes; ++k) {
+            mixed[k] = mix(upper[k], lower[k], tap.weight);
+        }
+        scratch.is_mixed[x] = 1;
+    }
+    return mixed;
+}
+
+// The best class of each cell of an output row.
+inline void find_winners(const DecodeArgs& args, const RowScratch& scratch, const Tap& tap) {
+    const std::int64_t width = args.size.width;
+    const std::int64_t classes = args.size.classes;
+    const std::uint8_t* above = args.winners + tap.low * width;
+    const std::uint8_t* below = args.winners + tap.high * width;
+    for (std::int64_t x = 0; x < width; ++x) {
+        const float* upper = args.scores + (tap.low * width + x) * classes;
+        const float* lower = args.scores + (tap.high * width + x) * classes;
+        if (above[x] == below[x] && wins_between(upper, lower, above[x])) {
+            scratch.winner[x] = above[x];
+        } else {
+            const float* cell = cell_scores(args, scratch, tap, x);
+            scratch.winner[x] = argmax([cell](auto k) { return cell[k]; }, classes);
+        }
+    }
+}
+
+// The probability of each pixel's label, interpolated between four cells, as a byte.
+inline void write_confidence(const DecodeArgs& args, const Tap& tap, std::int64_t y) {
     const DecodeSize& size = args.size;
-    const std::int64_t row_len = size.width * size.classes;
+    const std::uint8_t* labels = args.labels + y * size.out_width;
+    std::uint8_t* confidence = args.confidence + y * size.out_width;
+    const float* above = args.probabilities + tap.low * size.width * size.classes;
+    const float* below = args.probabilities + tap.high * size.width * size.classes;
+    for (std::int64_t s = 0; s < args.span_count; ++s) {
+        const Span span = args.spans[s];
+        const std::int64_t left = span.low * size.classes;
+        const std::int64_t right = span.high * size.classes;
+        for (std::int64_t x = span.begin; x < span.end; ++x) {
+            const std::int64_t k = labels[x];
+            const float low = mix(above[left + k], below[left + k], tap.weight);
+            const float high = mix(above[right + k], below[right + k], tap.weight);
+            const float probability = mix(low, high, args.weights[x]);
+            confidence[x] = static_cast<std::uint8_t>(255.0f * probability + 0.5f);
+        }
+    }
+}
+
+void decode_rows(const DecodeArgs& args, RowScratch scratch, std::int64_t begin,
+                 std::int64_t end) {
+    const DecodeSize& size = args.size;
     for (std::int64_t y = begin; y < end; ++y) {
         const Tap tap = tap_at(y, size.height, size.out_height);
-        const float* row = args.scores + tap.low * row_len;  // (w, K)
-        if (tap.high != tap.low) {
-            const float* __restrict upper = row;
-            const float* __restrict lower = args.scores + tap.high * row_len;
-            float* __restrict mixed = scratch.scores;
-            for (std::int64_t i = 0; i < row_len; ++i) {
-                mixed[i] = mix(upper[i], lower[i], tap.weight);
-            }
-            row = scratch.scores;
-        }
-        for (std::int64_t x = 0; x < size.width; ++x) {
-            const float* cell = row + x * size.classes;
-            scratch.winner[x] = argmax([cell](auto k) { return cell[k]; }, size.classes);
-        }
+        std::fill_n(scratch.is_mixed, size.width, std::uint8_t{0});
+        find_winners(args, scratch, tap);
         std::uint8_t* labels = args.labels + y * size.out_width;
         for (std::int64_t s = 0; s < args.span_count; ++s) {
             const Span span = args.spans[s];
-            const float* left = row + span.low * size.classes;
-            const float* right = row + span.high * size.classes;
             const std::uint8_t winner = scratch.winner[span.low];
-            if (span.low == span.high || (winner == scratch.winner[span.high] &&
-                                          wins_between(left, right, winner))) {
+            bool is_filled = span.low == span.high;
+            if (!is_filled && winner == scratch.winner[span.high]) {
+                is_filled = wins_across(args, tap, span, winner);
+            }
+            if (is_filled) {
                 std::fill(labels + span.begin, labels + span.end, winner);
             } else {
-                interpolate_span(left, right, args.weights + span.begin, span.end - span.begin,
-                                 size.classes, labels + span.begin);
+                interpolate_span(cell_scores(args, scratch, tap, span.low),
+                                 cell_scores(args, scratch, tap, span.high),
+                                 args.weights + span.begin, span.end - span.begin, size.classes,
+                                 labels + span.begin);
             }
         }
+        if (args.confidence != nullptr) {
+            write_confidence(args, tap, y);
+        }
+    }
+}
+
+// Softmax of a cell's scores. A NaN counts as -infinity; where all do, every class has 0. Infinite
+// scores share the whole.
+void softmax(const float* scores, float* probabilities, std::int64_t classes) {
+    float best = -kInfinity;
+    for (std::int64_t k = 0; k < classes; ++k) {
+        best = scores[k] > best ? scores[k] : best;
+    }
+    float sum = 0.0f;
+    for (std::int64_t k = 0; k < classes; ++k) {
+        float share = 0.0f;
+        if (best > -kInfinity && scores[k] > -kInfinity) {
+            share = scores[k] == best ? 1.0f : std::exp(scores[k] - best);
+        }
+        probabilities[k] = share;
+        sum += share;
+    }
+    for (std::int64_t k = 0; k < classes; ++k) {
+        probabilities[k] = sum > 0.0f ? probabilities[k] / sum : 0.0f;
     }
 }
 
@@ -189,18 +279,38 @@ std::vector<Span> cut_spans(const DecodeSize& size, std::vector<float>& weights)
     return spans;
 }
 
-Status decode_checked(const float* scores, std::uint8_t* labels, const DecodeSize& size,
-                      int threads) {
+Status decode_checked(const float* scores, std::uint8_t* labels, std::uint8_t* confidence,
+                      const DecodeSize& size, int threads) {
+    const auto cells = static_cast<std::size_t>(size.height * size.width);
+    const auto classes = static_cast<std::size_t>(size.classes);
+    std::vector<std::uint8_t> winners(cells);
+    for (std::size_t i = 0; i < cells; ++i) {
+        const float* cell = scores + i * classes;
+        winners[i] = argmax([cell](auto k) { return cell[k]; }, size.classes);
+    }
+    std::vector<float> probabilities(confidence != nullptr ? cells * classes : 0);
+    for (std::size_t i = 0; confidence != nullptr && i < cells; ++i) {
+        softmax(scores + i * classes, probabilities.data() + i * classes, size.classes);
+    }
     std::vector<float> weights(static_cast<std::size_t>(size.out_width + kBlock));
     const std::vector<Span> spans = cut_spans(size, weights);
-    const DecodeArgs args{scores, labels, size, spans.data(),
-                          static_cast<std::int64_t>(spans.size()), weights.data()};
+    const DecodeArgs args{scores,
+                          winners.data(),
+                          probabilities.data(),
+                          confidence,
+                          labels,
+                          size,
+                          spans.data(),
+                          static_cast<std::int64_t>(spans.size()),
+                          weights.data()};
     std::atomic<bool> out_of_memory{false};
     split_rows(size.out_height, threads, [&](std::int64_t begin, std::int64_t end) {
         try {
-            std::vector<float> mixed(static_cast<std::size_t>(size.width * size.classes));
-            std::vector<std::uint8_t> winner(static_cast<std::size_t>(size.width));
-            decode_rows(args, {mixed.data(), winner.data()}, begin, end);
+            const auto width = static_cast<std::size_t>(size.width);
+            std::vector<float> mixed(width * classes);
+            std::vector<std::uint8_t> is_mixed(width);
+            std::vector<std::uint8_t> winner(width);
+            decode_rows(args, {mixed.data(), is_mixed.data(), winner.data()}, begin, end);
         } catch (const std::bad_alloc&) {
             out_of_memory = true;
         }
@@ -210,8 +320,8 @@ Status decode_checked(const float* scores, std::uint8_t* labels, const DecodeSiz
 
 }  // namespace
 
-Status decode_cpu(const float* scores, std::uint8_t* labels, DecodeSize size,
-                  int threads) noexcept {
+Status decode_cpu(const float* scores, std::uint8_t* labels, std::uint8_t* confidence,
+                  DecodeSize size, int threads) noexcept {
     if (size.height < 1 || size.width < 1 || size.classes < 1 || size.classes > kMaxClasses ||
         size.out_height < 0 || size.out_width < 0) {
         return Status::kBadSize;
@@ -223,7 +333,7 @@ Status decode_cpu(const float* scores, std::uint8_t* labels, DecodeSize size,
         return Status::kNullPointer;
     }
     try {
-        return decode_checked(scores, labels, size, threads);
+        return decode_checked(scores, labels, confidence, size, threads);
     } catch (const std::bad_alloc&) {
         return Status::kOutOfMemory;
     }

@@ -19,9 +19,13 @@ struct DecodeSize {
 // labels[Y, X] = argmax over k of the scores (h, w, K) interpolated at the cell coordinates
 //   v = (Y + 0.5) * h / H_out - 0.5 clamped to [0, h - 1], u likewise over x.
 // The lowest class wins a tie. A NaN score never wins, whoever else has one; where every score
-// is NaN the label is 0. A cell of weight zero is not read. No score map of the output's size is
-// made: scratch is two rows of cells per thread.
-Status decode_cpu(const float* scores, std::uint8_t* labels, DecodeSize size,
-                  int threads) noexcept;
+// is NaN the label is 0. A cell of weight zero changes nothing. No score map of the output's size
+// is made: scratch is of the size of the cells.
+//
+// confidence, if not null: the softmax probability of that class, taken at the cells and
+// interpolated in the same way, as round(255 p). A NaN score counts as -infinity in it; where all
+// of a cell do, its probabilities are 0.
+Status decode_cpu(const float* scores, std::uint8_t* labels, std::uint8_t* confidence,
+                  DecodeSize size, int threads) noexcept;
 
 }  // namespace dff

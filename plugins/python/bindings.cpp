@@ -88,14 +88,19 @@ void warp_bytes(InArray<std::uint8_t, 4> features, InArray<float, 4> flow,
     });
 }
 
-void decode(InArray<float, 3> scores, OutArray<std::uint8_t, 2> out, int threads) {
+void decode(InArray<float, 3> scores, OutArray<std::uint8_t, 2> out,
+            std::optional<OutArray<std::uint8_t, 2>> confidence, int threads) {
+    if (confidence && !same_shape(*confidence, out, 2)) {
+        throw nb::value_error("confidence must have the shape of out");
+    }
     const dff::DecodeSize size{length(scores.shape(0)), length(scores.shape(1)),
                                length(scores.shape(2)), length(out.shape(0)),
                                length(out.shape(1))};
+    std::uint8_t* confidence_data = confidence ? confidence->data() : nullptr;
     dff::Status status;
     {
         nb::gil_scoped_release release;
-        status = dff::decode_cpu(scores.data(), out.data(), size, threads);
+        status = dff::decode_cpu(scores.data(), out.data(), confidence_data, size, threads);
     }
     raise_unless_ok(status);
 }
@@ -113,6 +118,6 @@ NB_MODULE(_native, m) {
           nb::arg("threads"), "The same over uint8: value = step * (byte - zero).");
     m.def("simd", &dff::simd_name, "The instruction set that the kernels run with on this CPU.");
     m.def("decode", &decode, nb::arg("scores").noconvert(), nb::arg("out").noconvert(),
-          nb::arg("threads"),
+          nb::arg("confidence").noconvert().none(), nb::arg("threads"),
           "Interpolate float32 scores (h, w, K) to the size of out, uint8 (H, W), and argmax.");
 }

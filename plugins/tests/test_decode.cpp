@@ -20,7 +20,7 @@ std::vector<std::uint8_t> decode(const std::vector<float>& scores, dff::DecodeSi
                                  int threads = 1) {
     std::vector<std::uint8_t> labels(static_cast<std::size_t>(size.out_height * size.out_width),
                                      255);
-    CHECK(dff::decode_cpu(scores.data(), labels.data(), size, threads) == dff::Status::kOk);
+    CHECK(dff::decode_cpu(scores.data(), labels.data(), nullptr, size, threads) == dff::Status::kOk);
     return labels;
 }
 
@@ -112,6 +112,20 @@ void test_nan_never_wins() {
     CHECK(decode({-kInf, -kInf}, {1, 1, 2, 1, 1})[0] == 0);
 }
 
+void test_confidence_by_hand() {
+    // Two classes that differ by log 3 in the left cell and are equal in the right one: 3/4, 1/2.
+    const std::vector<float> scores = {std::log(3.0f), 0.0f, 5.0f, 5.0f};
+    std::vector<std::uint8_t> labels(4);
+    std::vector<std::uint8_t> confidence(4);
+    for (const int threads : {1, 3}) {
+        CHECK(dff::decode_cpu(scores.data(), labels.data(), confidence.data(), {1, 2, 2, 1, 4},
+                              threads) == dff::Status::kOk);
+        CHECK(labels == std::vector<std::uint8_t>(4, 0));
+        // Weights of the right cell: 0, 1/4, 3/4, 1; 255 times 12/16, 11/16, 9/16, 8/16.
+        CHECK(confidence == (std::vector<std::uint8_t>{191, 175, 143, 128}));
+    }
+}
+
 void test_sizes_that_are_refused() {
     float score = 0.0f;
     std::uint8_t label = 0;
@@ -120,10 +134,10 @@ void test_sizes_that_are_refused() {
                                      {1, 1, 0, 1, 1},
                                      {1, 1, 257, 1, 1},
                                      {1, 1, 1, -1, 1}}) {
-        CHECK(dff::decode_cpu(&score, &label, s, 1) == dff::Status::kBadSize);
+        CHECK(dff::decode_cpu(&score, &label, nullptr, s, 1) == dff::Status::kBadSize);
     }
-    CHECK(dff::decode_cpu(nullptr, &label, {1, 1, 1, 1, 1}, 1) == dff::Status::kNullPointer);
-    CHECK(dff::decode_cpu(nullptr, nullptr, {1, 1, 1, 0, 1}, 1) == dff::Status::kOk);
+    CHECK(dff::decode_cpu(nullptr, &label, nullptr, {1, 1, 1, 1, 1}, 1) == dff::Status::kNullPointer);
+    CHECK(dff::decode_cpu(nullptr, nullptr, nullptr, {1, 1, 1, 0, 1}, 1) == dff::Status::kOk);
 }
 
 }  // namespace
@@ -132,6 +146,7 @@ int main() {
     test_matches_the_definition();
     test_the_lowest_class_wins_a_tie();
     test_nan_never_wins();
+    test_confidence_by_hand();
     test_sizes_that_are_refused();
     return dff_test::result();
 }

@@ -137,6 +137,66 @@ def test_threads_do_not_change_a_label(rng, threads):
     np.testing.assert_array_equal(many, decode_labels(scores, (83, 111)))
 
 
+@pytest.mark.parametrize(("shape", "size"), CASES, ids=str)
+def test_confidence_is_the_interpolated_probability_of_the_label(rng, shape, size):
+    scores = 3 * rng.standard_normal(shape, np.float32)
+    confidence = np.zeros(size, np.uint8)
+
+    labels = decode_labels(scores, size, confidence=confidence)
+
+    np.testing.assert_array_equal(labels, decode_labels(scores, size))
+    powers = np.exp(scores.astype(np.float64) - scores.max(axis=-1, keepdims=True))
+    shares = powers / powers.sum(axis=-1, keepdims=True)
+    expected = interpolate_by_definition(shares, size)
+    chosen = np.take_along_axis(expected, labels[..., None].astype(int), axis=-1)[..., 0]
+    assert np.abs(confidence - 255 * chosen).max() <= 0.501
+    assert (confidence > 0).all()
+
+
+def test_confidence_of_scores_that_are_not_finite():
+    nan, inf = np.nan, np.inf
+    scores = np.float32(
+        [[[nan, 0, nan], [nan, nan, nan], [inf, 0, inf], [-inf, -inf, -inf], [-inf, 2, 2]]]
+    )
+    confidence = np.zeros((1, 5), np.uint8)
+
+    labels = decode_labels(scores, (1, 5), confidence=confidence)
+
+    assert labels.tolist() == [[1, 0, 0, 0, 1]]
+    assert confidence.tolist() == [[255, 0, 128, 0, 128]]
+
+
+@pytest.mark.parametrize("threads", [2, 3, 100])
+def test_threads_do_not_change_the_confidence(rng, threads):
+    scores = rng.standard_normal((6, 9, 5), np.float32)
+    one, several = np.zeros((2, 70, 90), np.uint8)
+    decode_labels(scores, (70, 90), confidence=one)
+    decode_labels(scores, (70, 90), confidence=several, threads=threads)
+    np.testing.assert_array_equal(one, several)
+
+
+def test_labels_of_smooth_scores_match_the_definition(rng):
+    """Large areas of one class, whose winners are taken over from cell to cell."""
+    coarse = rng.standard_normal((3, 4, 6), np.float32)
+    scores = cv2.resize(coarse, (24, 18), interpolation=cv2.INTER_CUBIC)
+    labels = decode_labels(np.ascontiguousarray(scores), (18 * 16, 24 * 16))
+    assert_labels_by_definition(labels, scores)
+
+
+@pytest.mark.parametrize(
+    "confidence", [np.zeros((4, 5), np.uint8), np.zeros((4, 4), np.float32), [[0] * 4] * 4]
+)
+def test_confidence_of_another_shape_or_type_is_refused(confidence):
+    with pytest.raises(ShapeError, match="confidence"):
+        decode_labels(np.zeros((2, 2, 3), np.float32), (4, 4), confidence=confidence)
+
+
+def test_confidence_over_the_labels_is_refused():
+    out = np.zeros((4, 4), np.uint8)
+    with pytest.raises(ShapeError, match="confidence overlaps labels"):
+        decode_labels(np.zeros((2, 2, 3), np.float32), (4, 4), out=out, confidence=out)
+
+
 def test_out_is_filled_and_returned(rng):
     scores = rng.standard_normal((5, 7, 19), np.float32)
     out = np.full((80, 112), 255, np.uint8)
@@ -215,4 +275,8 @@ def test_the_native_module_checks_for_itself():
     from dff_edge import _native
 
     with pytest.raises(ValueError, match="not supported"):
-        _native.decode(np.zeros((2, 2, 257), np.float32), np.zeros((4, 4), np.uint8), 1)
+        _native.decode(np.zeros((2, 2, 257), np.float32), np.zeros((4, 4), np.uint8), None, 1)
+    with pytest.raises(ValueError, match="confidence must have the shape of out"):
+        _native.decode(
+            np.zeros((2, 2, 7), np.float32), np.zeros((4, 4), np.uint8), np.zeros((4, 5), "u1"), 1
+        )

@@ -157,6 +157,22 @@ def test_no_flow_is_computed_from_one_stretch_to_another(bundle, images):
     assert keys == [0, 0, 0, 3, 3, 3]
 
 
+def test_confidence_is_given_where_it_is_asked_for(bundle, images):
+    with Pipeline.open(bundle, policy="fixed:3", threads=1, confidence=True) as pipeline:
+        sure = list(pipeline.run(frames_of(images[:4])))
+    with Pipeline.open(bundle, policy="fixed:3", threads=1) as pipeline:
+        plain = list(pipeline.run(frames_of(images[:4])))
+    for with_it, without in zip(sure, plain, strict=True):
+        np.testing.assert_array_equal(with_it.labels, without.labels)
+        assert without.confidence is None
+        assert with_it.confidence.shape == with_it.labels.shape
+        # The best of K classes has at least the K-th part.
+        assert with_it.confidence.min() >= 255 // len(bundle.manifest.classes) - 1
+    assert not np.array_equal(sure[0].confidence, sure[1].confidence), (
+        "no buffer is handed out twice"
+    )
+
+
 def test_a_forced_key_frame_is_the_next_one_only(bundle, images):
     with Pipeline.open(bundle, policy="fixed:100", threads=1, depth=1) as pipeline:
         keys = []
