@@ -1,9 +1,18 @@
 """The one grammar that names sources and sinks, for every command.
 
-Sources::
+Live sources, all with ``?retry=SECONDS``, how long an outage may last before it is an error (0: not
+at all; without it a camera is waited for for ever)::
 
-    0                            camera number 0   (?width= &height= &fps=)
+    0                            camera number 0    (?width= &height= &fps=)
     v4l2:///dev/video0           a camera by its device    (the same)
+    csi://0                      CSI camera number 0 of a Jetson    (the same)
+    gst://PIPELINE               any GStreamer pipeline that gives video
+    rtsp://HOST/PATH             a stream, also rtsps://    (?transport=tcp, or udp)
+    http://HOST/PATH             an MJPEG or other video stream, also https://
+
+Recorded ones, all with ``?rate=30``, which plays them as if they were live at that many frames per
+second: what is not taken in time is dropped::
+
     video.mp4                    a video file
     frames/  or  'frames/*.png'  images in natural order, a folder or a glob    (?fps=)
     synthetic://street?seed=5    a drawn street    (&frames= &height= &width= &split= &fps=)
@@ -12,7 +21,9 @@ Sinks: ``out.mp4`` (annotated video), ``out.jsonl`` (a line a frame), ``labels:/
 class indices a frame), ``display://`` (a window), ``null://`` (counts and forgets).
 
 A ``pathlib.Path`` is always a path. Of a string, a path that exists comes before a query: a file
-that is called ``a?fps=3`` is found. A folder called ``0`` is written ``./0``.
+that is called ``a?fps=3`` is found. A folder called ``0`` is written ``./0``. From the query of an
+address only ``retry`` and ``transport`` are taken; the rest is the server's. ``text`` of what is
+parsed shows no credentials; ``target`` has them.
 """
 
 from __future__ import annotations
@@ -20,32 +31,52 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from dff_edge.runtime.errors import ConfigError, SourceError
+from dff_edge.runtime.errors import ConfigError
 
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".jpeg", ".jpg", ".jp2", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
 
-SourceKind = Literal["camera", "video", "images", "synthetic"]
+SourceKind = Literal["camera", "csi", "gstreamer", "stream", "video", "images", "synthetic"]
 SinkKind = Literal["video", "jsonl", "labels", "display", "null"]
 
 _SOURCES = (
-    "a video file, a folder or glob of images, a camera number (0) or v4l2:///dev/video0, "
-    "or synthetic://street?seed=5"
+    "a video file, a folder or glob of images, a camera number (0) or v4l2:///dev/video0, csi://0, "
+    "rtsp://HOST/PATH, http://HOST/PATH, gst://PIPELINE, or synthetic://street?seed=5"
 )
 _SINKS = "out.mp4, out.jsonl, labels://FOLDER, display:// or null://"
 _KEYS: dict[SourceKind, tuple[str, ...]] = {
-    "camera": ("fps", "height", "width"),
-    "video": (),
-    "images": ("fps",),
-    "synthetic": ("fps", "frames", "height", "seed", "split", "width"),
+    "camera": ("fps", "height", "retry", "width"),
+    "csi": ("fps", "height", "retry", "width"),
+    "gstreamer": ("retry",),
+    "stream": ("retry", "transport"),
+    "video": ("rate",),
+    "images": ("fps", "rate"),
+    "synthetic": ("fps", "frames", "height", "rate", "seed", "split", "width"),
 }
+_STREAMS = ("rtsp", "rtsps", "http", "https")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
 _QUERY = re.compile(r"\?([A-Za-z_]+=[^?/]*)$")
+_RETRY = re.compile(r"\?(retry=[^\s?/&!]*)$")  # a pipeline may hold other question marks
+_CREDENTIALS = re.compile(r"(?<=://)[^\s\"']*@")
+_SECRET = re.compile(r"(?i)(pass(?:word|wd)?|pwd|pw|token|secret|key|auth)=[^\s&\"']+")
+
+
+def hide_credentials(text: str) -> str:
+    """Give text in which the user and password of each address are replaced by ``***``.
+
+    Example:
+        >>> hide_credentials("rtsp://admin:1234@10.0.0.7/stream")
+        'rtsp://***@10.0.0.7/stream'
+    """
+    if "://" not in text:
+        return text
+    return _SECRET.sub(r"\1=***", _CREDENTIALS.sub("***@", text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +84,16 @@ class SourceUri:
     """A source, parsed but not opened.
 
     Attributes:
-        text: what the user wrote, for messages.
+        text: what the user wrote, for messages: without credentials.
         kind: what sort of source it is.
-        target: the path, glob, camera number, device path or name of the scene.
+        target: the path, glob, camera number, device path, GStreamer pipeline, name of the scene,
+            or the address with its credentials.
         options: the query, its keys checked against the kind.
     """
 
     text: str
     kind: SourceKind
-    target: str
+    target: str = field(repr=False)
     options: dict[str, str] = field(default_factory=dict)
 
     def integer(self, key: str, default: int | None = None, *, minimum: int = 1) -> int | None:
@@ -75,18 +107,26 @@ class SourceUri:
             )
         return int(value)
 
-    def rate(self, default: float | None = None) -> float | None:
-        """The frames per second that the query gives, or the default."""
-        if "fps" not in self.options:
-            return default
-        value = self.options["fps"]
+    def per_second(self, key: str) -> float | None:
+        """The frequency that the query gives for ``key``, None where it does not."""
+        return self._number(key, "more than 0, up to 1000", lambda value: 0 < value <= 1000)
+
+    def seconds(self, key: str) -> float | None:
+        """The duration that the query gives for ``key``, None where it does not."""
+        return self._number(key, "seconds from 0 up", lambda value: 0 <= value < math.inf)
+
+    def _number(self, key: str, expected: str, is_allowed: Callable[[float], bool]) -> float | None:
+        if key not in self.options:
+            return None
         try:
-            fps = float(value)
+            value = float(self.options[key])
         except ValueError:
-            fps = math.nan
-        if not 0 < fps <= 1000:
-            raise ConfigError(f"'{self.text}': fps is '{value}', expected more than 0, up to 1000.")
-        return fps
+            value = math.nan
+        if not is_allowed(value):
+            raise ConfigError(
+                f"'{self.text}': {key} is '{self.options[key]}', expected {expected}."
+            )
+        return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +143,6 @@ def parse_source(uri: str | Path) -> SourceUri:
 
     Raises:
         ConfigError: it is no source, or has a key that its kind does not know.
-        SourceError: it is one that this version does not support.
 
     Example:
         >>> parse_source("synthetic://street?seed=5").options
@@ -149,26 +188,62 @@ def parse_sink(uri: str | Path) -> SinkUri:
         raise ConfigError(
             f"'{text}' is a folder; to write label images into it, say labels://{text}"
         )
+    text = hide_credentials(text)
     raise ConfigError(f"'{text}' is not a sink that dff-edge knows, expected {_SINKS}.")
 
 
 def _parse_scheme(uri: str, name: str, rest: str) -> SourceUri:
-    if name in ("csi", "rtsp", "rtsps", "http", "https", "udp"):
-        raise SourceError(
-            f"'{uri}': {name}:// sources are not supported by this version, which reads "
-            f"{_SOURCES}. Record the stream to a file, or feed frames to Pipeline.submit from "
-            "your own reader."
-        )
+    text = hide_credentials(uri)
+    if name in _STREAMS:
+        return _parse_stream(uri, text, name)
+    if name == "gst":
+        return _parse_pipeline(uri, text, rest)
     target, options = _split_query(rest)
     if name == "v4l2":
         if not target.startswith("/"):
-            raise ConfigError(f"'{uri}': expected a device, for example v4l2:///dev/video0")
-        return SourceUri(uri, "camera", target, _checked(uri, "camera", options))
+            raise ConfigError(f"'{text}': expected a device, for example v4l2:///dev/video0")
+        return SourceUri(text, "camera", target, _checked(text, "camera", options))
+    if name == "csi":
+        if not re.fullmatch(r"\d{1,2}", target, re.ASCII):
+            raise ConfigError(f"'{text}': expected the number of the camera, for example csi://0")
+        return SourceUri(text, "csi", target, _checked(text, "csi", options))
     if name == "synthetic":
         if target.rstrip("/") != "street":
-            raise ConfigError(f"'{uri}': no such scene; expected synthetic://street")
-        return SourceUri(uri, "synthetic", "street", _checked(uri, "synthetic", options))
-    raise ConfigError(f"'{uri}' is not a source that dff-edge knows, expected {_SOURCES}.")
+            raise ConfigError(f"'{text}': no such scene; expected synthetic://street")
+        return SourceUri(text, "synthetic", "street", _checked(text, "synthetic", options))
+    raise ConfigError(f"'{text}' is not a source that dff-edge knows, expected {_SOURCES}.")
+
+
+def _parse_stream(uri: str, text: str, name: str) -> SourceUri:
+    address, _, query = uri.partition("?")
+    if not re.fullmatch(r"[a-zA-Z]+://(\S*@)?[^\s/@]+(/\S*)?", address):
+        raise ConfigError(f"'{text}': expected an address, for example {name}://10.0.0.7/stream")
+    ours: dict[str, str] = {}
+    theirs = []
+    for part in query.split("&"):
+        key, _, value = part.partition("=")
+        if key not in _KEYS["stream"]:
+            theirs.append(part)
+        elif key in ours:
+            raise ConfigError(f"'{text}' gives {key} twice.")
+        else:
+            ours[key] = value
+    if ours.get("transport", "tcp") not in ("tcp", "udp"):
+        raise ConfigError(f"'{text}': transport is '{ours['transport']}', expected tcp or udp.")
+    if "transport" in ours and not name.startswith("rtsp"):
+        raise ConfigError(f"'{text}': transport is for rtsp:// only; leave it out.")
+    if any(theirs):
+        address += "?" + "&".join(theirs)
+    return SourceUri(text, "stream", address, ours)
+
+
+def _parse_pipeline(uri: str, text: str, rest: str) -> SourceUri:
+    retry = _RETRY.search(rest)
+    pipeline = (rest[: retry.start()] if retry else rest).strip()
+    if not pipeline:
+        raise ConfigError(f"'{text}': expected a pipeline, for example 'gst://v4l2src ! jpegdec'")
+    options = {"retry": retry[1].partition("=")[2]} if retry else {}
+    return SourceUri(text, "gstreamer", pipeline, options)
 
 
 def _kind_of_path(path: str) -> SourceKind:
@@ -194,12 +269,12 @@ def _split_query(text: str) -> tuple[str, dict[str, str]]:
 
 def _checked(uri: str, kind: SourceKind, options: dict[str, str]) -> dict[str, str]:
     for key in options:
-        if key == "rate":
-            raise ConfigError(
-                f"'{uri}': playing a source as if it were live (?rate=) is not supported by this "
-                "version. Leave it out: a file is read as fast as the pipeline takes it."
-            )
         if key not in _KEYS[kind]:
-            known = ", ".join(_KEYS[kind]) or "none"
+            known = ", ".join(_KEYS[kind])
             raise ConfigError(f"'{uri}': unknown key '{key}'. Keys of a {kind} source: {known}.")
+    if "rate" in options and "fps" in options:
+        raise ConfigError(
+            f"'{uri}': with rate, which plays it as if it were live, stamps are those of the "
+            "clock, and fps means nothing. Leave one of them out."
+        )
     return options

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dff_edge.runtime.sources.base import Source
-from dff_edge.runtime.uri import parse_source
+from dff_edge.runtime.sources.base import PulledSource, Source
+from dff_edge.runtime.sources.live import LiveSource
+from dff_edge.runtime.uri import SourceUri, parse_source
 
-__all__ = ["Source", "open_source"]
+__all__ = ["LiveSource", "Source", "open_source"]
 
 
 def open_source(uri: str | Path) -> Source:
     """Open a source of frames by its URI (see `dff_edge.runtime.uri`).
 
     Args:
-        uri: a video file, a folder or glob of images, a camera, or a synthetic scene. Images and
-            scenes carry no time: their stamps are ``index / fps`` with fps 30 unless ``?fps=`` says
-            otherwise.
+        uri: a video file, a folder or glob of images, a camera, a stream, or a synthetic scene.
+            Images and scenes carry no time: their stamps are ``index / fps`` with fps 30 unless
+            ``?fps=`` says otherwise.
 
     Returns:
-        An open source; close it, or use it in a ``with`` block. Of a file the first frame has been
-        decoded.
+        An open source, a ``LiveSource`` where it is a camera or played with ``?rate=``; close it,
+        or use it in a ``with`` block. Of a file the first frame has been decoded.
 
     Raises:
-        SourceError: it is absent, unreadable, or of a sort that this version does not support.
+        SourceError: it is absent, unreadable, or not reached.
         ConfigError: the URI is not one, or has an unknown key.
+        MissingDependencyError: it needs an OpenCV with GStreamer.
 
     Example:
         >>> with open_source("synthetic://street?seed=5&frames=2") as source:
@@ -32,18 +34,40 @@ def open_source(uri: str | Path) -> Source:
         [0, 1]
     """
     parsed = parse_source(uri)
-    if parsed.kind == "camera":
-        from dff_edge.runtime.sources.camera import open_camera
+    if parsed.kind in ("camera", "csi", "gstreamer", "stream"):
+        return _open_camera(parsed)
+    rate = parsed.per_second("rate")
+    recording = _open_recording(parsed)
+    if rate is None:
+        return recording
+    from dff_edge.runtime.sources.paced import PacedSource
 
-        return open_camera(parsed)
-    if parsed.kind == "video":
-        from dff_edge.runtime.sources.files import VideoFileSource  # loads FFmpeg: only here
+    return PacedSource(recording, rate)
 
-        return VideoFileSource(parsed)
-    if parsed.kind == "images":
+
+def _open_camera(uri: SourceUri) -> LiveSource:
+    from dff_edge.runtime.sources.camera import CameraSource
+
+    retry_s = uri.seconds("retry")
+    if uri.kind == "stream":
+        from dff_edge.runtime.sources.network import connect_stream  # loads FFmpeg: only here
+
+        return CameraSource(lambda: connect_stream(uri), uri.text, retry_s=retry_s)
+    from dff_edge.runtime.sources.opencv import connect_gstreamer, connect_v4l2
+
+    connect = connect_v4l2 if uri.kind == "camera" else connect_gstreamer
+    return CameraSource(lambda: connect(uri), uri.text, retry_s=retry_s)
+
+
+def _open_recording(uri: SourceUri) -> PulledSource:
+    if uri.kind == "video":
+        from dff_edge.runtime.sources.files import VideoFileSource
+
+        return VideoFileSource(uri)
+    if uri.kind == "images":
         from dff_edge.runtime.sources.images import ImageSource
 
-        return ImageSource(parsed)
+        return ImageSource(uri)
     from dff_edge.runtime.sources.synthetic import SyntheticSource
 
-    return SyntheticSource(parsed)
+    return SyntheticSource(uri)

@@ -23,7 +23,7 @@ class Source(ABC):
     over a closed source gives nothing.
 
     Attributes:
-        uri: as the user wrote it.
+        uri: as the user wrote it, without credentials.
         live: whether frames that are not taken in time are replaced by newer ones.
         fps: nominal frames per second, None where it is not known.
         length: number of frames that the source says it has, None where it does not say. Containers

@@ -1,212 +1,313 @@
-"""Live frames from a camera: always the newest, never a queue."""
+"""A camera that comes back: its frames, its loss, and connecting to it anew.
+
+One thread a connection reads it (`_Reader`); another watches (`CameraSource._watch`), so that a
+read or a connect that hangs is noticed too. What hangs is left behind and lets go of the camera
+when it returns, if ever.
+"""
 
 from __future__ import annotations
 
-import glob
 import logging
-import os
-import stat
-import sys
+import math
+import random
 import threading
 import time
-from typing import Any, Protocol
-
-import cv2
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from dff_edge.runtime.errors import FrameError, SourceError
 from dff_edge.runtime.frames import Frame
 from dff_edge.runtime.resize import check_image
-from dff_edge.runtime.sources.base import Source
-from dff_edge.runtime.uri import SourceUri
+from dff_edge.runtime.sources.capture import Capture, Shot
+from dff_edge.runtime.sources.live import LiveSource, Signal, State
 
-TIMEOUT_S = 5.0  # without a frame, before the camera counts as gone
-JOIN_S = 15.0  # OpenCV's V4L2 read gives up by itself after 10 s
+MAX_STUCK = 3  # connections that hang, before no further one is tried
 
 _LOG = logging.getLogger("dff_edge.runtime")
 
 
-class Capture(Protocol):
-    """What a camera must do; ``cv2.VideoCapture`` does."""
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a camera is waited for, in seconds.
 
-    def read(self) -> tuple[bool, Any]:
-        """Wait for a frame; a new array each time."""
+    Attributes:
+        gap_s: without a frame it is "stalled", and its next frame begins a new stretch. Of a
+            camera that states its rate, at least three of its frame periods.
+        lost_s: without a frame it is "lost", and is connected anew.
+        connect_s: for connecting, up to the first frame.
+        first_retry_s: pause before the first try to connect anew, doubled for each further one.
+            Each pause is shortened by chance, to half at most, so that many robots do not ask a
+            camera at the same moment.
+        max_retry_s: longest pause.
+        join_s: ``close`` waits at most so long for a read that hangs.
+    """
 
-    def release(self) -> None:
-        """Let go of the device."""
+    gap_s: float = 1.0
+    lost_s: float = 5.0
+    connect_s: float = 20.0
+    first_retry_s: float = 0.2
+    max_retry_s: float = 5.0
+    join_s: float = 12.0  # OpenCV's V4L2 read gives up by itself after 10
 
 
-class CameraSource(Source):
-    """A capture object read by its own thread, which keeps the newest frame only.
+class CameraSource(LiveSource):
+    """Frames of a camera, the newest only, over all the connections that it takes.
 
-    The thread starts with the first ``next``; frames count from there. Stamps are
-    ``time.monotonic()`` as the driver hands the frame over. ``next`` raises SourceError when no
-    frame came for ``timeout_s``. ``close`` joins the thread; a driver that is stuck in a read is
-    left behind, with a warning, after ``join_s``.
+    Opening it waits for the first connection. Whatever the camera gives before
+    the first frame is asked for is thrown away, so that it is fresh. An outage loses an unknown
+    number of frames: numbers go on, and ``stretch`` says that there was a gap.
+
+    Args:
+        connect: makes a connection; called for each one, in a thread of its own.
+        uri: for messages; no credentials in it.
+        retry_s: how long an outage may last before it is an error; None for ever, 0 not at all.
+        patience: when the camera counts as lost, and how it is retried.
+
+    Raises:
+        SourceError, ConfigError, MissingDependencyError: the first connection failed.
     """
 
     def __init__(
         self,
-        capture: Capture,
+        connect: Callable[[], Capture],
         uri: str,
         *,
-        fps: float | None = None,
-        size: tuple[int, int] | None = None,
-        timeout_s: float = TIMEOUT_S,
-        join_s: float = JOIN_S,
+        retry_s: float | None = None,
+        patience: Patience | None = None,
     ) -> None:
-        super().__init__(uri, live=True)
-        self.fps = fps
-        self.size = size
-        self._capture = capture
-        self._timeout_s = timeout_s
-        self._join_s = join_s
-        self._changed = threading.Condition()
-        self._closed = threading.Event()
-        self._newest: Frame | None = None
-        self._error: BaseException | None = None
-        self._thread: threading.Thread | None = None
-
-    def __next__(self) -> Frame:
-        with self._changed:
-            if self._closed.is_set():
-                raise StopIteration
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._pump, name=f"dff-edge camera {self.uri}", daemon=True
+        super().__init__(uri)
+        self.patience = patience or Patience()
+        self._connect = connect
+        self._retry_s = math.inf if retry_s is None else retry_s
+        self._lock = threading.Lock()  # of the threads below: no caller's thread ever takes it
+        self._state: State = "live"
+        self._next_index = 0
+        self._stretch = 0
+        self._is_new_stretch = False
+        self._last_size: tuple[int, int] | None = None
+        self._outage_s = math.nan  # when the latest one began
+        self._stuck: list[_Reader] = []
+        self._wake = Signal()  # for the watching thread
+        self._gap_s = self.patience.gap_s
+        reader = _Reader(self)
+        try:
+            reader.has_begun.wait(self.patience.connect_s)
+            if not reader.is_connected:
+                raise reader.error or SourceError(
+                    f"'{uri}' did not connect within {self.patience.connect_s:g} s. Check that "
+                    "the camera is on and that this machine reaches it."
                 )
-                self._thread.start()
-            self._changed.wait_for(self._has_news, timeout=self._timeout_s)
-            if self._closed.is_set():
-                raise StopIteration
-            frame, self._newest = self._newest, None
-            if frame is None:
-                raise self._gone() from self._error
-            self.counts.read += 1
-            return frame
+            self._thread = threading.Thread(
+                target=self._stay_connected, args=(reader,), name=f"dff-edge {uri}", daemon=True
+            )
+            self._thread.start()
+        except BaseException:
+            reader.is_stopped = True
+            raise
+
+    @property
+    def state(self) -> State:
+        if self._is_closed or (self._is_over and not self._newest):
+            return "closed"
+        return self._state
+
+    @property
+    def stuck(self) -> int:
+        """Connections left behind in a call that has not returned yet; at most ``MAX_STUCK``."""
+        return sum(reader.thread.is_alive() for reader in self._stuck)
 
     def close(self) -> None:
-        with self._changed:
-            first_close = not self._closed.is_set()
-            self._closed.set()
-            self._newest = None
-            self._changed.notify_all()
-            thread = self._thread
-        if thread is None:
-            if first_close:
-                self._capture.release()
-            return
-        thread.join(self._join_s)
-        if thread.is_alive():
-            _LOG.warning("camera %s: its driver does not return from a read; left behind", self.uri)
+        self._is_closed = True
+        self._newest.clear()
+        self._has_news.set()
+        self._wake.set()
+        self._thread.join()
 
-    def _has_news(self) -> bool:
-        return self._newest is not None or self._error is not None or self._closed.is_set()
+    def _stay_connected(self, reader: _Reader) -> None:
+        pause_s = give_up_s = math.inf
+        last_reason = ""
+        while True:
+            reason = self._watch(reader, give_up_s)
+            with self._lock:
+                reader.is_stopped = True
+            if self._is_closed:
+                break
+            now_s = time.monotonic()
+            if reader.has_frames or math.isinf(pause_s):  # a new outage, not a further failure
+                self._outage_s = now_s
+                give_up_s = now_s + self._retry_s
+                pause_s = self.patience.first_retry_s
+                self._change("lost", reason)
+            elif reason != last_reason:
+                _LOG.warning("camera %s: still lost: %s", self.uri, reason)
+            last_reason = reason
+            self._leave(reader)
+            self._rest(min(now_s + pause_s * random.uniform(0.5, 1.0), give_up_s))
+            while self.stuck >= MAX_STUCK and time.monotonic() < give_up_s and not self._is_closed:
+                self._rest(min(time.monotonic() + self.patience.max_retry_s, give_up_s))
+            if self._is_closed:
+                break
+            if time.monotonic() >= give_up_s:
+                self._give_up(reason)
+                break
+            pause_s = min(2 * pause_s, self.patience.max_retry_s)
+            reader = _Reader(self)
+        self._let_go(reader)
 
-    def _gone(self) -> SourceError:
-        if self._error is not None:
-            return SourceError(f"Camera '{self.uri}' failed: {self._error}")
-        failed = f", {self.counts.failed} reads failed" if self.counts.failed else ""
-        return SourceError(
-            f"Camera '{self.uri}' gave no frame for {self._timeout_s:g} s (after "
-            f"{self.counts.read} frames{failed}). Is it still plugged in, and not used by "
-            "another program?"
+    def _watch(self, reader: _Reader, give_up_s: float) -> str:
+        """Wait until the connection has failed, and say why."""
+        while not self._is_closed:
+            if reader.failure is not None:
+                return reader.failure
+            now_s = time.monotonic()
+            if reader.has_frames:
+                limit_s, missing = self.patience.lost_s, "no frame for"
+            else:
+                limit_s, missing = self.patience.connect_s, "no first frame within"
+                if now_s >= give_up_s:
+                    return "no first frame yet"
+            with self._lock:
+                silent_s = now_s - reader.heard_s
+                if silent_s >= limit_s:
+                    reader.is_stopped = True
+                    return f"{missing} {limit_s:g} s"
+                if silent_s >= self._gap_s and self._state == "live":
+                    self._change("stalled", f"no frame for {self._gap_s:g} s")
+            next_s = limit_s - silent_s
+            if self._state == "live":
+                next_s = min(next_s, self._gap_s - silent_s)
+            if not reader.has_frames:
+                next_s = min(next_s, give_up_s - now_s)
+            self._wake.wait(next_s)
+        return "closed"
+
+    def _take_on(self, capture: Capture) -> None:
+        """Learn what a new connection says of the camera."""
+        self.fps = capture.fps
+        self.size = self.size or capture.size
+        self._gap_s = max(self.patience.gap_s, 3 / capture.fps if capture.fps else 0.0)
+
+    def _take_shot(self, reader: _Reader, shot: Shot | str) -> None:
+        """Make a frame of what a reader has read."""
+        with self._lock:
+            if reader.is_stopped or self._is_closed:
+                reader.is_stopped = True
+                return
+            if isinstance(shot, str):
+                self._count_failure(shot)
+                return
+            try:
+                image = check_image(shot.image)
+            except FrameError as error:
+                self._count_failure(str(error))
+                return
+            self._note_continuity(reader, shot, (image.shape[0], image.shape[1]))
+            if not self._is_wanted:
+                return
+            self._stretch += self._is_new_stretch
+            self._is_new_stretch = False
+            index, self._next_index = self._next_index, self._next_index + 1
+            self._put(Frame(image, index, shot.stamp_s, stretch=self._stretch, live=True))
+
+    def _count_failure(self, why: str) -> None:
+        if self._is_wanted:
+            self._skip(f"frame {self._next_index}: {why}")
+            self._next_index += 1
+
+    def _note_continuity(self, reader: _Reader, shot: Shot, size: tuple[int, int]) -> None:
+        now_s = time.monotonic()
+        is_first = self._last_size is None
+        self._is_new_stretch |= not is_first and (
+            not reader.has_frames
+            or not shot.follows
+            or now_s - reader.heard_s >= self._gap_s
+            or size != self._last_size
         )
+        self._last_size = size
+        reader.heard_s = now_s
+        reader.has_frames = True
+        if self._state == "lost":
+            self.counts.reconnects += 1
+            self._change("live", f"back after {now_s - self._outage_s:.1f} s")
+        elif self._state == "stalled":
+            self._change("live", "frames come again")
 
-    def _pump(self) -> None:
-        index = 0
+    def _change(self, state: State, why: str) -> None:
+        self._state = state
+        _LOG.warning("camera %s: %s: %s", self.uri, state, why)
+        if state == "live":
+            self._wake.set()  # to watch anew
+
+    def _give_up(self, reason: str) -> None:
+        self._end(
+            f"Camera '{self.uri}' was lost after {self.counts.read} frames and did not come back "
+            f"within {self._retry_s:g} s: {reason}. Check its power and cable or network; "
+            "?retry=SECONDS waits longer, without retry it is waited for for ever."
+        )
+        _LOG.warning("camera %s: closed: given up after %g s", self.uri, self._retry_s)
+
+    def _rest(self, until_s: float) -> None:
+        while not self._is_closed and (left_s := until_s - time.monotonic()) > 0:
+            self._wake.wait(left_s)
+
+    def _leave(self, reader: _Reader) -> None:
+        """See to a connection that is of no more use: gone, or stuck."""
+        self._stuck = [other for other in self._stuck if other.thread.is_alive()]
+        if reader.failure is not None:
+            reader.thread.join()  # it has nothing left to do
+        else:
+            self._stuck.append(reader)
+            _LOG.warning(
+                "camera %s: its driver does not return; left behind (%d of at most %d)",
+                self.uri,
+                len(self._stuck),
+                MAX_STUCK,
+            )
+
+    def _let_go(self, reader: _Reader) -> None:
+        """Wait for the last connection to end, and give those before it the same chance."""
+        end_s = time.monotonic() + self.patience.join_s
+        for other in (*self._stuck, reader):
+            other.thread.join(max(0.0, end_s - time.monotonic()))
+        if self.stuck or reader.thread.is_alive():
+            _LOG.warning("camera %s: its driver does not return from a call; left behind", self.uri)
+
+
+class _Reader:
+    """One connection, from connecting to letting go, and the thread that does it."""
+
+    def __init__(self, source: CameraSource) -> None:
+        self.heard_s = time.monotonic()  # when the latest frame came, or the connection was begun
+        self.has_frames = False
+        self.is_stopped = False
+        self.has_begun = Signal()  # connected, or failed to
+        self.is_connected = False
+        self.error: Exception | None = None
+        self.failure: str | None = None  # why it has ended; the camera is let go of by then
+        self._source = source
+        self.thread = threading.Thread(
+            target=self._run, name=f"dff-edge {source.uri} reader", daemon=True
+        )
+        self.thread.start()
+
+    def _run(self) -> None:
+        capture: Capture | None = None
         try:
-            while not self._closed.is_set():
-                is_read, image = self._capture.read()
-                stamp_s = time.monotonic()
-                with self._changed:
-                    if self._closed.is_set():
-                        break
-                    is_taken = self._take(is_read, image, index, stamp_s)
-                index += 1
-                if not is_taken:
-                    # A dead device fails at once: do not spin, but let a number pass a period.
-                    self._closed.wait(1.0 / (self.fps or 30.0))
+            capture = self._source._connect()
+            self._source._take_on(capture)
+            self.is_connected = True
+            self.has_begun.set()
+            while not self.is_stopped:
+                self._source._take_shot(self, capture.read())
+        except Exception as error:  # raised by the constructor, or said by the watching thread
+            # Its traceback would tie this connection into a cycle and keep its memory for a while.
+            self.error = error.with_traceback(None)
+        try:
+            # Here and not in close: releasing while another thread reads is not safe.
+            if capture is not None:
+                capture.release()
         except Exception as error:
-            with self._changed:
-                self._error = error
-                self._changed.notify_all()
-        finally:
-            # Here, not in close: releasing while another thread reads is not safe.
-            self._capture.release()
-
-    def _take(self, is_read: bool, image: Any, index: int, stamp_s: float) -> bool:
-        if not is_read:
-            self._skip(f"frame {index}: the camera's read failed")
-            return False
-        try:
-            frame = Frame(check_image(image), index, stamp_s)
-        except FrameError as error:
-            self._skip(f"frame {index}: {error}")
-            return False
-        if self._newest is not None:
-            self.counts.dropped += 1
-        height, width = frame.image.shape[:2]
-        self.size = self.size or (height, width)
-        self._newest = frame
-        self._changed.notify_all()
-        return True
-
-
-def open_camera(uri: SourceUri, *, timeout_s: float = TIMEOUT_S) -> CameraSource:
-    """Open a camera by number or device path.
-
-    Raises:
-        SourceError: it is absent, may not be used, or is busy.
-    """
-    width, height, fps = uri.integer("width"), uri.integer("height"), uri.rate()
-    on_linux = sys.platform.startswith("linux")
-    if on_linux:
-        # Asked of the system first: OpenCV would try every backend and complain on stderr.
-        device = f"/dev/video{int(uri.target)}" if uri.target.isdecimal() else uri.target
-        _check_device(device, uri.text)
-    backend = cv2.CAP_V4L2 if on_linux else cv2.CAP_ANY
-    target = int(uri.target) if uri.target.isdecimal() else uri.target
-    capture = cv2.VideoCapture(target, backend)
-    if not capture.isOpened():
-        capture.release()
-        raise SourceError(
-            f"Camera '{uri.text}' is there but cannot be opened: it is in use by another "
-            "program, or it is not a capture device (try the next number)."
-        )
-    wanted = (
-        (cv2.CAP_PROP_FRAME_WIDTH, width),
-        (cv2.CAP_PROP_FRAME_HEIGHT, height),
-        (cv2.CAP_PROP_FPS, fps),
-    )
-    for prop, value in wanted:
-        if value is not None:
-            capture.set(prop, value)
-    rate = capture.get(cv2.CAP_PROP_FPS)
-    seen = (
-        int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
-        int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
-    )
-    return CameraSource(
-        capture,
-        uri.text,
-        fps=rate if 0 < rate <= 1000 else None,
-        size=seen if min(seen) > 0 else None,
-        timeout_s=timeout_s,
-    )
-
-
-def _check_device(device: str, text: str) -> None:
-    try:
-        mode = os.stat(device).st_mode
-    except OSError as error:
-        present = ", ".join(sorted(glob.glob("/dev/video*"))) or "none"
-        raise SourceError(
-            f"Camera '{text}': {device} does not exist. Cameras of this machine: {present}."
-        ) from error
-    if not stat.S_ISCHR(mode):
-        raise SourceError(f"Camera '{text}': {device} is not a device.")
-    if not os.access(device, os.R_OK | os.W_OK):
-        raise SourceError(
-            f"Camera '{text}': no permission to use {device}. Add the user to its group, usually: "
-            "sudo usermod -aG video $USER, then log in again."
-        )
+            self.error = self.error or error.with_traceback(None)
+        self.failure = str(self.error or "stopped")
+        self.has_begun.set()
+        self._source._wake.set()

@@ -14,12 +14,11 @@ from typing import Any
 
 import av
 import av.error
-import numpy as np
 
 from dff_edge.runtime.errors import FrameError, SourceError
-from dff_edge.runtime.frames import Frame, Image
-from dff_edge.runtime.resize import check_image
+from dff_edge.runtime.frames import Frame
 from dff_edge.runtime.sources.base import PulledSource
+from dff_edge.runtime.sources.pictures import ImageMaker, in_words
 from dff_edge.runtime.uri import SourceUri
 
 _LOG = logging.getLogger("dff_edge.runtime")
@@ -56,6 +55,7 @@ class VideoFileSource(PulledSource):
             self.length = self._container_length()
             self._index = 0
             self._packets = 0
+            self._images = ImageMaker()
             self._last_stamp_s: float | None = None
         except BaseException:
             self._container.close()
@@ -82,14 +82,14 @@ class VideoFileSource(PulledSource):
             try:
                 decoded = self._stream.decode(packet)
             except av.error.FFmpegError as error:
-                self._fail(_reason(error))
+                self._fail(in_words(error))
                 continue
             for picture in decoded:
                 if picture.is_corrupt:
                     self._fail("the decoder found damage in it")
                     continue
                 try:
-                    image = _to_image(picture)
+                    image = self._images.image_of(picture)
                 except (av.error.FFmpegError, FrameError, ValueError, MemoryError) as error:
                     self._fail(str(error))
                     continue
@@ -106,12 +106,12 @@ class VideoFileSource(PulledSource):
             except StopIteration:
                 return
             except av.error.FFmpegError as error:
-                self._fail(_reason(error))
+                self._fail(in_words(error))
                 errors += 1
                 if errors == _MAX_READ_ERRORS:
                     raise SourceError(
                         f"'{self._path}' cannot be read beyond frame {self._index}: "
-                        f"{_reason(error)}"
+                        f"{in_words(error)}"
                     ) from error
                 packets = self._container.demux(self._stream)
                 continue
@@ -184,7 +184,7 @@ def _open_container(path: str) -> Any:
         ) from error
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise SourceError(
-            f"'{path}' cannot be opened as a video: {_reason(error)}. It is damaged, incomplete, "
+            f"'{path}' cannot be opened as a video: {in_words(error)}. It is damaged, incomplete, "
             "or not a video file."
         ) from error
 
@@ -203,33 +203,3 @@ def _is_cover(stream: Any) -> bool:
     """Whether the stream is the cover picture of an audio file."""
     disposition = getattr(stream, "disposition", 0)
     return "attached_pic" in str(disposition).lower()
-
-
-def _to_image(picture: Any) -> Image:
-    image = check_image(picture.to_ndarray(format="bgr24"))
-    matrix = picture.side_data.get("DISPLAYMATRIX")
-    return image if matrix is None else _turned(image, np.frombuffer(matrix, np.int32))
-
-
-def _turned(image: Image, matrix: np.ndarray[Any, np.dtype[np.int32]]) -> Image:
-    """Turn and mirror as a display matrix says: x' = a x + c y, y' = b x + d y."""
-    a, b, c, d = (int(matrix[i]) for i in (0, 1, 3, 4))
-    if abs(b) > abs(a):  # x of the file runs along y of the display
-        image = image.transpose(1, 0, 2)
-        a, d = c, b
-    if a < 0:
-        image = image[:, ::-1]
-    if d < 0:
-        image = image[::-1]
-    return np.ascontiguousarray(image)
-
-
-def _reason(error: BaseException) -> str:
-    """FFmpeg's words without its numbers and addresses."""
-    words = getattr(error, "strerror", None) or str(error)
-    return (
-        str(words)
-        .strip()
-        .rstrip(".")
-        .replace("Invalid data found when processing input", "invalid data")
-    )

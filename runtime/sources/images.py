@@ -28,7 +28,7 @@ class ImageSource(PulledSource):
 
     def __init__(self, uri: SourceUri) -> None:
         super().__init__(uri.text)
-        self.fps: float = uri.rate() or DEFAULT_FPS
+        self.fps: float = uri.per_second("fps") or DEFAULT_FPS
         self.paths = _find_images(uri.target)
         self.length = len(self.paths)
         self._look_ahead()

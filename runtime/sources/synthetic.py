@@ -25,7 +25,7 @@ class SyntheticSource(PulledSource):
             raise ConfigError(
                 f"'{uri.text}': split is '{split}', expected one of {', '.join(SPLITS)}."
             )
-        self.fps: float = uri.rate() or DEFAULT_FPS
+        self.fps: float = uri.per_second("fps") or DEFAULT_FPS
         height, width = uri.integer("height") or 256, uri.integer("width") or 512
         self.length: int = uri.integer("frames") or 100
         self.scene = StreetScene(

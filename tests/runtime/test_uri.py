@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from dff_edge.runtime.errors import ConfigError, SourceError
-from dff_edge.runtime.uri import parse_sink, parse_source
+from dff_edge.runtime.errors import ConfigError
+from dff_edge.runtime.uri import hide_credentials, parse_sink, parse_source
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,21 @@ from dff_edge.runtime.uri import parse_sink, parse_source
         ("frames/f?.png?fps=10", "images", "frames/f?.png", {"fps": "10"}),
         ("synthetic://street", "synthetic", "street", {}),
         ("synthetic://street?seed=5&frames=9", "synthetic", "street", {"seed": "5", "frames": "9"}),
+        ("0?retry=2.5", "camera", "0", {"retry": "2.5"}),
+        ("csi://1?fps=60&retry=0", "csi", "1", {"fps": "60", "retry": "0"}),
+        ("clip.mp4?rate=30", "video", "clip.mp4", {"rate": "30"}),
+        ("rtsp://10.0.0.7:554/a", "stream", "rtsp://10.0.0.7:554/a", {}),
+        ("RTSPS://cam/a?transport=udp", "stream", "RTSPS://cam/a", {"transport": "udp"}),
+        (
+            "http://cam/v?retry=3&size=2&fps=5",
+            "stream",
+            "http://cam/v?size=2&fps=5",
+            {"retry": "3"},
+        ),
+        ("https://cam/v?a=1/2?b", "stream", "https://cam/v?a=1/2?b", {}),
+        ("gst://a ! b", "gstreamer", "a ! b", {}),
+        ("gst://a uri=http://c/?x=1 ! b", "gstreamer", "a uri=http://c/?x=1 ! b", {}),
+        ("gst://a u=h://c/?x=1?retry=5", "gstreamer", "a u=h://c/?x=1", {"retry": "5"}),
     ],
 )
 def test_source_uri_is_recognised(uri, kind, target, options):
@@ -50,14 +65,24 @@ def test_path_object_is_never_a_camera():
     ("uri", "error", "message"),
     [
         ("", ConfigError, "empty, expected a video file"),
-        ("rtsp://host/x", SourceError, "rtsp:// sources are not supported.*Record the stream"),
-        ("csi://0", SourceError, "csi:// sources are not supported by this version, which reads"),
+        ("rtsp://", ConfigError, "expected an address, for example rtsp://10.0.0.7/stream"),
+        ("rtsp://a b/c", ConfigError, "expected an address"),
+        ("rtsp://host/x?transport=pigeon", ConfigError, "is 'pigeon', expected tcp or udp"),
+        ("http://host/x?transport=udp", ConfigError, "transport is for rtsp:// only"),
+        ("http://host/x?retry=1&retry=2", ConfigError, "gives retry twice"),
+        ("csi://left", ConfigError, "expected the number of the camera, for example csi://0"),
+        ("csi://0?rate=3", ConfigError, "unknown key 'rate'. Keys of a csi source: fps, height"),
+        ("gst://", ConfigError, "expected a pipeline, for example 'gst://v4l2src"),
+        ("frames/*.png?fps=5&rate=5", ConfigError, "fps means nothing. Leave one of them out"),
         ("gopher://x", ConfigError, "not a source that dff-edge knows, expected a video file"),
         ("v4l2://video0", ConfigError, "expected a device, for example v4l2:///dev/video0"),
-        ("clip.mp4?rate=30", ConfigError, r"\?rate=.*not supported.*Leave it out"),
-        ("clip.mp4?speed=2", ConfigError, "unknown key 'speed'. Keys of a video source: none"),
+        ("clip.mp4?speed=2", ConfigError, "unknown key 'speed'. Keys of a video source: rate"),
         ("synthetic://forest", ConfigError, "no such scene; expected synthetic://street"),
-        ("synthetic://street?sed=5", ConfigError, "'sed'.*fps, frames, height, seed, split, width"),
+        (
+            "synthetic://street?sed=5",
+            ConfigError,
+            "'sed'.*fps, frames, height, rate, seed, split, width",
+        ),
         ("0?fps=1&fps=2", ConfigError, "gives fps twice"),
     ],
 )
@@ -75,7 +100,55 @@ def test_count_that_is_none_is_refused(value):
 @pytest.mark.parametrize("value", ["0", "-3", "nan", "inf", "fast"])
 def test_rate_that_is_none_is_refused(value):
     with pytest.raises(ConfigError, match=f"fps is '{value}', expected more than 0"):
-        parse_source(f"frames/*.png?fps={value}").rate()
+        parse_source(f"frames/*.png?fps={value}").per_second("fps")
+
+
+@pytest.mark.parametrize("value", ["-1", "nan", "inf", "soon", ""])
+def test_duration_that_is_none_is_refused(value):
+    with pytest.raises(ConfigError, match=f"retry is '{value}', expected seconds from 0 up"):
+        parse_source(f"0?retry={value}").seconds("retry")
+
+
+def test_duration_may_be_nothing_or_not_given():
+    assert parse_source("0?retry=0").seconds("retry") == 0
+    assert parse_source("0").seconds("retry") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("rtsp://admin:1234@10.0.0.7/a", "rtsp://***@10.0.0.7/a"),
+        ("rtsp://admin:p@ss/w@10.0.0.7/a", "rtsp://***@10.0.0.7/a"),
+        ("http://c/v?user=a&password=b&x=1", "http://c/v?user=a&password=***&x=1"),
+        ("rtsp://c/user=a_password=b_channel=1", "rtsp://c/user=a_password=***"),
+        (
+            "gst://rtspsrc location=rtsp://a:b@c user-pw=d !",
+            "gst://rtspsrc location=rtsp://***@c user-pw=*** !",
+        ),
+        ("rtsp://10.0.0.7/a?x=1", "rtsp://10.0.0.7/a?x=1"),
+        ("me@home/a.mp4", "me@home/a.mp4"),
+    ],
+)
+def test_credentials_are_hidden(text, shown):
+    assert hide_credentials(text) == shown
+
+
+def test_parsed_source_shows_no_credentials():
+    parsed = parse_source("rtsp://admin:1234@10.0.0.7/a?retry=1")
+
+    assert parsed.target == "rtsp://admin:1234@10.0.0.7/a"
+    assert parsed.text == "rtsp://***@10.0.0.7/a?retry=1"
+    assert "1234" not in repr(parsed)
+
+
+@pytest.mark.parametrize(
+    "uri", ["rtmp://u:secret1@h/x", "rtsp://u:secret1@h/x?transport=no", "rtsp://u:secret1@h b/x"]
+)
+def test_refusal_shows_no_credentials(uri):
+    with pytest.raises(ConfigError) as caught:
+        parse_source(uri)
+
+    assert "secret1" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Video files as people have them: whole, turned, odd, joined, cut off and damaged."""
 
+import gc
 import logging
 import os
 import struct
@@ -146,6 +147,21 @@ def test_rotation_of_the_container_is_applied(tmp_path, matrix, turn):
     corners = np.ix_([10, -10], [10, -10])
     np.testing.assert_allclose(frames[0].image[corners], expected[corners], atol=COLOUR_ATOL)
     assert frames[0].image.flags.c_contiguous
+
+
+def test_memory_of_pictures_is_given_back_without_the_garbage_collector(tmp_path):
+    path = write_video(tmp_path / "a.mp4", shades(10))
+    gc.collect()
+    gc.disable()
+    try:
+        with open_source(path) as source:
+            count = len(list(source))
+        kept = sum(type(thing) is av.VideoFrame for thing in gc.get_objects())
+    finally:
+        gc.enable()
+
+    assert count == 10
+    assert kept <= 2  # the first, which was asked for its side data, and the last
 
 
 ODD, EVEN = (31, 17), (34, 22)

@@ -1,0 +1,42 @@
+"""One connection to a camera, as the loop around it wants to have it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+
+class Shot(NamedTuple):
+    """What a camera gives at a time.
+
+    Attributes:
+        image: anything that ``check_image`` takes; never written to again.
+        stamp_s: ``time.monotonic()`` when it was taken, as far as that is known: when it arrived,
+            before it was decoded.
+        follows: whether it follows the shot before, False where the camera's own clock jumped.
+    """
+
+    image: Any
+    stamp_s: float
+    follows: bool = True
+
+
+class Capture(Protocol):
+    """An open connection. Read and released by one thread.
+
+    Attributes:
+        fps: nominal frames per second, None where it is not known.
+        size: ``(H, W)``, None where it is not known.
+    """
+
+    fps: float | None
+    size: tuple[int, int] | None
+
+    def read(self) -> Shot | str:
+        """Wait for the next picture, or say why one could not be read.
+
+        Raises:
+            SourceError: nothing will come over this connection any more.
+        """
+
+    def release(self) -> None:
+        """Let go of the camera."""

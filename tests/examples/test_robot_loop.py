@@ -1,0 +1,27 @@
+"""The example runs as it stands, on a scene played as if it were live."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.runtime.bundles import make_bundle
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "robot_loop.py"
+
+
+def test_robot_loop_runs_to_the_end(tmp_path):
+    make_bundle(tmp_path / "bundle")
+    scene = "synthetic://street?seed=3&frames=10&height=32&width=64&rate=20"
+
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLE), str(tmp_path / "bundle"), scene],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("frame 0: ")
+    assert lines[0].endswith(" ms old")
+    assert lines[-1].startswith("the source has ended: FrameCounts(read=")

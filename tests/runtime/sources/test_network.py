@@ -1,0 +1,383 @@
+"""Network cameras, played by real servers on the loopback: an HTTP server and GStreamer's RTSP."""
+
+import io
+import logging
+import socket
+import subprocess
+import sys
+import threading
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from benchmarks._mjpeg_server import MjpegServer
+from dff_edge.runtime.errors import SourceError
+from dff_edge.runtime.sources import network, open_source
+from dff_edge.runtime.sources.camera import CameraSource, Patience
+from dff_edge.runtime.uri import parse_source
+
+LONG_S = 30.0  # never reached when the code is right
+READ_S = 0.6  # in place of 4 s, so that a stall is a loss soon
+QUICK = Patience(gap_s=0.3, lost_s=5, first_retry_s=0.05, max_retry_s=0.2)
+
+SYSTEM_PYTHON = "/usr/bin/python3"
+RTSP_SERVER = Path(__file__).with_name("rtsp_server.py")
+
+
+@pytest.fixture(autouse=True)
+def _short_and_direct(monkeypatch):
+    monkeypatch.setattr(network, "READ_TIMEOUT_S", READ_S)
+    monkeypatch.setattr(network, "OPEN_TIMEOUT_S", 2.0)
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def http():
+    with MjpegServer() as server:
+        yield server
+
+
+def open_quickly(uri):
+    parsed = parse_source(uri)
+    return CameraSource(
+        lambda: network.connect_stream(parsed),
+        parsed.text,
+        retry_s=parsed.seconds("retry"),
+        patience=QUICK,
+    )
+
+
+def take(source, count):
+    frames = [source.read(LONG_S) for _ in range(count)]
+    assert None not in frames
+    return frames
+
+
+def take_until(source, condition):
+    """Frames up to and with the first that the condition holds of."""
+    end_s = time.monotonic() + LONG_S
+    frames = []
+    while time.monotonic() < end_s:
+        frame = source.read(1.0)
+        if frame is not None:
+            frames.append(frame)
+            if condition(frame):
+                return frames
+    pytest.fail("no such frame came")
+
+
+def wait_for(source, state):
+    end_s = time.monotonic() + LONG_S
+    while source.state != state:
+        assert time.monotonic() < end_s, f"it never was {state}, but {source.state}"
+        source.read(0.01)
+
+
+def assert_in_order(frames):
+    pairs = list(zip(frames, frames[1:], strict=False))
+    assert all(a.index < b.index and a.stamp_s < b.stamp_s for a, b in pairs)
+    assert all(a.stretch <= b.stretch for a, b in pairs)
+
+
+class TestHttp:
+    def test_plays(self, http):
+        before = time.monotonic()
+        with open_source(http.address) as source:
+            frames = take(source, 10)
+
+        assert_in_order(frames)
+        assert {frame.image.shape for frame in frames} == {(48, 64, 3)}
+        assert frames[0].stretch == frames[-1].stretch == 0
+        assert all(before < f.stamp_s <= time.monotonic() and f.live for f in frames)
+        assert (source.state, source.counts.failed) == ("closed", 0)
+
+    def test_slow_reader_gets_the_newest(self, http):
+        with open_quickly(http.address) as source:
+            take(source, 2)
+            time.sleep(0.2)
+            asked_s = time.monotonic()
+            (frame,) = take(source, 1)
+
+        assert asked_s - frame.stamp_s < 0.1
+        assert source.counts.dropped >= 4  # at 50 per second
+
+    def test_killed_server_is_waited_for(self, http):
+        with open_quickly(http.address) as source:
+            frames = take(source, 3)
+            http.stop()
+            wait_for(source, "lost")
+            with MjpegServer(http.port):
+                frames += take_until(source, lambda frame: frame.stretch == 1)
+                frames += take(source, 3)
+
+        assert_in_order(frames)
+        assert source.counts.reconnects == 1
+
+    def test_cut_connection_is_made_anew(self, http):
+        with open_quickly(http.address) as source:
+            take(source, 2)
+            http.drop_clients()
+            take_until(source, lambda frame: frame.stretch == 1)
+
+        assert source.counts.reconnects == 1
+
+    def test_stall_is_a_gap_and_then_a_loss(self, http):
+        with open_quickly(http.address) as source:
+            take(source, 2)
+            http.stall()
+            wait_for(source, "stalled")
+            wait_for(source, "lost")
+            http.go_on()
+            take_until(source, lambda frame: frame.stretch == 1)
+            assert source.state == "live"
+
+        assert source.counts.reconnects == 1
+
+    def test_short_stall_is_a_gap_of_the_same_connection(self, http, monkeypatch):
+        monkeypatch.setattr(network, "READ_TIMEOUT_S", LONG_S)
+        with open_quickly(http.address) as source:
+            take(source, 2)
+            http.stall()
+            wait_for(source, "stalled")
+            http.go_on()
+            take_until(source, lambda frame: frame.stretch == 1)
+
+        assert (source.counts.reconnects, http.connections) == (0, 1)
+
+    def test_changed_size_begins_a_stretch(self, http):
+        with open_quickly(http.address) as source:
+            take(source, 2)
+            http.size = (30, 40)
+            frames = take_until(source, lambda frame: frame.image.shape == (30, 40, 3))
+
+        assert frames[-1].stretch == 1
+        assert all(frame.stretch == 0 for frame in frames[:-1])
+
+    def test_bounded_outage_is_an_error(self, http):
+        with open_quickly(f"{http.address}?retry=0.3") as source:
+            take(source, 2)
+            http.stop()
+            with pytest.raises(SourceError, match=r"was lost after \d+ frames.*within 0\.3 s"):
+                list(source)
+
+    def test_close_from_another_thread_ends_a_wait(self, http):
+        with open_quickly(http.address) as source:
+            take(source, 2)
+            http.stall()
+            rest = []
+            consumer = threading.Thread(target=lambda: rest.extend(source))
+            consumer.start()
+            source.close()
+            consumer.join(LONG_S)
+
+        assert not consumer.is_alive()
+
+    def test_jump_of_the_camera_clock_begins_a_stretch(self, http):
+        http.files["/clip.ts"] = transport_stream([0, 1, 2, 3, 1000, 1001, 1002, 1003])
+        capture = network.connect_stream(parse_source(f"http://127.0.0.1:{http.port}/clip.ts"))
+        follows = [capture.read().follows for _ in range(8)]
+        with pytest.raises(SourceError, match="the stream has ended"):
+            capture.read()
+        capture.release()
+
+        assert follows == [True] * 4 + [False] + [True] * 3
+
+    @pytest.mark.parametrize("codec", ["libx264", "mpeg4", "mpeg2video"])
+    def test_pictures_before_the_first_key_frame_are_passed_over(self, http, codec):
+        http.files["/clip.ts"] = transport_stream(range(15), missing=3, codec=codec)
+        capture = network.connect_stream(parse_source(f"http://127.0.0.1:{http.port}/clip.ts"))
+        shots = [capture.read() for _ in range(5)]
+        with pytest.raises(SourceError, match="the stream has ended"):
+            capture.read()
+        capture.release()
+
+        assert not any(isinstance(shot, str) for shot in shots)
+
+    def test_query_of_the_camera_is_sent(self, http):
+        http.files["/clip.ts"] = transport_stream(range(4))
+        open_quickly(f"http://127.0.0.1:{http.port}/clip.ts?retry=0&fps=5").close()
+
+        assert http.paths[0] == "/clip.ts?fps=5"
+
+    def test_silent_server_is_an_error_in_time(self):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            uri = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+            start_s = time.monotonic()
+            with pytest.raises(SourceError, match="cannot be opened"):
+                open_source(uri)
+
+        assert time.monotonic() - start_s < 5
+
+    @pytest.mark.parametrize(
+        ("path", "message"),
+        [
+            ("/none", "404"),
+            ("/list.m3u8", "not a video stream that dff-edge reads"),
+            ("/text", "cannot be opened"),
+        ],
+    )
+    def test_what_is_no_video_is_refused(self, http, path, message):
+        http.files["/list.m3u8"] = b"#EXTM3U\n#EXTINF:9,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n"
+        http.files["/text"] = b"hello" * 100
+        with pytest.raises(SourceError, match=message):
+            open_source(f"http://127.0.0.1:{http.port}{path}")
+
+
+def transport_stream(numbers, fps=25, missing=0, codec="libx264"):
+    """An MPEG-TS file whose pictures have these numbers as times, in frame periods.
+
+    Every tenth is a key frame; the first few may be missing, as for one who joins a stream.
+    """
+    file = io.BytesIO()
+    with av.open(file, "w", format="mpegts") as out:
+        stream = out.add_stream(codec, rate=fps, options={"tune": "zerolatency", "g": "10"})
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, fps)
+        for place, number in enumerate(numbers):
+            frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="bgr24")
+            frame.pts, frame.time_base = number, Fraction(1, fps)
+            packets = stream.encode(frame)
+            if place >= missing:
+                out.mux(packets)
+        out.mux(stream.encode(None))
+    return file.getvalue()
+
+
+class RtspServer:
+    """GStreamer's, in a process of its own."""
+
+    def __init__(self, port, *options):
+        self.port = port
+        self._process = subprocess.Popen(
+            [SYSTEM_PYTHON, str(RTSP_SERVER), str(port), *options],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout.readline() == "ready\n"
+
+    @property
+    def address(self):
+        return f"rtsp://127.0.0.1:{self.port}/stream"
+
+    def say(self, command):
+        self._process.stdin.write(command + "\n")
+        self._process.stdin.flush()
+
+    def kill(self):
+        self._process.kill()
+        self._process.wait(LONG_S)
+        self._process.stdin.close()
+        self._process.stdout.close()
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+@pytest.fixture
+def start_rtsp():
+    probe = (
+        "import gi; gi.require_version('GstRtspServer', '1.0')\n"
+        "from gi.repository import Gst, GstRtspServer; Gst.init(None)\n"
+        "assert Gst.ElementFactory.find('x264enc') and Gst.ElementFactory.find('rtph264pay')"
+    )
+    if (
+        not sys.platform.startswith("linux")
+        or not Path(SYSTEM_PYTHON).exists()
+        or subprocess.run([SYSTEM_PYTHON, "-c", probe], capture_output=True).returncode
+    ):
+        pytest.skip(
+            "no GStreamer RTSP server: apt install python3-gi gir1.2-gst-rtsp-server-1.0 "
+            "gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly"
+        )
+    started = []
+
+    def start(port=0, *options):
+        started.append(RtspServer(port or free_port(), *options))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.kill()
+
+
+class TestRtsp:
+    @pytest.mark.parametrize("transport", ["tcp", "udp"])
+    def test_plays(self, start_rtsp, transport):
+        before = time.monotonic()
+        with open_source(f"{start_rtsp().address}?transport={transport}") as source:
+            frames = take(source, 10)
+
+        assert_in_order(frames)
+        assert {frame.image.shape for frame in frames} == {(120, 160, 3)}
+        assert (source.fps, source.size, source.counts.failed) == (25, (120, 160), 0)
+        assert frames[0].stretch == frames[-1].stretch == 0
+        assert all(before < f.stamp_s <= time.monotonic() for f in frames)
+
+    def test_killed_server_is_waited_for(self, start_rtsp):
+        server = start_rtsp()
+        with open_quickly(server.address) as source:
+            frames = take(source, 3)
+            server.kill()
+            wait_for(source, "lost")
+            start_rtsp(server.port)
+            frames += take_until(source, lambda frame: frame.stretch == 1)
+            frames += take(source, 3)
+
+        assert_in_order(frames)
+        assert source.counts.reconnects == 1
+
+    def test_changed_size_and_then_a_stall(self, start_rtsp):
+        server = start_rtsp()
+        with open_quickly(server.address) as source:
+            take(source, 3)
+            server.say("size 96 80")
+            frames = take_until(source, lambda frame: frame.image.shape == (80, 96, 3))
+            assert [frame.stretch for frame in frames] == [0] * (len(frames) - 1) + [1]
+            server.say("stall")
+            wait_for(source, "stalled")
+            taken = source.counts.read
+            wait_for(source, "lost")
+            assert source.counts.read == taken  # FFmpeg had a picture left, which is old by now
+
+    def test_password_is_used_and_never_shown(self, start_rtsp, caplog):
+        caplog.set_level(logging.DEBUG)
+        server = start_rtsp(0, "--private")
+        where = f"127.0.0.1:{server.port}/stream"
+        with open_quickly(f"rtsp://robot:s3cret@{where}") as source:
+            take(source, 2)
+            server.kill()
+            wait_for(source, "lost")
+            time.sleep(0.1)
+
+        assert f"rtsp://***@{where}" in caplog.text
+        shown = (caplog.text, repr(source), source.uri, *map(repr, threading.enumerate()))
+        assert not any("s3cret" in text for text in shown)
+
+    def test_wrong_password_is_an_error_that_does_not_show_it(self, start_rtsp):
+        server = start_rtsp(0, "--private")
+        with pytest.raises(SourceError, match=r"rtsp://\*\*\*@.*401.*user and password") as caught:
+            open_source(f"rtsp://robot:wrong1@127.0.0.1:{server.port}/stream")
+
+        assert "wrong1" not in str(caught.value)
+        assert caught.value.__cause__ is caught.value.__context__ is None
+
+
+def test_nothing_that_listens_is_an_error_at_once():
+    uri = f"rtsp://user:pass1@127.0.0.1:{free_port()}/stream"
+    with pytest.raises(SourceError, match="Connection refused") as caught:
+        open_source(uri)
+
+    assert "pass1" not in str(caught.value)
+
+
+def test_host_that_is_not_known_is_an_error():
+    with pytest.raises(SourceError, match="is the host's name right"):
+        open_source("rtsp://no-such-host.invalid/stream")
