@@ -39,6 +39,16 @@ def _check_address(ctx: click.Context, param: click.Parameter, text: str | None)
         raise click.BadParameter(str(error)) from error
 
 
+def _check_profile(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
+    if path is not None and path.suffix not in (".json", ".png"):
+        raise click.BadParameter(f"'{path}' ends in neither .json nor .png.")
+    if path is not None and path.suffix == ".png":
+        from dff_edge.report.plot import check_plotting
+
+        check_plotting()
+    return check_folder(ctx, param, path)
+
+
 @click.command(cls=Command)
 @click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("source")
@@ -72,8 +82,9 @@ def _check_address(ctx: click.Context, param: click.Parameter, text: str | None)
     "profile_path",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    callback=check_folder,
-    help="Write when each stage ran on each stream, for ui.perfetto.dev or chrome://tracing.",
+    callback=_check_profile,
+    help="Write when each stage ran on each stream: a .json for ui.perfetto.dev or "
+    "chrome://tracing, a .png of the latest frames as a picture.",
 )
 @engine_option
 @threads_option
@@ -163,7 +174,12 @@ def command(
         results.close()
         sinks.close()
     if trace is not None and profile_path is not None:
-        trace.write(profile_path)
+        if profile_path.suffix == ".png":
+            from dff_edge.report.timeline import draw_timeline
+
+            profile_path.write_bytes(draw_timeline(trace.spans))
+        else:
+            trace.write(profile_path)
         if trace.lost:
             click.echo(f"{profile_path} holds the beginning: {trace.lost} spans are left out.")
     numbers = statistics.as_dict(sinks.reports)

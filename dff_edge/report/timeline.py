@@ -1,0 +1,114 @@
+"""A trace as a picture: a lane for each stream, a block for each stage, key frames marked."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+from dff_edge.report.plot import LIGHT, Theme
+from dff_edge.runtime.errors import require
+from dff_edge.runtime.trace import StageSpan
+
+STREAMS = ("caller", "feature", "flow", "task", "decode")  # lanes, from the top
+_COLOURS = {
+    "resize": "#8a94a6",
+    "feature": "#0b7a6b",
+    "flow": "#c47f17",
+    "warp": "#7c4dbd",
+    "task": "#2f6fb3",
+    "decode": "#b3475f",
+}
+_SIZE = (11, 3.4)  # inches
+_DPI = 150
+
+
+def overlapped_share(spans: Sequence[StageSpan]) -> float:
+    """Part of the busy time in which two streams or more are at work; 0 of an empty trace."""
+    edges = sorted(edge for span in spans for edge in ((span.start_ms, 1), (span.end_ms, -1)))
+    busy_ms = overlapped_ms = 0.0
+    running, last_ms = 0, 0.0
+    for time_ms, change in edges:
+        busy_ms += (time_ms - last_ms) * (running > 0)
+        overlapped_ms += (time_ms - last_ms) * (running > 1)
+        running, last_ms = running + change, time_ms
+    return overlapped_ms / busy_ms if busy_ms else 0.0
+
+
+def draw_timeline(spans: Sequence[StageSpan], *, frames: int = 24, theme: Theme = LIGHT) -> bytes:
+    """Draw the latest frames of a trace.
+
+    Args:
+        spans: of a trace, in frame order.
+        frames: how many frames are shown at most.
+        theme: colours around the blocks.
+
+    Returns:
+        A PNG file.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
+    require("matplotlib", extra="report", purpose="Drawing a timeline")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    shown = set(sorted({span.frame for span in spans})[-frames:])
+    spans = [span for span in spans if span.frame in shown]
+    first_ms = min((span.start_ms for span in spans), default=0.0)
+    figure = Figure(figsize=_SIZE, dpi=_DPI, facecolor=theme.background, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot(facecolor=theme.background)
+    lanes = [name for name in STREAMS if any(span.stream == name for span in spans)]
+    for span in spans:
+        start, width = span.start_ms - first_ms, span.end_ms - span.start_ms
+        lane = lanes.index(span.stream)
+        axes.broken_barh(
+            [(start, width)],
+            (lane - 0.38, 0.76),
+            facecolor=_COLOURS[span.stage],
+            edgecolor=theme.background,
+            linewidth=0.6,
+        )
+        if span.stage == "feature" and span.frame == span.key:
+            axes.text(
+                start + width / 2,
+                lane,
+                f"key {span.frame}",
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="#ffffff",
+                clip_on=True,
+            )
+    axes.set_yticks(range(len(lanes)), lanes)
+    axes.set_ylim(max(1, len(lanes)) - 0.5, -0.5)
+    axes.set_xlim(0, max((span.end_ms for span in spans), default=1.0) - first_ms)
+    axes.set_xlabel("ms", color=theme.muted)
+    axes.tick_params(colors=theme.muted, length=0, labelsize=9)
+    for side in axes.spines.values():
+        side.set_visible(False)
+    axes.grid(axis="x", color=theme.grid, linewidth=0.6)
+    axes.set_axisbelow(True)
+    stages = [stage for stage in _COLOURS if any(span.stage == stage for span in spans)]
+    if stages:
+        axes.legend(
+            handles=[Patch(facecolor=_COLOURS[stage], label=stage) for stage in stages],
+            loc="lower left",
+            bbox_to_anchor=(-0.01, 1.0),
+            ncols=len(stages),
+            frameon=False,
+            fontsize=9,
+            labelcolor=theme.ink,
+        )
+    axes.set_title(
+        f"{len(shown)} frames; two streams or more at work in {overlapped_share(spans):.0%} of "
+        "the busy time",
+        fontsize=9,
+        color=theme.muted,
+        loc="right",
+        pad=10,
+    )
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", facecolor=theme.background)
+    return buffer.getvalue()

@@ -1,0 +1,68 @@
+"""The trace as a picture, and the share of overlap, counted by hand."""
+
+import cv2
+import numpy as np
+import pytest
+
+from dff_edge.report.timeline import draw_timeline, overlapped_share
+from dff_edge.runtime.trace import StageSpan
+
+
+def span(stage, stream, start, end, frame=0, key=0):
+    return StageSpan(stage, stream, frame, key, start, end)
+
+
+def colours_of(png):
+    picture = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    return picture, {tuple(int(v) for v in pixel) for pixel in picture.reshape(-1, 3)}
+
+
+@pytest.mark.parametrize(
+    ("spans", "share"),
+    [
+        ([], 0.0),
+        ([span("flow", "flow", 0, 4)], 0.0),
+        ([span("flow", "flow", 0, 4), span("task", "task", 4, 6)], 0.0),
+        ([span("flow", "flow", 0, 4), span("task", "task", 3, 5)], 1 / 5),
+        # A pause counts for neither; three at once count once.
+        (
+            [
+                span("flow", "flow", 0, 4),
+                span("task", "task", 2, 4),
+                span("decode", "decode", 3, 4),
+                span("flow", "flow", 10, 14),
+            ],
+            2 / 8,
+        ),
+    ],
+)
+def test_share_of_overlap(spans, share):
+    assert overlapped_share(spans) == pytest.approx(share)
+
+
+def test_each_stage_has_its_colour():
+    picture, colours = colours_of(
+        draw_timeline(
+            [
+                span("feature", "feature", 0, 20),
+                span("flow", "flow", 5, 9, frame=1),
+                span("warp", "task", 20, 22, frame=1),
+            ]
+        )
+    )
+    assert min(picture.shape[:2]) > 300
+    assert {(0x0B, 0x7A, 0x6B), (0xC4, 0x7F, 0x17), (0x7C, 0x4D, 0xBD)} <= colours
+    assert (0xB3, 0x47, 0x5F) not in colours, "nothing was decoded"
+
+
+def test_only_the_latest_frames_are_shown():
+    old = [span("flow", "flow", index, index + 0.9, frame=index) for index in range(10)]
+    new = [span("task", "task", 10 + index, 10.9 + index, frame=10 + index) for index in range(3)]
+    _, colours = colours_of(draw_timeline(old + new, frames=3))
+    assert (0x2F, 0x6F, 0xB3) in colours
+    assert (0xC4, 0x7F, 0x17) not in colours
+
+
+def test_an_empty_trace_is_a_picture_too():
+    picture, _ = colours_of(draw_timeline([]))
+    assert min(picture.shape[:2]) > 300
