@@ -84,7 +84,16 @@ show(main, [])
 """)
 
     assert "Usage: dff-edge" in shown
-    for command in ("train", "export", "calibrate", "evaluate", "run", "benchmark", "inspect"):
+    for command in (
+        "train",
+        "export",
+        "calibrate",
+        "evaluate",
+        "run",
+        "benchmark",
+        "inspect",
+        "doctor",
+    ):
         assert f"Usage: dff-edge {command}" in shown
 
 
