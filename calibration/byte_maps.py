@@ -45,7 +45,7 @@ def levels_over(low: float, high: float, *, hit_one: bool = False) -> Levels:
 
     Args:
         low, high: the range; it is widened to hold 0, and 1 where that is to be hit.
-        hit_one: whether 1 is a multiple of the step, too.
+        hit_one: whether 1 is a multiple of the step, too; it is where the range is at most 255.
     """
     low, high = min(low, 0.0), max(high, 1.0 if hit_one else 0.0)
     step = (high - low) / 255
@@ -74,13 +74,13 @@ def fix_ranges(model: onnx.ModelProto, levels: Mapping[str, Levels]) -> dict[str
                 fixed[name] = levels[value.name]
     for value in model.graph.input:
         if value.name in levels:
-            for name in _moved(model.graph, value.name):
+            for name in moved_values(model.graph, value.name):
                 fixed[name] = levels[value.name]
     return fixed
 
 
-def _moved(graph: onnx.GraphProto, name: str) -> list[str]:
-    """A value and all that only move it, in order."""
+def moved_values(graph: onnx.GraphProto, name: str) -> list[str]:
+    """A value, and those that are made of it by moving alone, in order."""
     names = [name]
     for node in graph.node:  # sorted
         if node.op_type in _MOVES and node.input[0] in names:
@@ -129,8 +129,8 @@ def cut_to_bytes(
 
 
 def _cut_input(graph: onnx.GraphProto, name: str, levels: Levels) -> None:
-    moved = _moved(graph, name)
-    readers = [n for n in graph.node if n.input[0] in moved and n.op_type not in _MOVES]
+    moved = set(moved_values(graph, name))
+    readers = [n for n in graph.node if moved & set(n.input[:1]) and n.op_type not in _MOVES]
     for node in readers:
         _check(graph, node, "QuantizeLinear", name, levels)
         _redirect(graph, node.output[0], node.input[0])
@@ -178,16 +178,21 @@ def _check(
 def _drop_casts(graph: onnx.GraphProto) -> None:
     """Take uint8 frames as the bytes that they are: Cast and Q of step 1 and zero 0 do nothing."""
     tensors = {tensor.name: tensor for tensor in graph.initializer}
+    frames = {v.name for v in graph.input if v.type.tensor_type.elem_type == TensorProto.UINT8}
     makers = {name: node for node in graph.node for name in node.output}
-    for node in list(graph.node):
-        cast = makers.get(node.input[0]) if node.op_type == "QuantizeLinear" else None
+    for node in [node for node in graph.node if node.op_type == "QuantizeLinear"]:
+        cast = makers.get(node.input[0])
         if cast is None or cast.op_type != "Cast":
             continue
+        source = cast.input[0]
+        while source in makers and makers[source].op_type in (*_MOVES, "Concat"):
+            source = makers[source].input[0]
         step, zero = (numpy_helper.to_array(tensors[name]) for name in node.input[1:])
-        if step == 1 and zero == 0:
+        if source in frames and step == 1 and zero == 0:
             _redirect(graph, node.output[0], cast.input[0])
             graph.node.remove(node)
-            graph.node.remove(cast)
+            if not any(cast.output[0] in other.input for other in graph.node):
+                graph.node.remove(cast)
 
 
 def _redirect(graph: onnx.GraphProto, name: str, to: str) -> None:

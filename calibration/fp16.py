@@ -1,7 +1,7 @@
 """FP16, baked into the graph: half-precision weights and arithmetic, the same inputs and outputs.
 
-Frames stay uint8 and what travels between the subnets stays float32, so that a graph of any
-precision takes the place of another and the warp keeps its coordinates in float32.
+Frames stay uint8 and what travels between the subnets stays float32, so that an fp16 graph takes
+the place of an fp32 one and the warp keeps its coordinates in float32.
 TensorRT runs such a graph in half precision; ONNX Runtime on a CPU computes it in float32
 between casts, so there it shows the accuracy, not the speed.
 """

@@ -30,14 +30,15 @@ def rewrite_product(model: onnx.ModelProto, output: str) -> onnx.ModelProto:
     product = rewriter.maker(add.input[0]) if add is not None and add.op_type == "Add" else None
     if add is None or product is None or product.op_type != "MatMul":
         return model
-    if not (rewriter.is_stored(product.input[1]) and rewriter.is_stored(add.input[1])):
+    weight_name, bias = product.input[1], add.input[1]
+    if not (rewriter.is_stored(weight_name) and rewriter.is_stored(bias)):
         return model
-    weight = rewriter.values(product.input[1]).T[:, :, None, None]  # (C, C_in, 1, 1)
+    if len(rewriter.shape(bias)) != 1 or not rewriter.is_read_by(product.output[0], add):
+        return model
+    weight = rewriter.values(weight_name).T[:, :, None, None]  # (C, C_in, 1, 1)
     kernel = rewriter.constant(f"{output}/kernel", weight)
     planes = rewriter.add("Transpose", [product.input[0]], f"{output}/input", perm=_TO_FIRST)
-    planes = rewriter.add(
-        "Conv", [planes, kernel, add.input[1]], f"{output}/planes", kernel_shape=[1, 1]
-    )
+    planes = rewriter.add("Conv", [planes, kernel, bias], f"{output}/planes", kernel_shape=[1, 1])
     last = rewriter.add("Transpose", [planes], f"{output}/last", perm=_TO_LAST)
     rewriter.remove(product, add)
     rewriter.rename(last, output)

@@ -45,7 +45,13 @@ from onnxruntime.quantization.calibrate import (  # type: ignore[import-untyped]
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer  # type: ignore[import-untyped]
 from onnxruntime.quantization.shape_inference import quant_pre_process  # type: ignore[import-untyped]
 
-from dff_edge.calibration.byte_maps import cut_to_bytes, fix_ranges, rectified_outputs
+from dff_edge.calibration.byte_maps import (
+    cut_to_bytes,
+    fix_ranges,
+    levels_over,
+    moved_values,
+    rectified_outputs,
+)
 from dff_edge.calibration.heads import rewrite_product
 from dff_edge.calibration.stem import rewrite_stem
 from dff_edge.calibration.tidy import finish
@@ -98,7 +104,7 @@ def quantize_graph(graph: bytes, samples: Iterable[Inputs], levels: MapLevels) -
         del calibrator
         model = onnx.shape_inference.infer_shapes(onnx.load(prepared))
     borders = {"features": levels.features, "scale": levels.scale}
-    fixed = {**fix_ranges(model, borders), **_byte_values(model)}
+    fixed = {**fix_ranges(model, borders), **_known_values(model)}
     rectified = rectified_outputs(model)
     for name in fixed.keys() & ranges.keys():
         low, high = fixed[name].range
@@ -129,18 +135,23 @@ def _rewritten(model: onnx.ModelProto) -> onnx.ModelProto:
     return rewrite_product(model, "scale")
 
 
-def _byte_values(model: onnx.ModelProto) -> dict[str, Levels]:
-    """Values that are bytes cast to float, which their own bytes stand for best."""
-    return {
-        node.output[0]: Levels(1.0, 0)
-        for node in model.graph.node
-        if node.op_type == "Cast" and node.input[0] in _byte_names(model)
-    }
+def _known_values(model: onnx.ModelProto) -> dict[str, Levels]:
+    """Bytes cast to float, and those less a stored mean: their ranges are known, not seen.
 
-
-def _byte_names(model: onnx.ModelProto) -> set[str]:
+    Frames that are brighter than those of the calibration must not be cut off.
+    """
     values = (*model.graph.input, *model.graph.value_info)
-    return {v.name for v in values if v.type.tensor_type.elem_type == onnx.TensorProto.UINT8}
+    bytes_ = {v.name for v in values if v.type.tensor_type.elem_type == onnx.TensorProto.UINT8}
+    stored = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    known: dict[str, Levels] = {}
+    for node in model.graph.node:  # sorted
+        if node.op_type == "Cast" and node.input[0] in bytes_:
+            known[node.output[0]] = Levels(1.0, 0)
+        elif node.op_type == "Add" and node.input[0] in known and node.input[1] in stored:
+            mean = stored[node.input[1]]
+            levels = levels_over(float(mean.min()), 255 + float(mean.max()))
+            known |= dict.fromkeys(moved_values(model.graph, node.output[0]), levels)
+    return known
 
 
 def float_nodes(model: onnx.ModelProto) -> list[str]:

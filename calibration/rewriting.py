@@ -29,11 +29,6 @@ class Rewriter:
         values = (*self._graph.value_info, *self._graph.input, *self._graph.output)
         self._types = {value.name: value.type.tensor_type for value in values}
 
-    @property
-    def outputs(self) -> list[str]:
-        """Names of the graph's outputs."""
-        return [value.name for value in self._graph.output]
-
     def nodes(self, operator: str) -> list[onnx.NodeProto]:
         """Nodes of one operator, in order."""
         return [node for node in self._graph.node if node.op_type == operator]
@@ -45,6 +40,11 @@ class Rewriter:
     def users(self, name: str) -> list[onnx.NodeProto]:
         """The nodes that read a value."""
         return self._users.get(name, [])
+
+    def is_read_by(self, name: str, node: onnx.NodeProto) -> bool:
+        """Whether a node alone reads a value, once, and it is no output of the graph."""
+        is_output = any(value.name == name for value in self._graph.output)
+        return self.users(name) == [node] and not is_output
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a value."""

@@ -39,13 +39,17 @@ def rewrite_stem(model: onnx.ModelProto) -> onnx.ModelProto:
         if chain is None:
             continue
         attributes = {a.name: helper.get_attribute_value(a) for a in conv.attribute}
-        top, left, bottom, right = attributes["pads"]
-        stride = attributes["strides"][1]
+        top, left, bottom, right = attributes.get("pads", [0, 0, 0, 0])
+        stride_down, stride = attributes.get("strides", [1, 1])
         kernel = rewriter.values(conv.input[1])
         frames = _frames(rewriter, chain[-1].input[0])
         _, height, width, channels = rewriter.shape(frames[0])
         columns = (width + left + right - kernel.shape[3]) // stride + 1
-        is_plain = attributes.get("dilations", [1, 1]) == [1, 1] and attributes.get("group", 1) == 1
+        is_plain = (
+            attributes.get("dilations", [1, 1]) == [1, 1]
+            and attributes.get("group", 1) == 1
+            and attributes.get("auto_pad", b"NOTSET") == b"NOTSET"
+        )
         if not is_plain or stride < 2 or width % stride or columns != width // stride:
             continue
         blocks, before, after = _as_blocks(kernel, len(frames), stride, left)
@@ -73,7 +77,7 @@ def rewrite_stem(model: onnx.ModelProto) -> onnx.ModelProto:
             inputs,
             f"{conv.name}/blocks",
             kernel_shape=list(blocks.shape[2:]),
-            strides=[attributes["strides"][0], 1],
+            strides=[stride_down, 1],
             pads=[top, before, bottom, after],
         )
         rewriter.rename(last, conv.output[0])
@@ -84,18 +88,36 @@ def rewrite_stem(model: onnx.ModelProto) -> onnx.ModelProto:
 def _chain_before(rewriter: Rewriter, name: str) -> list[onnx.NodeProto] | None:
     """The nodes of ``_CHAIN`` that end in a value, None where they are others."""
     chain: list[onnx.NodeProto] = []
+    reader = rewriter.users(name)[0]
     for operator in _CHAIN:
         node = rewriter.maker(name)
-        if node is None or node.op_type != operator or len(rewriter.users(name)) != 1:
+        if node is None or node.op_type != operator or not rewriter.is_read_by(name, reader):
             return None
         chain.append(node)
-        name = node.input[0]
+        name, reader = node.input[0], node
+    joins = _joins(rewriter, name)
+    are_joined_by_pixel = all(
+        helper.get_attribute_value(join.attribute[0]) == 3 and rewriter.is_read_by(name, reader)
+        for join in joins
+    )
+    frames = _frames(rewriter, name)
     is_ours = (
         helper.get_attribute_value(chain[0].attribute[0]) == [0, 3, 1, 2]
-        and rewriter.is_stored(chain[2].input[1])
-        and all(_is_frame(rewriter, frame) for frame in _frames(rewriter, name))
+        and are_joined_by_pixel
+        and all(_is_frame(rewriter, frame) for frame in frames)
+        and _is_mean_of_pixels(rewriter, chain[2].input[1], frames)
     )
     return chain if is_ours else None
+
+
+def _is_mean_of_pixels(rewriter: Rewriter, name: str, frames: list[str]) -> bool:
+    """Whether a stored row holds the same means for every pixel."""
+    if not rewriter.is_stored(name):
+        return False
+    _, _, width, channels = rewriter.shape(frames[0])
+    row = rewriter.values(name).ravel()
+    pixel = channels * len(frames)
+    return row.size == width * pixel and np.array_equal(row, np.tile(row[:pixel], width))
 
 
 def _is_frame(rewriter: Rewriter, name: str) -> bool:

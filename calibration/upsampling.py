@@ -29,14 +29,15 @@ from onnx import helper
 from dff_edge.calibration.rewriting import Rewriter
 
 _ACTIVATIONS = ("Relu", "LeakyRelu")
-_EXPECTED = {
-    "kernel_shape": [4, 4],
-    "strides": [2, 2],
-    "pads": [1, 1, 1, 1],
+_DEFAULTS = {
+    "strides": [1, 1],
+    "pads": [0, 0, 0, 0],
     "output_padding": [0, 0],
     "dilations": [1, 1],
     "group": 1,
+    "auto_pad": b"NOTSET",
 }
+_EXPECTED = {**_DEFAULTS, "strides": [2, 2], "pads": [1, 1, 1, 1], "kernel_shape": [4, 4]}
 
 
 def rewrite_upsampling(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -51,7 +52,9 @@ def rewrite_upsampling(model: onnx.ModelProto) -> onnx.ModelProto:
     rewriter = Rewriter(model)
     for node in rewriter.nodes("ConvTranspose"):
         attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-        if all(attributes.get(name, value) == value for name, value in _EXPECTED.items()):
+        kernel_shape = list(rewriter.shape(node.input[1])[2:])
+        is_expected = {**_DEFAULTS, "kernel_shape": kernel_shape, **attributes} == _EXPECTED
+        if is_expected and rewriter.shape(node.input[0])[0] == 1:
             _rewrite(rewriter, node)
     return rewriter.finish()
 
@@ -67,9 +70,12 @@ def _rewrite(rewriter: Rewriter, node: onnx.NodeProto) -> None:
     last = rewriter.add("Conv", inputs, f"{prefix}/conv", kernel_shape=[2, 2], pads=[1, 1, 1, 1])
     output, old = node.output[0], [node]
     # An activation commutes with the shuffle, and INT8 wants it right behind the convolution.
-    users = rewriter.users(output)
-    if len(users) == 1 and users[0].op_type in _ACTIVATIONS:
-        (activation,) = users
+    activation = next(iter(rewriter.users(output)), None)
+    if (
+        activation is not None
+        and activation.op_type in _ACTIVATIONS
+        and rewriter.is_read_by(output, activation)
+    ):
         attributes = {a.name: helper.get_attribute_value(a) for a in activation.attribute}
         last = rewriter.add(activation.op_type, [last], f"{prefix}/activation", **attributes)
         output, old = activation.output[0], [node, activation]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dff_edge.runtime.engine import TensorSpec
+from dff_edge.runtime.errors import ConfigError
 
 Precision = Literal["fp32", "fp16", "int8"]
 Subnet = Literal["feature", "flow", "task", "propagate"]
@@ -25,12 +26,21 @@ class Levels:
     """What the bytes of a map mean: ``value = step * (byte - zero)``.
 
     Attributes:
-        step: distance of two neighbouring values, more than 0.
+        step: distance of two neighbouring values, 1e-30 to 1e6.
         zero: the byte that means 0.
+
+    Raises:
+        ConfigError: one of them is out of range.
     """
 
     step: float
     zero: int
+
+    def __post_init__(self) -> None:
+        if not (1e-30 <= self.step <= 1e6 and 0 <= self.zero <= 255):
+            raise ConfigError(
+                f"step is {self.step} and zero is {self.zero}, expected 1e-30 to 1e6 and a byte."
+            )
 
     @property
     def range(self) -> tuple[float, float]:

@@ -22,9 +22,9 @@ if TYPE_CHECKING:  # device.py is written in terms of TensorSpec
 
 CPU_PROVIDER = "CPUExecutionProvider"
 
-# A pipeline alternates between a handful of buffers; a caller with fresh arrays
-# for each call must not make the cache grow without end.
-MAX_BINDINGS = 32
+# A pipeline of depth d gives its flow network d * d pairs of key frame and frame, d being 16 at
+# most; a caller with fresh arrays for each call must not make the cache grow without end.
+MAX_BINDINGS = 512
 
 _PROVIDER_PACKAGES = {
     "CUDAExecutionProvider": "pip install 'dff-edge[cuda]' (onnxruntime-gpu)",

@@ -132,7 +132,7 @@ class Provenance(_Model):
 class ByteLevels(_Model):
     """``value = step * (byte - zero)`` of a map that travels between subnets as bytes."""
 
-    step: float = Field(gt=0, le=1e6, allow_inf_nan=False)
+    step: float = Field(ge=1e-30, le=1e6, allow_inf_nan=False)  # a float32 that is no zero
     zero: _Byte
 
     def levels(self) -> Levels:

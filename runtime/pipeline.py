@@ -208,7 +208,8 @@ class Pipeline:
         """Results of all frames of a source, in order.
 
         Keeps ``depth`` frames in flight, so a result is handed out ``depth - 1`` frames after its
-        own was read; a live source is run with one frame in flight and adds no such delay. Frames
+        own was read; a live source is run with one frame in flight and adds no such delay. Open the
+        pipeline with ``depth=1`` for one: else its flow network has half the threads. Frames
         that cannot be used are logged and, where the source counts, counted as failed. When the
         source itself fails, the frames that it gave before are answered, then its error is raised.
 

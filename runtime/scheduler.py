@@ -103,12 +103,7 @@ class Scheduler:
             name: device.stream(name) for name in ("feature", "flow", "task", "decode")
         }
         self._trace = trace
-        if trace is not None:
-            self._origin = device.event()
-            before_s = time.perf_counter()
-            self._streams["task"].record(self._origin)
-            self._origin.synchronize()
-            self._origin_s = (before_s + time.perf_counter()) / 2  # good to some microseconds
+        self._origin: tuple[Event, float] | None = None
 
     @property
     def is_full(self) -> bool:
@@ -136,6 +131,8 @@ class Scheduler:
             PipelineError: when ``is_full``, no key frame was submitted before, or a stage failed.
         """
         self._raise_failure()
+        if self._trace is not None and self._origin is None:
+            self._origin = self._mark_origin()
         if self.is_full:
             raise PipelineError(f"{self.depth} frames are in flight; collect a result first.")
         if not is_key and self._key is None:
@@ -170,8 +167,8 @@ class Scheduler:
             age_s=slot.ready_s - slot.frame.stamp_s if slot.frame.live else None,
             confidence=slot.confidence,
         )
-        if self._trace is not None:
-            for span in slot.spans(self._origin, self._origin_s):
+        if self._trace is not None and self._origin is not None:
+            for span in slot.spans(*self._origin):
                 self._trace.add(span)
         self._free.append(self._busy.popleft())
         return result
@@ -202,6 +199,13 @@ class Scheduler:
         """Finish what is in flight and end all streams' threads. Closing twice is allowed."""
         for stream in self._streams.values():
             stream.close()
+
+    def _mark_origin(self) -> tuple[Event, float]:
+        """When the trace begins, as an event and by the caller's clock, within a hand-over."""
+        origin, before_s = self._device.event(), time.perf_counter()
+        self._streams["task"].record(origin)
+        origin.synchronize()
+        return origin, (before_s + time.perf_counter()) / 2
 
     def _raise_failure(self) -> None:
         for stream in self._streams.values():

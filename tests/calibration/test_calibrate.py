@@ -12,6 +12,10 @@ from dff_edge.calibration import calibrate_bundle
 from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.bundle_recogniser import BundleRecogniser
 from dff_edge.runtime.errors import BundleError, CalibrationError
+from dff_edge.runtime.frames import Frame
+from dff_edge.runtime.pipeline import Pipeline
+from dff_edge.runtime.warp import warp_features
+from tests.calibration.test_quantize import outputs_of
 
 SMALL = {"max_keys": 10, "pairs_per_key": 2}
 
@@ -103,6 +107,47 @@ def test_one_precision_can_be_added_and_added_again(copy, clips):
 
     assert made.precisions == ("fp32", "fp16")
     assert "int8" not in made.manifest.calibration
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+@pytest.mark.parametrize("precision", ["int8", "fp16"])
+def test_a_pipeline_gives_what_its_graphs_and_the_warp_give_in_turn(
+    calibrated, clips, precision, depth
+):
+    made, _ = calibrated
+    images = [clips[0].image(index) for index in range(6)]
+    with Pipeline.open(
+        made, precision=precision, policy="fixed:4", depth=depth, threads=1
+    ) as pipeline:
+        frames = [Frame(image, index, 0.0) for index, image in enumerate(images)]
+        results = list(pipeline.run(frames))
+    with BundleRecogniser(made, precision, threads=1) as recogniser:
+        for index, result in enumerate(results):
+            if index % 4 == 0:
+                key = recogniser.extract(images[index])
+            expected = recogniser.answer(key, images[index] if index % 4 else None)
+            np.testing.assert_array_equal(result.labels, expected)
+
+
+def test_propagated_bytes_mean_what_the_fp32_networks_and_warp_give(calibrated, samples):
+    """By the manifest's levels: wrong ones would not show in labels that are right all the same."""
+    made, _ = calibrated
+    levels = made.manifest.map_levels("int8")
+    pair, frame = next(samples.flow_inputs()), next(samples.feature_inputs())
+    maps = {}
+    for precision in ("fp32", "int8"):
+        maps[precision] = {}
+        for subnet, inputs in (("feature", frame), ("flow", pair)):
+            graph = made.graph_bytes(precision, subnet)
+            maps[precision].update(outputs_of(graph, inputs))
+    names = ("features", "flow", "scale")
+    expected = warp_features(*(maps["fp32"][name] for name in names))
+    found = warp_features(*(maps["int8"][name] for name in names), levels=levels)
+
+    error = np.abs(levels.features.values(found) - expected)
+    assert error.mean() < 0.03 * np.abs(expected).max()
+    own_error = np.abs(levels.scale.values(maps["int8"]["scale"]) - maps["fp32"]["scale"])
+    assert own_error.mean() < 0.05
 
 
 def test_too_little_data_leaves_the_bundle_as_it_was(copy, clips):

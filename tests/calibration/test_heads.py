@@ -47,6 +47,17 @@ def test_what_is_made_otherwise_stays():
     assert rewrite_product(model, "sums_of_another_graph") is model
 
 
+def test_a_bias_of_other_shape_or_a_product_that_is_read_twice_stays():
+    wide = product()
+    (bias,) = (t for t in wide.graph.initializer if t.name == "bias")
+    bias.dims[:] = [1, 1, 1, 10]
+    assert rewrite_product(wide, "scale") is wide
+    twice = product()
+    twice.graph.node.append(helper.make_node("Neg", ["sums"], ["minus"], "neg"))
+    twice.graph.output.append(helper.make_tensor_value_info("minus", 1, [1, 3, 4, 10]))
+    assert rewrite_product(twice, "scale") is twice
+
+
 def _stored(model, name):
     (tensor,) = (t for t in model.graph.initializer if t.name == name)
     return np.frombuffer(tensor.raw_data, np.float32).reshape(tensor.dims)

@@ -11,7 +11,7 @@ import pytest
 
 from dff_edge.calibration.byte_maps import find_map_levels
 from dff_edge.calibration.quantize import float_nodes, quantize_graph
-from dff_edge.runtime.contract import graph_contract
+from dff_edge.runtime.contract import Levels, graph_contract
 from dff_edge.runtime.engine import OrtEngine
 from tests.calibration.optimised import optimised_operators
 from tests.export.checkpoints import CHANNELS, CLASSES, FRAME_SIZE, tiny_bundle
@@ -151,6 +151,24 @@ def test_a_flow_network_without_scale_head_gives_the_byte_that_means_one(simple,
 
     assert scale.dtype == np.uint8
     assert np.unique(levels.scale.values(scale)) == pytest.approx([1.0], abs=1e-6)
+
+
+@pytest.mark.parametrize("subnet", ["feature", "flow"])
+def test_frames_brighter_than_the_calibration_are_not_cut_off(bundle, samples, levels, subnet):
+    """Clips from dusk: what bytes can be is known without looking."""
+    fp32 = bundle.graph_bytes("fp32", subnet)
+    reader = {"feature": samples.feature_inputs, "flow": samples.flow_inputs}[subnet]
+    dark = ({name: array // 3 for name, array in inputs.items()} for inputs in reader())
+    model = onnx.load_from_string(quantize_graph(fp32, dark, levels))
+    stored = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    given = onnx.load_from_string(fp32).graph.initializer
+    (mean,) = (onnx.numpy_helper.to_array(t) for t in given if t.name == "centre.mean")
+
+    (add,) = (node for node in model.graph.node if node.name == "stem/centred")
+    (q,) = (node for node in model.graph.node if node.input[0] == add.output[0])
+    centred = Levels(*(stored[name].item() for name in q.input[1:]))
+    assert centred.range[0] <= -mean.max() + centred.step
+    assert centred.range[1] >= 255 - mean.min() - centred.step
 
 
 def test_samples_are_read_one_by_one_and_not_kept(bundle, samples, levels):

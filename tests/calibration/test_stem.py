@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from dff_edge.calibration.stem import rewrite_stem
 from tests.calibration.graphs import compute, model_of, operators
@@ -102,6 +102,27 @@ def test_no_transpose_of_bytes_is_added_and_rows_are_joined_in_blocks():
 )
 def test_others_stay(changes):
     model = stem(["frame"], **changes)
+    assert operators(rewrite_stem(model)) == operators(model)
+
+
+def test_means_that_differ_by_column_stay():
+    model = stem(["frame"])
+    (mean,) = (t for t in model.graph.initializer if t.name == "mean")
+    mean.CopyFrom(numpy_helper.from_array(np.arange(72, dtype=np.float32), "mean"))
+    assert operators(rewrite_stem(model)) == operators(model)
+
+
+def test_frames_side_by_side_stay():
+    """Joined along the columns, not pixel by pixel."""
+    model = stem(["frame_half", "key_half"])
+    model.graph.node[0].attribute[0].i = 2
+    del model.graph.value_info[:]
+    assert operators(rewrite_stem(model)) == operators(model)
+
+
+def test_a_value_of_the_chain_that_is_an_output_stays():
+    model = stem(["frame"])
+    model.graph.output.append(helper.make_tensor_value_info("centred", 1, [1, 8, 72]))
     assert operators(rewrite_stem(model)) == operators(model)
 
 

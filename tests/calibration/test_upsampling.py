@@ -105,6 +105,23 @@ def test_others_stay(changes):
     assert operators(rewrite_upsampling(model)) == operators(model)
 
 
+def test_attributes_that_are_left_out_have_their_defaults():
+    """Stride 1 and no padding, which a Slice behind may make as large as the stride of 2."""
+    model, _ = upsampling((4, 6), (3, 5), strides=[1, 1], pads=[0, 0, 0, 0])
+    (node,) = (node for node in model.graph.node if node.op_type == "ConvTranspose")
+    del node.attribute[:]
+    assert "ConvTranspose" in operators(rewrite_upsampling(model))
+
+
+def test_a_value_that_is_an_output_too_stays():
+    model, _ = upsampling((4, 6), (3, 5), activation=("Relu", {}))
+    model.graph.output.append(helper.make_tensor_value_info("up", 1, [1, 5, 8, 12]))
+    maps = RNG.normal(size=(1, 3, 4, 6)).astype(np.float32)
+    expected = compute(model, maps=maps)
+    for name, array in compute(rewrite_upsampling(model), maps=maps).items():
+        np.testing.assert_allclose(array, expected[name], rtol=0, atol=1e-5)
+
+
 def test_the_model_that_is_given_stays():
     model, _ = upsampling((4, 6), (3, 5))
     before = model.SerializeToString()

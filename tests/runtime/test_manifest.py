@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dff_edge.runtime.bundle_paths import path_problem
+from dff_edge.runtime.contract import Levels, MapLevels
 from dff_edge.runtime.errors import BundleError
 from dff_edge.runtime.manifest import MAX_MANIFEST_BYTES, Manifest
 from tests.runtime.bundles import calibration_fields, manifest_fields
@@ -90,6 +91,46 @@ def test_the_contract_follows_the_manifest():
         "scale": (1, 4, 6, 5),
     }
     assert contract.outputs["scores"].shape == (1, 4, 6, 3)
+
+
+LEVELS = {"features": {"step": 0.5, "zero": 3}, "scale": {"step": 0.25, "zero": 4}}
+
+
+def int8_manifest(**levels: Any) -> Manifest:
+    files = {path: FILE for paths in (FP32, INT8) for path in paths.values()}
+    return parse(
+        subnets={"fp32": FP32, "int8": INT8},
+        files=files,
+        calibration={"int8": {**calibration_fields(), **levels}},
+    )
+
+
+def test_levels_make_wide_maps_bytes_in_their_precision_alone():
+    manifest = int8_manifest(**LEVELS)
+
+    assert manifest.map_levels("int8") == MapLevels(Levels(0.5, 3), Levels(0.25, 4))
+    assert manifest.map_levels("fp32") is None
+    for precision, name in (("int8", "uint8"), ("fp32", "float32")):
+        flow = manifest.contract(precision, "flow")
+        assert flow.outputs["scale"].dtype == name
+        assert flow.outputs["flow"].dtype == "float32"
+        assert manifest.contract(precision, "task").inputs["features"].dtype == name
+    assert int8_manifest().map_levels("int8") is None
+
+
+@pytest.mark.parametrize("name", ["features", "scale"])
+def test_levels_of_one_map_alone_are_refused(name):
+    with pytest.raises(BundleError, match="levels of features and scale, or of neither"):
+        int8_manifest(**{name: LEVELS[name]})
+
+
+@pytest.mark.parametrize(
+    "levels",
+    [{"step": 0.0, "zero": 3}, {"step": 1e-300, "zero": 3}, {"step": 1.0, "zero": 256}],
+)
+def test_levels_that_mean_nothing_are_refused(levels):
+    with pytest.raises(BundleError, match=r"calibration\.int8\.features"):
+        int8_manifest(**{**LEVELS, "features": levels})
 
 
 @pytest.mark.parametrize("version", [2, 1000])

@@ -9,6 +9,7 @@ import threading
 import numpy as np
 import pytest
 
+from dff_edge.runtime.contract import Levels, MapLevels
 from dff_edge.runtime.errors import ConfigError, ShapeError
 from dff_edge.runtime.warp import warp_features
 
@@ -285,3 +286,57 @@ def maps_by_name():
     shapes = itertools.product(["features", "scale", "out"], [(1, 4, 6, 8)])
     arrays = {name: np.zeros(shape, np.float32) for name, shape in shapes}
     return arrays | {"flow": np.zeros((1, 4, 6, 2), np.float32)}
+
+
+LEVELS = MapLevels(features=Levels(0.125, 9), scale=Levels(1 / 64, 70))
+
+
+def random_bytes(rng, shape, max_flow):
+    features, scale = (rng.integers(0, 256, shape, dtype=np.uint8) for _ in range(2))
+    _, flow, _ = random_maps(rng, shape, max_flow)
+    return features, flow, scale
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("max_flow", [0.0, 0.7, 3.0])
+def test_bytes_match_the_definition_rounded_once(shape, max_flow):
+    rng = np.random.default_rng(31)
+    features, flow, scale = random_bytes(rng, shape, max_flow)
+
+    out = warp_features(features, flow, scale, levels=LEVELS)
+
+    assert out.dtype == np.uint8
+    values = warp_by_definition(LEVELS.features.values(features), flow, LEVELS.scale.values(scale))
+    exact = np.clip(values / LEVELS.features.step + LEVELS.features.zero, 0, 255)
+    assert np.abs(out - exact).max() <= 0.501
+
+
+def test_bytes_without_flow_at_scale_one_are_the_features():
+    rng = np.random.default_rng(32)
+    features, _, _ = random_bytes(rng, (1, 5, 7, 33), 0)
+    flow = np.zeros((1, 5, 7, 2), np.float32)
+    one = np.full(features.shape, 70 + 64, np.uint8)
+    np.testing.assert_array_equal(warp_features(features, flow, one, levels=LEVELS), features)
+    np.testing.assert_array_equal(warp_features(features, flow, levels=LEVELS), features)
+
+
+@pytest.mark.parametrize("levels", [None, LEVELS])
+def test_maps_of_the_other_type_are_refused(levels):
+    rng = np.random.default_rng(33)
+    features, flow, scale = random_bytes(rng, (1, 3, 4, 5), 1.0)
+    if levels is not None:
+        features = features.astype(np.float32)
+    with pytest.raises(ShapeError, match="features has dtype"):
+        warp_features(features, flow, scale, levels=levels)
+    features = features.astype(np.float32 if levels is None else np.uint8)
+    scale = scale.astype(np.uint8 if levels is None else np.float32)
+    with pytest.raises(ShapeError, match="scale has dtype"):
+        warp_features(features, flow, scale, levels=levels)
+
+
+@pytest.mark.parametrize(
+    ("step", "zero"), [(0.0, 1), (-1.0, 1), (np.nan, 1), (1.0, 256), (1.0, -1)]
+)
+def test_levels_that_mean_nothing_are_refused(step, zero):
+    with pytest.raises(ConfigError, match="expected 1e-30 to 1e6 and a byte"):
+        Levels(step, zero)
