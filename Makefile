@@ -20,6 +20,7 @@ NATIVE := $(shell find plugins -type f -name '*.cpp' -o -type f -name '*.h' -o -
 # What test-aarch64 needs, which pip cannot install; `make test` passes it over where it is missing.
 has = $(shell command -v $(1))
 CAN_CROSS := $(and $(call has,aarch64-linux-gnu-g++),$(or $(call has,qemu-aarch64),$(call has,qemu-aarch64-static)))
+CAN_PLAY_OLDER := $(and $(filter x86_64,$(shell uname -m)),$(call has,qemu-x86_64))
 CROSS_HINT := apt-get install --no-install-recommends g++-aarch64-linux-gnu qemu-user
 
 SANITIZED := -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_CXX_FLAGS=-D_GLIBCXX_ASSERTIONS
@@ -36,7 +37,7 @@ cmake --build build/$(1) -j $(JOBS); \
 $(3) ctest --test-dir build/$(1) --output-on-failure
 endef
 
-.PHONY: help install lint test test-cpp test-sanitize test-aarch64 test-python demo bench clean
+.PHONY: help install lint test test-cpp test-sanitize test-aarch64 test-older test-python demo bench clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -59,7 +60,7 @@ lint: install  ## ruff, its format check, mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint test-cpp test-sanitize $(if $(CAN_CROSS),test-aarch64) test-python  ## All that CI runs
+test: lint test-cpp test-sanitize $(if $(CAN_CROSS),test-aarch64) $(if $(CAN_PLAY_OLDER),test-older) test-python  ## All that CI runs
 	@$(if $(CAN_CROSS),,echo 'Not run: test-aarch64. To have it: $(CROSS_HINT)')
 
 test-cpp: install  ## C++ tests alone
@@ -68,6 +69,11 @@ test-cpp: install  ## C++ tests alone
 test-sanitize: install  ## C++ tests with address, undefined-behaviour and thread sanitizers
 	$(call cpp_tests,sanitize-address,$(SANITIZE_ADDRESS))
 	$(call cpp_tests,sanitize-thread,$(SANITIZE_THREAD),$(FIXED_ADDRESSES))
+
+test-older: test-cpp  ## C++ tests on x86-64 without AVX-512 and without AVX, played by qemu
+	for cpu in Haswell Nehalem; do for test in build/cpp/test_*; do \
+	    qemu-x86_64 -cpu $$cpu "$$test"; \
+	done; done
 
 test-aarch64: install  ## C++ tests built for 64-bit Arm and run by qemu
 	@$(if $(CAN_CROSS),,echo 'Cross compiler or qemu missing. Install them: $(CROSS_HINT)' >&2; exit 1)
