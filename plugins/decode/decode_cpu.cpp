@@ -4,7 +4,8 @@
 // one class wins at both ends, it wins all the way (a sum of two wins is a win). So the winner of
 // each cell is found once; an output row takes it over where the cells above and below agree, and
 // is cut into spans between the same left and right cell, which are filled where those agree.
-// Elsewhere scores are interpolated class by class. At stride 16 nearly all of an image is filled.
+// Where they do not, a third class can only win where it is above the crossing of the two winners'
+// lines. Mostly none is, and only those two are interpolated; else all classes are.
 //
 // The confidence is interpolated between the cells' softmax, which is taken once a cell too.
 //
@@ -138,6 +139,49 @@ inline void interpolate_span(const float* left, const float* right,
     }
 }
 
+// The two winners of a span whose ends disagree.
+struct Rivals {
+    std::uint8_t left;
+    std::uint8_t right;
+};
+
+// Whether no third class wins anywhere between two cells: the greater of the winners' lines is
+// convex, and a straight line that is below it at both ends and at its kink is below it all the
+// way. Near ties and scores that are not finite say no.
+inline bool are_alone(const float* left, const float* right, Rivals rivals, std::int64_t classes) {
+    const float ahead = left[rivals.left] - left[rivals.right];
+    const float behind = right[rivals.right] - right[rivals.left];
+    if (!(ahead > 0.0f && behind > 0.0f && ahead + behind < kInfinity)) {
+        return false;
+    }
+    const float kink = ahead / (ahead + behind);
+    const float highest = mix(left[rivals.left], right[rivals.left], kink);
+    const float rounding = 1e-5f * (std::abs(left[rivals.left]) + std::abs(right[rivals.left]) +
+                                    std::abs(left[rivals.right]) + std::abs(right[rivals.right]));
+    const float bound = highest - rounding;
+    int above = 0;
+    for (std::int64_t k = 0; k < classes; ++k) {
+        above += mix(left[k], right[k], kink) < bound ? 0 : 1;  // NaN counts as above
+    }
+    return above == 2;  // the rivals themselves
+}
+
+// The pixels between two cells, of two classes alone.
+inline void interpolate_rivals(const float* left, const float* right, Rivals rivals,
+                               const float* weights, std::int64_t pixels, std::uint8_t* labels) {
+    const float left_from = left[rivals.left];
+    const float left_to = right[rivals.left];
+    const float right_from = left[rivals.right];
+    const float right_to = right[rivals.right];
+    const std::uint8_t at_tie = std::min(rivals.left, rivals.right);
+    for (std::int64_t i = 0; i < pixels; ++i) {
+        const float one = mix(left_from, left_to, weights[i]);
+        const float other = mix(right_from, right_to, weights[i]);
+        const std::uint8_t label = one > other ? rivals.left : rivals.right;
+        labels[i] = one == other ? at_tie : label;
+    }
+}
+
 // Whether class k, which wins at both ends, wins at every point between them. A class that is
 // NaN at an end is NaN between; an infinite winner may meet an infinity of the other sign.
 inline bool wins_between(const float* left, const float* right, std::int64_t k) {
@@ -229,11 +273,17 @@ void decode_rows(const DecodeArgs& args, RowScratch scratch, std::int64_t begin,
             }
             if (is_filled) {
                 std::fill(labels + span.begin, labels + span.end, winner);
+                continue;
+            }
+            const float* left = cell_scores(args, scratch, tap, span.low);
+            const float* right = cell_scores(args, scratch, tap, span.high);
+            const float* weights = args.weights + span.begin;
+            const std::int64_t pixels = span.end - span.begin;
+            const Rivals rivals{winner, scratch.winner[span.high]};
+            if (are_alone(left, right, rivals, size.classes)) {
+                interpolate_rivals(left, right, rivals, weights, pixels, labels + span.begin);
             } else {
-                interpolate_span(cell_scores(args, scratch, tap, span.low),
-                                 cell_scores(args, scratch, tap, span.high),
-                                 args.weights + span.begin, span.end - span.begin, size.classes,
-                                 labels + span.begin);
+                interpolate_span(left, right, weights, pixels, size.classes, labels + span.begin);
             }
         }
         if (args.confidence != nullptr) {

@@ -88,6 +88,25 @@ def test_agrees_with_opencv(rng, size):
     assert (labels == expected).mean() >= AGREEMENT
 
 
+@pytest.mark.parametrize(
+    ("factor", "offset", "step"), [(1, 0, 0), (1, 0, 0.5), (1e6, 0, 0), (1e-3, 100, 0)]
+)
+def test_no_class_is_above_the_one_that_is_given(rng, factor, offset, step):
+    """Few and many classes, large and small scores, ties: two cells whose winners differ are
+    settled between these two only where no third one can win."""
+    for _ in range(60):
+        h, w, classes, height, width = rng.integers(1, (7, 9, 9, 90, 120))
+        scores = rng.normal(size=(h, w, classes))
+        scores = np.round(scores / step) * step if step else scores
+        scores = (factor * scores + offset).astype(np.float32)
+
+        labels = decode_labels(scores, (height, width))
+
+        exact = interpolate_by_definition(scores, (height, width))
+        given = np.take_along_axis(exact, labels[..., None].astype(int), axis=-1)[..., 0]
+        assert (exact.max(axis=-1) - given).max() <= TIE * max(1, np.abs(scores).max())
+
+
 def test_the_lowest_class_wins_a_tie(rng):
     scores = np.repeat(rng.integers(0, 2, (5, 7, 4)).astype(np.float32), 2, axis=-1)
 
