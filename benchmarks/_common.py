@@ -1,4 +1,4 @@
-"""What the benchmark scripts share: interleaved timing, and figures as ``name=value`` lines."""
+"""What the benchmark scripts share: the shipped model, timing, figures as ``name=value`` lines."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from dff_edge.report.machine import describe_machine
+from dff_edge.runtime.bundle import Bundle
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -52,6 +53,14 @@ def openvino_job(
     options = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
     request = core.compile_model(core.read_model(graph), "CPU", options).create_infer_request()
     return lambda: request.infer(inputs, share_inputs=True, share_outputs=True)
+
+
+def export_shipped(folder: Path) -> Bundle:
+    """The shipped model as an FP32 bundle."""
+    from dff_edge.export import export_bundle
+    from dff_edge.trainer.checkpoint import load_checkpoint
+
+    return export_bundle(load_checkpoint("street"), folder)
 
 
 def report(figures: Mapping[str, float], background: Mapping[str, Any], path: Path | None) -> None:

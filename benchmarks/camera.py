@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _common import parser, report
+from _common import export_shipped, parser, report
 from _mjpeg_server import MjpegProcess, read_time
 
 from dff_edge.runtime.bundle import Bundle
@@ -50,7 +50,11 @@ def main() -> None:
             ("slower", slow, "fp32", 1),
         ):
             with Pipeline.open(
-                bundle, precision=precision, policy=f"fixed:{interval}", threads=options.threads
+                bundle,
+                precision=precision,
+                policy=f"fixed:{interval}",
+                depth=1,
+                threads=options.threads,
             ) as opened:
                 for camera in ("paced", "mjpeg"):
                     for rate in RATES_HZ:
@@ -121,14 +125,6 @@ class Cases(list[dict[str, Any]]):
         rows = [list(self[0]), ["---"] * len(self[0])]
         rows += [["-" if v is None else str(v) for v in case.values()] for case in self]
         return "\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def export_shipped(folder: Path) -> Bundle:
-    """The shipped model as an FP32 bundle."""
-    from dff_edge.export import export_bundle
-    from dff_edge.trainer.checkpoint import load_checkpoint
-
-    return export_bundle(load_checkpoint("street"), folder)
 
 
 def export_slow(folder: Path) -> Bundle:

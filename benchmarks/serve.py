@@ -24,8 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from _common import parser, report
-from soak import export
+from _common import export_shipped, parser, report
 
 from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.frames import Frame
@@ -65,7 +64,11 @@ def main() -> None:
     arguments.add_argument("--repetitions", type=int, default=3)
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        bundle = Bundle.open(options.bundle) if options.bundle else export(Path(folder) / "bundle")
+        bundle = (
+            Bundle.open(options.bundle)
+            if options.bundle
+            else export_shipped(Path(folder) / "bundle")
+        )
         with Pipeline.open(
             bundle, precision=options.precision, threads=options.threads
         ) as pipeline:

@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from _common import parser, report
+from _common import export_shipped, parser, report
 from _mjpeg_server import MjpegProcess
 
 from dff_edge.runtime.bundle import Bundle
@@ -51,7 +51,11 @@ def main() -> None:
     if options.frames <= SETTLED_FRAME:
         arguments.error(f"--frames is {options.frames}, expected more than {SETTLED_FRAME}.")
     with tempfile.TemporaryDirectory() as folder:
-        bundle = Bundle.open(options.bundle) if options.bundle else export(Path(folder) / "bundle")
+        bundle = (
+            Bundle.open(options.bundle)
+            if options.bundle
+            else export_shipped(Path(folder) / "bundle")
+        )
         policy = f"fixed:{options.interval}"
         threads_before = threading.active_count()
         with Pipeline.open(
@@ -132,14 +136,6 @@ def state(when: str) -> dict[str, float]:
         f"threads {when}": threading.active_count(),
         f"descriptors {when}": len(os.listdir("/proc/self/fd")),
     }
-
-
-def export(folder: Path) -> Bundle:
-    """The shipped model as an FP32 bundle."""
-    from dff_edge.export import export_bundle
-    from dff_edge.trainer.checkpoint import load_checkpoint
-
-    return export_bundle(load_checkpoint("street"), folder)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
+from collections.abc import Generator, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +26,14 @@ from dff_edge.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from dff_edge.runtime.frames import Result
+    from dff_edge.runtime.pipeline import Pipeline
     from dff_edge.runtime.sinks import SinkReport
+    from dff_edge.runtime.sources import Source
     from dff_edge.serve import Address
+
+_LOOK_S = 0.1  # how often a live run without frames looks at its window and its outputs
+_LOG = logging.getLogger("dff_edge.runtime")
 
 
 def _check_address(ctx: click.Context, param: click.Parameter, text: str | None) -> Address | None:
@@ -74,8 +83,8 @@ def _check_profile(ctx: click.Context, param: click.Parameter, path: Path | None
 @click.option(
     "--depth",
     type=click.IntRange(1, 16),
-    help="Frames in flight: more give more frames a second, 1 the quickest answer to each.  "
-    "[default: 1 for a live source, else 3]",
+    help="Frames in flight: more give more frames a second, 1 the quickest answer to each. A live "
+    "source takes 1 only.  [default: 1 for a live source, else 3]",
 )
 @click.option(
     "--profile",
@@ -109,7 +118,10 @@ def command(
     file, a folder or glob of images, or synthetic://street?seed=5. ?rate=30 plays what is recorded
     as if it were live.
     """
+    _check_outputs(source, outputs, json_path, profile_path)
+
     from dff_edge.report.running import RunStatistics
+    from dff_edge.runtime.errors import SourceError
     from dff_edge.runtime.pipeline import Pipeline
     from dff_edge.runtime.sinks import FanOut, open_sink
     from dff_edge.runtime.sources import open_source
@@ -121,6 +133,12 @@ def command(
         previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
         stack.callback(signal.signal, signal.SIGTERM, previous)
         opened = stack.enter_context(open_source(source))
+        if opened.live and depth not in (None, 1):
+            raise click.BadParameter(
+                f"{opened.uri} is live: its newest frame is computed alone, and {depth} would only "
+                "leave the flow network half of the threads. Leave it out, or say 1.",
+                param_hint="--depth",
+            )
         policy = None if interval is None else f"fixed:{interval}"
         trace = None if profile_path is None else Trace()
         pipeline = stack.enter_context(
@@ -152,15 +170,19 @@ def command(
                 )
         statistics = RunStatistics()
         update = stack.enter_context(progress("frames", frames or opened.length))
-        results = pipeline.run(opened)
+        results = _results(pipeline, opened)
         is_stopped = False
+        failure: SourceError | None = None
         try:
             for result in results:
-                sinks.write(result)
-                if server is not None:
-                    server.show(result)
-                statistics.add(result)
-                update(statistics.frames, None)
+                if result is None:
+                    sinks.idle()
+                else:
+                    sinks.write(result)
+                    if server is not None:
+                        server.show(result)
+                    statistics.add(result)
+                    update(statistics.frames, None)
                 if statistics.frames == frames or (sinks.is_dead and server is None):
                     break
                 if is_stopped := sinks.stop_requested:
@@ -168,9 +190,14 @@ def command(
         except KeyboardInterrupt:
             is_stopped = True
             click.echo("Stopped; what was written stays.", err=True)
+        except SourceError as error:
+            failure = error  # told when the results that there are have been kept
         statistics.finish(opened.counts)
         if server is not None:
-            server.finish("stopped" if is_stopped else "finished")
+            if failure is not None:
+                server.finish("failed", str(failure))
+            else:
+                server.finish("stopped" if is_stopped else "finished")
         results.close()
         sinks.close()
     if trace is not None and profile_path is not None:
@@ -185,9 +212,61 @@ def command(
     numbers = statistics.as_dict(sinks.reports)
     if not write_json(json_path, numbers):
         _print(numbers)
+    if failure is not None:
+        raise failure
     if not statistics.frames:
         raise click.ClickException(f"{opened.uri} gave no frame that could be used.")
     _raise_failures(sinks.reports)
+
+
+def _check_outputs(
+    source: str, outputs: Iterable[str], json_path: Path | None, profile_path: Path | None
+) -> None:
+    """Refuse outputs that would overwrite the source or each other, before any is opened."""
+    from dff_edge.runtime.sinks.base import check_not_source
+    from dff_edge.runtime.uri import parse_sink
+
+    named = [(uri, parse_sink(uri).path) for uri in outputs]
+    named += [(f"--profile {profile_path}", profile_path)]
+    named += [(f"--json {json_path}", None if str(json_path) == "-" else json_path)]
+    seen: dict[object, str] = {}
+    for name, path in named:
+        if path is None:
+            continue
+        check_not_source(path, name, source)
+        about = os.stat(path) if path.exists() else None
+        place = path.resolve() if about is None else (about.st_dev, about.st_ino)
+        if place in seen:
+            raise click.UsageError(
+                f"'{seen[place]}' and '{name}' are the same place, and one would overwrite the "
+                "other; choose another name."
+            )
+        seen[place] = name
+
+
+def _results(pipeline: Pipeline, source: Source) -> Generator[Result | None, None, None]:
+    """Results of all frames; of a live source also None, when none came for ``_LOOK_S``."""
+    from dff_edge.runtime.errors import FrameError
+    from dff_edge.runtime.sources import LiveSource
+
+    if not isinstance(source, LiveSource):
+        yield from pipeline.run(source)
+        return
+    while True:
+        is_over = source.state == "closed"  # looked at first: the last frame comes before the end
+        frame = source.read(_LOOK_S)
+        if frame is None:
+            if is_over:
+                return
+            yield None
+            continue
+        try:
+            pipeline.submit(frame)
+        except FrameError as error:
+            _LOG.warning("frame %s skipped: %s", frame.index, error)
+            source.counts.fail(str(error))
+            continue
+        yield pipeline.poll(block=True)
 
 
 def _raise_failures(reports: list[SinkReport]) -> None:

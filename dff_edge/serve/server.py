@@ -40,6 +40,7 @@ MAX_CONNECTIONS = 64
 STALL_S = 10.0  # a viewer that takes no picture for so long is put out
 REPEAT_S = 5.0  # the same picture again, where none is new: shows that somebody is there
 NUMBERS_S = 0.2  # numbers are gathered at most so often, for all who ask
+IDLE_S = 15.0  # a connection on which nothing is asked for so long is ended
 FAREWELL_S = 2.5  # pages ask every second: so long the end of the run is told to them
 
 _BOUNDARY = "dff-edge-the-next-picture"  # so long that no picture holds it
@@ -170,6 +171,7 @@ class Server:
             app,
             access_log=None,
             handler_cancellation=True,
+            keepalive_timeout=IDLE_S,
             logger=_HTTP_LOG,
             shutdown_timeout=0.5,
         )
@@ -245,6 +247,7 @@ class Server:
         try:
             await response.prepare(request)
             await self._send_pictures(response)
+            _abort(request)
         except ConnectionError:
             pass  # it went away
         except asyncio.TimeoutError:
@@ -262,7 +265,9 @@ class Server:
     async def _send_pictures(self, response: web.StreamResponse) -> None:
         await response.write(_PART_START)
         seen = 0
-        while True:
+        # Asked each time: before Python 3.12, wait_for swallows a cancel that comes when what it
+        # waits for is done.
+        while not self._stop.is_set():
             if not self._picture or seen == self._picture_number:
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self._next_picture.wait(), REPEAT_S)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
+import logging
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
 from dff_edge.runtime.errors import SinkError
 from dff_edge.runtime.frames import Result
-from dff_edge.runtime.uri import parse_source
+from dff_edge.runtime.uri import IMAGE_SUFFIXES, parse_source
 
+_LOG = logging.getLogger("dff_edge.runtime")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # full disk, quota, size limit
 
 
@@ -59,6 +63,13 @@ class Sink(ABC):
             self._failure = self._explain(error)
             raise self._failure from error
         self.written += 1
+
+    def idle(self) -> None:  # noqa: B027 - most have nothing to do
+        """Use a while without results: a window looks at its keys. To be called often.
+
+        Raises:
+            SinkError: it can take no more results.
+        """
 
     def close(self) -> None:
         """Finish what is written and let go of it. Safe to call twice.
@@ -121,7 +132,8 @@ class OutputFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = open(path, "wb", buffering=0)  # noqa: SIM115 - closed by close()
+        opener = _open_pipe if path.is_fifo() else None
+        self._file = open(path, "wb", buffering=0, opener=opener)  # noqa: SIM115 - see close
         self.error: OSError | None = None
 
     def write(self, data: bytes | memoryview) -> int:
@@ -175,19 +187,44 @@ def open_output(path: Path, uri: str, source: str | Path | None) -> OutputFile:
 
 
 def check_not_source(path: Path, uri: str, source: str | Path | None) -> None:
-    """Refuse to write over the file or into the folder that is being read."""
-    if source is None:
+    """Refuse to write over a file, or into a folder, that is being read.
+
+    Raises:
+        SinkError: it is the source, or a part of it.
+    """
+    if source is None or not path.exists():
         return
-    parsed = parse_source(source)
-    read = Path(parsed.target)
-    if parsed.kind == "images" and not read.exists():
-        read = read.parent  # of a glob
-    if (
-        parsed.kind in ("video", "images")
-        and path.exists()
-        and read.exists()
-        and path.samefile(read)
-    ):
+    if any(read.exists() and path.samefile(read) for read in _files_and_folders_of(source)):
         raise SinkError(
             f"'{uri}' is the source itself and would be overwritten; choose another name."
         )
+
+
+def _files_and_folders_of(source: str | Path) -> Iterator[Path]:
+    parsed = parse_source(source)
+    target = Path(parsed.target)
+    if parsed.kind == "video":
+        yield target
+    elif parsed.kind == "images":
+        if target.is_dir():
+            found = list(target.iterdir())
+        elif os.path.lexists(target):
+            found = [target]
+        else:
+            found = [Path(name) for name in glob.glob(parsed.target, recursive=True)]
+        images = [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES]
+        yield from {image.parent for image in images}
+        yield from images
+
+
+def _open_pipe(path: str, flags: int) -> int:
+    """Open a named pipe for writing, which waits for its reader, and say so if it has none."""
+    try:
+        descriptor = os.open(path, flags | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        _LOG.warning("'%s' is a pipe that nobody reads yet: waiting for its reader", path)
+        return os.open(path, flags)
+    os.set_blocking(descriptor, True)
+    return descriptor

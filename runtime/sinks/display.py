@@ -55,12 +55,23 @@ class DisplaySink(Sink):
         )
         try:
             cv2.imshow(self._title, picture)
+        except cv2.error as error:
+            raise self._explain_window(error) from error
+        self.idle()
+
+    def idle(self) -> None:
+        if self.stop_requested:
+            return
+        try:
             key = cv2.waitKey(1) & 0xFF
             is_gone = cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1
         except cv2.error as error:
-            raise SinkError(f"'{self.uri}': the window failed: {error.err}") from error
+            raise self._explain_window(error) from error
         self.stop_requested = key in _STOP_KEYS or is_gone
 
     def _finish(self, *, has_failed: bool) -> None:
         with contextlib.suppress(cv2.error):  # the user may have closed it
             cv2.destroyWindow(self._title)
+
+    def _explain_window(self, error: cv2.error) -> SinkError:
+        return SinkError(f"'{self.uri}': the window failed: {error.err}")

@@ -97,6 +97,14 @@ class FanOut:
         for lane in self._lanes:
             lane.offer(result)
 
+    def idle(self) -> None:
+        """Use a while in which a live source gives nothing: a window looks at its keys.
+
+        Does not wait. To be called several times a second.
+        """
+        for lane in self._lanes:
+            lane.idle()
+
     def close(self) -> None:
         """Have all sinks finish what they hold; a stalled one is given up. Safe to call twice."""
         self._is_closed = True
@@ -129,6 +137,9 @@ class _Lane(ABC):
     @abstractmethod
     def offer(self, result: Result) -> None:
         """Have the sink write a result, unless it failed or is too slow."""
+
+    def idle(self) -> None:  # noqa: B027 - a sink in a thread waits there
+        """Let the sink look after itself while no result comes."""
 
     @abstractmethod
     def end(self) -> None:
@@ -169,6 +180,15 @@ class _CallerLane(_Lane):
             self.end()
         end_s = time.monotonic()
         self._rests_until_s = end_s + (end_s - start_s)
+
+    def idle(self) -> None:
+        if self.failure is not None:
+            return
+        try:
+            self.sink.idle()
+        except Exception as error:
+            self._fail(error)
+            self.end()
 
     def end(self) -> None:
         try:

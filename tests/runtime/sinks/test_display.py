@@ -80,3 +80,23 @@ def test_person_can_ask_to_stop(windows, key, visible):
         sink.write(result())
 
     assert len(windows.shown) == 1
+
+
+@pytest.mark.parametrize(("key", "visible"), [(ord("q"), 1.0), (27, 1.0), (-1, 0.0)])
+def test_person_can_ask_to_stop_while_no_result_comes(windows, key, visible):
+    with open_display() as sink:
+        sink.idle()
+        assert not sink.stop_requested
+        windows.key, windows.visible = key, visible
+        sink.idle()
+        assert sink.stop_requested
+
+
+def test_window_that_fails_in_a_pause_is_a_clear_error(windows, monkeypatch):
+    def fail(delay):
+        raise cv2.error("the display went away")
+
+    with open_display() as sink:
+        monkeypatch.setattr(cv2, "waitKey", fail)
+        with pytest.raises(SinkError, match="the window failed"):
+            sink.idle()

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from dff_edge.runtime.errors import SinkError
 from dff_edge.runtime.frames import Frame, Result
 from dff_edge.runtime.sinks import open_sink
+from tests.runtime.sinks.standins import WAIT_S, wait_until
 
 CLASSES = ("road", "sky", "Fußgänger")
 COLOURS = ((0, 0, 0),) * 3
@@ -118,3 +120,30 @@ def test_null_sink_counts():
         sink.write(result())
 
     assert sink.written == 2
+
+
+def test_pipe_without_a_reader_is_said_to_wait_for_one(tmp_path, caplog):
+    pipe, opened = tmp_path / "pipe.jsonl", []
+    os.mkfifo(pipe)
+    opener = threading.Thread(target=lambda: opened.append(sink_to(pipe)), daemon=True)
+    opener.start()
+    wait_until(lambda: "pipe.jsonl' is a pipe that nobody reads yet" in caplog.text)
+    assert not opened
+    with open(pipe, "rb") as reader:
+        opener.join(WAIT_S)
+        opened[0].write(result())
+        opened[0].close()
+        assert json.loads(reader.read())["index"] == 12
+
+
+def test_pipe_with_a_reader_is_written_as_any_file(tmp_path, caplog):
+    pipe = tmp_path / "pipe.jsonl"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with sink_to(pipe) as sink:
+        sink.write(result())
+        assert os.get_blocking(sink._file._file.fileno())
+        assert json.loads(os.read(reader, 4096))["index"] == 12
+    assert os.read(reader, 1) == b""
+    os.close(reader)
+    assert caplog.text == ""

@@ -64,3 +64,14 @@ def test_file_in_place_of_the_folder_is_refused(tmp_path):
 
     with pytest.raises(SinkError, match="is a file, expected a folder"):
         sink_to(tmp_path / "out")
+
+
+def test_folder_of_a_source_image_is_not_written_into(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        cv2.imwrite(str(tmp_path / name / "000000.png"), np.zeros((4, 5, 3), np.uint8))
+
+    for source in (tmp_path / "b" / "000000.png", f"{tmp_path}/*/*.png", f"{tmp_path}/**/*.png"):
+        with pytest.raises(SinkError, match="is the source itself"):
+            sink_to(tmp_path / "b", source=source)
+    sink_to(tmp_path / "a", source=tmp_path / "b" / "000000.png").close()
