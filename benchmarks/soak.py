@@ -29,7 +29,10 @@ from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.frames import Frame
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.sources import LiveSource, open_source
+from dff_edge.runtime.sources.camera import CameraSource, Patience
+from dff_edge.runtime.sources.network import connect_stream
 from dff_edge.runtime.synthetic import StreetScene
+from dff_edge.runtime.uri import parse_source
 
 SETTLED_FRAME = 100
 SETTLED_LOSS = 50
@@ -91,13 +94,14 @@ def lose(count: int) -> tuple[dict[str, float], dict[str, float]]:
     """Cut a camera's connection ``count`` times, each time when its frames come again."""
     logging.getLogger("dff_edge.runtime").setLevel(logging.ERROR)  # else two lines a loss
     with MjpegProcess(rate=100, size=(480, 640)) as server:
+        uri = parse_source(server.address)
         open_source(server.address).close()  # what is loaded once is loaded
         before = state("before")
         measured: dict[str, float] = {}
         start_s = time.monotonic()
-        source = open_source(server.address)
-        assert isinstance(source, LiveSource)
-        with source:
+        # A camera that is lost again at once is tried with growing pauses, here with short ones.
+        patience = Patience(max_retry_s=0.2)
+        with CameraSource(lambda: connect_stream(uri), uri.text, patience=patience) as source:
             for loss in range(count):
                 come_back(source, loss)
                 if loss == SETTLED_LOSS:

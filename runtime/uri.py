@@ -63,12 +63,22 @@ _STREAMS = ("rtsp", "rtsps", "http", "https")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
 _QUERY = re.compile(r"\?([A-Za-z_]+=[^?/]*)$")
 _RETRY = re.compile(r"\?(retry=[^\s?/&!]*)$")  # a pipeline may hold other question marks
-_CREDENTIALS = re.compile(r"(?<=://)[^\s\"']*@")
-_SECRET = re.compile(r"(?i)(pass(?:word|wd)?|pwd|pw|token|secret|key|auth)=[^\s&\"']+")
+_CREDENTIALS = re.compile(r"(?<=://)\S*@")
+_CREDENTIALS_WITH_SPACES = re.compile(r"(?<=://).*@", re.DOTALL)
+_SECRET = re.compile(
+    r"((?:pas|pwd|pw|token|secret|key|auth|sig)[\w-]*\s*=\s*)"
+    # Its value: quoted up to the quote or the end, then up to a space or the next key.
+    r"(?:\(\w+\)\s*)?(?:\"(?:\\.|[^\"\\])*(?:\"|$)|'(?:\\.|[^'\\])*(?:'|$))?(?:\\.|[^\s&])*",
+    re.IGNORECASE | re.DOTALL,
+)
+_ALMOST_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+:/*|(?:rtsps?|https?)//+).*@", re.I | re.DOTALL)
 
 
 def hide_credentials(text: str) -> str:
     """Give text in which the user and password of each address are replaced by ``***``.
+
+    So are the values of what is called a password, a key, a token or the like, in an address and
+    in a pipeline. Rather too much is hidden than too little.
 
     Example:
         >>> hide_credentials("rtsp://admin:1234@10.0.0.7/stream")
@@ -76,7 +86,7 @@ def hide_credentials(text: str) -> str:
     """
     if "://" not in text:
         return text
-    return _SECRET.sub(r"\1=***", _CREDENTIALS.sub("***@", text))
+    return _SECRET.sub(r"\1***", _CREDENTIALS.sub("***@", text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,13 +152,15 @@ def parse_source(uri: str | Path) -> SourceUri:
     """Say what a source URI means, without opening it.
 
     Raises:
-        ConfigError: it is no source, or has a key that its kind does not know.
+        ConfigError: it is no source, or has a key that its kind does not know. A path that does
+            not exist and looks like an address is none, as its name would be in messages.
 
     Example:
         >>> parse_source("synthetic://street?seed=5").options
         {'seed': '5'}
     """
     if isinstance(uri, Path):
+        _refuse_almost_address(str(uri))
         return SourceUri(str(uri), _kind_of_path(str(uri)), str(uri))
     if not uri:
         raise ConfigError(f"The source is empty, expected {_SOURCES}.")
@@ -156,6 +168,7 @@ def parse_source(uri: str | Path) -> SourceUri:
         return _parse_scheme(uri, scheme[1].lower(), scheme[2])
     if os.path.lexists(uri) and not uri.isdecimal():
         return SourceUri(uri, _kind_of_path(uri), uri)
+    _refuse_almost_address(uri)
     target, options = _split_query(uri)
     kind: SourceKind = "camera" if target.isdecimal() else _kind_of_path(target)
     return SourceUri(uri, kind, target, _checked(uri, kind, options))
@@ -188,16 +201,27 @@ def parse_sink(uri: str | Path) -> SinkUri:
         raise ConfigError(
             f"'{text}' is a folder; to write label images into it, say labels://{text}"
         )
-    text = hide_credentials(text)
+    text = _ALMOST_ADDRESS.sub(r"\1***@", hide_credentials(text))
     raise ConfigError(f"'{text}' is not a sink that dff-edge knows, expected {_SINKS}.")
 
 
+def _refuse_almost_address(uri: str) -> None:
+    """Refuse ``rtsp:/user:password@host``, which would be a path, shown in messages as it is."""
+    is_there = os.path.lexists(uri) or os.path.lexists(_QUERY.sub("", uri))
+    if not is_there and _ALMOST_ADDRESS.match(uri):
+        text = hide_credentials(_ALMOST_ADDRESS.sub(r"\1***@", uri))
+        raise ConfigError(
+            f"'{text}' is neither a file nor an address; an address is written SCHEME://HOST/PATH, "
+            "with two slashes and in a string, for example rtsp://10.0.0.7/stream"
+        )
+
+
 def _parse_scheme(uri: str, name: str, rest: str) -> SourceUri:
-    text = hide_credentials(uri)
+    if name == "gst":
+        return _parse_pipeline(uri, hide_credentials(uri), rest)
+    text = hide_credentials(_CREDENTIALS_WITH_SPACES.sub("***@", uri))
     if name in _STREAMS:
         return _parse_stream(uri, text, name)
-    if name == "gst":
-        return _parse_pipeline(uri, text, rest)
     target, options = _split_query(rest)
     if name == "v4l2":
         if not target.startswith("/"):
@@ -228,6 +252,11 @@ def _parse_stream(uri: str, text: str, name: str) -> SourceUri:
             raise ConfigError(f"'{text}' gives {key} twice.")
         else:
             ours[key] = value
+        if key in ours and "@" in value:
+            raise ConfigError(
+                f"'{text}': the value of {key} has an @. Is the query that of the address? A ? in "
+                "a user name or password is written %3F."
+            )
     if ours.get("transport", "tcp") not in ("tcp", "udp"):
         raise ConfigError(f"'{text}': transport is '{ours['transport']}', expected tcp or udp.")
     if "transport" in ours and not name.startswith("rtsp"):

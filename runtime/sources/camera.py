@@ -34,10 +34,10 @@ class Patience:
         gap_s: without a frame it is "stalled", and its next frame begins a new stretch. Of a
             camera that states its rate, at least three of its frame periods.
         lost_s: without a frame it is "lost", and is connected anew.
-        connect_s: for connecting, up to the first frame.
-        first_retry_s: pause before the first try to connect anew, doubled for each further one.
-            Each pause is shortened by chance, to half at most, so that many robots do not ask a
-            camera at the same moment.
+        connect_s: for connecting, and then for the first frame, as long as nothing at all comes.
+        first_retry_s: pause before the first try to connect anew, doubled for each further one
+            until frames have come for ``lost_s``. Each pause is shortened by chance, to half at
+            most, so that many robots do not ask a camera at the same moment.
         max_retry_s: longest pause.
         join_s: ``close`` waits at most so long for a read that hangs.
     """
@@ -60,7 +60,8 @@ class CameraSource(LiveSource):
     Args:
         connect: makes a connection; called for each one, in a thread of its own.
         uri: for messages; no credentials in it.
-        retry_s: how long an outage may last before it is an error; None for ever, 0 not at all.
+        retry_s: how long an outage may last before it is an error; None for ever, 0 not at all. A
+            connection that gives frames for less than ``lost_s`` does not end an outage.
         patience: when the camera counts as lost, and how it is retried.
 
     Raises:
@@ -89,8 +90,8 @@ class CameraSource(LiveSource):
         self._stuck: list[_Reader] = []
         self._wake = Signal()  # for the watching thread
         self._gap_s = self.patience.gap_s
-        reader = _Reader(self)
         try:
+            reader = _Reader(self)
             reader.has_begun.wait(self.patience.connect_s)
             if not reader.is_connected:
                 raise reader.error or SourceError(
@@ -102,7 +103,8 @@ class CameraSource(LiveSource):
             )
             self._thread.start()
         except BaseException:
-            reader.is_stopped = True
+            self._is_closed = True  # ends the threads: Ctrl-C may come when they have begun
+            self._wake.set()
             raise
 
     @property
@@ -133,16 +135,18 @@ class CameraSource(LiveSource):
             if self._is_closed:
                 break
             now_s = time.monotonic()
-            if reader.has_frames or math.isinf(pause_s):  # a new outage, not a further failure
-                self._outage_s = now_s
+            live_s = reader.heard_s - reader.first_s if reader.has_frames else 0.0
+            if live_s >= self.patience.lost_s or math.isinf(pause_s):
                 give_up_s = now_s + self._retry_s
                 pause_s = self.patience.first_retry_s
+            if self._state != "lost":
+                self._outage_s = now_s
                 self._change("lost", reason)
             elif reason != last_reason:
                 _LOG.warning("camera %s: still lost: %s", self.uri, reason)
             last_reason = reason
-            self._leave(reader)
             self._rest(min(now_s + pause_s * random.uniform(0.5, 1.0), give_up_s))
+            self._leave(reader)
             while self.stuck >= MAX_STUCK and time.monotonic() < give_up_s and not self._is_closed:
                 self._rest(min(time.monotonic() + self.patience.max_retry_s, give_up_s))
             if self._is_closed:
@@ -165,15 +169,17 @@ class CameraSource(LiveSource):
             else:
                 limit_s, missing = self.patience.connect_s, "no first frame within"
                 if now_s >= give_up_s:
-                    return "no first frame yet"
+                    has_data = reader.alive_s > reader.heard_s
+                    return "data comes, no frame yet" if has_data else "no first frame yet"
             with self._lock:
                 silent_s = now_s - reader.heard_s
-                if silent_s >= limit_s:
+                left_s = reader.alive_s + limit_s - now_s
+                if left_s <= 0:
                     reader.is_stopped = True
                     return f"{missing} {limit_s:g} s"
                 if silent_s >= self._gap_s and self._state == "live":
                     self._change("stalled", f"no frame for {self._gap_s:g} s")
-            next_s = limit_s - silent_s
+            next_s = left_s
             if self._state == "live":
                 next_s = min(next_s, self._gap_s - silent_s)
             if not reader.has_frames:
@@ -187,11 +193,15 @@ class CameraSource(LiveSource):
         self.size = self.size or capture.size
         self._gap_s = max(self.patience.gap_s, 3 / capture.fps if capture.fps else 0.0)
 
-    def _take_shot(self, reader: _Reader, shot: Shot | str) -> None:
+    def _take_shot(self, reader: _Reader, shot: Shot | str | None) -> None:
         """Make a frame of what a reader has read."""
         with self._lock:
             if reader.is_stopped or self._is_closed:
                 reader.is_stopped = True
+                return
+            if shot is None:
+                if not reader.has_frames:
+                    reader.alive_s = time.monotonic()
                 return
             if isinstance(shot, str):
                 self._count_failure(shot)
@@ -224,8 +234,9 @@ class CameraSource(LiveSource):
             or size != self._last_size
         )
         self._last_size = size
-        reader.heard_s = now_s
-        reader.has_frames = True
+        reader.heard_s = reader.alive_s = now_s
+        if not reader.has_frames:
+            reader.has_frames, reader.first_s = True, now_s
         if self._state == "lost":
             self.counts.reconnects += 1
             self._change("live", f"back after {now_s - self._outage_s:.1f} s")
@@ -241,8 +252,8 @@ class CameraSource(LiveSource):
     def _give_up(self, reason: str) -> None:
         self._end(
             f"Camera '{self.uri}' was lost after {self.counts.read} frames and did not come back "
-            f"within {self._retry_s:g} s: {reason}. Check its power and cable or network; "
-            "?retry=SECONDS waits longer, without retry it is waited for for ever."
+            f"within {self._retry_s:g} s: {reason.rstrip('.')}. Check its power and cable or "
+            "network; ?retry=SECONDS waits longer, without retry it is waited for for ever."
         )
         _LOG.warning("camera %s: closed: given up after %g s", self.uri, self._retry_s)
 
@@ -278,6 +289,8 @@ class _Reader:
 
     def __init__(self, source: CameraSource) -> None:
         self.heard_s = time.monotonic()  # when the latest frame came, or the connection was begun
+        self.alive_s = self.heard_s  # the same, or when data came that is no first frame yet
+        self.first_s = math.nan  # when the first frame came
         self.has_frames = False
         self.is_stopped = False
         self.has_begun = Signal()  # connected, or failed to
@@ -297,7 +310,7 @@ class _Reader:
             self._source._take_on(capture)
             self.is_connected = True
             self.has_begun.set()
-            while not self.is_stopped:
+            while not (self.is_stopped or self._source._is_closed):
                 self._source._take_shot(self, capture.read())
         except Exception as error:  # raised by the constructor, or said by the watching thread
             # Its traceback would tie this connection into a cycle and keep its memory for a while.

@@ -31,8 +31,11 @@ class Capture(Protocol):
     fps: float | None
     size: tuple[int, int] | None
 
-    def read(self) -> Shot | str:
+    def read(self) -> Shot | str | None:
         """Wait for the next picture, or say why one could not be read.
+
+        None says that something came, but no picture yet: ask again. Whoever gives it ends by
+        itself when no picture ever comes.
 
         Raises:
             SourceError: nothing will come over this connection any more.

@@ -9,7 +9,7 @@ from collections import deque
 from contextlib import suppress
 from typing import Literal
 
-from dff_edge.runtime.errors import SourceError
+from dff_edge.runtime.errors import DffEdgeError, SourceError
 from dff_edge.runtime.frames import Frame
 from dff_edge.runtime.sources.base import Source
 
@@ -51,7 +51,7 @@ class LiveSource(Source):
         self._is_wanted = False
         self._is_closed = False
         self._is_over = False  # no frame will come any more
-        self._failure: str | None = None  # why, when that is an error
+        self._failure: str | Exception | None = None  # why, when that is an error
 
     @property
     @abstractmethod
@@ -95,7 +95,7 @@ class LiveSource(Source):
                 return frame
             if is_over:
                 if self._failure is not None:
-                    raise SourceError(self._failure)
+                    raise _as_error(self._failure)
                 return None
             if end_s is None:
                 self._has_news.wait()
@@ -113,8 +113,19 @@ class LiveSource(Source):
         self._newest.append(frame)
         self._has_news.set()
 
-    def _end(self, failure: str | None = None) -> None:
+    def _end(self, failure: str | Exception | None = None) -> None:
         """Say that no frame will come any more."""
         self._failure = failure
         self._is_over = True
         self._has_news.set()
+
+
+def _as_error(failure: str | Exception) -> SourceError:
+    """What is raised for a failure: made anew each time, as it collects a traceback."""
+    if isinstance(failure, str):
+        return SourceError(failure)
+    if isinstance(failure, DffEdgeError):
+        return SourceError(str(failure))
+    error = SourceError(f"{type(failure).__name__}: {failure}")
+    error.__cause__ = failure  # a fault of the program: with its traceback
+    return error

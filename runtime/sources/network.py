@@ -1,9 +1,10 @@
 """Streams of network cameras, RTSP and HTTP, read by FFmpeg through PyAV.
 
 No call waits for ever: connecting is given ``OPEN_TIMEOUT_S`` twice (once to connect, once to see
-what the stream holds), a read ``READ_TIMEOUT_S``. Looking up a host's name is the system's, and
-takes as long as that takes. FFmpeg's own errors name the address with its credentials, so none is
-passed on. Certificates of https:// and rtsps:// are not checked: cameras sign their own.
+what the stream holds), a read ``READ_TIMEOUT_S``. A connection is given ``KEY_FRAME_S`` up to its
+first picture. Looking up a host's name is the system's, and takes as long as that takes. FFmpeg's
+own errors name the address with its credentials, so none is passed on. Certificates of https:// and
+rtsps:// are not checked: cameras sign their own.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from dff_edge.runtime.uri import SourceUri
 
 OPEN_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 4.0
+KEY_FRAME_S = 60.0  # up to the first picture, while data comes: cameras may send few key frames
 
+_ENDED = "the stream has ended"
 _LOOK_S = 1.0  # at most, at a stream for what it holds
 
 # As for files, what opens further addresses is left out.
@@ -41,13 +44,24 @@ class StreamCapture:
 
     Pictures come as they are decoded, none is kept back here. FFmpeg itself gives one of an H.264
     stream only when the next one begins: one frame period later.
+
+    Args:
+        container: open; of the caller when this raises.
+
+    Raises:
+        SourceError: it has no video, or one that cannot be decoded.
     """
 
     def __init__(self, container: Any) -> None:
         self._container = container
+        if not container.streams.video:
+            raise SourceError("it has no video")
         self._stream = container.streams.video[0]
+        if self._stream.codec_context is None:
+            raise SourceError("its video is of a format that cannot be decoded here")
         self._has_key = False
-        self._arrival_s = 0.0
+        self._has_pictures = False
+        self._start_s = self._arrival_s = time.monotonic()
         self._clock = CameraClock()
         self._pictures: list[Any] = []
         codec = self._stream.codec_context
@@ -57,19 +71,18 @@ class StreamCapture:
         rate = self._stream.average_rate
         self._has_times = container.format.name not in ("mpjpeg", "mjpeg")  # else FFmpeg's guess
         self.fps: float | None = float(rate) if rate and self._has_times else None
-        self._packets = container.demux(self._stream)
+        self._packets = container.demux()  # all: a call that waits for video waits through sound
 
-    def read(self) -> Shot | str:
-        while not self._pictures:
-            packet = self._next_packet()
-            self._arrival_s = time.monotonic()
-            if not self._has_key and not packet.is_keyframe:
-                continue  # cannot be decoded without what came before
-            self._has_key = True
+    def read(self) -> Shot | str | None:
+        if not self._pictures:
             try:
-                self._pictures = list(self._stream.decode(packet))
+                self._decode_packet()
             except av.error.FFmpegError as error:
                 return in_words(error)
+        if not self._pictures:
+            self._check_patience()
+            return None
+        self._has_pictures = True
         picture = self._pictures.pop(0)
         if picture.is_corrupt:
             return "the decoder found damage in it"
@@ -85,6 +98,27 @@ class StreamCapture:
         self._pictures.clear()
         self._container.close()
 
+    def _decode_packet(self) -> None:
+        packet = self._next_packet()
+        if packet.stream.index != self._stream.index:
+            return
+        if not packet.size:
+            raise SourceError(_ENDED)
+        self._arrival_s = time.monotonic()
+        self._has_key |= packet.is_keyframe
+        if self._has_key:  # else it cannot be decoded without what came before
+            self._pictures = list(self._stream.decode(packet))
+
+    def _check_patience(self) -> None:
+        if self._has_pictures or time.monotonic() - self._start_s < KEY_FRAME_S:
+            return
+        if self._has_key:
+            raise SourceError(f"no picture could be decoded within {KEY_FRAME_S:g} s")
+        raise SourceError(
+            f"data came for {KEY_FRAME_S:g} s, but no key frame, which decoding begins with; set "
+            "the camera's key frame interval (also I-frame interval or GOP) to a few seconds"
+        )
+
     def _next_packet(self) -> Any:
         since_s = time.monotonic()
         try:
@@ -94,11 +128,11 @@ class StreamCapture:
         except (av.error.FFmpegError, OSError, IndexError) as error:
             packet, problem = None, in_words(error)
         else:
-            problem = "the stream has ended"
+            problem = _ENDED
         if time.monotonic() - since_s >= READ_TIMEOUT_S:
             # FFmpeg may hand out what it had kept back before it says that its time is up.
             packet, problem = None, f"no data for {READ_TIMEOUT_S:g} s"
-        if packet is None or not packet.size:
+        if packet is None:
             raise SourceError(problem)  # out here: FFmpeg's error is not chained to it
         return packet
 
@@ -125,7 +159,6 @@ def connect_stream(uri: SourceUri) -> StreamCapture:
             "allowed_media_types": "video",
             "max_delay": "100000",  # us that a missing UDP packet is waited for
         }
-    container = None
     try:
         container = av.open(
             uri.target,
@@ -133,9 +166,13 @@ def connect_stream(uri: SourceUri) -> StreamCapture:
             options=options,
             timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S),
         )
-        if container.streams.video:
+        try:
             return StreamCapture(container)
-        problem = "it has no video"
+        except BaseException:
+            container.close()
+            raise
+    except SourceError as error:
+        problem = str(error)
     except av.error.ExitError:
         problem = f"no answer within {OPEN_TIMEOUT_S:g} s"
     except (av.error.ArgumentError, av.error.InvalidDataError):  # so are formats not listed
@@ -144,8 +181,6 @@ def connect_stream(uri: SourceUri) -> StreamCapture:
         problem = in_words(error)
         if getattr(error, "errno", None) == errno.EIO:  # FFmpeg says no more than that
             problem = "no connection; is the host's name right?"
-    if container is not None:
-        container.close()
     raise SourceError(
         f"'{uri.text}' cannot be opened: {problem}. Check the address, user and password, and that "
         "this machine reaches the camera."

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 
-from dff_edge.runtime.errors import DffEdgeError
 from dff_edge.runtime.frames import Frame
 from dff_edge.runtime.sources.base import PulledSource
 from dff_edge.runtime.sources.live import LiveSource, Signal, State
@@ -47,21 +46,23 @@ class PacedSource(LiveSource):
 
     def _play(self) -> None:
         self._is_asked.wait()
-        failure = None
+        failure: Exception | None = None  # raised where frames are asked for
         try:
             self._play_frames(self.fps or 1.0)
-        except DffEdgeError as error:  # raised where frames are asked for
-            failure = str(error)
-        finally:
+        except Exception as error:
+            failure = error
+        try:
             self._recording.close()
-            self._end(failure)
+        except Exception as error:
+            failure = failure or error
+        self._take_over_failures()  # those after the last frame too
+        self._end(failure)
 
     def _play_frames(self, rate: float) -> None:
         start_s: float | None = None
         first = 0
         for frame in self._recording:
-            self.counts.failed = self._recording.counts.failed
-            self.counts.reasons = self._recording.counts.reasons
+            self._take_over_failures()
             if start_s is None:
                 start_s, first = time.monotonic(), frame.index
             due_s = start_s + (frame.index - first) / rate
@@ -70,3 +71,7 @@ class PacedSource(LiveSource):
             if self._is_closed:
                 return
             self._put(Frame(frame.image, frame.index, time.monotonic(), live=True))
+
+    def _take_over_failures(self) -> None:
+        self.counts.failed = self._recording.counts.failed
+        self.counts.reasons = self._recording.counts.reasons

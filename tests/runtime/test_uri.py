@@ -125,6 +125,18 @@ def test_duration_may_be_nothing_or_not_given():
             "gst://rtspsrc location=rtsp://a:b@c user-pw=d !",
             "gst://rtspsrc location=rtsp://***@c user-pw=*** !",
         ),
+        ("rtsp://admin:it's@10.0.0.7/a", "rtsp://***@10.0.0.7/a"),
+        ('rtsp://admin:a"b@10.0.0.7/a', "rtsp://***@10.0.0.7/a"),
+        ('gst://a user-pw="s3 c\\"ret" ! b', "gst://a user-pw=*** ! b"),
+        ("gst://a user-pw='s3 cret' ! b", "gst://a user-pw=*** ! b"),
+        ('gst://a user-pw="s3 cret', "gst://a user-pw=***"),
+        ("gst://a user-pw = s3cret ! b", "gst://a user-pw = *** ! b"),
+        ("gst://a user-pw=(string)s3\\ cret ! b", "gst://a user-pw=*** ! b"),
+        ("http://c/v?loginuse=a&loginpas=s3cret&x=1", "http://c/v?loginuse=a&loginpas=***&x=1"),
+        ("srt://c?passphrase=s3cret", "srt://c?passphrase=***"),
+        ("http://c/v?auth_basic=s3cret&x=1", "http://c/v?auth_basic=***&x=1"),
+        ("http://c/v?X-Signature=s3cret&x=1", "http://c/v?X-Signature=***&x=1"),
+        ("http://c/v?pass=s3'cret&x=1", "http://c/v?pass=***&x=1"),
         ("rtsp://10.0.0.7/a?x=1", "rtsp://10.0.0.7/a?x=1"),
         ("me@home/a.mp4", "me@home/a.mp4"),
     ],
@@ -142,13 +154,44 @@ def test_parsed_source_shows_no_credentials():
 
 
 @pytest.mark.parametrize(
-    "uri", ["rtmp://u:secret1@h/x", "rtsp://u:secret1@h/x?transport=no", "rtsp://u:secret1@h b/x"]
+    "uri",
+    [
+        "rtmp://u:secret1@h/x",
+        "rtsp://u:secret1@h/x?transport=no",
+        "rtsp://u:secret1@h b/x",
+        "rtsp://u:no secret1@h/x",
+        "rtsp://u:no secret1 @h/x",
+        "rtsp://u:a?transport=secret1@h/x",
+        "rtsp:/u:secret1@h/x",
+        "rtsp:u:secret1@h/x",
+        "rtsp//u:secret1@h/x",
+        "RTSP:/u:secret1@h/x?retry=1",
+        Path("rtsp://u:secret1@h/x"),
+    ],
 )
 def test_refusal_shows_no_credentials(uri):
     with pytest.raises(ConfigError) as caught:
         parse_source(uri)
 
     assert "secret1" not in str(caught.value)
+
+
+def test_path_that_is_almost_an_address_is_refused():
+    with pytest.raises(ConfigError, match=r"'rtsp:/\*\*\*@h/x' is neither a file nor an address"):
+        parse_source("rtsp:/user:secret1@h/x")
+
+
+def test_existing_file_may_look_like_an_address(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("take:me@home.mp4").touch()
+
+    assert parse_source("take:me@home.mp4").kind == "video"
+    assert parse_source("take:me@home.mp4?rate=3").options == {"rate": "3"}
+
+
+def test_refused_sink_shows_no_credentials():
+    with pytest.raises(ConfigError, match=r"'rtsp:/\*\*\*@h/x' is not a sink"):
+        parse_sink("rtsp:/u:secret1@h/x")
 
 
 @pytest.mark.parametrize(

@@ -1,102 +1,23 @@
-"""The loop around a camera, with cameras that the test operates by hand."""
+"""The loop around a camera: its frames, its loss and its return."""
 
-import gc
-import logging
-import os
-import queue
-import random
-import signal
 import threading
 import time
 
-import numpy as np
 import pytest
 
 from dff_edge.runtime.errors import SourceError
 from dff_edge.runtime.sources import camera as camera_module
-from dff_edge.runtime.sources.camera import MAX_STUCK, CameraSource, Patience
+from dff_edge.runtime.sources.camera import CameraSource, Patience
 from dff_edge.runtime.sources.capture import Shot
-
-LONG_S = 30.0  # never reached when the code is right
-CALM = Patience(gap_s=LONG_S, lost_s=LONG_S, connect_s=LONG_S, first_retry_s=0.001, join_s=LONG_S)
-
-
-class FakeCapture:
-    """Gives what the test puts in; ``read`` blocks until then."""
-
-    fps = None
-    size = None
-
-    def __init__(self):
-        self.inbox = queue.Queue()
-        self.reads = threading.Semaphore(0)
-        self.released_by = []
-
-    def read(self):
-        self.reads.release()  # the result of the read before has been taken care of
-        item = self.inbox.get(timeout=LONG_S)
-        if isinstance(item, Exception):
-            raise item
-        return item if isinstance(item, Shot | str) else Shot(item, time.monotonic())
-
-    def release(self):
-        self.released_by.append(threading.current_thread().name)
-
-    def give(self, *items):
-        """Hand over items and wait until the reader comes back for more after the last."""
-        for item in items:
-            assert self.reads.acquire(timeout=LONG_S)
-            self.inbox.put(item)
-        assert self.reads.acquire(timeout=LONG_S)
-        self.reads.release()
-
-
-class Cameras:
-    """Connects to the captures that the test lays out, in order; an exception is a failure."""
-
-    def __init__(self, *captures):
-        self.waiting = list(captures)
-        self.tries = 0
-
-    def __call__(self):
-        self.tries += 1
-        item = self.waiting.pop(0) if self.waiting else SourceError("unplugged")
-        if isinstance(item, Exception):
-            raise item
-        return item
-
-
-def picture(number, shape=(4, 6, 3)):
-    return np.full(shape, number, np.uint8)
-
-
-def eventually(condition):
-    end_s = time.monotonic() + LONG_S
-    while not condition():
-        assert time.monotonic() < end_s, "it never came true"
-        time.sleep(0.001)
-    return True
-
-
-@pytest.fixture
-def open_camera():
-    opened = []
-
-    def open_it(*captures, **options):
-        cameras = Cameras(*captures)
-        source = CameraSource(cameras, "fake", **{"patience": CALM, **options})
-        assert source.read(0) is None  # frames count from here
-        opened.append((source, captures))
-        source.cameras = cameras
-        return source
-
-    yield open_it
-    for source, captures in opened:
-        source._is_closed = True
-        for capture in captures:
-            if isinstance(capture, FakeCapture):
-                capture.inbox.put("the test is over")  # lets a waiting read end
-        source.close()
+from tests.runtime.sources.cameras import (
+    CALM,
+    LONG_S,
+    Cameras,
+    FakeCapture,
+    Mortal,
+    eventually,
+    picture,
+)
 
 
 def test_newest_frame_is_kept_and_the_others_are_counted(open_camera):
@@ -261,24 +182,96 @@ def test_camera_is_waited_for_without_end_and_said_so_once(open_camera, caplog):
     assert caplog.text.count("unplugged") == 1
 
 
-def test_pauses_double_up_to_a_bound_and_differ_by_chance(open_camera, monkeypatch):
+class Clock:
+    """In place of the module `time`: stands still unless the test moves it."""
+
+    def __init__(self):
+        self.now_s = 100.0
+
+    def monotonic(self):
+        return self.now_s
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(camera_module, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def pauses(monkeypatch, clock):
+    """The pauses before the first seven tries to connect anew; then the source is closed."""
     pauses = []
 
     def rest(source, until_s):
-        pauses.append(until_s - time.monotonic())
+        pauses.append(until_s - clock.now_s)
         if len(pauses) == 7:
             source._is_closed = True
 
     monkeypatch.setattr(CameraSource, "_rest", rest)
     monkeypatch.setattr(camera_module.random, "uniform", lambda low, high: low)
+    return pauses
+
+
+@pytest.mark.parametrize(
+    "others", [[], [Mortal() for _ in range(7)]], ids=["absent", "dies after a frame"]
+)
+def test_pauses_double_up_to_a_bound_and_differ_by_chance(open_camera, pauses, others):
     capture = FakeCapture()
-    camera = open_camera(capture, patience=Patience())
+    camera = open_camera(capture, *others, patience=Patience())
     capture.inbox.put(SourceError("gone"))
     eventually(lambda: len(pauses) == 7)
 
     assert camera.patience == Patience(1.0, 5.0, 20.0, 0.2, 5.0, 12.0)  # as the docs say
-    expected = [0.1, 0.2, 0.4, 0.8, 1.6, 2.5, 2.5]  # half of 0.2, 0.4, .. 5
-    assert pauses == pytest.approx(expected, abs=0.05)
+    assert pauses == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 2.5, 2.5])  # half of 0.2, 0.4, .. 5
+
+
+def test_pauses_are_short_again_after_frames_for_a_while(open_camera, pauses, clock):
+    def live():
+        clock.now_s += 0.9
+
+    capture = FakeCapture()
+    others = [SourceError("unplugged")] * 2, [Mortal(7, live)]  # it lives for 5.4 s, over lost_s
+    open_camera(capture, *others[0], *others[1], patience=Patience())
+    capture.inbox.put(SourceError("gone"))
+    eventually(lambda: len(pauses) == 7)
+
+    assert pauses == pytest.approx([0.1, 0.2, 0.4, 0.1, 0.2, 0.4, 0.8])
+
+
+def test_camera_that_comes_back_for_a_frame_only_is_given_up():
+    camera = CameraSource(
+        Mortal, "mortal", retry_s=0.1, patience=Patience(first_retry_s=0.001, max_retry_s=0.001)
+    )
+    eventually(lambda: camera._is_over)
+    camera._newest.clear()
+    with pytest.raises(SourceError, match=r"did not come back within 0\.1 s: dead again\. Check"):
+        camera.read(0)
+
+    camera.close()
+
+
+def test_camera_that_sends_something_is_waited_for_beyond_its_time(open_camera, clock):
+    capture = FakeCapture()
+    camera = open_camera(capture, patience=Patience())
+    for _ in range(5):
+        clock.now_s += 15.0  # of 20 for one that sends nothing
+        capture.give(None)
+        camera._wake.set()
+    capture.give(picture(0))
+
+    assert next(camera).index == 0
+    assert camera.cameras.tries == 1
+
+
+def test_reason_that_is_a_sentence_ends_in_one_full_stop(open_camera):
+    capture = FakeCapture()
+    camera = open_camera(capture, retry_s=0)
+    capture.inbox.put(SourceError("It does not answer."))
+
+    with pytest.raises(SourceError, match=r"It does not answer\. Check its power"):
+        next(camera)
 
 
 @pytest.mark.parametrize("retry_s", [0, 0.05])
@@ -310,164 +303,3 @@ def test_bounded_outage_ends_during_a_connect_that_hangs(open_camera):
         next(camera)
 
     hangs.set()
-
-
-def test_hanging_reads_are_left_behind_and_bounded(open_camera, caplog):
-    captures = [FakeCapture() for _ in range(MAX_STUCK + 2)]
-    camera = open_camera(
-        *captures,
-        patience=Patience(
-            gap_s=0.01, lost_s=0.02, connect_s=0.02, first_retry_s=0.001, max_retry_s=0.01
-        ),
-    )
-    eventually(lambda: camera.stuck == MAX_STUCK)
-    time.sleep(0.1)
-    assert camera.cameras.tries == MAX_STUCK  # no further one is tried
-
-    captures[0].inbox.put(picture(7))  # the first read returns: too late to be a frame
-    eventually(lambda: camera.cameras.tries == MAX_STUCK + 1)
-
-    assert captures[0].released_by == ["dff-edge fake reader"]
-    assert camera.counts.read == camera.counts.dropped == 0
-    assert camera.read(0) is None
-    assert "left behind (3 of at most 3)" in caplog.text
-
-
-def test_close_joins_the_threads_and_releases_the_camera(open_camera):
-    before = set(threading.enumerate())
-    capture = FakeCapture()
-    camera = open_camera(capture)
-    capture.give(picture(0))
-    capture.inbox.put(picture(1))
-    camera._is_closed = True
-
-    camera.close()
-    camera.close()
-
-    assert set(threading.enumerate()) <= before
-    assert capture.released_by == ["dff-edge fake reader"]
-    assert (list(camera), camera.read(LONG_S), camera.state) == ([], None, "closed")
-
-
-@pytest.mark.parametrize("outage", [False, True], ids=["silent", "lost"])
-def test_close_ends_a_waiting_iteration_at_once(open_camera, outage):
-    capture = FakeCapture()
-    camera = open_camera(capture)
-    rest = []
-    consumer = threading.Thread(target=lambda: rest.extend(camera))
-    consumer.start()
-    if outage:
-        capture.inbox.put(SourceError("USB gone"))
-        eventually(lambda: camera.state == "lost")
-    closer = threading.Thread(target=camera.close)
-    closer.start()
-
-    consumer.join(LONG_S)  # while the read still hangs
-
-    assert not consumer.is_alive()
-    assert rest == []
-    capture.inbox.put("over")
-    closer.join(LONG_S)
-    assert not closer.is_alive()
-
-
-def test_stuck_driver_does_not_hold_up_close(open_camera, caplog):
-    camera = open_camera(FakeCapture(), patience=Patience(join_s=0.05))
-
-    camera.close()
-
-    assert "does not return from a call; left behind" in caplog.text
-
-
-class FlakyCamera:
-    """Every connection opens a descriptor, gives two frames, and dies."""
-
-    fps = None
-    size = None
-
-    def __init__(self):
-        self.descriptor = os.open("/dev/null", os.O_RDONLY)
-        self.left = 2
-
-    def read(self):
-        self.left -= 1
-        if self.left < 0:
-            raise SourceError("dead again")
-        return Shot(picture(1), time.monotonic())
-
-    def release(self):
-        os.close(self.descriptor)
-
-
-def test_two_hundred_reconnects_leave_nothing_behind(caplog, request):
-    caplog.set_level(logging.ERROR, "dff_edge.runtime")
-    descriptors, threads = len(os.listdir("/proc/self/fd")), set(threading.enumerate())
-    patience = Patience(first_retry_s=1e-5)
-    most = 0
-    gc.collect()
-    gc.disable()  # connections are given back without it
-    request.addfinalizer(gc.enable)
-    with CameraSource(FlakyCamera, "flaky", patience=patience) as camera:
-        indices, stretches = [], []
-        while camera.counts.reconnects < 200:
-            frame = camera.read(LONG_S)
-            indices.append(frame.index)
-            stretches.append(frame.stretch)
-            most = max(most, len(set(threading.enumerate()) - threads))
-
-    assert sum(type(thing) is FlakyCamera for thing in gc.get_objects()) <= 1
-    assert most <= 2
-    assert set(threading.enumerate()) <= threads
-    assert len(os.listdir("/proc/self/fd")) == descriptors
-    assert all(a < b for a, b in zip(indices, indices[1:], strict=False))
-    assert stretches == sorted(stretches)
-
-
-class EndlessCamera:
-    fps = None
-    size = None
-
-    def read(self):
-        time.sleep(1e-4)
-        return Shot(picture(1), time.monotonic())
-
-    def release(self):
-        pass
-
-
-def test_interrupts_leave_a_camera_that_works():
-    """As Ctrl-C would, anywhere in a wait; the other threads must never be left waiting."""
-    rng = random.Random(1)
-    camera = CameraSource(EndlessCamera, "endless")
-    previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
-    interrupts = 0
-    try:
-        for _ in range(300):
-            try:
-                signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, 2e-3))
-                while True:
-                    camera.read(0.0005)
-            except KeyboardInterrupt:
-                interrupts += 1
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
-
-    assert interrupts == 300
-    assert camera.read(LONG_S) is not None
-    camera.close()
-    assert not camera._thread.is_alive()
-
-
-def test_first_connection_that_hangs_is_an_error_in_time():
-    hangs, capture = threading.Event(), FakeCapture()
-
-    def connect():
-        hangs.wait(LONG_S)
-        return capture
-
-    with pytest.raises(SourceError, match=r"'fake' did not connect within 0\.05 s"):
-        CameraSource(connect, "fake", patience=Patience(connect_s=0.05))
-
-    hangs.set()
-    eventually(lambda: capture.released_by)

@@ -8,7 +8,7 @@ import pytest
 
 from dff_edge.runtime.errors import SourceError
 from dff_edge.runtime.frames import Frame
-from dff_edge.runtime.sources import open_source
+from dff_edge.runtime.sources import open_source, paced
 from dff_edge.runtime.sources.base import PulledSource
 from dff_edge.runtime.sources.paced import PacedSource
 
@@ -38,55 +38,104 @@ class Recording(PulledSource):
         self.is_released = True
 
 
-def test_whoever_keeps_up_gets_all_frames_at_their_time():
-    start_s = time.monotonic()
+class Clock:
+    """In place of the module `time` and of the wait for a frame's time: ``tick`` ends one."""
+
+    def __init__(self):
+        self.now_s = 0.0
+        self.ticks = threading.Semaphore(0)
+
+    def monotonic(self):
+        return self.now_s
+
+    def wait(self, duration_s):
+        assert self.ticks.acquire(timeout=LONG_S)
+        self.now_s += duration_s + 1e-9  # rounding never leaves a rest to wait for
+
+    def tick(self, times=1):
+        self.ticks.release(times)
+
+    set = tick
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(paced, "time", clock)
+    monkeypatch.setattr(paced, "Signal", lambda: clock)
+    return clock
+
+
+def test_whoever_keeps_up_gets_all_frames_at_their_time(clock):
     with open_source(f"{SCENE}&frames=7&rate=25") as source:
         assert (source.live, source.fps, source.length, source.size) == (True, 25, 7, (32, 64))
-        frames = list(source)
+        frames = [source.read(LONG_S)]
+        for _ in range(6):
+            clock.tick()
+            frames.append(source.read(LONG_S))
 
     assert [frame.index for frame in frames] == list(range(7))
     assert all(frame.live and frame.stretch == 0 for frame in frames)
-    since_first = [frame.stamp_s - frames[0].stamp_s for frame in frames]
-    assert all(s >= frame.index / 25 for s, frame in zip(since_first, frames, strict=True))
-    assert start_s < frames[0].stamp_s
+    assert [frame.stamp_s for frame in frames] == pytest.approx([i / 25 for i in range(7)])
     assert (source.counts.read, source.counts.dropped) == (7, 0)
 
 
-def test_time_does_not_wait_for_whoever_is_slow():
+def test_stamps_are_of_the_clock_of_this_machine():
+    before_s = time.monotonic()
+    with open_source(f"{SCENE}&frames=2&rate=1000") as source:
+        stamp_s = next(source).stamp_s
+
+    assert before_s < stamp_s <= time.monotonic()
+
+
+def test_time_does_not_wait_for_whoever_is_slow(clock):
     with open_source(f"{SCENE}&frames=50&rate=200") as source:
         first = next(source)
+        clock.tick(49)
         source._thread.join(LONG_S)  # all is played
         assert source.state == "live"  # one frame is left
         rest = list(source)
 
-    assert [frame.index for frame in rest] == [49]
+    assert (first.index, [frame.index for frame in rest]) == (0, [49])
     assert (source.counts.read, source.counts.dropped) == (2, 48)
-    assert rest[0].stamp_s - first.stamp_s >= (48 - first.index) / 200  # at most a period late
+    assert rest[0].stamp_s == pytest.approx(49 / 200)
 
 
-def test_it_begins_with_the_first_question():
+def test_it_begins_with_the_first_question(clock):
     with open_source(f"{SCENE}&frames=3&rate=20") as source:
-        time.sleep(0.2)
-        assert next(source).index == 0
+        time.sleep(0.05)  # it could begin, if it would
+        clock.now_s = 5.0
+        first = next(source)
+
+    assert (first.index, first.stamp_s) == (0, 5.0)
 
 
-def test_end_is_told_from_a_pause():
+def test_end_is_told_from_a_pause(clock):
     with open_source(f"{SCENE}&frames=2&rate=10") as source:
         assert source.read(LONG_S).index == 0
         assert source.read(0) is None
         assert source.state == "live"
+        clock.tick()
         assert source.read(LONG_S).index == 1
         assert source.read(LONG_S) is None
         assert source.state == "closed"
 
 
-def test_frames_that_cannot_be_read_keep_their_time_and_number():
+def test_frames_that_cannot_be_read_keep_their_time_and_number(clock):
     with PacedSource(Recording(0, None, None, 3), rate=50) as source:
-        first, last = source
+        first = next(source)
+        clock.tick()
+        (last,) = source
 
     assert (first.index, last.index) == (0, 3)
-    assert last.stamp_s - first.stamp_s >= 3 / 50
+    assert last.stamp_s - first.stamp_s == pytest.approx(3 / 50)
     assert (source.counts.failed, source.counts.reasons) == (2, ["smudged"] * 2)
+
+
+def test_frames_that_cannot_be_read_are_counted_at_the_end_too():
+    with PacedSource(Recording(0, None, None), rate=50) as source:
+        assert [frame.index for frame in source] == [0]
+        assert (source.counts.failed, source.counts.reasons) == (2, ["smudged"] * 2)
 
 
 def test_failure_of_the_recording_comes_after_its_last_frame():
@@ -95,6 +144,25 @@ def test_failure_of_the_recording_comes_after_its_last_frame():
         with pytest.raises(SourceError, match="cut off"):
             next(source)
         assert source.state == "closed"
+
+
+def test_fault_in_decoding_is_no_normal_end():
+    fault = ValueError("a fault")
+    with PacedSource(Recording(0, fault), rate=1000) as source:
+        assert next(source).index == 0
+        for _ in range(2):
+            with pytest.raises(SourceError, match="ValueError: a fault") as caught:
+                next(source)
+            assert caught.value.__cause__ is fault
+
+
+def test_fault_in_closing_the_recording_is_told():
+    recording = Recording(0)
+    recording._release = lambda: 1 / 0
+    with PacedSource(recording, rate=1000) as source:
+        assert next(source).index == 0
+        with pytest.raises(SourceError, match="ZeroDivisionError"):
+            next(source)
 
 
 def test_close_ends_thread_recording_and_wait():

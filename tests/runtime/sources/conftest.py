@@ -1,0 +1,27 @@
+"""What tests of several files open."""
+
+import pytest
+
+from dff_edge.runtime.sources.camera import CameraSource
+from tests.runtime.sources.cameras import CALM, Cameras, FakeCapture
+
+
+@pytest.fixture
+def open_camera():
+    opened = []
+
+    def open_it(*captures, **options):
+        cameras = Cameras(*captures)
+        source = CameraSource(cameras, "fake", **{"patience": CALM, **options})
+        assert source.read(0) is None  # frames count from here
+        opened.append((source, captures))
+        source.cameras = cameras
+        return source
+
+    yield open_it
+    for source, captures in opened:
+        source._is_closed = True
+        for capture in captures:
+            if isinstance(capture, FakeCapture):
+                capture.inbox.put("the test is over")  # lets a waiting read end
+        source.close()
