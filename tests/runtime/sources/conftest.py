@@ -2,8 +2,19 @@
 
 import pytest
 
+from dff_edge.runtime.sources import network
 from dff_edge.runtime.sources.camera import CameraSource
 from tests.runtime.sources.cameras import CALM, Cameras, FakeCapture
+from tests.runtime.sources.streams import READ_S
+
+
+@pytest.fixture
+def short_timeouts(monkeypatch):
+    """Of network cameras; and no proxy."""
+    monkeypatch.setattr(network, "READ_TIMEOUT_S", READ_S)
+    monkeypatch.setattr(network, "OPEN_TIMEOUT_S", 2.0)
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
