@@ -23,13 +23,13 @@ from dff_edge.runtime.contract import (
     graph_contract,
 )
 from dff_edge.runtime.errors import BundleError
+from dff_edge.runtime.manifest_problems import describe, short
 
 SCHEMA_VERSION = 1
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILE_BYTES = 1 << 31
 MAX_FILES = 64
 MAX_FEATURE_BYTES = 1 << 30
-MAX_PROBLEMS = 20  # told in one message
 
 Name = Annotated[str, Field(min_length=1, max_length=64)]
 Text = Annotated[str, Field(max_length=4096)]
@@ -271,7 +271,7 @@ class Manifest(_Model):
         try:
             return cls.model_validate_json(data, strict=True)
         except ValidationError as error:
-            raise BundleError(f"{MANIFEST_NAME} is not valid:\n{_describe(error)}") from error
+            raise BundleError(f"{MANIFEST_NAME} is not valid:\n{describe(error)}") from error
 
     @classmethod
     def build(cls, **fields: Any) -> Manifest:
@@ -283,7 +283,7 @@ class Manifest(_Model):
         try:
             return cls.model_validate(fields)
         except ValidationError as error:
-            raise BundleError(f"{MANIFEST_NAME} would not be valid:\n{_describe(error)}") from error
+            raise BundleError(f"{MANIFEST_NAME} would not be valid:\n{describe(error)}") from error
 
     def dump(self) -> bytes:
         """Give the bytes of manifest.json, the same for equal manifests."""
@@ -369,7 +369,7 @@ def _check_version(fields: Any) -> None:
     version = fields.get("schema_version")
     if type(version) is not int:
         raise BundleError(
-            f"{MANIFEST_NAME}: schema_version: received {_short(version)}, "
+            f"{MANIFEST_NAME}: schema_version: received {short(version)}, "
             f"expected {SCHEMA_VERSION}. Is this a bundle of dff-edge?"
         )
     if version > SCHEMA_VERSION:
@@ -377,39 +377,3 @@ def _check_version(fields: Any) -> None:
             f"{MANIFEST_NAME} has schema_version {version}, this dff-edge reads up to "
             f"{SCHEMA_VERSION}. Upgrade dff-edge to open this bundle."
         )
-
-
-def _describe(error: ValidationError) -> str:
-    problems = [p for p in error.errors(include_url=False) if not _is_echo(p)]
-    lines = [_describe_one(problem) for problem in problems[:MAX_PROBLEMS]]
-    if len(problems) > MAX_PROBLEMS:
-        lines.append(f"  and {len(problems) - MAX_PROBLEMS} more")
-    return "\n".join(lines)
-
-
-def _is_echo(problem: Any) -> bool:
-    """Whether pydantic calls a list too short only because its items were refused."""
-    return problem["type"] == "too_short" and len(problem["input"]) > 0
-
-
-def _describe_one(problem: Any) -> str:
-    place = ""
-    for part in problem["loc"]:
-        if part == "[key]":
-            continue
-        place += f"[{part}]" if isinstance(part, int) else f".{part}" if place else str(part)
-    kind, received = problem["type"], _short(problem["input"])
-    if kind == "missing":
-        return f"  {place}: is missing"
-    if kind == "extra_forbidden":
-        return f"  {place}: received {received}, expected no field of this name"
-    expected = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    expected = expected.removeprefix("a valid ")
-    if kind == "value_error" and not isinstance(problem["input"], str):  # a rule of a whole model
-        return f"  {place or 'fields together'}: expected {expected}"
-    return f"  {place or 'fields together'}: received {received}, expected {expected}"
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
