@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from dff_edge.calibration.samples import Arrays, Samples
 from dff_edge.runtime.bundle import Bundle
-from dff_edge.runtime.contract import Levels, MapLevels
+from dff_edge.runtime.contract import MIN_STEP, Levels, MapLevels
 from dff_edge.runtime.engine import OrtEngine
 from dff_edge.runtime.errors import CalibrationError
 
@@ -49,8 +49,8 @@ def levels_over(low: float, high: float, *, hit_one: bool = False) -> Levels:
     """
     low, high = min(low, 0.0), max(high, 1.0 if hit_one else 0.0)
     step = (high - low) / 255
-    if step < float(np.finfo(np.float32).tiny):
-        step = 1.0  # all zero
+    if step < 2 * MIN_STEP:  # twice, for rounding to float32
+        step = 1.0  # as good as all zero
     if hit_one:
         # The smallest 1 / n that covers the range.
         step = 1 / max(1, math.floor(1 / step)) if step < 1 else float(math.ceil(step))

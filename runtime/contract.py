@@ -18,6 +18,7 @@ Subnet = Literal["feature", "flow", "task", "propagate"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 SUBNETS: tuple[Subnet, ...] = get_args(Subnet)
 
+MIN_STEP, MAX_STEP = 1e-30, 1e6  # of Levels: products with it stay float32 numbers
 STRIDE = 16  # frame pixels per cell of the feature map, each way
 
 
@@ -37,7 +38,7 @@ class Levels:
     zero: int
 
     def __post_init__(self) -> None:
-        if not (1e-30 <= self.step <= 1e6 and 0 <= self.zero <= 255):
+        if not (MIN_STEP <= self.step <= MAX_STEP and 0 <= self.zero <= 255):
             raise ConfigError(
                 f"step is {self.step} and zero is {self.zero}, expected 1e-30 to 1e6 and a byte."
             )

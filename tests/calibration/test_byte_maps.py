@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from dff_edge.calibration.byte_maps import cut_to_bytes, find_map_levels, levels_over
 from dff_edge.calibration.quantize import quantize_graph
-from dff_edge.runtime.contract import Levels, MapLevels
+from dff_edge.runtime.contract import MIN_STEP, Levels, MapLevels
 from dff_edge.runtime.errors import CalibrationError
 from tests.calibration.graphs import compute, model_of, operators
 from tests.calibration.test_quantize import MIN_CORRELATION, outputs_of
@@ -19,6 +19,8 @@ FINITE = st.floats(-1e4, 1e4, allow_nan=False, width=32)
 
 
 @given(FINITE, FINITE)
+@example(0.0, 6.170926571954529e-33)  # a step that Levels refuses
+@example(0.0, 255e-30)
 def test_levels_cover_the_range_and_hit_zero(a, b):
     low, high = min(a, b, 0.0), max(a, b, 0.0)
     levels = levels_over(min(a, b), max(a, b))
@@ -28,7 +30,7 @@ def test_levels_cover_the_range_and_hit_zero(a, b):
     slack = 1e-5 * (high - low) + 0.51 * levels.step
     assert levels.range[0] <= low + slack
     assert levels.range[1] >= high - slack
-    assert levels.step <= (high - low) / 255 * (1 + 1e-6) or high - low < 1e-30
+    assert levels.step <= (high - low) / 255 * (1 + 1e-6) or high - low < 2 * 255 * MIN_STEP
 
 
 @given(st.floats(-50, 1, width=32), st.floats(1, 50, width=32))
