@@ -15,6 +15,8 @@ from dff_edge.runtime.contract import MapLevels
 from dff_edge.runtime.device import Buffer, Event, Stream
 from dff_edge.runtime.engine import TensorSpec
 from dff_edge.runtime.errors import PipelineError
+from dff_edge.runtime.frames import Image
+from dff_edge.runtime.resize import check_image
 from dff_edge.runtime.warp import warp_features
 
 # Less than about a millisecond of work is not worth a second thread: on a busy machine it starts
@@ -110,6 +112,9 @@ class CpuStream:
 
         self._put(unless_failed)
 
+    def event(self) -> CpuEvent:
+        return CpuEvent()
+
     def record(self, event: Event) -> None:
         assert isinstance(event, CpuEvent)
         record = _Record()
@@ -117,8 +122,9 @@ class CpuStream:
         event._latest = record  # last: an interrupted call must leave nobody waiting
 
     def wait(self, event: Event) -> None:
-        assert isinstance(event, CpuEvent)
-        if event._latest is not None:
+        if not isinstance(event, CpuEvent):  # of another device, whose record this thread awaits
+            self._put(event.synchronize)
+        elif event._latest is not None:
             self._put(event._latest.wait)
 
     def synchronize(self) -> None:
@@ -159,6 +165,7 @@ class CpuDevice:
     """
 
     name = "cpu"
+    copies = False
 
     def __init__(self, threads: int = 1) -> None:
         self.threads = threads
@@ -166,11 +173,20 @@ class CpuDevice:
     def stream(self, name: str) -> CpuStream:
         return CpuStream(name)
 
-    def event(self) -> CpuEvent:
-        return CpuEvent()
+    def host_stream(self, name: str) -> CpuStream:
+        return CpuStream(name)
 
-    def buffer(self, spec: TensorSpec) -> CpuBuffer:
+    def buffer(self, spec: TensorSpec, *, host: bool = False) -> CpuBuffer:
         return CpuBuffer(spec, spec.empty())
+
+    def check_image(self, image: Any) -> Image:
+        return check_image(image)
+
+    def copy_in(self, buffer: Buffer, stream: Stream) -> None:
+        """Nothing: host and device are one."""
+
+    def copy_out(self, buffer: Buffer, stream: Stream) -> None:
+        """Nothing: host and device are one."""
 
     def warp(
         self,
@@ -187,4 +203,8 @@ class CpuDevice:
         def work() -> None:
             warp_features(*arrays, levels=levels, out=out.array, threads=threads)
 
+        assert isinstance(stream, CpuStream)
         stream.enqueue(work)
+
+    def close(self) -> None:
+        """Nothing: buffers go with their last user."""

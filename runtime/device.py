@@ -26,7 +26,10 @@ class Buffer(Protocol):
 
     @property
     def array(self) -> NDArray[Any]:
-        """The memory as the host sees it; valid to touch only when no stream is using it."""
+        """The memory as the host sees it; valid to touch only when no stream is using it.
+
+        On a device that ``copies`` it is a second memory, that of buffers made for the host.
+        """
 
 
 class Event(Protocol):
@@ -40,7 +43,7 @@ class Event(Protocol):
         """Block the caller until the latest record is done."""
 
     def elapsed_ms_since(self, start: Event) -> float:
-        """Milliseconds from ``start`` to this event, both done."""
+        """Milliseconds from ``start`` to this event, both done and of the same class."""
 
 
 class Stream(Protocol):
@@ -50,8 +53,8 @@ class Stream(Protocol):
     def name(self) -> str:
         """What it is called in traces and messages."""
 
-    def enqueue(self, work: Callable[[], None]) -> None:
-        """Have ``work`` called, on the CPU in the stream's own thread; return at once."""
+    def event(self) -> Event:
+        """A new event that this stream can record."""
 
     def record(self, event: Event) -> None:
         """Mark the work enqueued so far."""
@@ -73,6 +76,13 @@ class Stream(Protocol):
         """Finish what is enqueued and free the stream. Closing twice is allowed."""
 
 
+class HostStream(Stream, Protocol):
+    """Work in order in a thread of the CPU. It can wait for any event of its device."""
+
+    def enqueue(self, work: Callable[[], None]) -> None:
+        """Have ``work`` called in the stream's own thread; return at once."""
+
+
 class Device(Protocol):
     """Where subnets run."""
 
@@ -80,14 +90,35 @@ class Device(Protocol):
     def name(self) -> str:
         """For example "cpu"."""
 
+    @property
+    def copies(self) -> bool:
+        """Whether device and host see different memory, so that arrays must be copied."""
+
     def stream(self, name: str) -> Stream:
-        """A new stream; its owner closes it."""
+        """A new stream of the device; its owner closes it."""
 
-    def event(self) -> Event:
-        """A new event."""
+    def host_stream(self, name: str) -> HostStream:
+        """A new stream of work for the CPU; its owner closes it."""
 
-    def buffer(self, spec: TensorSpec) -> Buffer:
-        """New memory for a tensor."""
+    def buffer(self, spec: TensorSpec, *, host: bool = False) -> Buffer:
+        """New memory for a tensor.
+
+        Args:
+            host: whether the host reads or writes it too, by ``copy_in`` and ``copy_out``.
+        """
+
+    def copy_in(self, buffer: Buffer, stream: Stream) -> None:
+        """Enqueue the copy from ``buffer.array`` to the device, where it ``copies``."""
+
+    def copy_out(self, buffer: Buffer, stream: Stream) -> None:
+        """Enqueue the copy from the device to ``buffer.array``, where it ``copies``."""
+
+    def check_image(self, image: Any) -> Any:
+        """Give an image as what a frame may hold, uint8 ``(H, W, 3)`` BGR.
+
+        Raises:
+            FrameError: for anything else.
+        """
 
     def warp(
         self,
@@ -98,4 +129,24 @@ class Device(Protocol):
         stream: Stream,
         levels: MapLevels | None = None,
     ) -> None:
-        """Enqueue feature propagation, Eq. (3), of float32 maps or bytes with levels."""
+        """Enqueue feature propagation, Eq. (3), of float maps or bytes with levels."""
+
+    def close(self) -> None:
+        """Free everything. Streams are closed before; closing twice is allowed."""
+
+
+class ImageDevice(Device, Protocol):
+    """A device that takes images in its own memory, and hands out label maps there."""
+
+    def resize(self, image: Any, out: Buffer, stream: Stream) -> None:
+        """Enqueue the resizing of ``check_image``'s image to ``out``, uint8 ``(1, H, W, 3)``."""
+
+    def decode(
+        self, scores: Buffer, size: tuple[int, int], stream: Stream, *, confidence: bool
+    ) -> tuple[Any, Any]:
+        """Enqueue the decoding of float32 scores ``(1, h, w, K)``.
+
+        Returns:
+            Labels uint8 of ``size`` and their confidence or None, arrays on the device that are
+            written when the stream has come so far; the receiver's.
+        """

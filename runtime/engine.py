@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from dff_edge.runtime.errors import EngineError, ShapeError, require
 
 if TYPE_CHECKING:  # device.py is written in terms of TensorSpec
-    from dff_edge.runtime.device import Buffer, Stream
+    from dff_edge.runtime.device import Buffer, HostStream, Stream
 
 CPU_PROVIDER = "CPUExecutionProvider"
 
@@ -127,7 +127,7 @@ def enqueue_run(
     """``Engine.enqueue`` of an engine that computes in the thread that calls it."""
     input_arrays = {name: buffer.array for name, buffer in inputs.items()}
     output_arrays = {name: buffer.array for name, buffer in outputs.items()}
-    stream.enqueue(lambda: engine.run(input_arrays, output_arrays))
+    cast("HostStream", stream).enqueue(lambda: engine.run(input_arrays, output_arrays))
 
 
 def _address(name: str, spec: TensorSpec, array: NDArray[Any]) -> int:

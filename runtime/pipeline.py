@@ -29,7 +29,8 @@ from dff_edge.runtime.frames import Frame, Result
 from dff_edge.runtime.open_engine import EngineName, open_engine
 from dff_edge.runtime.policy import FixedInterval, KeyFramePolicy, parse_policy
 from dff_edge.runtime.resize import check_image
-from dff_edge.runtime.scheduler import Scheduler, Subnets
+from dff_edge.runtime.scheduler import Scheduler
+from dff_edge.runtime.subnets import Subnets
 from dff_edge.runtime.trace import Trace
 
 _log = logging.getLogger("dff_edge.runtime")

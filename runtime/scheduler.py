@@ -2,12 +2,17 @@
 
 Streams and what runs on them::
 
-    feature   f_k = N_feat(I_k)                         key frames
-    flow      M, S = F(I_k, I_i)                        other frames
-    task      f_i = W(f_k, M, S), y_i = N_task(f_i)     every frame
-    decode    label map at the size of the source       every frame
+    copy in    the frame at the networks' sizes         where the device has memory of its own
+    feature    f_k = N_feat(I_k)                        key frames
+    flow       M, S = F(I_k, I_i)                       other frames
+    task       f_i = W(f_k, M, S), y_i = N_task(f_i)    every frame
+    copy out   score maps                               where the device has memory of its own
+    decode     label map at the size of the source      every frame, on the CPU
 
-A frame's buffers are a ``_Slot``, a key frame's a ``_KeyBuffers``; all are allocated once. There
+Without overlap all but the last are one stream. The results are the same to the bit: what
+depends on each other is ordered by events.
+
+A frame's buffers are a ``Slot``, a key frame's a ``KeyBuffers``; all are allocated once. There
 are as many of one as of the other, so that a new key frame never waits for those in flight. A
 frame is answered from whatever key frame it is given, its own or an older one: when a key frame's
 features become usable is the caller's choice.
@@ -20,44 +25,20 @@ from __future__ import annotations
 import itertools
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 
-from dff_edge.runtime.contract import MapLevels
 from dff_edge.runtime.cpu import kernel_threads
 from dff_edge.runtime.decode import decode_labels
-from dff_edge.runtime.device import Buffer, Device, Event, Stream
-from dff_edge.runtime.engine import Engine
+from dff_edge.runtime.device import Buffer, Device, Event, ImageDevice, Stream
 from dff_edge.runtime.errors import PipelineError
-from dff_edge.runtime.frames import Frame, LabelMap, Result
+from dff_edge.runtime.frames import Frame, Result
 from dff_edge.runtime.resize import FrameResizer
-from dff_edge.runtime.trace import StageSpan, Trace
-
-_STAGES = ("feature", "flow", "warp", "task", "decode")
-
-
-@dataclass(frozen=True)
-class Subnets:
-    """The three engines of a bundle in one precision.
-
-    Attributes:
-        levels: of features and scale field where they are bytes, None where they are float32.
-    """
-
-    feature: Engine
-    flow: Engine
-    task: Engine
-    levels: MapLevels | None = None
-
-    def close(self) -> None:
-        """Free all three."""
-        for engine in (self.feature, self.flow, self.task):
-            engine.close()
+from dff_edge.runtime.slots import KeyBuffers, Origin, Slot
+from dff_edge.runtime.subnets import Subnets
+from dff_edge.runtime.trace import Trace
 
 
 class Scheduler:
@@ -66,9 +47,10 @@ class Scheduler:
     Not thread-safe: one thread submits and collects.
 
     Args:
-        device: where buffers and streams live.
+        device: where buffers and streams live; closed by its owner.
         subnets: engines whose tensors fit each other; closed by their owner.
         depth: frames in flight at most.
+        overlap: whether the networks have a stream each, or one for all of them.
         decode_threads: threads of the decoding kernel, at most.
         confidence: whether results get one.
         trace: takes the span of every stage of every result.
@@ -80,6 +62,7 @@ class Scheduler:
         subnets: Subnets,
         *,
         depth: int = 2,
+        overlap: bool = True,
         decode_threads: int = 1,
         confidence: bool = False,
         trace: Trace | None = None,
@@ -92,18 +75,42 @@ class Scheduler:
         self._subnets = subnets
         self._decode_threads = decode_threads
         self._has_confidence = confidence
-        self._slots = [_Slot(device, subnets) for _ in range(depth)]
-        self._free = deque(self._slots)
-        self._busy: deque[_Slot] = deque()
-        self._keys = itertools.cycle([_KeyBuffers(device, subnets) for _ in range(depth)])
-        self._key: _KeyBuffers | None = None
         self.depth = depth
-        # Last: what fails before leaves no thread behind.
-        self._streams = {
-            name: device.stream(name) for name in ("feature", "flow", "task", "decode")
-        }
+        self.overlap = overlap
         self._trace = trace
-        self._origin: tuple[Event, float] | None = None
+        self._origins: dict[type[Event], Origin] = {}
+        self._trace_begin_s = 0.0
+        self._key: KeyBuffers | None = None
+        self._streams: list[Stream] = []
+        try:
+            self._open_streams()
+            self._slots = [Slot(device, subnets) for _ in range(depth)]
+            keys = [KeyBuffers(device, subnets, self._feature_stream) for _ in range(depth)]
+        except BaseException:  # leaves no thread behind
+            self.close()
+            raise
+        self._keys = itertools.cycle(keys)
+        self._free = deque(self._slots)
+        self._busy: deque[Slot] = deque()
+
+    def _open_streams(self) -> None:
+        def opened(stream: Stream) -> Stream:
+            self._streams.append(stream)
+            return stream
+
+        device = self._device
+        if self.overlap:
+            self._copy_in_stream = opened(device.stream("copy in")) if device.copies else None
+            self._feature_stream = opened(device.stream("feature"))
+            self._flow_stream = opened(device.stream("flow"))
+            self._task_stream = opened(device.stream("task"))
+            self._copy_out_stream = opened(device.stream("copy out")) if device.copies else None
+        else:
+            one = opened(device.stream("networks"))
+            self._feature_stream = self._flow_stream = self._task_stream = one
+            self._copy_in_stream = self._copy_out_stream = one if device.copies else None
+        self._decode_stream = device.host_stream("decode")
+        self._streams.append(self._decode_stream)
 
     @property
     def is_full(self) -> bool:
@@ -118,7 +125,7 @@ class Scheduler:
     @property
     def is_next_done(self) -> bool:
         """Whether ``collect`` would return without waiting."""
-        return bool(self._busy) and self._busy[0].events["decode"].end.is_done
+        return bool(self._busy) and self._busy[0].done.is_done
 
     def submit(self, frame: Frame, *, is_key: bool) -> None:
         """Start a frame; its image is read before this returns, and nothing is waited for.
@@ -131,8 +138,8 @@ class Scheduler:
             PipelineError: when ``is_full``, no key frame was submitted before, or a stage failed.
         """
         self._raise_failure()
-        if self._trace is not None and self._origin is None:
-            self._origin = self._mark_origin()
+        if self._trace is not None and not self._origins:
+            self._mark_origins()
         if self.is_full:
             raise PipelineError(f"{self.depth} frames are in flight; collect a result first.")
         if not is_key and self._key is None:
@@ -155,7 +162,7 @@ class Scheduler:
         if not self._busy:
             raise PipelineError("no frame is in flight; submit one first.")
         slot = self._busy[0]
-        slot.events["decode"].end.synchronize()
+        slot.done.synchronize()
         self._raise_failure()
         assert slot.labels is not None
         result = Result(
@@ -167,8 +174,8 @@ class Scheduler:
             age_s=slot.ready_s - slot.frame.stamp_s if slot.frame.live else None,
             confidence=slot.confidence,
         )
-        if self._trace is not None and self._origin is not None:
-            for span in slot.spans(*self._origin):
+        if self._trace is not None and self._origins:
+            for span in slot.spans(self._origins, self._trace_begin_s):
                 self._trace.add(span)
         self._free.append(self._busy.popleft())
         return result
@@ -179,8 +186,8 @@ class Scheduler:
         A ``submit`` or ``collect`` that was interrupted (Ctrl-C) is forgotten too.
         """
         # The streams, not the frames: of an interrupted submit only they know.
-        for stream in self._streams.values():
-            event = self._device.event()
+        for stream in self._streams:
+            event = stream.event()
             stream.record(event)
             event.synchronize()
         self._busy.clear()
@@ -197,67 +204,114 @@ class Scheduler:
 
     def close(self) -> None:
         """Finish what is in flight and end all streams' threads. Closing twice is allowed."""
-        for stream in self._streams.values():
+        for stream in self._streams:
             stream.close()
 
-    def _mark_origin(self) -> tuple[Event, float]:
-        """When the trace begins, as an event and by the caller's clock, within a hand-over."""
-        origin, before_s = self._device.event(), time.perf_counter()
-        self._streams["task"].record(origin)
-        origin.synchronize()
-        return origin, (before_s + time.perf_counter()) / 2
+    def _mark_origins(self) -> None:
+        """When the trace begins, by each clock of events, within a hand-over."""
+        self._trace_begin_s = time.perf_counter()
+        for stream in (self._task_stream, self._decode_stream):
+            event, before_s = stream.event(), time.perf_counter()
+            if type(event) not in self._origins:
+                stream.record(event)
+                event.synchronize()
+                middle_s = (before_s + time.perf_counter()) / 2
+                self._origins[type(event)] = Origin(event, middle_s)
 
     def _raise_failure(self) -> None:
-        for stream in self._streams.values():
+        for stream in self._streams:
             stream.raise_failure()
 
-    def _extract(self, slot: _Slot) -> _KeyBuffers:
+    def _extract(self, slot: Slot) -> KeyBuffers:
         """Line 8: compute the features of a new key frame."""
         key = next(self._keys)
         key.index = slot.frame.index
-        with slot.resizing():
-            self._resizer.full(slot.frame.image, key.frame.array)
-            self._resizer.half(slot.frame.image, key.half.array)
-        stream = self._streams["feature"]
+        stream = self._feature_stream
+        self._take(slot, key.half, key.frame, readers=(stream, self._flow_stream))
         with slot.stage("feature", stream):
             self._subnets.feature.enqueue({"frame": key.frame}, {"features": key.features}, stream)
         stream.record(key.ready)
         return key
 
-    def _answer(self, slot: _Slot, key: _KeyBuffers) -> None:
+    def _answer(self, slot: Slot, key: KeyBuffers) -> None:
         """Lines 9 and 11-12: the result of a frame from a key frame's features."""
-        task, decode = self._streams["task"], self._streams["decode"]
         if key.index == slot.frame.index:
-            features = key.features
-            task.wait(key.ready)
+            self._task_stream.wait(key.ready)
+            scored = self._score(slot, key.features)
         else:
-            features = self._propagate(slot, key)
-        with slot.stage("task", task):
-            self._subnets.task.enqueue({"features": features}, {"scores": slot.scores}, task)
-        decode.wait(slot.events["task"].end)
-        with slot.stage("decode", decode):
-            decode.enqueue(lambda: self._decode(slot))
+            scored = self._propagate(slot, key)
+        if isinstance(slot.frame.image, np.ndarray):
+            self._decode_on_host(slot, scored)
+        else:
+            self._decode_on_device(slot)
 
-    def _propagate(self, slot: _Slot, key: _KeyBuffers) -> Buffer:
-        """Line 11: estimate flow and scale, warp the key frame's features."""
-        with slot.resizing():
-            self._resizer.half(slot.frame.image, slot.half.array)
-        flow, task = self._streams["flow"], self._streams["task"]
-        with slot.stage("flow", flow):
+    def _propagate(self, slot: Slot, key: KeyBuffers) -> Event:
+        """Lines 11 and 12: estimate flow and scale, warp the key frame's features, score them."""
+        flow, task = self._flow_stream, self._task_stream
+        self._take(slot, slot.half, readers=(flow,))
+        with slot.stage("flow", flow) as moved:
             self._subnets.flow.enqueue(
                 {"key_half": key.half, "frame_half": slot.half},
                 {"flow": slot.flow, "scale": slot.scale},
                 flow,
             )
-        task.wait(slot.events["flow"].end)
+        task.wait(moved.end)
         task.wait(key.ready)
+        if self._subnets.propagate is not None:
+            inputs = {"features": key.features, "flow": slot.flow, "scale": slot.scale}
+            with slot.stage("propagate", task) as scored:
+                self._subnets.propagate.enqueue(inputs, {"scores": slot.scores}, task)
+            return scored.end
+        assert slot.features is not None
         with slot.stage("warp", task):
             self._device.warp(
                 key.features, slot.flow, slot.scale, slot.features, task, self._subnets.levels
             )
-        return slot.features
+        return self._score(slot, slot.features)
 
-    def _decode(self, slot: _Slot) -> None:
+    def _score(self, slot: Slot, features: Buffer) -> Event:
+        stream = self._task_stream
+        with slot.stage("task", stream) as span:
+            self._subnets.task.enqueue({"features": features}, {"scores": slot.scores}, stream)
+        return span.end
+
+    def _take(
+        self, slot: Slot, half: Buffer, full: Buffer | None = None, *, readers: Iterable[Stream]
+    ) -> None:
+        """Have the image, at the networks' sizes, in their inputs before ``readers`` go on."""
+        image, stream = slot.frame.image, self._copy_in_stream
+        buffers = [half] if full is None else [full, half]
+        if isinstance(image, np.ndarray):
+            with slot.resizing():
+                self._resizer.half(image, half.array)
+                if full is not None:
+                    self._resizer.full(image, full.array)
+            if stream is None:
+                return
+            with slot.stage("copy in", stream) as taken:
+                for buffer in buffers:
+                    self._device.copy_in(buffer, stream)
+        else:
+            assert stream is not None
+            with slot.stage("resize", stream) as taken:
+                for buffer in buffers:
+                    cast(ImageDevice, self._device).resize(image, buffer, stream)
+        for reader in readers:
+            reader.wait(taken.end)
+
+    def _decode_on_host(self, slot: Slot, scored: Event) -> None:
+        if self._copy_out_stream is not None:
+            self._copy_out_stream.wait(scored)
+            with slot.stage("copy out", self._copy_out_stream) as copied:
+                self._device.copy_out(slot.scores, self._copy_out_stream)
+            scored = copied.end
+        decode = self._decode_stream
+        decode.wait(scored)
+        with slot.stage("decode", decode) as decoded:
+            decode.enqueue(lambda: self._decode(slot))
+        slot.done = decoded.end
+
+    def _decode(self, slot: Slot) -> None:
         height, width = slot.frame.image.shape[:2]
         slot.confidence = np.empty((height, width), np.uint8) if self._has_confidence else None
         slot.labels = decode_labels(
@@ -266,78 +320,16 @@ class Scheduler:
             confidence=slot.confidence,
             threads=kernel_threads(height * width, self._decode_threads),
         )
-        slot.ready_s = time.monotonic()
+        slot.mark_ready()
 
-
-class _KeyBuffers:
-    """What is kept of a key frame."""
-
-    def __init__(self, device: Device, subnets: Subnets) -> None:
-        self.index = -1
-        self.frame = device.buffer(subnets.feature.inputs["frame"])
-        self.half = device.buffer(subnets.flow.inputs["key_half"])
-        self.features = device.buffer(subnets.feature.outputs["features"])
-        self.ready = device.event()
-
-
-class _Span(NamedTuple):
-    """Start and end of a stage."""
-
-    start: Event
-    end: Event
-
-
-class _Slot:
-    """What a frame in flight needs, and where it stands."""
-
-    def __init__(self, device: Device, subnets: Subnets) -> None:
-        flow, task = subnets.flow, subnets.task
-        self.half = device.buffer(flow.inputs["frame_half"])
-        self.flow = device.buffer(flow.outputs["flow"])
-        self.scale = device.buffer(flow.outputs["scale"])
-        self.features = device.buffer(task.inputs["features"])
-        self.scores = device.buffer(task.outputs["scores"])
-        self.events = {name: _Span(device.event(), device.event()) for name in _STAGES}
-
-    def start(self, frame: Frame) -> None:
-        """Take a frame."""
-        self.frame = frame
-        self.key_index = -1
-        self.labels: LabelMap | None = None
-        self.confidence: NDArray[np.uint8] | None = None
-        self.submitted_s = self.ready_s = time.monotonic()
-        self._resizes: list[tuple[float, float]] = []
-        self._ran: list[tuple[str, str]] = []
-
-    @contextmanager
-    def stage(self, name: str, stream: Stream) -> Iterator[None]:
-        """Mark the start and the end of what is enqueued inside."""
-        span = self.events[name]
-        stream.record(span.start)
-        yield
-        stream.record(span.end)
-        self._ran.append((name, stream.name))
-
-    @contextmanager
-    def resizing(self) -> Iterator[None]:
-        """Time what the caller's thread does inside."""
-        start = time.perf_counter()
-        yield
-        self._resizes.append((start, time.perf_counter()))
-
-    def stage_times(self) -> dict[str, float]:
-        """Milliseconds of each stage that ran; valid when the frame is done."""
-        times = {"resize": sum(end - start for start, end in self._resizes) * 1e3}
-        for name, _ in self._ran:
-            times[name] = self.events[name].end.elapsed_ms_since(self.events[name].start)
-        return times
-
-    def spans(self, origin: Event, origin_s: float) -> Iterator[StageSpan]:
-        """When each stage ran, since an event at a time by ``time.perf_counter``."""
-        index, key = self.frame.index, self.key_index
-        for start_s, end_s in self._resizes:
-            since_ms = [(time_s - origin_s) * 1e3 for time_s in (start_s, end_s)]
-            yield StageSpan("resize", "caller", index, key, *since_ms)
-        for name, stream in self._ran:
-            since_ms = [event.elapsed_ms_since(origin) for event in self.events[name]]
-            yield StageSpan(name, stream, index, key, *since_ms)
+    def _decode_on_device(self, slot: Slot) -> None:
+        """The result of an image that is on the device stays there."""
+        size = slot.frame.image.shape[:2]
+        with slot.stage("decode", self._task_stream) as decoded:
+            slot.labels, slot.confidence = cast(ImageDevice, self._device).decode(
+                slot.scores, size, self._task_stream, confidence=self._has_confidence
+            )
+        self._decode_stream.wait(decoded.end)
+        self._decode_stream.enqueue(slot.mark_ready)
+        slot.done = self._decode_stream.event()
+        self._decode_stream.record(slot.done)

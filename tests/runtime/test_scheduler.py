@@ -1,6 +1,7 @@
 """The scheduler on engines whose every step the test holds: order, overlap, failure."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,10 @@ from dff_edge.runtime.cpu import CpuDevice, CpuEvent, CpuStream, kernel_threads
 from dff_edge.runtime.engine import TensorSpec
 from dff_edge.runtime.errors import PipelineError
 from dff_edge.runtime.frames import Frame
-from dff_edge.runtime.scheduler import Scheduler, Subnets
+from dff_edge.runtime.scheduler import Scheduler
+from dff_edge.runtime.subnets import Subnets
+from dff_edge.runtime.trace import Trace
+from dff_edge.runtime.warp import warp_features
 
 TIMEOUT_S = 10  # of a wait that ends at once when the code is right
 CELLS = (2, 4)
@@ -179,7 +183,7 @@ def test_no_frame_is_taken_after_a_stage_failed(scheduler, subnets):
 
     subnets.feature._compute = broken
     scheduler.submit(frame_of(50, 0), is_key=True)
-    scheduler._streams["decode"].synchronize()
+    scheduler._decode_stream.synchronize()
     with pytest.raises(PipelineError, match="feature stage failed: burst pipe"):
         scheduler.submit(frame_of(50, 1), is_key=False)
 
@@ -208,7 +212,7 @@ def test_dropping_waits_for_the_work_of_an_interrupted_submit(scheduler, subnets
 
     subnets.feature.hold(0)
     with monkeypatch.context() as interrupted:
-        interrupted.setattr(scheduler._streams["decode"], "enqueue", ctrl_c)
+        interrupted.setattr(scheduler._decode_stream, "enqueue", ctrl_c)
         with pytest.raises(KeyboardInterrupt):
             scheduler.submit(frame_of(50, 0), is_key=True)
     dropping = threading.Thread(target=scheduler.drop_all)
@@ -218,6 +222,131 @@ def test_dropping_waits_for_the_work_of_an_interrupted_submit(scheduler, subnets
     subnets.feature.released[0].set()
     dropping.join(TIMEOUT_S)
     assert not dropping.is_alive()
+
+
+def run_through(scheduler, values, keys):
+    results = []
+    for index, (value, is_key) in enumerate(zip(values, keys, strict=True)):
+        if scheduler.is_full:
+            results.append(scheduler.collect())
+        scheduler.submit(frame_of(value, index), is_key=is_key)
+    while scheduler.in_flight:
+        results.append(scheduler.collect())
+    return results
+
+
+def test_without_overlap_the_networks_run_one_after_another(subnets):
+    order = []
+    for name in ("feature", "flow", "task"):
+        engine = getattr(subnets, name)
+
+        def noting(inputs, outputs, name=name, compute=engine._compute):
+            order.append(name)
+            compute(inputs, outputs)
+
+        engine._compute = noting
+    trace = Trace()
+    scheduler = Scheduler(CpuDevice(), subnets, depth=3, overlap=False, trace=trace)
+    subnets.feature.hold(0)
+    for index, (value, is_key) in enumerate([(50, True), (200, False), (60, True)]):
+        scheduler.submit(frame_of(value, index), is_key=is_key)
+    subnets.feature.released[0].set()
+    labels = [int(scheduler.collect().labels[0, 0]) for _ in range(3)]
+    scheduler.close()
+    assert labels == [0, 1, 0]
+    assert order == ["feature", "task", "flow", "task", "feature", "task"]
+    assert {span.stream for span in trace.spans} == {"caller", "networks", "decode"}
+
+
+def test_propagate_takes_the_place_of_warp_and_task_on_other_frames(subnets):
+    inputs = [*subnets.flow.outputs.values(), subnets.task.inputs["features"]]
+
+    def propagate_net(inputs, outputs):  # of zero flow
+        outputs["scores"][..., 0] = 100
+        outputs["scores"][..., 1] = (inputs["features"] * inputs["scale"])[..., 0]
+
+    propagate = HeldEngine(inputs, list(subnets.task.outputs.values()), propagate_net)
+    scheduler = Scheduler(CpuDevice(), replace(subnets, propagate=propagate), depth=2)
+    results = run_through(scheduler, (50, 200, 60, 120), (True, False, False, True))
+    scheduler.close()
+    assert [int(result.labels[0, 0]) for result in results] == [0, 1, 0, 1]
+    assert (subnets.task.runs, propagate.runs) == (2, 2)
+    assert [sorted(r.stage_ms) for r in results[:2]] == [
+        ["decode", "feature", "resize", "task"],
+        ["decode", "flow", "propagate", "resize"],
+    ]
+
+
+class FarBuffer:
+    """Memory apart from what the host sees, poisoned; ``array`` is the host's copy."""
+
+    def __init__(self, spec, host):
+        self.spec = spec
+        self.far = np.full(spec.shape, 77).astype(spec.dtype)
+        self.array = np.full(spec.shape, 99).astype(spec.dtype) if host else None
+
+
+class FarDevice(CpuDevice):
+    """A CPU whose buffers must be copied, as a GPU's."""
+
+    copies = True
+
+    def buffer(self, spec, *, host=False):
+        return FarBuffer(spec, host)
+
+    def copy_in(self, buffer, stream):
+        stream.enqueue(lambda: np.copyto(buffer.far, buffer.array))
+
+    def copy_out(self, buffer, stream):
+        stream.enqueue(lambda: np.copyto(buffer.array, buffer.far))
+
+    def warp(self, features, flow, scale, out, stream, levels=None):
+        arrays = (features.far, flow.far, scale.far)
+        stream.enqueue(lambda: warp_features(*arrays, levels=levels, out=out.far))
+
+
+class FarEngine(HeldEngine):
+    def enqueue(self, inputs, outputs, stream):
+        arrays = [{name: b.far for name, b in buffers.items()} for buffers in (inputs, outputs)]
+        stream.enqueue(lambda: self.run(*arrays))
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+def test_device_with_memory_of_its_own_gets_copies_in_and_out(subnets, overlap):
+    far = Subnets(
+        *(
+            FarEngine(list(e.inputs.values()), list(e.outputs.values()), e._compute)
+            for e in subnets.engines
+        )
+    )
+    scheduler = Scheduler(FarDevice(), far, depth=3, overlap=overlap)
+    values = [50, 200, 60, 120, 40, 200, 210, 30]
+    results = run_through(scheduler, values, [index % 3 == 0 for index in range(8)])
+    scheduler.close()
+    assert [int(result.labels[0, 0]) for result in results] == [int(v >= 100) for v in values]
+    for result in results:
+        assert {"copy in", "copy out", "task", "decode"} < set(result.stage_ms)
+
+
+def test_frames_wait_for_their_copies(subnets):
+    """Each copy is held until what needs it could have run without it."""
+    far = Subnets(
+        *(
+            FarEngine(list(e.inputs.values()), list(e.outputs.values()), e._compute)
+            for e in subnets.engines
+        )
+    )
+    device, gate = FarDevice(), threading.Event()
+    scheduler = Scheduler(device, far, depth=2)
+    scheduler._copy_in_stream.enqueue(lambda: gate.wait(TIMEOUT_S))
+    scheduler._copy_out_stream.enqueue(lambda: gate.wait(TIMEOUT_S))
+    scheduler.submit(frame_of(50, 0), is_key=True)
+    scheduler.submit(frame_of(200, 1), is_key=False)
+    assert not far.feature.started[0].wait(0.05)
+    assert not far.flow.started[0].is_set()
+    gate.set()
+    assert [int(scheduler.collect().labels[0, 0]) for _ in range(2)] == [0, 1]
+    scheduler.close()
 
 
 def test_scheduler_that_cannot_be_made_leaves_no_thread(subnets):

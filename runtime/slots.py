@@ -1,0 +1,124 @@
+"""What frames in flight hold: buffers, events, and where they stand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dff_edge.runtime.device import Device, Event, Stream
+from dff_edge.runtime.frames import Frame, LabelMap
+from dff_edge.runtime.subnets import Subnets
+from dff_edge.runtime.trace import StageSpan
+
+
+class Span(NamedTuple):
+    """Start and end of a stage, on one stream."""
+
+    start: Event
+    end: Event
+
+
+class Origin(NamedTuple):
+    """An event and when it happened by ``time.perf_counter``."""
+
+    event: Event
+    time_s: float
+
+
+class KeyBuffers:
+    """What is kept of a key frame.
+
+    Attributes:
+        index: number of the frame.
+        ready: when its features are there.
+    """
+
+    def __init__(self, device: Device, subnets: Subnets, feature: Stream) -> None:
+        self.index = -1
+        self.frame = device.buffer(subnets.feature.inputs["frame"], host=True)
+        self.half = device.buffer(subnets.flow.inputs["key_half"], host=True)
+        self.features = device.buffer(subnets.feature.outputs["features"])
+        self.ready = feature.event()
+
+
+class Slot:
+    """What a frame in flight needs, and where it stands.
+
+    Attributes:
+        done: when its result is there.
+    """
+
+    def __init__(self, device: Device, subnets: Subnets) -> None:
+        flow, task = subnets.flow, subnets.task
+        self.half = device.buffer(flow.inputs["frame_half"], host=True)
+        self.flow = device.buffer(flow.outputs["flow"])
+        self.scale = device.buffer(flow.outputs["scale"])
+        # A graph that warps keeps what it warped to itself.
+        warped = task.inputs["features"] if subnets.propagate is None else None
+        self.features = None if warped is None else device.buffer(warped)
+        self.scores = device.buffer(task.outputs["scores"], host=True)
+        self.done: Event
+        self._spans: dict[tuple[str, str], Span] = {}
+
+    def start(self, frame: Frame) -> None:
+        """Take a frame."""
+        self.frame = frame
+        self.key_index = -1
+        self.labels: LabelMap | None = None
+        self.confidence: NDArray[np.uint8] | None = None
+        self.submitted_s = self.ready_s = time.monotonic()
+        self._resizes: list[tuple[float, float]] = []
+        self._ran: list[tuple[str, str, Span]] = []
+
+    @contextmanager
+    def stage(self, name: str, stream: Stream) -> Iterator[Span]:
+        """Mark the start and the end of what is enqueued inside."""
+        span = self._spans.get((name, stream.name))
+        if span is None:
+            span = self._spans[name, stream.name] = Span(stream.event(), stream.event())
+        stream.record(span.start)
+        yield span
+        stream.record(span.end)
+        self._ran.append((name, stream.name, span))
+
+    @contextmanager
+    def resizing(self) -> Iterator[None]:
+        """Time what the caller's thread does inside."""
+        start = time.perf_counter()
+        yield
+        self._resizes.append((start, time.perf_counter()))
+
+    def mark_ready(self) -> None:
+        """Note that the result is there."""
+        self.ready_s = time.monotonic()
+
+    def stage_times(self) -> dict[str, float]:
+        """Milliseconds of each stage that ran; valid when the frame is done."""
+        times = {}
+        if self._resizes:
+            times["resize"] = sum(end - start for start, end in self._resizes) * 1e3
+        for name, _, span in self._ran:
+            times[name] = span.end.elapsed_ms_since(span.start)
+        return times
+
+    def spans(self, origins: Mapping[type[Event], Origin], begin_s: float) -> Iterator[StageSpan]:
+        """When each stage ran, since ``begin_s`` by ``time.perf_counter``.
+
+        Args:
+            origins: by class of event: one clock each.
+            begin_s: when the trace began.
+        """
+        index, key = self.frame.index, self.key_index
+        for resize in self._resizes:
+            since_ms = [(time_s - begin_s) * 1e3 for time_s in resize]
+            yield StageSpan("resize", "caller", index, key, *since_ms)
+        for name, stream, span in self._ran:
+            origin = origins[type(span.start)]
+            offset_ms = (origin.time_s - begin_s) * 1e3
+            since_ms = [offset_ms + event.elapsed_ms_since(origin.event) for event in span]
+            yield StageSpan(name, stream, index, key, *since_ms)
