@@ -42,7 +42,7 @@ from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.decode import decode_labels
 from dff_edge.runtime.engine import OrtEngine
 from dff_edge.runtime.frames import Frame
-from dff_edge.runtime.open_engine import EngineName
+from dff_edge.runtime.open_subnets import EngineName
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.resize import FrameResizer
 from dff_edge.runtime.synthetic import StreetScene

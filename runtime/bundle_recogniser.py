@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dff_edge.runtime.bundle import Bundle
-from dff_edge.runtime.contract import Precision, Subnet
+from dff_edge.runtime.contract import Precision
 from dff_edge.runtime.decode import decode_labels
-from dff_edge.runtime.engine import Engine
 from dff_edge.runtime.frames import Image, LabelMap
-from dff_edge.runtime.open_engine import EngineName, open_engine
+from dff_edge.runtime.open_subnets import EngineName, open_subnets
 from dff_edge.runtime.resize import FrameResizer, check_image
 from dff_edge.runtime.warp import warp_features
 
@@ -61,29 +60,21 @@ class BundleRecogniser:
         self.bundle = bundle
         self.precision = precision
         self._resizer = FrameResizer(bundle.manifest.frame_size)
-        self._levels = bundle.manifest.map_levels(precision)
         self._warp_threads = threads or 1
-        self._engine_name = engine
-        self._engines: list[Engine] = []
-        try:
-            self._feature = self._open("feature", threads)
-            self._flow = self._open("flow", threads)
-            self._task = self._open("task", threads)
-        except BaseException:
-            self.close()
-            raise
-        self._frame = self._feature.inputs["frame"].empty()
-        self._half = self._flow.inputs["frame_half"].empty()
-        self._moved = {name: spec.empty() for name, spec in self._flow.outputs.items()}
-        self._propagated = self._task.inputs["features"].empty()
-        self._scores = self._task.outputs["scores"].empty()
+        self._opened = open_subnets(bundle, precision, engine, threads=threads)
+        subnets = self._subnets = self._opened.subnets
+        self._frame = subnets.feature.inputs["frame"].empty()
+        self._half = subnets.flow.inputs["frame_half"].empty()
+        self._moved = {name: spec.empty() for name, spec in subnets.flow.outputs.items()}
+        self._propagated = subnets.task.inputs["features"].empty()
+        self._scores = subnets.task.outputs["scores"].empty()
 
     def extract(self, image: Image) -> KeyFrame:
         """Features and half-size image of a key frame; the receiver may keep them."""
         image = check_image(image)
         self._resizer.full(image, self._frame)
-        features = self._feature.outputs["features"].empty()
-        self._feature.run({"frame": self._frame}, {"features": features})
+        features = self._subnets.feature.outputs["features"].empty()
+        self._subnets.feature.run({"frame": self._frame}, {"features": features})
         half = np.empty_like(self._half)
         self._resizer.half(image, half)
         return KeyFrame(features, half, (image.shape[0], image.shape[1]))
@@ -91,24 +82,29 @@ class BundleRecogniser:
     def answer(self, key: KeyFrame, image: Image | None) -> LabelMap:
         """Label map of ``image``, or of the key frame itself for None, at the size of its frame."""
         if image is None:
-            return self._decode(key.features, key.size)
+            return self._score(key.features, key.size)
         image = check_image(image)
+        size = (image.shape[0], image.shape[1])
         self._resizer.half(image, self._half)
-        self._flow.run({"key_half": key.half, "frame_half": self._half}, self._moved)
+        subnets = self._subnets
+        subnets.flow.run({"key_half": key.half, "frame_half": self._half}, self._moved)
+        if subnets.propagate is not None:
+            inputs = {"features": key.features, **self._moved}
+            subnets.propagate.run(inputs, {"scores": self._scores})
+            return self._decode(size)
         warp_features(
             key.features,
             self._moved["flow"],
             self._moved["scale"],
-            levels=self._levels,
+            levels=subnets.levels,
             out=self._propagated,
             threads=self._warp_threads,
         )
-        return self._decode(self._propagated, (image.shape[0], image.shape[1]))
+        return self._score(self._propagated, size)
 
     def close(self) -> None:
         """Free the graphs. Closing twice is allowed."""
-        for engine in self._engines:
-            engine.close()
+        self._opened.close()
 
     def __enter__(self) -> BundleRecogniser:
         return self
@@ -116,13 +112,9 @@ class BundleRecogniser:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _open(self, subnet: Subnet, threads: int | None) -> Engine:
-        data = self.bundle.graph_bytes(self.precision, subnet)
-        name = f"{self.precision} {subnet}"
-        engine = open_engine(self._engine_name, data, name=name, threads=threads)
-        self._engines.append(engine)
-        return engine
+    def _score(self, features: NDArray[Any], size: tuple[int, int]) -> LabelMap:
+        self._subnets.task.run({"features": features}, {"scores": self._scores})
+        return self._decode(size)
 
-    def _decode(self, features: NDArray[Any], size: tuple[int, int]) -> LabelMap:
-        self._task.run({"features": features}, {"scores": self._scores})
+    def _decode(self, size: tuple[int, int]) -> LabelMap:
         return decode_labels(self._scores[0], size, threads=self._warp_threads)

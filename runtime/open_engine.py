@@ -7,12 +7,12 @@ from typing import Literal, get_args
 from dff_edge.runtime.engine import Engine, OrtEngine
 from dff_edge.runtime.errors import ConfigError
 
-EngineName = Literal["onnxruntime", "openvino"]
-ENGINES: tuple[EngineName, ...] = get_args(EngineName)
+CpuEngineName = Literal["onnxruntime", "openvino"]
+CPU_ENGINES: tuple[CpuEngineName, ...] = get_args(CpuEngineName)
 
 
 def open_engine(
-    engine: EngineName, graph_bytes: bytes, *, name: str, threads: int | None = None
+    engine: CpuEngineName, graph_bytes: bytes, *, name: str, threads: int | None = None
 ) -> Engine:
     """Load a graph.
 
@@ -33,4 +33,4 @@ def open_engine(
         from dff_edge.runtime.openvino_engine import OpenVinoEngine  # an optional package
 
         return OpenVinoEngine(graph_bytes, name=name, threads=threads)
-    raise ConfigError(f"engine is '{engine}', expected one of {', '.join(ENGINES)}.")
+    raise ConfigError(f"engine is '{engine}', expected one of {', '.join(CPU_ENGINES)}.")

@@ -37,6 +37,9 @@ class OverlapChoice:
     overlap: bool
     reason: str
 
+    def __str__(self) -> str:
+        return f"{'overlap' if self.overlap else 'in order'}: {self.reason}"
+
 
 def choose_overlap(
     device: Device, subnets: Subnets, *, depth: int, interval: int, decode_threads: int = 1

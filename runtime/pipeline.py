@@ -22,15 +22,13 @@ import numpy as np
 
 from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.contract import Precision
-from dff_edge.runtime.cpu import CpuDevice
-from dff_edge.runtime.engine import Engine, usable_cores
+from dff_edge.runtime.engine import usable_cores
 from dff_edge.runtime.errors import FrameError, PipelineError
 from dff_edge.runtime.frames import Frame, Result
-from dff_edge.runtime.open_engine import EngineName, open_engine
+from dff_edge.runtime.open_subnets import CudaOptions, EngineName, Opened, open_subnets
+from dff_edge.runtime.overlap import OverlapChoice, choose_overlap
 from dff_edge.runtime.policy import FixedInterval, KeyFramePolicy, parse_policy
-from dff_edge.runtime.resize import check_image
 from dff_edge.runtime.scheduler import Scheduler
-from dff_edge.runtime.subnets import Subnets
 from dff_edge.runtime.trace import Trace
 
 _log = logging.getLogger("dff_edge.runtime")
@@ -44,8 +42,9 @@ class Pipeline:
     Args:
         scheduler: where frames are computed.
         policy: when to take a key frame.
-        subnets: closed with the pipeline.
-        bundle: where the subnets are from.
+        opened: engines and device, closed with the pipeline.
+        bundle: where the engines are from.
+        schedule: whether their work overlaps, and why.
     """
 
     def __init__(
@@ -53,13 +52,15 @@ class Pipeline:
         scheduler: Scheduler,
         policy: KeyFramePolicy,
         *,
-        subnets: Subnets,
+        opened: Opened,
         bundle: Bundle | None = None,
+        schedule: OverlapChoice | None = None,
     ) -> None:
         self.policy = policy
         self.bundle = bundle
+        self.schedule = schedule
         self._scheduler = scheduler
-        self._subnets = subnets
+        self._opened = opened
         self._next_index = 0
         self._size: tuple[int, int] | None = None
         self._stretch = 0
@@ -76,10 +77,12 @@ class Pipeline:
         depth: int = 3,
         threads: int | None = None,
         engine: EngineName = "onnxruntime",
+        overlap: bool | None = None,
         confidence: bool = False,
         trace: Trace | None = None,
+        cuda: CudaOptions | None = None,
     ) -> Pipeline:
-        """Open a bundle for running on the CPU.
+        """Open a bundle for running, on the CPU or a GPU.
 
         Args:
             bundle: its folder, or the bundle opened before.
@@ -90,14 +93,20 @@ class Pipeline:
                 answered. More let networks of several frames run side by side, the flow network
                 on half the threads, and ``run`` then hands out a result ``depth - 1`` frames
                 later; on two cores 3 gave the most frames per second.
-            threads: threads of the feature network; None means all cores of this process.
-            engine: what computes the graphs.
+            threads: threads of the feature network on the CPU; None means all cores of this
+                process.
+            engine: what computes the graphs: "onnxruntime" or "openvino" on the CPU, "cuda" (ONNX
+                Runtime) or "tensorrt" on an NVIDIA GPU.
+            overlap: whether the networks of several frames run side by side. None has it measured
+                on a GPU, which takes up to three seconds (``schedule`` says the outcome); on the
+                CPU they do.
             confidence: whether results say how sure they are, pixel by pixel.
             trace: takes the time of every stage on every stream.
+            cuda: how the GPU is used.
 
         Raises:
             BundleError: when the bundle is damaged or lacks the precision.
-            EngineError: when a graph cannot be loaded.
+            EngineError: when a graph cannot be loaded, or has not been deployed here.
             MissingDependencyError: when the engine is not installed.
         """
         if not isinstance(bundle, Bundle):
@@ -107,36 +116,50 @@ class Pipeline:
         elif isinstance(policy, str):
             policy = parse_policy(policy)
         threads = threads or usable_cores()
-        engines: dict[str, Engine] = {}
+        # Threads of a small network mostly wake each other: beside others it gets fewer.
+        flow_threads = threads if depth == 1 else max(1, threads // 2)
+        opened = open_subnets(
+            bundle, precision, engine, threads=threads, flow_threads=flow_threads, cuda=cuda
+        )
         try:
-            # Threads of a small network mostly wake each other: beside others it gets fewer, and
-            # the task network, which is one small matrix product, gets one.
-            flow_threads = threads if depth == 1 else max(1, threads // 2)
-            for subnet, count in (("feature", threads), ("flow", flow_threads), ("task", 1)):
-                graph = bundle.graph_bytes(precision, subnet)  # type: ignore[arg-type]
-                engines[subnet] = open_engine(
-                    engine, graph, name=f"{precision} {subnet}", threads=count
+            interval = bundle.manifest.default_key_interval
+            if isinstance(policy, FixedInterval):
+                interval = policy.interval
+            if overlap is not None:
+                schedule = OverlapChoice(overlap, "as asked for")
+            elif not opened.device.copies:
+                schedule = OverlapChoice(True, "the networks share out the CPU's threads")
+            else:
+                schedule = choose_overlap(
+                    opened.device,
+                    opened.subnets,
+                    depth=depth,
+                    interval=interval,
+                    decode_threads=threads,
                 )
-            subnets = Subnets(
-                engines["feature"],
-                engines["flow"],
-                engines["task"],
-                bundle.manifest.map_levels(precision),
-            )
             scheduler = Scheduler(
-                CpuDevice(threads),
-                subnets,
+                opened.device,
+                opened.subnets,
                 depth=depth,
+                overlap=schedule.overlap,
                 decode_threads=threads,
                 confidence=confidence,
                 trace=trace,
             )
         except BaseException:
-            for opened in engines.values():
-                opened.close()
+            opened.close()
             raise
-        _log.info("%s: %s in %s, %d threads, %s", bundle.path, precision, engine, threads, policy)
-        return cls(scheduler, policy, subnets=subnets, bundle=bundle)
+        _log.info(
+            "%s: %s in %s on %s, %d threads, %s, %s",
+            bundle.path,
+            precision,
+            engine,
+            opened.device.name,
+            threads,
+            policy,
+            schedule,
+        )
+        return cls(scheduler, policy, opened=opened, bundle=bundle, schedule=schedule)
 
     @property
     def depth(self) -> int:
@@ -167,13 +190,13 @@ class Pipeline:
         """
         self._check_open()
         if not isinstance(frame, Frame):
-            image = check_image(frame)
-            if np.may_share_memory(image, frame):
+            image = self._opened.device.check_image(frame)
+            if isinstance(image, np.ndarray) and np.may_share_memory(image, frame):
                 image = image.copy()  # the caller's memory: a camera driver fills it again
             stamp_s = time.monotonic() if stamp_s is None else stamp_s
             frame = Frame(image, self._next_index, stamp_s, stretch=self._stretch, live=True)
         else:
-            image = check_image(frame.image)
+            image = self._opened.device.check_image(frame.image)
             if image is not frame.image:
                 frame = replace(frame, image=image)
         if frame.index < self._next_index:
@@ -285,7 +308,7 @@ class Pipeline:
         self._is_closed = True
         # Again on a second call: the first may have been interrupted.
         self._scheduler.close()
-        self._subnets.close()
+        self._opened.close()
 
     def __enter__(self) -> Pipeline:
         return self

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from dff_edge.cli.options import (
+    OVERLAPS,
     PRECISIONS,
     Command,
     Numbers,
+    check_folder,
     engine_option,
     json_option,
+    overlap_option,
     progress,
     table,
     threads_option,
@@ -21,6 +25,9 @@ from dff_edge.cli.options import (
 
 if TYPE_CHECKING:
     from dff_edge.report.results import Benchmark, Latency
+    from dff_edge.runtime.bundle import Bundle
+    from dff_edge.runtime.clips import LabelledClip
+_TRACED_FRAMES = 60
 
 
 class _Precisions(click.ParamType):
@@ -88,7 +95,17 @@ class _Precisions(click.ParamType):
     help="Draw accuracy against speed.",
 )
 @click.option("--record", is_flag=True, help="Write the accuracy into the bundle's manifest.")
+@click.option(
+    "--timeline",
+    "timeline_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.png",
+    callback=check_folder,
+    help="Draw when each stage ran on each stream, at the last precision and the largest interval, "
+    "and write the same as FILE.json for ui.perfetto.dev.",
+)
 @engine_option
+@overlap_option
 @threads_option
 @json_option
 def command(
@@ -101,7 +118,9 @@ def command(
     consistency: bool,
     plot_path: Path | None,
     record: bool,
+    timeline_path: Path | None,
     engine: str,
+    overlap: str,
     threads: int | None,
     json_path: Path | None,
 ) -> None:
@@ -115,6 +134,12 @@ def command(
             raise click.UsageError(
                 f"There is no folder '{plot_path.parent}' to write '{plot_path}' into."
             )
+        from dff_edge.report.plot import check_plotting
+
+        check_plotting()
+    if timeline_path is not None:
+        if timeline_path.suffix != ".png":
+            raise click.UsageError(f"--timeline is '{timeline_path}', expected a .png.")
         from dff_edge.report.plot import check_plotting
 
         check_plotting()
@@ -135,6 +160,7 @@ def command(
             repetitions=repetitions,
             threads=threads,
             engine=engine,  # type: ignore[arg-type]
+            overlap=OVERLAPS[overlap],
             consistency=consistency,
             progress=update,
         )
@@ -144,14 +170,49 @@ def command(
         from dff_edge.report.plot import draw_speed
 
         plot_path.write_bytes(draw_speed(benchmark))
+    if timeline_path is not None:
+        _write_timeline(opened, clips, benchmark, OVERLAPS[overlap], timeline_path)
     if record:
         record_accuracy(opened, benchmark)
         click.echo(f"Recorded the accuracy in {bundle / 'manifest.json'}.", err=True)
 
 
+def _write_timeline(
+    bundle: Bundle,
+    clips: Sequence[LabelledClip],
+    benchmark: Benchmark,
+    overlap: bool | None,
+    path: Path,
+) -> None:
+    """Trace the headline configuration once more, apart from what was measured."""
+    from dff_edge.report.speed import Config, load_images, trace_run
+    from dff_edge.report.timeline import overlapped_share, write_timeline
+
+    shown, settings = benchmark.headline, benchmark.settings
+    trace = trace_run(
+        bundle,
+        Config(shown.precision, shown.interval),
+        load_images(clips, _TRACED_FRAMES),
+        frames=_TRACED_FRAMES,
+        threads=settings.threads,
+        engine=settings.engine,  # type: ignore[arg-type]
+        overlap=overlap,
+    )
+    for file in (path, path.with_suffix(".json")):
+        write_timeline(trace, file)
+    networks = [span for span in trace.spans if span.stream not in ("caller", "decode")]
+    click.echo(
+        f"{path}: two streams or more at work in {overlapped_share(trace.spans):.1%} of the busy "
+        f"time, of the networks' streams in {overlapped_share(networks):.1%}",
+        err=True,
+    )
+
+
 def _print(benchmark: Benchmark) -> None:
     settings = benchmark.settings
     click.echo(f"{benchmark.machine}; {settings.engine}, {settings.threads} threads")
+    for precision, schedule in settings.schedules.items():
+        click.echo(f"{precision}: {schedule}")
     click.echo(
         f"{settings.source}: {settings.clips} clips; "
         f"median of {settings.repetitions} repetitions, {settings.depth} frames in flight\n"

@@ -17,7 +17,8 @@ from dff_edge.runtime.errors import DffEdgeError
 F = TypeVar("F", bound=Callable[..., Any])
 # As in dff_edge.runtime, importing which costs time.
 PRECISIONS = ("fp32", "fp16", "int8")
-ENGINES = ("onnxruntime", "openvino")
+ENGINES = ("onnxruntime", "openvino", "cuda", "tensorrt")
+OVERLAPS: dict[str, bool | None] = {"auto": None, "on": True, "off": False}
 
 
 class Command(click.Command):
@@ -88,7 +89,20 @@ def engine_option(command: F) -> F:
         type=click.Choice(ENGINES),
         default=ENGINES[0],
         show_default=True,
-        help="What computes the graphs. OpenVINO is often faster on Intel's CPUs.",
+        help="What computes the graphs. OpenVINO is often faster on Intel's CPUs; cuda is ONNX "
+        "Runtime on an NVIDIA GPU; tensorrt takes the engines that `dff-edge deploy` made.",
+    )(command)
+
+
+def overlap_option(command: F) -> F:
+    """``--overlap``: whether networks of several frames run side by side."""
+    return click.option(
+        "--overlap",
+        type=click.Choice(tuple(OVERLAPS)),
+        default="auto",
+        show_default=True,
+        help="Whether the networks of several frames run side by side. On a GPU, auto measures "
+        "both before the first frame.",
     )(command)
 
 

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dff_edge.cli.options import (
+    OVERLAPS,
     Command,
     check_folder,
     engine_option,
     interval_option,
     json_option,
+    overlap_option,
     precision_option,
     progress,
     table,
@@ -96,6 +98,7 @@ def _check_profile(ctx: click.Context, param: click.Parameter, path: Path | None
     "chrome://tracing, a .png of the latest frames as a picture.",
 )
 @engine_option
+@overlap_option
 @threads_option
 @json_option
 def command(
@@ -109,6 +112,7 @@ def command(
     depth: int | None,
     profile_path: Path | None,
     engine: str,
+    overlap: str,
     threads: int | None,
     json_path: Path | None,
 ) -> None:
@@ -149,6 +153,7 @@ def command(
                 depth=depth or (1 if opened.live else 3),
                 threads=threads,
                 engine=engine,  # type: ignore[arg-type]
+                overlap=OVERLAPS[overlap],
                 trace=trace,
             )
         )
@@ -201,12 +206,9 @@ def command(
         results.close()
         sinks.close()
     if trace is not None and profile_path is not None:
-        if profile_path.suffix == ".png":
-            from dff_edge.report.timeline import draw_timeline
+        from dff_edge.report.timeline import write_timeline
 
-            profile_path.write_bytes(draw_timeline(trace.spans))
-        else:
-            trace.write(profile_path)
+        write_timeline(trace, profile_path)
         if trace.lost:
             click.echo(f"{profile_path} holds the beginning: {trace.lost} spans are left out.")
     numbers = statistics.as_dict(sinks.reports)

@@ -33,10 +33,21 @@ from dff_edge.runtime.contract import PRECISIONS, Precision
 from dff_edge.runtime.engine import usable_cores
 from dff_edge.runtime.errors import BundleError, ConfigError
 from dff_edge.runtime.evaluation import Accuracy, evaluate, temporal_consistency
-from dff_edge.runtime.open_engine import EngineName
+from dff_edge.runtime.open_subnets import EngineName
 
 _BASELINE = Config("fp32", 1)
-_STAGES = ("resize", "feature", "flow", "warp", "task", "decode", "runtime")
+_STAGES = (
+    "resize",
+    "copy in",
+    "feature",
+    "flow",
+    "warp",
+    "propagate",
+    "task",
+    "copy out",
+    "decode",
+    "runtime",
+)
 
 
 def benchmark_bundle(
@@ -50,6 +61,7 @@ def benchmark_bundle(
     repetitions: int = 5,
     threads: int | None = None,
     engine: EngineName = "onnxruntime",
+    overlap: bool | None = None,
     consistency: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Benchmark:
@@ -67,6 +79,7 @@ def benchmark_bundle(
         repetitions: of each configuration.
         threads: of the feature network; None means the cores this process may use.
         engine: what computes the graphs.
+        overlap: as ``Pipeline.open`` takes it.
         consistency: whether temporal consistency is measured too.
         progress: called with (steps done, steps in all).
 
@@ -98,8 +111,9 @@ def benchmark_bundle(
                         recogniser, clips, len(names), config.interval
                     )
     images = load_images(clips, frames)
-    with open_pipelines(bundle, measured, threads, engine) as pipelines:
+    with open_pipelines(bundle, measured, threads, engine, overlap) as pipelines:
         depth = next(iter(pipelines.values())).depth
+        schedules = {precision: str(pipelines[precision].schedule) for precision in measured}
         samples = measure_speed(
             pipelines, configs, images, frames=frames, repetitions=repetitions, progress=step
         )
@@ -115,6 +129,7 @@ def benchmark_bundle(
             threads=threads,
             engine=engine,
             depth=depth,
+            schedules=schedules,
         ),
         rows=tuple(
             _row(

@@ -130,6 +130,7 @@ class Settings(_Model):
         threads: of the feature network.
         engine: what computed the graphs.
         depth: frames in flight where fps is measured.
+        schedules: by precision, whether the networks overlapped there, and why.
     """
 
     source: str
@@ -139,6 +140,7 @@ class Settings(_Model):
     threads: int
     engine: str
     depth: int
+    schedules: dict[Precision, str] = {}
 
 
 class Benchmark(_Model):

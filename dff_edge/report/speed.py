@@ -13,9 +13,10 @@ from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.clips import LabelledClip
 from dff_edge.runtime.contract import Precision
 from dff_edge.runtime.frames import Frame, Image, Result
-from dff_edge.runtime.open_engine import EngineName
+from dff_edge.runtime.open_subnets import EngineName
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.policy import FixedInterval
+from dff_edge.runtime.trace import Trace
 
 _WARM_UP_FRAMES = 4
 _FPS = 30.0  # of the stamps; nothing waits for them
@@ -68,16 +69,48 @@ def whole_intervals(frames: int, interval: int) -> int:
 
 @contextmanager
 def open_pipelines(
-    bundle: Bundle, precisions: Sequence[Precision], threads: int | None, engine: EngineName
+    bundle: Bundle,
+    precisions: Sequence[Precision],
+    threads: int | None,
+    engine: EngineName,
+    overlap: bool | None = None,
 ) -> Iterator[dict[Precision, Pipeline]]:
     """One pipeline a precision, of the usual depth; closed on leaving."""
     with ExitStack() as stack:
         yield {
             precision: stack.enter_context(
-                Pipeline.open(bundle, precision=precision, threads=threads, engine=engine)
+                Pipeline.open(
+                    bundle, precision=precision, threads=threads, engine=engine, overlap=overlap
+                )
             )
             for precision in precisions
         }
+
+
+def trace_run(
+    bundle: Bundle,
+    config: Config,
+    images: Sequence[Image],
+    *,
+    frames: int,
+    threads: int | None = None,
+    engine: EngineName = "onnxruntime",
+    overlap: bool | None = None,
+) -> Trace:
+    """Run one configuration with the usual depth, and note when each stage ran."""
+    trace = Trace()
+    with Pipeline.open(
+        bundle,
+        precision=config.precision,
+        policy=FixedInterval(config.interval),
+        threads=threads,
+        engine=engine,
+        overlap=overlap,
+        trace=trace,
+    ) as pipeline:
+        for _ in pipeline.run(_frames(images, whole_intervals(frames, config.interval))):
+            pass
+    return trace
 
 
 def measure_speed(

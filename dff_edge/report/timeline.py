@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from pathlib import Path
 
 from dff_edge.report.plot import LIGHT, Theme
 from dff_edge.runtime.errors import require
-from dff_edge.runtime.trace import StageSpan
+from dff_edge.runtime.trace import StageSpan, Trace
 
-STREAMS = ("caller", "feature", "flow", "task", "decode")  # lanes, from the top
+# Lanes, from the top.
+STREAMS = ("caller", "copy in", "networks", "feature", "flow", "task", "copy out", "decode")
 _COLOURS = {
     "resize": "#8a94a6",
+    "copy in": "#4f9aa8",
     "feature": "#0b7a6b",
     "flow": "#c47f17",
     "warp": "#7c4dbd",
+    "propagate": "#5b4fc7",
     "task": "#2f6fb3",
+    "copy out": "#a8884f",
     "decode": "#b3475f",
 }
 _SIZE = (11, 3.4)  # inches
@@ -32,6 +37,14 @@ def overlapped_share(spans: Sequence[StageSpan]) -> float:
         overlapped_ms += (time_ms - last_ms) * (running > 1)
         running, last_ms = running + change, time_ms
     return overlapped_ms / busy_ms if busy_ms else 0.0
+
+
+def write_timeline(trace: Trace, path: Path) -> None:
+    """Write a trace to ``path``: of its latest frames a .png, else JSON for Perfetto."""
+    if path.suffix == ".png":
+        path.write_bytes(draw_timeline(trace.spans))
+    else:
+        trace.write(path)
 
 
 def draw_timeline(spans: Sequence[StageSpan], *, frames: int = 24, theme: Theme = LIGHT) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,25 @@ def test_json_and_plot_are_written(bundle: Bundle, data: Path, tmp_path: Path) -
     assert len(benchmark.rows) == 6
     assert benchmark.settings.source == str(data)
     assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("overlap", "streams"), [("on", 3), ("off", 1)])
+def test_timeline_is_a_picture_and_a_trace(
+    bundle: Bundle, data: Path, tmp_path: Path, overlap: str, streams: int
+) -> None:
+    picture = tmp_path / "t.png"
+    result = _benchmark(bundle, data, "--timeline", str(picture), "--overlap", overlap)
+
+    assert result.exit_code == 0, result.output
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    events = json.loads(picture.with_suffix(".json").read_text())["traceEvents"]
+    lanes = {event["args"]["name"] for event in events if event["name"] == "thread_name"}
+    assert len(lanes - {"caller", "decode"}) == streams
+    share = re.search(r"of the networks' streams in ([\d.]+)%", result.stderr)
+    assert share is not None
+    assert (float(share[1]) > 0) == (overlap == "on")
+    said = "overlap: as asked for" if overlap == "on" else "in order: as asked for"
+    assert f"int8: {said}" in result.stdout
 
 
 def test_json_on_stdout_takes_the_place_of_the_table(bundle: Bundle, data: Path) -> None:
@@ -100,6 +120,8 @@ def test_precision_that_the_bundle_lacks_is_failed_work(tmp_path: Path, data: Pa
         (("--repetitions", "0"), "0 is not in the range"),
         (("--json", "no/such/folder/b.json"), "no folder 'no/such/folder'"),
         (("--plot", "no/such/folder/b.png"), "no folder 'no/such/folder'"),
+        (("--timeline", "no/such/folder/t.png"), "no folder 'no/such/folder'"),
+        (("--timeline", "t.svg"), "expected a .png"),
     ],
 )
 def test_wrong_command_line_is_exit_code_2(

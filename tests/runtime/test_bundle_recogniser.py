@@ -63,7 +63,7 @@ def test_key_frame_is_answered_from_its_own_features(small, image):
     with BundleRecogniser(small, threads=1) as recogniser:
         key = recogniser.extract(image)
         labels = recogniser.answer(key, None)
-        task = recogniser._task
+        task = recogniser._subnets.task
         scores = task.outputs["scores"].empty()
         task.run({"features": key.features}, {"scores": scores})
 

@@ -7,7 +7,7 @@ import pytest
 
 from dff_edge.runtime.engine import OrtEngine
 from dff_edge.runtime.errors import ConfigError, EngineError, MissingDependencyError, ShapeError
-from dff_edge.runtime.open_engine import ENGINES, open_engine
+from dff_edge.runtime.open_engine import CPU_ENGINES, open_engine
 from dff_edge.runtime.pipeline import Pipeline
 from tests.runtime.bundles import make_bundle
 
@@ -109,7 +109,7 @@ def test_pipelines_agree(bundle):
     rng = np.random.default_rng(6)
     images = rng.integers(0, 256, (7, 40, 80, 3), dtype=np.uint8)
     labels = {}
-    for engine in ENGINES:
+    for engine in CPU_ENGINES:
         with Pipeline.open(bundle, policy="fixed:3", threads=1, engine=engine) as pipeline:
             found = []
             for image in images:

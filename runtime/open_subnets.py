@@ -1,0 +1,107 @@
+"""The engines of a bundle and the device they run on, by the name of what computes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from dff_edge.runtime.bundle import Bundle
+from dff_edge.runtime.contract import Precision, Subnet
+from dff_edge.runtime.cpu import CpuDevice
+from dff_edge.runtime.device import Device
+from dff_edge.runtime.engine import Engine, usable_cores
+from dff_edge.runtime.errors import ConfigError
+from dff_edge.runtime.open_engine import CpuEngineName, open_engine
+from dff_edge.runtime.subnets import Subnets
+
+EngineName = Literal["onnxruntime", "openvino", "cuda", "tensorrt"]
+ENGINES: tuple[EngineName, ...] = get_args(EngineName)
+
+
+@dataclass(frozen=True, slots=True)
+class CudaOptions:
+    """How a GPU is used.
+
+    Attributes:
+        driver: the package that speaks to it; None takes cuda-python where it is installed, else
+            pycuda.
+        ordinal: number of the GPU.
+        graphs: whether engines are replayed as CUDA graphs; None has it measured where both the
+            driver and the engine can.
+    """
+
+    driver: Literal["cuda-python", "pycuda"] | None = None
+    ordinal: int = 0
+    graphs: bool | None = None
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Engines and their device, which close together."""
+
+    device: Device
+    subnets: Subnets
+
+    def close(self) -> None:
+        """Free all engines, then the device. Closing twice is allowed."""
+        self.subnets.close()
+        self.device.close()
+
+
+def open_subnets(
+    bundle: Bundle,
+    precision: Precision,
+    engine: EngineName = "onnxruntime",
+    *,
+    threads: int | None = None,
+    flow_threads: int | None = None,
+    cuda: CudaOptions | None = None,
+) -> Opened:
+    """Open a bundle's engines.
+
+    Args:
+        bundle: a verified bundle.
+        precision: which of its graphs.
+        engine: "onnxruntime" or "openvino" on the CPU; "cuda" for ONNX Runtime, "tensorrt" for the
+            engines that ``dff-edge deploy`` made, on an NVIDIA GPU.
+        threads: on the CPU, of the feature network; None means all cores of this process.
+        flow_threads: of the flow network; None means as many.
+        cuda: how the GPU is used.
+
+    Raises:
+        BundleError: the bundle lacks the precision.
+        ConfigError: for another engine.
+        EngineError: a graph cannot be loaded, or has not been deployed on this machine.
+        MissingDependencyError: a package of the engine is not installed.
+    """
+    if engine == "cuda" or engine == "tensorrt":
+        from dff_edge.runtime.cuda.open import open_on_cuda  # optional packages
+
+        return Opened(*open_on_cuda(bundle, precision, engine, cuda or CudaOptions()))
+    if engine not in ENGINES:
+        raise ConfigError(f"engine is '{engine}', expected one of {', '.join(ENGINES)}.")
+    threads = threads or usable_cores()
+    # The task network is one small matrix product, whose threads would mostly wake each other.
+    counts: dict[Subnet, int] = {"feature": threads, "flow": flow_threads or threads, "task": 1}
+    return Opened(CpuDevice(threads), _open_on_cpu(bundle, precision, engine, counts))
+
+
+def _open_on_cpu(
+    bundle: Bundle, precision: Precision, engine: CpuEngineName, threads: dict[Subnet, int]
+) -> Subnets:
+    engines: dict[Subnet, Engine] = {}
+    try:
+        for subnet, count in threads.items():
+            graph = bundle.graph_bytes(precision, subnet)
+            name = f"{precision} {subnet}"
+            engines[subnet] = open_engine(engine, graph, name=name, threads=count)
+    except BaseException:
+        for opened in engines.values():
+            opened.close()
+        raise
+    return Subnets(
+        engines["feature"],
+        engines["flow"],
+        engines["task"],
+        bundle.manifest.map_levels(precision),
+    )
