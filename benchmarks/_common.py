@@ -9,12 +9,17 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dff_edge.report.machine import describe_machine
 from dff_edge.runtime.bundle import Bundle
+
+if TYPE_CHECKING:
+    from dff_edge.trainer.models import ModelConfig
+
+FRAME_SIZE = (512, 1024)  # of the paper's experiments on Cityscapes
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -61,6 +66,29 @@ def export_shipped(folder: Path) -> Bundle:
     from dff_edge.trainer.checkpoint import load_checkpoint
 
     return export_bundle(load_checkpoint("street"), folder)
+
+
+def street_images(size: tuple[int, int], count: int) -> list[np.ndarray]:
+    """Frames of one synthetic street."""
+    from dff_edge.runtime.synthetic import StreetScene
+
+    scene = StreetScene(seed=0, split="val", size=size, length=count)
+    return [np.ascontiguousarray(scene.render(index)[0]) for index in range(count)]
+
+
+def paper_size_config() -> ModelConfig:
+    """ResNet-101 and FlowNet Inception of the paper's size, 20 classes."""
+    from dff_edge.trainer.models import FeatureConfig, FlowConfig, ModelConfig, TaskConfig
+
+    return ModelConfig(
+        feature=FeatureConfig(name="resnet101"),
+        flow=FlowConfig(name="inception"),
+        task=TaskConfig(
+            classes=tuple(f"class {index}" for index in range(20)),
+            colours=tuple((index, index, index) for index in range(20)),
+        ),
+        frame_size=FRAME_SIZE,
+    )
 
 
 def report(figures: Mapping[str, float], background: Mapping[str, Any], path: Path | None) -> None:

@@ -31,7 +31,14 @@ from unittest import mock
 
 import cv2
 import numpy as np
-from _common import interleaved_ms, parser, report
+from _common import (
+    FRAME_SIZE,
+    interleaved_ms,
+    paper_size_config,
+    parser,
+    report,
+    street_images,
+)
 
 from dff_edge import _native
 from dff_edge.calibration.calibrate import calibrate_bundle
@@ -45,15 +52,11 @@ from dff_edge.runtime.frames import Frame
 from dff_edge.runtime.open_subnets import EngineName
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.resize import FrameResizer
-from dff_edge.runtime.synthetic import StreetScene
 from dff_edge.runtime.warp import warp_features
 from dff_edge.trainer.checkpoint import Checkpoint
-from dff_edge.trainer.models import FeatureConfig, FlowConfig, ModelConfig, TaskConfig, build_model
+from dff_edge.trainer.models import build_model
 from dff_edge.trainer.models.complexity import cost_ratio, speedup
 
-FRAME_SIZE = (512, 1024)
-CLASSES = tuple(f"class {index}" for index in range(20))
-COLOURS = tuple((index, index, index) for index in range(20))
 CALIBRATION = "synthetic://street?split=val&clips=2&frames=12&height=512&width=1024"
 
 
@@ -121,7 +124,7 @@ def measure(
     per_frame += times["task int8"]
     runs = [time_parts(in_turn, frames) for _ in range(options.repetitions)]
     parts = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
-    predicted_r = cost_ratio(build_model(model_config()).eval(), FRAME_SIZE)
+    predicted_r = cost_ratio(build_model(paper_size_config()).eval(), FRAME_SIZE)
     figures = {
         "pipeline_speedup": baseline / times[f"INT8 pipeline, {options.depth} in flight"],
         "flow_share": flow / baseline,
@@ -152,7 +155,9 @@ def kernel_jobs(
     flow = rng.uniform(-2, 2, (1, height, width, 2)).astype(np.float32)
     out = np.empty_like(features)
     # Smooth, as scores of a street are: pure noise has a border everywhere.
-    coarse = rng.normal(size=(height // 8, width // 8, len(CLASSES))).astype(np.float32)
+    coarse = rng.normal(size=(height // 8, width // 8, len(bundle.manifest.classes))).astype(
+        np.float32
+    )
     scores = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     resizer = FrameResizer(FRAME_SIZE)
     full = np.empty((1, *FRAME_SIZE, 3), np.uint8)
@@ -184,7 +189,7 @@ def time_parts(pipeline: Pipeline, frames: list[Frame]) -> dict[str, float]:
 
         return wrapper
 
-    subnets = pipeline._subnets
+    subnets = pipeline._opened.subnets
     with ExitStack() as stack:
         for name in ("feature", "flow", "task"):  # the sessions: an engine's checks are runtime
             session = getattr(subnets, name)._session
@@ -212,27 +217,11 @@ def time_parts(pipeline: Pipeline, frames: list[Frame]) -> dict[str, float]:
     return {**parts, "runtime": 1 - covered / wall, "all": sum(parts.values()) + 1 - covered / wall}
 
 
-def street_images(size: tuple[int, int], count: int) -> list[np.ndarray]:
-    """Frames of one synthetic street."""
-    scene = StreetScene(seed=0, split="val", size=size, length=count)
-    return [np.ascontiguousarray(scene.render(index)[0]) for index in range(count)]
-
-
-def model_config() -> ModelConfig:
-    """ResNet-101 and FlowNet Inception of the paper's size."""
-    return ModelConfig(
-        feature=FeatureConfig(name="resnet101"),
-        flow=FlowConfig(name="inception"),
-        task=TaskConfig(classes=CLASSES, colours=COLOURS),
-        frame_size=FRAME_SIZE,
-    )
-
-
 def make_bundle(path: Path) -> Bundle:
     """Export an untrained model and calibrate it, or open what is there."""
     if path.is_dir() and any(path.iterdir()):
         return Bundle.open(path)
-    config = model_config()
+    config = paper_size_config()
     checkpoint = Checkpoint("untrained", config, build_model(config).eval(), {}, "0" * 64)
     export_bundle(checkpoint, path)
     return calibrate_bundle(
