@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from dff_edge.calibration.ranges import Range, finite_range
 from dff_edge.calibration.samples import Arrays, Samples
 from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.contract import MIN_STEP, Levels, MapLevels
@@ -24,18 +26,34 @@ from dff_edge.runtime.errors import CalibrationError
 _MOVES = ("Reshape", "Slice", "Transpose")  # operators that change no value
 
 
-def find_map_levels(bundle: Bundle, samples: Samples) -> MapLevels:
-    """Choose levels that cover all values of features and scale field on the samples.
+@dataclass(frozen=True, slots=True)
+class MapRanges:
+    """Smallest and largest value of features and scale field."""
 
-    Features are those of key frames and propagated ones. Those of the scale field hit 1
-    exactly, so that a scale of one changes no feature.
+    features: Range
+    scale: Range
+
+
+def find_map_ranges(bundle: Bundle, samples: Samples) -> MapRanges:
+    """Run the fp32 networks on the samples.
+
+    Features are those of key frames and propagated ones.
 
     Raises:
         CalibrationError: a value that is not finite.
     """
     features = _range(arrays["features"] for arrays in samples.task_inputs(bundle))
-    scale = _range(_scales(bundle, samples))
-    return MapLevels(features=levels_over(*features), scale=levels_over(*scale, hit_one=True))
+    return MapRanges(features, _range(_scales(bundle, samples)))
+
+
+def byte_levels(ranges: MapRanges) -> MapLevels:
+    """Choose levels of uint8 that cover the ranges.
+
+    Those of the scale field hit 1 exactly, so that a scale of one changes no feature.
+    """
+    return MapLevels(
+        features=levels_over(*ranges.features), scale=levels_over(*ranges.scale, hit_one=True)
+    )
 
 
 def levels_over(low: float, high: float, *, hit_one: bool = False) -> Levels:
@@ -208,13 +226,8 @@ def _scales(bundle: Bundle, samples: Samples) -> Iterable[np.ndarray]:  # type: 
             yield moved["scale"]
 
 
-def _range(arrays: Iterable[np.ndarray]) -> tuple[float, float]:  # type: ignore[type-arg]
+def _range(arrays: Iterable[np.ndarray]) -> Range:  # type: ignore[type-arg]
     low, high = math.inf, -math.inf
     for array in arrays:
         low, high = min(low, float(array.min())), max(high, float(array.max()))
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise CalibrationError(
-            f"The fp32 networks give values from {low} to {high} on the calibration frames, "
-            "expected finite ones. Was the checkpoint's training broken off by an overflow?"
-        )
-    return low, high
+    return finite_range(low, high)

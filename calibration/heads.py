@@ -3,12 +3,14 @@
 The exported graph computes it as MatMul and Add of channels-last maps, which costs no
 transpose in float and which INT8 can only compute to float. As a 1x1 convolution it gives
 bytes, four times less to write; ONNX Runtime's integer convolutions are channels-last
-inside, so that the transposes on both sides meet their opposites and go away.
+inside, so that the transposes on both sides meet their opposites and go away. Where the product
+reads what was transposed for it alone, that is left out here already.
 """
 
 from __future__ import annotations
 
 import onnx
+from onnx import helper
 
 from dff_edge.calibration.rewriting import Rewriter
 
@@ -37,9 +39,25 @@ def rewrite_product(model: onnx.ModelProto, output: str) -> onnx.ModelProto:
         return model
     weight = rewriter.values(weight_name).T[:, :, None, None]  # (C, C_in, 1, 1)
     kernel = rewriter.constant(f"{output}/kernel", weight)
-    planes = rewriter.add("Transpose", [product.input[0]], f"{output}/input", perm=_TO_FIRST)
+    planes = _planes(rewriter, product, f"{output}/input")
     planes = rewriter.add("Conv", [planes, kernel, bias], f"{output}/planes", kernel_shape=[1, 1])
     last = rewriter.add("Transpose", [planes], f"{output}/last", perm=_TO_LAST)
     rewriter.remove(product, add)
     rewriter.rename(last, output)
     return rewriter.finish()
+
+
+def _planes(rewriter: Rewriter, product: onnx.NodeProto, name: str) -> str:
+    """What a product reads, channels first: as it was before it was transposed, if it was."""
+    rows = product.input[0]
+    maker = rewriter.maker(rows)
+    is_moved_for_it = (
+        maker is not None
+        and maker.op_type == "Transpose"
+        and helper.get_attribute_value(maker.attribute[0]) == _TO_LAST
+        and rewriter.is_read_by(rows, product)
+    )
+    if maker is None or not is_moved_for_it:
+        return rewriter.add("Transpose", [rows], name, perm=_TO_FIRST)
+    rewriter.remove(maker)
+    return str(maker.input[0])

@@ -104,7 +104,7 @@ def quantize_graph(graph: bytes, samples: Iterable[Inputs], levels: MapLevels) -
         del calibrator
         model = onnx.shape_inference.infer_shapes(onnx.load(prepared))
     borders = {"features": levels.features, "scale": levels.scale}
-    fixed = {**fix_ranges(model, borders), **_known_values(model)}
+    fixed = {**fix_ranges(model, borders), **known_values(model)}
     rectified = rectified_outputs(model)
     for name in fixed.keys() & ranges.keys():
         low, high = fixed[name].range
@@ -135,7 +135,7 @@ def _rewritten(model: onnx.ModelProto) -> onnx.ModelProto:
     return rewrite_product(model, "scale")
 
 
-def _known_values(model: onnx.ModelProto) -> dict[str, Levels]:
+def known_values(model: onnx.ModelProto) -> dict[str, Levels]:
     """Bytes cast to float, and those less a stored mean: their ranges are known, not seen.
 
     Frames that are brighter than those of the calibration must not be cut off.
@@ -147,9 +147,13 @@ def _known_values(model: onnx.ModelProto) -> dict[str, Levels]:
     for node in model.graph.node:  # sorted
         if node.op_type == "Cast" and node.input[0] in bytes_:
             known[node.output[0]] = Levels(1.0, 0)
-        elif node.op_type == "Add" and node.input[0] in known and node.input[1] in stored:
-            mean = stored[node.input[1]]
-            levels = levels_over(float(mean.min()), 255 + float(mean.max()))
+        elif node.op_type == "Concat" and set(node.input) <= known.keys():
+            known[node.output[0]] = known[node.input[0]]
+        elif node.op_type == "Reshape" and node.input[0] in known:
+            known[node.output[0]] = known[node.input[0]]
+        elif node.op_type in ("Add", "Sub") and node.input[0] in known and node.input[1] in stored:
+            shift = stored[node.input[1]] * (1 if node.op_type == "Add" else -1)
+            levels = levels_over(float(shift.min()), 255 + float(shift.max()))
             known |= dict.fromkeys(moved_values(model.graph, node.output[0]), levels)
     return known
 

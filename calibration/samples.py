@@ -86,22 +86,38 @@ class Samples:
 
         For each key frame its own features, then those propagated to each of its distances.
         """
+        for features, moved in self._maps(bundle):
+            if moved is not None:
+                features = warp_features(features, moved["flow"], moved["scale"])
+            yield {"features": features}
+
+    def propagate_inputs(self, bundle: Bundle) -> Iterator[Arrays]:
+        """Features of key frames with flow and scale field of each pair, by the fp32 networks.
+
+        Flow and scale field are overwritten when the next sample is taken.
+        """
+        for features, moved in self._maps(bundle):
+            if moved is not None:
+                yield {"features": features, **moved}
+
+    def _maps(self, bundle: Bundle) -> Iterator[tuple[NDArray[Any], Arrays | None]]:
+        """Features of each key frame: alone, then with flow and scale field of each distance."""
         with (
             OrtEngine(bundle.graph_bytes("fp32", "feature"), name="fp32 feature") as feature,
             OrtEngine(bundle.graph_bytes("fp32", "flow"), name="fp32 flow") as flow,
         ):
-            features = feature.outputs["features"].empty()
             moved = {name: spec.empty() for name, spec in flow.outputs.items()}
             for key in self.keys:
+                features = feature.outputs["features"].empty()
                 feature.run({"frame": self.full[key.clip, key.index]}, {"features": features})
-                yield {"features": features.copy()}
+                yield features, None
                 for distance in key.distances:
                     pair = {
                         "key_half": self.half[key.clip, key.index],
                         "frame_half": self.half[key.clip, key.index + distance],
                     }
                     flow.run(pair, moved)
-                    yield {"features": warp_features(features, moved["flow"], moved["scale"])}
+                    yield features, moved
 
 
 def collect_samples(

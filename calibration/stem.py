@@ -7,8 +7,8 @@ one over more channels. Column ``s i + o`` of the frame, o from -p to k - 1 - p,
 cell ``i + floor(o / s)``, so the kernel is as wide as there are cells, and weights of columns
 that the old one did not reach are zero.
 
-Two frames are joined as blocks too, and their mean is subtracted as bytes: Cast and Sub become
-an Add, which INT8 computes on bytes.
+Two frames are joined as blocks too, before they are cast, and their mean is subtracted as bytes:
+Cast and Sub become an Add, which INT8 computes on bytes.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from onnx import TensorProto, helper
 
 from dff_edge.calibration.rewriting import Rewriter
 
-# What dff_edge.export.graphs writes between the frames and the first convolution, from there.
-_CHAIN = ("Transpose", "Reshape", "Sub", "Cast", "Reshape")
+# What dff_edge.export.graphs writes between the cast and joined frames and the first convolution,
+# from there.
+_CHAIN = ("Transpose", "Reshape", "Sub", "Reshape")
 
 
 def rewrite_stem(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -42,7 +43,8 @@ def rewrite_stem(model: onnx.ModelProto) -> onnx.ModelProto:
         top, left, bottom, right = attributes.get("pads", [0, 0, 0, 0])
         stride_down, stride = attributes.get("strides", [1, 1])
         kernel = rewriter.values(conv.input[1])
-        frames = _frames(rewriter, chain[-1].input[0])
+        start = chain[-1].input[0]
+        frames = [cast.input[0] for cast in _casts(rewriter, start)]
         _, height, width, channels = rewriter.shape(frames[0])
         columns = (width + left + right - kernel.shape[3]) // stride + 1
         is_plain = (
@@ -70,7 +72,7 @@ def rewrite_stem(model: onnx.ModelProto) -> onnx.ModelProto:
         last = rewriter.add("Add", [last, minus_mean], "stem/centred")
         last = _reshape(rewriter, last, (1, height, columns, blocks.shape[1]), "stem/cells")
         last = rewriter.add("Transpose", [last], "stem/planes", perm=[0, 3, 1, 2])
-        rewriter.remove(conv, *chain, *_joins(rewriter, chain[-1].input[0]))
+        rewriter.remove(conv, *chain, *_joins(rewriter, start), *_casts(rewriter, start))
         inputs = [last, rewriter.constant("stem/kernel", blocks), *conv.input[2:]]
         last = rewriter.add(
             "Conv",
@@ -95,17 +97,19 @@ def _chain_before(rewriter: Rewriter, name: str) -> list[onnx.NodeProto] | None:
             return None
         chain.append(node)
         name, reader = node.input[0], node
-    joins = _joins(rewriter, name)
+    joins, casts = _joins(rewriter, name), _casts(rewriter, name)
     are_joined_by_pixel = all(
         helper.get_attribute_value(join.attribute[0]) == 3 and rewriter.is_read_by(name, reader)
         for join in joins
     )
-    frames = _frames(rewriter, name)
+    first_reader = joins[0] if joins else reader
     is_ours = (
         helper.get_attribute_value(chain[0].attribute[0]) == [0, 3, 1, 2]
         and are_joined_by_pixel
-        and all(_is_frame(rewriter, frame) for frame in frames)
-        and _is_mean_of_pixels(rewriter, chain[2].input[1], frames)
+        and bool(casts)
+        and all(rewriter.is_read_by(cast.output[0], first_reader) for cast in casts)
+        and all(_is_frame(rewriter, cast.input[0]) for cast in casts)
+        and _is_mean_of_pixels(rewriter, chain[2].input[1], [cast.input[0] for cast in casts])
     )
     return chain if is_ours else None
 
@@ -125,10 +129,12 @@ def _is_frame(rewriter: Rewriter, name: str) -> bool:
     return is_bytes and rewriter.maker(name) is None and len(rewriter.shape(name)) == 4
 
 
-def _frames(rewriter: Rewriter, name: str) -> list[str]:
-    """The inputs that are joined to a value, or the value itself."""
+def _casts(rewriter: Rewriter, name: str) -> list[onnx.NodeProto]:
+    """The nodes that cast what is joined to a value, or the value; empty where others make it."""
     joins = _joins(rewriter, name)
-    return list(joins[0].input) if joins else [name]
+    makers = [rewriter.maker(part) for part in (joins[0].input if joins else [name])]
+    casts = [node for node in makers if node is not None and node.op_type == "Cast"]
+    return casts if len(casts) == len(makers) else []
 
 
 def _joins(rewriter: Rewriter, name: str) -> list[onnx.NodeProto]:

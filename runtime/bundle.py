@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dff_edge.runtime.bundle_paths import MANIFEST_NAME, STAGING_PREFIX, path_problem
-from dff_edge.runtime.contract import Precision, Subnet
+from dff_edge.runtime.contract import FLAVOURS, Flavour, GraphName, Precision, Subnet
 from dff_edge.runtime.errors import BundleError
 from dff_edge.runtime.manifest import MAX_MANIFEST_BYTES, FileRecord, Manifest
 from dff_edge.runtime.onnx_check import GraphSummary, check_onnx
+from dff_edge.runtime.tensorrt_check import WARP_PLUGIN, check_for_tensorrt
 
 # The subnets a frame needs on the native path; propagate.onnx is the other form of the same.
 _RUN_SUBNETS: tuple[Subnet, ...] = ("feature", "flow", "task")
@@ -58,52 +59,65 @@ class Bundle:
         data = _read_manifest(root)
         bundle = cls(root, Manifest.parse(data), hashlib.sha256(data).hexdigest())
         bundle._check_folder()
-        graphs = {
-            graph_path: (precision, subnet)
-            for precision, paths in bundle.manifest.subnets.items()
-            for subnet, graph_path in paths.paths().items()
-        }
+        # A file may have several roles: of fp32, most graphs are the same for both flavours.
+        roles: dict[str, list[tuple[Flavour, Precision, GraphName]]] = {}
+        for flavour in FLAVOURS:
+            for precision, paths in bundle.manifest.graph_paths(flavour).items():
+                for graph, graph_path in paths.items():
+                    roles.setdefault(graph_path, []).append((flavour, precision, graph))
         for name, record in bundle.manifest.files.items():
             verified = _read_verified(root, name, record)
-            if name in graphs:
-                precision, subnet = graphs[name]
-                check_graph(bundle.manifest, precision, subnet, name, verified)
+            for flavour, precision, graph in roles.get(name, ()):
+                check_graph(bundle.manifest, precision, graph, name, verified, flavour)
         return bundle
 
     @property
     def precisions(self) -> tuple[Precision, ...]:
-        """Precisions that the bundle holds, fp32 first."""
-        return tuple(p for p in ("fp32", "fp16", "int8") if p in self.manifest.subnets)
+        """Precisions that the bundle holds for ONNX Runtime, fp32 first."""
+        return self.precisions_for("ort")
 
-    def graph_bytes(self, precision: Precision, subnet: Subnet) -> bytes:
+    def precisions_for(self, flavour: Flavour) -> tuple[Precision, ...]:
+        """Precisions that the bundle holds in a flavour, fp32 first."""
+        held = self.manifest.graph_paths(flavour)
+        return tuple(p for p in ("fp32", "fp16", "int8") if p in held)
+
+    def graph_bytes(
+        self, precision: Precision, graph: GraphName, flavour: Flavour = "ort"
+    ) -> bytes:
         """Read one graph, verified: the bytes returned are those the digest was taken of.
 
         Raises:
             BundleError: the bundle does not hold it, or the file changed since ``open``.
         """
-        name = self._graph_path(precision, subnet)
+        name = self._graph_path(precision, graph, flavour)
         return _read_verified(self.path, name, self.manifest.files[name])
 
-    def graph_summary(self, precision: Precision, subnet: Subnet) -> GraphSummary:
+    def graph_summary(
+        self, precision: Precision, graph: GraphName, flavour: Flavour = "ort"
+    ) -> GraphSummary:
         """Give the inputs, outputs and operators of one graph, without an engine."""
-        name = self._graph_path(precision, subnet)
-        return check_onnx(self.graph_bytes(precision, subnet), name)
+        name = self._graph_path(precision, graph, flavour)
+        data = self.graph_bytes(precision, graph, flavour)
+        return check_onnx(data, name, plugins=_plugins(graph, flavour))
 
-    def size_bytes(self, precision: Precision) -> int:
+    def size_bytes(self, precision: Precision, flavour: Flavour = "ort") -> int:
         """Bytes of the feature, flow and task graphs of a precision."""
-        names = {self._graph_path(precision, subnet) for subnet in _RUN_SUBNETS}
+        names = {self._graph_path(precision, subnet, flavour) for subnet in _RUN_SUBNETS}
         return sum(self.manifest.files[name].bytes for name in names)
 
-    def _graph_path(self, precision: Precision, subnet: Subnet) -> str:
-        paths = self.manifest.subnets.get(precision)
+    def _graph_path(self, precision: Precision, graph: GraphName, flavour: Flavour) -> str:
+        paths = self.manifest.graph_paths(flavour).get(precision)
         if paths is None:
+            where = " for TensorRT" if flavour == "trt" else ""
+            held = ", ".join(self.precisions_for(flavour)) or "none"
+            maker = "export" if precision == "fp32" else f"calibrate --flavour {flavour}"
             raise BundleError(
-                f"{self.path} holds no {precision} graphs, only {', '.join(self.precisions)}. "
-                "`dff-edge calibrate` adds precisions to a bundle."
+                f"{self.path} holds no {precision} graphs{where}, only {held}. "
+                f"`dff-edge {maker}` makes them."
             )
-        name = paths.paths().get(subnet)
+        name = paths.get(graph)
         if name is None:
-            raise BundleError(f"{self.path} holds no {subnet} graph in {precision}.")
+            raise BundleError(f"{self.path} holds no {graph} graph in {precision}.")
         return name
 
     def _check_folder(self) -> None:
@@ -129,19 +143,41 @@ class Bundle:
 
 
 def check_graph(
-    manifest: Manifest, precision: Precision, subnet: Subnet, name: str, data: bytes
+    manifest: Manifest,
+    precision: Precision,
+    graph: GraphName,
+    name: str,
+    data: bytes,
+    flavour: Flavour = "ort",
 ) -> None:
-    """Refuse a graph that is unsafe to parse, or is not the subnet that it should be.
+    """Refuse a graph that is unsafe to parse, or is not the one that it should be.
 
     Raises:
-        BundleError: see ``check_onnx``, or inputs and outputs that differ from the contract.
+        BundleError: see ``check_file``, or inputs and outputs that differ from the contract.
     """
-    summary = check_onnx(data, name)
-    problems = manifest.contract(precision, subnet).problems(summary.inputs, summary.outputs)
+    summary = check_file(data, name, graph, flavour)
+    contract = manifest.contract(precision, graph, flavour)
+    problems = contract.problems(summary.inputs, summary.outputs)
     if problems:
         raise BundleError(
-            f"{name} does not fit the manifest as the {subnet} graph: {'; '.join(problems)}."
+            f"{name} does not fit the manifest as the {graph} graph: {'; '.join(problems)}."
         )
+
+
+def check_file(data: bytes, name: str, graph: GraphName, flavour: Flavour) -> GraphSummary:
+    """Refuse a file that is not fit for any bundle in its place.
+
+    Raises:
+        BundleError: see ``check_onnx``, and ``check_for_tensorrt`` for that flavour.
+    """
+    summary = check_onnx(data, name, plugins=_plugins(graph, flavour))
+    if flavour == "trt":
+        check_for_tensorrt(data, name)
+    return summary
+
+
+def _plugins(graph: GraphName, flavour: Flavour) -> tuple[str, ...]:
+    return (WARP_PLUGIN,) if (flavour, graph) == ("trt", "propagate") else ()
 
 
 def walk_folder(root: Path) -> Iterator[tuple[str, int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from dff_edge.runtime.contract import Precision, Subnet
+from dff_edge.runtime.contract import Flavour, GraphName, Precision
 
 MANIFEST_NAME = "manifest.json"
 
@@ -13,9 +13,14 @@ MANIFEST_NAME = "manifest.json"
 STAGING_PREFIX = ".staging-"
 
 
-def graph_path(precision: Precision, subnet: Subnet) -> str:
-    """Give the path of a graph in a bundle: fp32 at the top, others in their folder."""
-    return f"{subnet}.onnx" if precision == "fp32" else f"{precision}/{subnet}.onnx"
+def graph_path(precision: Precision, graph: GraphName, flavour: Flavour = "ort") -> str:
+    """Give the path of a graph in a bundle: fp32 at the top, others in their folder.
+
+    Graphs for TensorRT lie below ``trt/``, those of fp32 in a folder of their own too.
+    """
+    if flavour == "trt":
+        return f"trt/{precision}/{graph}.onnx"
+    return f"{graph}.onnx" if precision == "fp32" else f"{precision}/{graph}.onnx"
 
 
 def path_problem(path: str) -> str | None:

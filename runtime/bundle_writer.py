@@ -17,18 +17,27 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from dff_edge.runtime.bundle import Bundle, check_graph, walk_folder
+from dff_edge.runtime.bundle import Bundle, check_file, check_graph, walk_folder
 from dff_edge.runtime.bundle_paths import MANIFEST_NAME, STAGING_PREFIX, graph_path
-from dff_edge.runtime.contract import PRECISIONS, SUBNETS, Precision, Subnet
+from dff_edge.runtime.contract import (
+    FLAVOURS,
+    PRECISIONS,
+    SUBNETS,
+    TENSORRT_GRAPHS,
+    Flavour,
+    GraphName,
+    Precision,
+)
 from dff_edge.runtime.errors import BundleError
 from dff_edge.runtime.manifest import FileRecord, Manifest
-from dff_edge.runtime.onnx_check import check_onnx
 
-_OWN_FIELDS = ("schema_version", "subnets", "files")
+_OWN_FIELDS = ("schema_version", "subnets", "tensorrt", "files")
+_FIELD_OF: Mapping[Flavour, str] = {"ort": "subnets", "trt": "tensorrt"}
+_GRAPHS_OF: Mapping[Flavour, tuple[GraphName, ...]] = {"ort": SUBNETS, "trt": TENSORRT_GRAPHS}
 
 
 class BundleWriter:
@@ -49,7 +58,7 @@ class BundleWriter:
         self._base = base
         self._replace = replace
         self._fields: dict[str, Any] = {}
-        self._graphs: dict[Precision, list[Subnet]] = {}
+        self._graphs: dict[tuple[Flavour, Precision], dict[GraphName, str]] = {}
         self._files: dict[str, FileRecord] = {}
         self._staging: Path | None = None
         self._is_closed = False
@@ -84,33 +93,44 @@ class BundleWriter:
         base = Bundle.open(path)
         return cls(base.path, base, replace=True)
 
-    def add_graph(self, precision: Precision, subnet: Subnet, data: bytes) -> None:
+    def add_graph(
+        self, precision: Precision, graph: GraphName, data: bytes, flavour: Flavour = "ort"
+    ) -> None:
         """Add one graph, or replace it. Add all graphs of a precision before ``commit``.
 
-        In ``extend``, adding to a precision replaces all its graphs and drops what was
-        calibrated and measured of the old ones.
+        In ``extend``, adding to a precision of a flavour replaces all its graphs and drops what
+        was calibrated and measured of the old ones. A graph for TensorRT that equals the one for
+        ONNX Runtime added before is not stored twice.
 
         Raises:
-            BundleError: the graph is not fit for a bundle (``check_onnx``), or cannot be written.
+            BundleError: the graph is not fit for a bundle (``check_file``), or cannot be written.
         """
         self._check_open()
-        if precision not in PRECISIONS or subnet not in SUBNETS:
+        if flavour not in FLAVOURS or precision not in PRECISIONS:
             raise BundleError(
-                f"{precision!r} {subnet!r} is not a graph of a bundle, expected one of "
-                f"{PRECISIONS} and one of {SUBNETS}."
+                f"{flavour!r} {precision!r} is not in a bundle, expected one of {FLAVOURS} and "
+                f"one of {PRECISIONS}."
             )
-        name = graph_path(precision, subnet)
-        check_onnx(data, name)
+        if graph not in _GRAPHS_OF[flavour]:
+            raise BundleError(
+                f"{graph!r} is not a graph of a bundle in the flavour {flavour!r}, expected one of "
+                f"{_GRAPHS_OF[flavour]}."
+            )
+        record = FileRecord(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+        name, twin = graph_path(precision, graph, flavour), graph_path(precision, graph)
+        check_file(data, name, graph, flavour)
+        paths = self._graphs.setdefault((flavour, precision), {})
+        if flavour == "trt" and self._files.get(twin) == record:
+            paths[graph] = twin
+            return
         try:
             target = self._stage() / PurePosixPath(name)
             target.parent.mkdir(parents=True, exist_ok=True)
             _write_durably(target, data)
         except OSError as error:
             raise BundleError(f"{self.path}: '{name}' cannot be written: {error}.") from error
-        subnets = self._graphs.setdefault(precision, [])
-        if subnet not in subnets:
-            subnets.append(subnet)
-        self._files[name] = FileRecord(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+        paths[graph] = name
+        self._files[name] = record
 
     def update(self, **fields: Any) -> None:
         """Set fields of the manifest, as models or plain values.
@@ -144,16 +164,15 @@ class BundleWriter:
         manifest = self._merged()
         try:
             staging = self._stage()
-            for precision, subnets in self._graphs.items():
-                for subnet in subnets:
-                    name = graph_path(precision, subnet)
+            for (flavour, precision), paths in self._graphs.items():
+                for graph, name in paths.items():
                     data = (staging / PurePosixPath(name)).read_bytes()
-                    check_graph(manifest, precision, subnet, name, data)
+                    check_graph(manifest, precision, graph, name, data, flavour)
             old_files = self._check_unchanged()
             _write_durably(staging / MANIFEST_NAME, manifest.dump())
             for name in (*self._files, MANIFEST_NAME):
                 target = self.path / PurePosixPath(name)
-                target.parent.mkdir(exist_ok=True)
+                target.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(staging / PurePosixPath(name), target)
             self._remove_stale(old_files - manifest.files.keys())
         except OSError as error:
@@ -195,11 +214,10 @@ class BundleWriter:
         fields: dict[str, Any] = {}
         if self._base is not None:
             fields = self._base.manifest.model_dump(mode="json", exclude_none=True)
-            _drop_precisions(fields, self._graphs.keys())
-        for precision, subnets in self._graphs.items():
-            fields.setdefault("subnets", {})[precision] = {
-                subnet: graph_path(precision, subnet) for subnet in subnets
-            }
+            for flavour, precision in self._graphs:
+                _drop_graphs(fields, flavour, precision)
+        for (flavour, precision), paths in self._graphs.items():
+            fields.setdefault(_FIELD_OF[flavour], {})[precision] = dict(paths)
         for name, value in self._fields.items():
             if name == "calibration":
                 value = {**fields.get(name, {}), **value}
@@ -227,8 +245,10 @@ class BundleWriter:
         for name in names:
             target = self.path / PurePosixPath(name)
             target.unlink(missing_ok=True)
-            if target.parent != self.path and not any(target.parent.iterdir()):
-                target.parent.rmdir()
+            for folder in target.parents:
+                if folder == self.path or any(folder.iterdir()):
+                    break
+                folder.rmdir()
         for leftover in self.path.glob(f"{STAGING_PREFIX}*"):
             shutil.rmtree(leftover, ignore_errors=True)
         self._staging = None
@@ -250,7 +270,12 @@ def _check_replaceable(root: Path, replace: bool) -> set[str]:
         )
     manifest = Manifest.load(root / MANIFEST_NAME)
     # An interrupted commit leaves graphs at these places that the manifest does not list yet.
-    own = {graph_path(precision, subnet) for precision in PRECISIONS for subnet in SUBNETS}
+    own = {
+        graph_path(precision, graph, flavour)
+        for flavour in FLAVOURS
+        for precision in PRECISIONS
+        for graph in _GRAPHS_OF[flavour]
+    }
     own |= manifest.files.keys()
     for name, mode in found.items():
         is_own_file = stat.S_ISREG(mode) and (name in own or name == MANIFEST_NAME)
@@ -262,14 +287,27 @@ def _check_replaceable(root: Path, replace: bool) -> set[str]:
     return own & found.keys()
 
 
-def _drop_precisions(fields: dict[str, Any], precisions: Iterable[Precision]) -> None:
-    """Forget the graphs of some precisions, and what was calibrated and measured of them."""
-    for precision in precisions:
-        for path in fields["subnets"].pop(precision, {}).values():
-            fields["files"].pop(path, None)
+def _drop_graphs(fields: dict[str, Any], flavour: Flavour, precision: Precision) -> None:
+    """Forget the graphs of a precision, and what was calibrated and measured of them."""
+    dropped = set(fields[_FIELD_OF[flavour]].pop(precision, {}).values())
+    others = {
+        path
+        for field in _FIELD_OF.values()
+        for paths in fields[field].values()
+        for path in paths.values()
+    }
+    for path in dropped - others:
+        fields["files"].pop(path, None)
+    if flavour == "ort":
         fields["calibration"].pop(precision, None)
-        for kind in ("accuracy", "parity"):
-            fields[kind] = [r for r in fields[kind] if r["precision"] != precision]
+    elif precision == "int8":
+        fields.pop("tensorrt_calibration", None)
+    for kind in ("accuracy", "parity"):
+        fields[kind] = [
+            r for r in fields[kind] if (r["flavour"], r["precision"]) != (flavour, precision)
+        ]
+    if flavour == "ort" and dropped & others:  # what TensorRT shared with them is no more
+        _drop_graphs(fields, "trt", precision)
 
 
 def _merge_records(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -277,7 +315,7 @@ def _merge_records(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     measured = ("miou", "tolerance", "max_abs_error", "relative_error")
     merged = {
         tuple(sorted((k, str(v)) for k, v in r.items() if k not in measured and v is not None)): r
-        for r in records
+        for r in ({"flavour": "ort", **record} for record in records)
     }
     return list(merged.values())
 

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from dff_edge.runtime.engine import TensorSpec
 from dff_edge.runtime.errors import ConfigError
 
 Precision = Literal["fp32", "fp16", "int8"]
 Subnet = Literal["feature", "flow", "task", "propagate"]
+# Whose rules a graph follows: ONNX Runtime's (and OpenVINO's), or TensorRT's.
+Flavour = Literal["ort", "trt"]
+# For TensorRT, propagate has the warp as a plugin node; the portable form is another file.
+GraphName = Literal["feature", "flow", "task", "propagate", "propagate_portable"]
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 SUBNETS: tuple[Subnet, ...] = get_args(Subnet)
+FLAVOURS: tuple[Flavour, ...] = get_args(Flavour)
+TENSORRT_GRAPHS: tuple[GraphName, ...] = get_args(GraphName)
 
 MIN_STEP, MAX_STEP = 1e-30, 1e6  # of Levels: products with it stay float32 numbers
 STRIDE = 16  # frame pixels per cell of the feature map, each way
@@ -25,6 +31,8 @@ STRIDE = 16  # frame pixels per cell of the feature map, each way
 @dataclass(frozen=True, slots=True)
 class Levels:
     """What the bytes of a map mean: ``value = step * (byte - zero)``.
+
+    The bytes are uint8; those of maps for TensorRT are int8, and ``zero`` is 0.
 
     Attributes:
         step: distance of two neighbouring values, 1e-30 to 1e6.
@@ -92,27 +100,27 @@ class GraphContract:
 
 
 def graph_contract(
-    subnet: Subnet,
+    subnet: GraphName,
     *,
     frame_size: tuple[int, int],
     channels: int,
     classes: int,
-    byte_maps: bool = False,
+    maps: DTypeLike = np.float32,
 ) -> GraphContract:
     """Give the contract of one subnet of a segmentation bundle.
 
     Args:
-        subnet: which of the four graphs.
+        subnet: which of the graphs.
         frame_size: ``(H, W)`` of the network's frames, multiples of the stride.
         channels: C of the feature map.
         classes: K of the score maps.
-        byte_maps: whether features and scale field are uint8 with ``MapLevels``, else float32.
+        maps: dtype of features and scale field; uint8 and int8 mean values by ``MapLevels``.
     """
     height, width = frame_size
     cells = (height // STRIDE, width // STRIDE)
     half = (1, height // 2, width // 2, 3)
     uint8, float32 = np.dtype(np.uint8), np.dtype(np.float32)
-    wide = uint8 if byte_maps else float32  # of C channels
+    wide: np.dtype[Any] = np.dtype(maps)
     specs = {
         spec.name: spec
         for spec in (
@@ -125,11 +133,13 @@ def graph_contract(
             TensorSpec("scores", float32, (1, *cells, classes)),
         )
     }
-    names: dict[Subnet, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    propagate = (("features", "flow", "scale"), ("scores",))
+    names: dict[GraphName, tuple[tuple[str, ...], tuple[str, ...]]] = {
         "feature": (("frame",), ("features",)),
         "flow": (("key_half", "frame_half"), ("flow", "scale")),
         "task": (("features",), ("scores",)),
-        "propagate": (("features", "flow", "scale"), ("scores",)),
+        "propagate": propagate,
+        "propagate_portable": propagate,
     }
     inputs, outputs = names[subnet]
     return GraphContract({n: specs[n] for n in inputs}, {n: specs[n] for n in outputs})

@@ -6,7 +6,6 @@ bounded and checked, and every problem is told by the name of its field.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,8 +13,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from dff_edge.runtime.bundle_paths import MANIFEST_NAME, path_problem
 from dff_edge.runtime.contract import (
+    FLAVOURS,
     STRIDE,
+    Flavour,
     GraphContract,
+    GraphName,
     Levels,
     MapLevels,
     Precision,
@@ -23,7 +25,8 @@ from dff_edge.runtime.contract import (
     graph_contract,
 )
 from dff_edge.runtime.errors import BundleError
-from dff_edge.runtime.manifest_problems import describe, short
+from dff_edge.runtime.manifest_json import check_version, parse_object
+from dff_edge.runtime.manifest_problems import describe
 
 SCHEMA_VERSION = 1
 MAX_MANIFEST_BYTES = 1 << 20
@@ -84,9 +87,9 @@ class SubnetPaths(_Model):
     task: RelativePath
     propagate: RelativePath | None = None
 
-    def paths(self) -> dict[Subnet, str]:
+    def paths(self) -> dict[GraphName, str]:
         """Path by subnet, of the subnets that are there."""
-        found: dict[Subnet, str] = {
+        found: dict[GraphName, str] = {
             "feature": self.feature,
             "flow": self.flow,
             "task": self.task,
@@ -94,6 +97,30 @@ class SubnetPaths(_Model):
         if self.propagate is not None:
             found["propagate"] = self.propagate
         return found
+
+
+class TensorRtPaths(_Model):
+    """Paths of one precision's graphs for TensorRT; a file may be one of ONNX Runtime's too.
+
+    ``propagate`` is warp and task in one graph with the warp as a plugin node,
+    ``propagate_portable`` the same in standard operators.
+    """
+
+    feature: RelativePath
+    flow: RelativePath
+    task: RelativePath
+    propagate: RelativePath
+    propagate_portable: RelativePath
+
+    def paths(self) -> dict[GraphName, str]:
+        """Path by graph."""
+        return {
+            "feature": self.feature,
+            "flow": self.flow,
+            "task": self.task,
+            "propagate": self.propagate,
+            "propagate_portable": self.propagate_portable,
+        }
 
 
 class FileRecord(_Model):
@@ -130,7 +157,10 @@ class Provenance(_Model):
 
 
 class ByteLevels(_Model):
-    """``value = step * (byte - zero)`` of a map that travels between subnets as bytes."""
+    """``value = step * (byte - zero)`` of a map that travels between subnets as bytes.
+
+    They are uint8, or int8 with a zero of 0 in the graphs for TensorRT.
+    """
 
     step: float = Field(ge=1e-30, le=1e6, allow_inf_nan=False)  # a float32 that is no zero
     zero: _Byte
@@ -147,11 +177,11 @@ class Calibration(_Model):
         source: the clips, as given on the command line.
         sha256: digest of the frames that were used.
         clips, pairs, frames: how many were used.
-        flavour: whose rules of quantisation the graphs follow.
+        flavour: whose rules of quantisation the graphs follow: "ort" or "trt".
         date: ISO 8601.
         versions: version by package.
-        features, scale: levels of the maps between the subnets, which are uint8 then; both or
-            neither. Without them the maps are float32.
+        features, scale: levels of the maps between the subnets, which are bytes then; both or
+            neither. Without them the maps are float32; for TensorRT they are always there.
     """
 
     source: Text
@@ -159,7 +189,7 @@ class Calibration(_Model):
     clips: Count
     pairs: Count
     frames: Count
-    flavour: Literal["ort"]
+    flavour: Flavour
     date: Name
     versions: Versions
     features: ByteLevels | None = None
@@ -169,13 +199,20 @@ class Calibration(_Model):
     def _has_both_levels(self) -> Calibration:
         if (self.features is None) != (self.scale is None):
             raise ValueError("levels of features and scale, or of neither")
+        if self.flavour == "trt" and not self._has_symmetric_levels():
+            raise ValueError("levels of features and scale with zero 0 for the flavour 'trt'")
         return self
+
+    def _has_symmetric_levels(self) -> bool:
+        maps = (self.features, self.scale)
+        return all(levels is not None and levels.zero == 0 for levels in maps)
 
 
 class Accuracy(_Model):
     """One measurement: at a key interval (DFF at l), or at one distance ``i - k``."""
 
     precision: Precision
+    flavour: Flavour = "ort"
     data: Text
     protocol: Text
     key_interval: Interval | None = None
@@ -193,6 +230,7 @@ class Parity(_Model):
     """How far a graph's output is from its torch model's, on some inputs.
 
     Attributes:
+        flavour: whose graph it is; for TensorRT too the graph was run by ONNX Runtime.
         output: name of the output.
         inputs: what was fed, for example ``"random"`` or ``"real frames"``.
         tolerance: the largest ``relative_error`` that was accepted.
@@ -201,6 +239,7 @@ class Parity(_Model):
     """
 
     precision: Precision
+    flavour: Flavour = "ort"
     subnet: Subnet
     output: Name
     inputs: Text
@@ -223,8 +262,10 @@ class Manifest(_Model):
         decoding: how scores become labels, see docs/architecture.md.
         default_key_interval: l, where the user names none.
         subnets: the graphs of each precision; fp32 is always there.
+        tensorrt: the graphs of each precision for TensorRT; empty in older bundles.
         files: every file of the bundle but this one.
-        calibration: by quantised precision.
+        calibration: by quantised precision, of ``subnets``.
+        tensorrt_calibration: of the int8 graphs for TensorRT.
         accuracy: what was measured.
         parity: of the exported graphs against torch.
     """
@@ -239,9 +280,11 @@ class Manifest(_Model):
     decoding: Literal["bilinear_half_pixel_argmax"] = "bilinear_half_pixel_argmax"
     default_key_interval: Interval
     subnets: dict[Precision, SubnetPaths]
+    tensorrt: dict[Precision, TensorRtPaths] = {}
     files: Annotated[dict[RelativePath, FileRecord], Field(max_length=MAX_FILES)]
     provenance: Provenance
     calibration: dict[Literal["fp16", "int8"], Calibration] = {}
+    tensorrt_calibration: Calibration | None = None
     accuracy: Annotated[tuple[Accuracy, ...], Field(max_length=1000)] = ()
     parity: Annotated[tuple[Parity, ...], Field(max_length=1000)] = ()
 
@@ -267,7 +310,7 @@ class Manifest(_Model):
             raise BundleError(
                 f"{MANIFEST_NAME} has more than {MAX_MANIFEST_BYTES} bytes, the most it may have."
             )
-        _check_version(_parse_json(data))
+        check_version(parse_object(data), SCHEMA_VERSION)
         try:
             return cls.model_validate_json(data, strict=True)
         except ValidationError as error:
@@ -294,21 +337,38 @@ class Manifest(_Model):
         """Names by class index."""
         return tuple(info.name for info in self.classes)
 
-    def map_levels(self, precision: Precision) -> MapLevels | None:
-        """What the bytes of features and scale field mean; None where they are float32."""
-        record = None if precision == "fp32" else self.calibration.get(precision)
+    def graph_paths(self, flavour: Flavour = "ort") -> dict[Precision, dict[GraphName, str]]:
+        """Paths of a flavour's graphs by precision and name."""
+        if flavour == "trt":
+            return {precision: paths.paths() for precision, paths in self.tensorrt.items()}
+        return {precision: paths.paths() for precision, paths in self.subnets.items()}
+
+    def map_levels(self, precision: Precision, flavour: Flavour = "ort") -> MapLevels | None:
+        """What the bytes of features and scale field mean; None where they are floats."""
+        record = None
+        if flavour == "trt":
+            record = self.tensorrt_calibration if precision == "int8" else None
+        elif precision != "fp32":
+            record = self.calibration.get(precision)
         if record is None or record.features is None or record.scale is None:
             return None
         return MapLevels(record.features.levels(), record.scale.levels())
 
-    def contract(self, precision: Precision, subnet: Subnet) -> GraphContract:
-        """Give the inputs and outputs that a subnet's graph must have."""
+    def contract(
+        self, precision: Precision, graph: GraphName, flavour: Flavour = "ort"
+    ) -> GraphContract:
+        """Give the inputs and outputs that a graph must have."""
+        maps = "float32"
+        if flavour == "trt":
+            maps = {"fp32": "float32", "fp16": "float16", "int8": "int8"}[precision]
+        elif self.map_levels(precision) is not None:
+            maps = "uint8"
         return graph_contract(
-            subnet,
+            graph,
             frame_size=self.frame_size,
             channels=self.channels,
             classes=len(self.classes),
-            byte_maps=self.map_levels(precision) is not None,
+            maps=maps,
         )
 
     @model_validator(mode="after")
@@ -332,48 +392,24 @@ class Manifest(_Model):
             raise ValueError("subnets of fp32 with all four graphs")
         if "int8" in self.subnets and "int8" not in self.calibration:
             raise ValueError("a calibration record for int8, which has subnets")
-        unlisted = {
-            path for paths in self.subnets.values() for path in paths.paths().values()
-        } - self.files.keys()
+        if ("int8" in self.tensorrt) != (self.tensorrt_calibration is not None):
+            raise ValueError("both or neither of tensorrt_calibration and tensorrt's int8 graphs")
+        flavours = {record.flavour for record in self.calibration.values()} - {"ort"}
+        own = self.tensorrt_calibration
+        if flavours or (own is not None and own.flavour != "trt"):
+            raise ValueError("the flavour 'ort' in calibration, and 'trt' in tensorrt_calibration")
+        for flavour in FLAVOURS:
+            self._check_graphs(flavour)
+
+    def _check_graphs(self, flavour: Flavour) -> None:
+        graphs = self.graph_paths(flavour)
+        named = {path for paths in graphs.values() for path in paths.values()}
+        unlisted = named - self.files.keys()
         if unlisted:
             raise ValueError(f"an entry in files for the subnet {sorted(unlisted)[0]!r}")
-        measured = {record.precision for record in self.accuracy}
-        measured |= {record.precision for record in self.parity}
-        absent = (measured | self.calibration.keys()) - self.subnets.keys()
+        described = {r.precision for r in self.accuracy if r.flavour == flavour}
+        described |= {r.precision for r in self.parity if r.flavour == flavour}
+        described |= self.calibration.keys() if flavour == "ort" else set()
+        absent = described - graphs.keys()
         if absent:
             raise ValueError(f"records of precisions that are there, not of {sorted(absent)}")
-
-
-def _parse_json(data: bytes) -> Any:
-    def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        fields = dict(pairs)
-        if len(fields) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise BundleError(f"{MANIFEST_NAME} has the key {twice!r} twice in one object.")
-        return fields
-
-    try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=without_duplicates)
-    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
-        if isinstance(error, BundleError):
-            raise
-        reason = "it nests too deeply" if isinstance(error, RecursionError) else str(error)
-        raise BundleError(f"{MANIFEST_NAME} is not JSON in UTF-8: {reason}.") from error
-
-
-def _check_version(fields: Any) -> None:
-    """Tell a newer schema from a damaged manifest before anything else is checked."""
-    if not isinstance(fields, dict):
-        raise BundleError(f"{MANIFEST_NAME} holds a {type(fields).__name__}, expected an object.")
-    version = fields.get("schema_version")
-    if type(version) is not int:
-        raise BundleError(
-            f"{MANIFEST_NAME}: schema_version: received {short(version)}, "
-            f"expected {SCHEMA_VERSION}. Is this a bundle of dff-edge?"
-        )
-    if version > SCHEMA_VERSION:
-        raise BundleError(
-            f"{MANIFEST_NAME} has schema_version {version}, this dff-edge reads up to "
-            f"{SCHEMA_VERSION}. Upgrade dff-edge to open this bundle."
-        )

@@ -14,7 +14,7 @@ with a memory limit.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -94,12 +94,13 @@ class GraphSummary:
     operators: Counter[str]
 
 
-def check_onnx(data: bytes, name: str) -> GraphSummary:
+def check_onnx(data: bytes, name: str, *, plugins: Collection[str] = ()) -> GraphSummary:
     """Walk an ONNX file and refuse it unless it is whole, self-contained and bounded.
 
     Args:
         data: the whole file.
         name: what messages call it, for example ``"int8/feature.onnx"``.
+        plugins: operators of the domain "dff" that the graph may use without a local function.
 
     Raises:
         BundleError: truncated or damaged, external tensor data, unknown operators,
@@ -109,7 +110,7 @@ def check_onnx(data: bytes, name: str) -> GraphSummary:
     if len(data) > MAX_FILE_BYTES:
         raise BundleError(f"{name} has {len(data)} bytes, expected at most {MAX_FILE_BYTES}.")
     try:
-        return _Walk().model(memoryview(data))
+        return _Walk(plugins).model(memoryview(data))
     except WireError as error:
         raise BundleError(
             f"{name} {error}. Export or copy the bundle again; a file that is not made by "
@@ -121,6 +122,7 @@ def check_onnx(data: bytes, name: str) -> GraphSummary:
 class _Walk:
     """One pass over a model."""
 
+    plugins: Collection[str] = ()
     budget: Budget = field(default_factory=Budget)
     operators: Counter[str] = field(default_factory=Counter)
     calls: set[str] = field(default_factory=set)  # local functions used since last cleared
@@ -143,7 +145,7 @@ class _Walk:
         functions = self._functions(fields)
         self.calls = set()
         inputs, outputs = self._graph(_view(fields["graph"][0]), depth=0)
-        _check_calls(self.calls | functions.keys(), functions)
+        _check_calls(self.calls.difference(self.plugins) | functions.keys(), functions)
         return GraphSummary(inputs, outputs, opset, self.operators)
 
     def _opset(self, fields: _Fields) -> int:

@@ -19,10 +19,19 @@ from dff_edge.runtime.errors import require
     help="Video like that of the device: a video file, a folder of images, a labelled folder, or "
     "synthetic://street?split=val&clips=8. Never the data that accuracy is reported on.",
 )
+@click.option(
+    "--flavour",
+    type=click.Choice(["ort", "trt", "both"]),
+    default="both",
+    show_default=True,
+    help="For what the graphs are made: ort for ONNX Runtime and OpenVINO, trt for TensorRT.",
+)
 @interval_option
 @json_option
-def command(bundle: Path, source: str, interval: int | None, json_path: Path | None) -> None:
-    """Add INT8 and FP16 graphs to BUNDLE.
+def command(
+    bundle: Path, source: str, flavour: str, interval: int | None, json_path: Path | None
+) -> None:
+    """Add INT8 and FP16 graphs to BUNDLE, for ONNX Runtime and for TensorRT.
 
     Ranges come from clips, not single images: the flow network sees pairs at all distances
     up to the key interval, the task network sees propagated features.
@@ -30,36 +39,48 @@ def command(bundle: Path, source: str, interval: int | None, json_path: Path | N
     for module in ("onnx", "onnxruntime"):
         require(module, extra="export", purpose="dff-edge calibrate")
     from dff_edge.calibration import calibrate_bundle, open_calibration_clips
+    from dff_edge.runtime.contract import FLAVOURS
 
     done = calibrate_bundle(
         bundle,
         open_calibration_clips(source),
         source=source,
         interval=interval,
+        flavours=FLAVOURS if flavour == "both" else (flavour,),  # type: ignore[arg-type]
         progress=lambda text: click.echo(text, err=True),
     )
     manifest = done.manifest
+    sizes = {
+        own: {precision: done.size_bytes(precision, own) for precision in done.precisions_for(own)}
+        for own in FLAVOURS
+    }
+    for_tensorrt = manifest.tensorrt_calibration
     numbers = {
         "bundle": str(done.path),
         "digest": done.digest,
-        "bytes": {precision: done.size_bytes(precision) for precision in done.precisions},
+        "bytes": sizes["ort"],
         "calibration": {
             name: record.model_dump(mode="json") for name, record in manifest.calibration.items()
         },
+        "tensorrt_bytes": sizes["trt"],
+        "tensorrt_calibration": for_tensorrt and for_tensorrt.model_dump(mode="json"),
     }
     if write_json(json_path, numbers):
         return
     full = done.size_bytes("fp32")
     table(
-        ["precision", "MB", "of fp32"],
+        ["precision", "for", "MB", "of fp32"],
         [
             [
                 precision,
-                f"{done.size_bytes(precision) / 1e6:.1f}",
-                f"{done.size_bytes(precision) / full:.0%}",
+                "TensorRT" if own == "trt" else "ONNX Runtime",
+                f"{size / 1e6:.1f}",
+                f"{size / full:.0%}",
             ]
-            for precision in done.precisions
+            for own, by_precision in sizes.items()
+            for precision, size in by_precision.items()
         ],
     )
-    record = manifest.calibration["int8"]
+    record = manifest.calibration["int8"] if flavour != "trt" else for_tensorrt
+    assert record is not None
     click.echo(f"{record.frames} frames, {record.pairs} pairs of {record.clips} clips of {source}")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dff_edge.cli.options import Command, json_option, table, write_json
 from dff_edge.runtime.errors import require
+
+if TYPE_CHECKING:
+    from dff_edge.runtime.manifest import Calibration
 
 
 @click.command(cls=Command)
@@ -26,9 +29,15 @@ def command(model: str, json_path: Path | None) -> None:
     if graphs:
         click.echo()
         table(
-            ["graph", "MB", "opset", "operators"],
+            ["graph", "file", "MB", "opset", "operators"],
             [
-                [g["graph"], f"{g['bytes'] / 1e6:.2f}", str(g["opset"]), _counts(g["operators"])]
+                [
+                    g["graph"],
+                    g["file"],
+                    f"{g['bytes'] / 1e6:.2f}",
+                    str(g["opset"]),
+                    _counts(g["operators"]),
+                ]
                 for g in graphs
             ],
         )
@@ -36,21 +45,26 @@ def command(model: str, json_path: Path | None) -> None:
 
 def _bundle(model: str) -> dict[str, Any]:
     from dff_edge.runtime.bundle import Bundle
+    from dff_edge.runtime.contract import FLAVOURS
 
     bundle = Bundle.open(model)
     manifest = bundle.manifest
     graphs = []
-    for precision in bundle.precisions:
-        for subnet, path in manifest.subnets[precision].paths().items():
-            summary = bundle.graph_summary(precision, subnet)
-            graphs.append(
-                {
-                    "graph": f"{precision} {subnet}",
-                    "bytes": manifest.files[path].bytes,
-                    "opset": summary.opset,
-                    "operators": dict(summary.operators.most_common()),
-                }
-            )
+    for flavour in FLAVOURS:
+        paths = manifest.graph_paths(flavour)
+        for precision in bundle.precisions_for(flavour):
+            for graph, path in paths[precision].items():
+                summary = bundle.graph_summary(precision, graph, flavour)
+                name = f"{precision} {graph}"
+                graphs.append(
+                    {
+                        "graph": f"{name}, TensorRT" if flavour == "trt" else name,
+                        "file": path,
+                        "bytes": manifest.files[path].bytes,
+                        "opset": summary.opset,
+                        "operators": dict(summary.operators.most_common()),
+                    }
+                )
     return {
         "bundle": str(bundle.path),
         "digest": bundle.digest,
@@ -60,11 +74,9 @@ def _bundle(model: str) -> dict[str, Any]:
         "channels": manifest.channels,
         "key_interval": manifest.default_key_interval,
         "precisions": {name: bundle.size_bytes(name) for name in bundle.precisions},
-        "calibration": {
-            name: f"{record.frames} frames, {record.pairs} pairs, {record.clips} clips "
-            f"of {record.source}"
-            for name, record in manifest.calibration.items()
-        },
+        "tensorrt": {p: bundle.size_bytes(p, "trt") for p in bundle.precisions_for("trt")},
+        "calibration": {name: _source(own) for name, own in manifest.calibration.items()},
+        "tensorrt_calibration": _source(manifest.tensorrt_calibration),
         "accuracy": [
             record.model_dump(mode="json", exclude_none=True) for record in manifest.accuracy
         ],
@@ -74,6 +86,12 @@ def _bundle(model: str) -> dict[str, Any]:
         "training_data": manifest.provenance.training_data,
         "graphs": graphs,
     }
+
+
+def _source(record: Calibration | None) -> str | None:
+    if record is None:
+        return None
+    return f"{record.frames} frames, {record.pairs} pairs, {record.clips} clips of {record.source}"
 
 
 def _checkpoint(model: str) -> dict[str, Any]:

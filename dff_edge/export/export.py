@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -13,13 +13,14 @@ import onnx
 import torch
 
 from dff_edge import __version__
+from dff_edge.calibration.propagate import plugin_propagate, portable_propagate
 from dff_edge.export.graphs import FeatureGraph, FlowGraph, TaskGraph
 from dff_edge.export.parity import check_parity
 from dff_edge.export.to_onnx import check_opset, export_onnx
 from dff_edge.export.warp_function import propagate_model
 from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.bundle_writer import BundleWriter
-from dff_edge.runtime.contract import STRIDE, Subnet
+from dff_edge.runtime.contract import STRIDE, GraphName, Subnet
 from dff_edge.trainer.checkpoint import Checkpoint
 
 _MAX_CONFIG_CHARS = 65536  # of the manifest
@@ -35,7 +36,7 @@ def export_bundle(
     command: str = "",
     progress: Callable[[str], None] | None = None,
 ) -> Bundle:
-    """Write the fp32 bundle of a checkpoint.
+    """Write the fp32 bundle of a checkpoint, for ONNX Runtime and for TensorRT.
 
     Args:
         checkpoint: a loaded one.
@@ -66,6 +67,8 @@ def export_bundle(
         parity = check_parity(checkpoint.model, graphs, config.frame_size, config.channels)
         for subnet, data in graphs.items():
             writer.add_graph("fp32", subnet, data)
+        for name, data in tensorrt_graphs(graphs).items():
+            writer.add_graph("fp32", name, data, "trt")
         writer.update(
             classes=[
                 {"name": name, "colour": list(colour)}
@@ -117,6 +120,18 @@ def export_graphs(
     )
     propagate = propagate_model(task, opset)
     return {"feature": feature, "flow": flow, "task": task, "propagate": propagate}
+
+
+def tensorrt_graphs(graphs: Mapping[Subnet, bytes]) -> dict[GraphName, bytes]:
+    """Give the fp32 graphs for TensorRT: those of ONNX Runtime with another warp."""
+    warp, task = graphs["propagate"], graphs["task"]
+    return {
+        "feature": graphs["feature"],
+        "flow": graphs["flow"],
+        "task": task,
+        "propagate": plugin_propagate(warp, task),
+        "propagate_portable": portable_propagate(warp, task),
+    }
 
 
 def _provenance(checkpoint: Checkpoint, command: str) -> dict[str, Any]:

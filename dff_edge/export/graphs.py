@@ -33,7 +33,7 @@ class FeatureGraph(nn.Module):
         self.centre = _Centre(model.normalize.mean, frame_size[1])
 
     def forward(self, frame: Tensor) -> Tensor:
-        maps: Tensor = self.network(self.centre(frame))
+        maps: Tensor = self.network(self.centre(frame.float()))
         return maps.permute(0, 2, 3, 1)
 
 
@@ -63,8 +63,8 @@ class FlowGraph(nn.Module):
             network.scale = None
 
     def forward(self, key_half: Tensor, frame_half: Tensor) -> tuple[Tensor, Tensor]:
-        # Current first, as in FlowNetwork.forward; joined while they are bytes.
-        pair = self.centre(torch.cat((frame_half, key_half), dim=3))
+        # Current first, as in FlowNetwork.forward.
+        pair = self.centre(torch.cat((frame_half.float(), key_half.float()), dim=3))
         maps, _ = self.network.decode(pair, False)
         flow = self.network.flow(maps).permute(0, 2, 3, 1)
         if hasattr(self, "scale"):
@@ -90,7 +90,9 @@ class TaskGraph(nn.Module):
 
 
 class _Centre(nn.Module):
-    """Subtract the mean of each channel: uint8 channels-last frames to float planes.
+    """Subtract the mean of each channel: channels-last frames to planes.
+
+    The frames come as floats: TensorRT takes bytes only where they are cast at once.
 
     A row of the frame is one vector, and so is the mean: over three channels in the last
     place ONNX Runtime subtracts number by number, which took a third of the INT8 flow network.
@@ -107,7 +109,7 @@ class _Centre(nn.Module):
         self.register_buffer("mean", mean.detach().float().cpu().flatten().repeat(width))
 
     def forward(self, frame: Tensor) -> Tensor:
-        rows = frame.flatten(2).float() - self.mean  # (1, H, W * channels)
+        rows = frame.flatten(2) - self.mean  # (1, H, W * channels)
         return rows.reshape(frame.shape).permute(0, 3, 1, 2)
 
 

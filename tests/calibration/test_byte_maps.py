@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from dff_edge.calibration.byte_maps import cut_to_bytes, find_map_levels, levels_over
+from dff_edge.calibration.byte_maps import byte_levels, cut_to_bytes, find_map_ranges, levels_over
 from dff_edge.calibration.quantize import quantize_graph
 from dff_edge.runtime.contract import MIN_STEP, Levels, MapLevels
 from dff_edge.runtime.errors import CalibrationError
@@ -60,7 +60,7 @@ def test_bytes_and_values_are_inverse_and_bytes_stop_at_the_ends():
 
 
 def test_levels_of_samples_cover_what_the_networks_give(bundle, samples):
-    levels = find_map_levels(bundle, samples)
+    levels = byte_levels(find_map_ranges(bundle, samples))
     features = [arrays["features"] for arrays in samples.task_inputs(bundle)]
 
     assert levels.features.zero == 0  # behind a ReLU
@@ -107,7 +107,7 @@ def test_q_and_dq_at_the_borders_go_away_and_types_follow():
 @pytest.mark.parametrize("zero", [0, 66])
 def test_a_relu_at_the_end_holds_whatever_byte_means_zero(bundle, samples, zero):
     """Propagated features may be negative where the scale field is, and share their levels."""
-    high = find_map_levels(bundle, samples).features.range[1]
+    high = byte_levels(find_map_ranges(bundle, samples)).features.range[1]
     levels = MapLevels(Levels(high / (255 - zero), zero), Levels(1 / 64, 0))
     fp32 = bundle.graph_bytes("fp32", "feature")
     graph = quantize_graph(fp32, samples.feature_inputs(), levels)

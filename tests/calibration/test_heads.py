@@ -36,9 +36,32 @@ def test_the_same_values():
     found = rewrite_product(model, "scale")
 
     assert "MatMul" not in operators(found)
-    assert operators(found).count("Conv") == 1
+    assert operators(found) == ["Conv", "Transpose"]  # the two before the product met and went
     expected = np.einsum("ncyx,ck->nyxk", maps, _stored(model, "weight")) + _stored(model, "bias")
     np.testing.assert_allclose(compute(found, maps=maps)["scale"], expected, rtol=0, atol=1e-5)
+
+
+def test_rows_that_are_an_input_are_transposed():
+    model = product()
+    del model.graph.node[0], model.graph.input[:], model.graph.value_info[:]
+    model.graph.input.append(helper.make_tensor_value_info("rows", 1, [1, 3, 4, 6]))
+    rows = RNG.normal(size=(1, 3, 4, 6)).astype(np.float32)
+
+    found = rewrite_product(model, "scale")
+
+    assert operators(found) == ["Transpose", "Conv", "Transpose"]
+    expected = rows @ _stored(model, "weight") + _stored(model, "bias")
+    np.testing.assert_allclose(compute(found, rows=rows)["scale"], expected, rtol=0, atol=1e-5)
+
+
+def test_rows_that_others_read_stay():
+    model = product()
+    model.graph.node.append(helper.make_node("Neg", ["rows"], ["minus"], "neg"))
+    model.graph.output.append(helper.make_tensor_value_info("minus", 1, [1, 3, 4, 6]))
+
+    found = rewrite_product(model, "scale")
+
+    assert sorted(operators(found)) == ["Conv", "Neg", "Transpose", "Transpose", "Transpose"]
 
 
 def test_what_is_made_otherwise_stays():

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
-from dff_edge.calibration.byte_maps import find_map_levels
+from dff_edge.calibration.byte_maps import byte_levels, find_map_ranges
 from dff_edge.calibration.quantize import float_nodes, quantize_graph
 from dff_edge.runtime.contract import Levels, graph_contract
 from dff_edge.runtime.engine import OrtEngine
@@ -23,7 +23,7 @@ MIN_CORRELATION = 0.96
 
 @pytest.fixture(scope="module")
 def levels(bundle, samples):
-    return find_map_levels(bundle, samples)
+    return byte_levels(find_map_ranges(bundle, samples))
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_every_convolution_of_the_flow_network_but_the_flow_itself_becomes_integ
 def test_frames_and_wide_maps_are_bytes_at_the_borders(bundle, int8):
     for subnet, graph in int8.items():
         contract = graph_contract(
-            subnet, frame_size=FRAME_SIZE, channels=CHANNELS, classes=CLASSES, byte_maps=True
+            subnet, frame_size=FRAME_SIZE, channels=CHANNELS, classes=CLASSES, maps="uint8"
         )
         with OrtEngine(graph, name=subnet) as engine:
             assert contract.problems(engine.inputs, engine.outputs) == []

@@ -18,9 +18,14 @@ def stem(frames, *, size=(8, 24), kernel=7, stride=2, padding=3, mean=(104, 117,
     height, width = size
     channels = 3 * len(frames)
     row = np.tile(np.tile(np.array(mean, np.float32), len(frames)), width)
-    nodes, joined = [], frames[0]
+    nodes = [
+        helper.make_node("Cast", [name], [f"{name}_float"], name, to=onnx.TensorProto.FLOAT)
+        for name in frames
+    ]
+    joined = nodes[0].output[0]
     if len(frames) > 1:
-        nodes.append(helper.make_node("Concat", frames, ["joined"], "joined", axis=3))
+        floats = [node.output[0] for node in nodes]
+        nodes.append(helper.make_node("Concat", floats, ["joined"], "joined", axis=3))
         joined = "joined"
     attributes = {
         "kernel_shape": [kernel] * 2,
@@ -29,8 +34,7 @@ def stem(frames, *, size=(8, 24), kernel=7, stride=2, padding=3, mean=(104, 117,
         **extra,
     }
     nodes += [
-        helper.make_node("Reshape", [joined, "rows"], ["bytes"], "bytes"),
-        helper.make_node("Cast", ["bytes"], ["floats"], "floats", to=onnx.TensorProto.FLOAT),
+        helper.make_node("Reshape", [joined, "rows"], ["floats"], "floats"),
         helper.make_node("Sub", ["floats", "mean"], ["centred"], "centred"),
         helper.make_node("Reshape", ["centred", "pixels"], ["image"], "image"),
         helper.make_node("Transpose", ["image"], ["planes"], "planes", perm=[0, 3, 1, 2]),
@@ -115,7 +119,8 @@ def test_means_that_differ_by_column_stay():
 def test_frames_side_by_side_stay():
     """Joined along the columns, not pixel by pixel."""
     model = stem(["frame_half", "key_half"])
-    model.graph.node[0].attribute[0].i = 2
+    (concat,) = (node for node in model.graph.node if node.op_type == "Concat")
+    concat.attribute[0].i = 2
     del model.graph.value_info[:]
     assert operators(rewrite_stem(model)) == operators(model)
 

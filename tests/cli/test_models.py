@@ -56,13 +56,16 @@ def test_inspect_bundle(dff_edge, exported):
     facts = json.loads(dff_edge("inspect", exported, "--json", "-").stdout)
     assert facts["key_interval"] == 5
     assert facts["frame_size"] == [64, 128]
-    assert set(facts["precisions"]) == {"fp32", "fp16", "int8"}
+    assert set(facts["precisions"]) == set(facts["tensorrt"]) == {"fp32", "fp16", "int8"}
     assert facts["precisions"]["int8"] < facts["precisions"]["fp16"] < facts["precisions"]["fp32"]
     graphs = {graph["graph"]: graph for graph in facts["graphs"]}
     assert graphs["fp32 feature"]["operators"]["Conv"] == 21  # 17 of the blocks, stem, 3 shortcuts
     assert "QuantizeLinear" in graphs["int8 feature"]["operators"]
+    assert graphs["int8 propagate, TensorRT"]["operators"]["dff::DffWarp"] == 1
+    assert graphs["fp32 flow, TensorRT"]["file"] == graphs["fp32 flow"]["file"] == "flow.onnx"
     text = dff_edge("inspect", exported).stdout
     assert "frame size: 64, 128" in text
+    assert "trt/int8/flow.onnx" in text
 
 
 def test_inspect_checkpoint(dff_edge, checkpoint_path):
@@ -129,6 +132,19 @@ def test_evaluate_on_unlabelled_data(dff_edge, exported, tmp_path):
     done = dff_edge("evaluate", exported, "--source", tmp_path)
     assert done.exit_code == 1
     assert "images" in done.stderr
+
+
+@pytest.mark.parametrize("flavour", ["ort", "trt"])
+def test_calibrate_for_one_runtime_alone(dff_edge, checkpoint_path, tmp_path, flavour):
+    folder = tmp_path / "bundle"
+    assert dff_edge("export", checkpoint_path, "-o", folder, "--interval", 5).exit_code == 0
+
+    done = dff_edge("calibrate", folder, "--source", CLIPS, "--flavour", flavour)
+
+    assert done.exit_code == 0, done.output
+    precisions = [line.split()[0] for line in done.stdout.splitlines() if "TensorRT" in line]
+    assert precisions == (["fp32", "fp16", "int8"] if flavour == "trt" else ["fp32"])
+    assert f"clips of {CLIPS}" in done.stdout
 
 
 def test_too_little_calibration_data(dff_edge, exported):

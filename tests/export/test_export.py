@@ -34,6 +34,21 @@ def test_bundle_opens_and_says_what_it_is(bundle):
     assert bundle.precisions == ("fp32",)
 
 
+def test_graphs_for_tensorrt_are_the_same_but_for_the_warp(bundle):
+    own, others = (bundle.manifest.graph_paths(flavour)["fp32"] for flavour in ("trt", "ort"))
+
+    assert {graph for graph, path in own.items() if path == others.get(graph)} == {
+        "feature",
+        "flow",
+        "task",
+    }
+    plugin = bundle.graph_summary("fp32", "propagate", "trt").operators
+    assert plugin == {"dff::DffWarp": 1, "MatMul": 1, "Add": 1}
+    portable = bundle.graph_summary("fp32", "propagate_portable", "trt").operators
+    assert portable["GridSample"] == 1
+    assert not any("::" in operator for operator in portable)
+
+
 def test_manifest_says_where_the_bundle_comes_from(bundle):
     provenance = bundle.manifest.provenance
 

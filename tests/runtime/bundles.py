@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.inliner
 from onnx import TensorProto, helper, numpy_helper
 
 from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.bundle_writer import BundleWriter
-from dff_edge.runtime.contract import SUBNETS, Precision, Subnet, graph_contract
+from dff_edge.runtime.contract import SUBNETS, GraphName, Precision, Subnet, graph_contract
 
 MAX_FLOW = 2.5  # cells
 STRIDE = 16
@@ -60,6 +61,23 @@ def make_graphs(
     return {
         subnet: make_model(subnet, frame_size, channels, classes, seed=seed).SerializeToString()
         for subnet in SUBNETS
+    }
+
+
+def make_tensorrt_graphs(
+    frame_size: tuple[int, int] = (32, 64), channels: int = 8, classes: int = 3, *, seed: int = 0
+) -> dict[GraphName, bytes]:
+    """Give the fp32 graphs for TensorRT of the same weights as those of ``make_graphs``."""
+    graphs = make_graphs(frame_size, channels, classes, seed=seed)
+    portable = make_model("propagate", frame_size, channels, classes, seed=seed)
+    plugin = onnx.ModelProto()
+    plugin.CopyFrom(portable)
+    plugin.graph.node[0].op_type = "DffWarp"
+    del plugin.functions[:]
+    return {
+        **graphs,
+        "propagate": plugin.SerializeToString(),
+        "propagate_portable": onnx.inliner.inline_local_functions(portable).SerializeToString(),
     }
 
 

@@ -10,11 +10,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
 
 from dff_edge.runtime.bundle import Bundle
+from dff_edge.runtime.bundle_writer import BundleWriter
 from dff_edge.runtime.errors import BundleError
-from tests.runtime.bundles import make_bundle, make_model
+from tests.runtime.bundles import make_bundle, make_model, make_tensorrt_graphs
 
 
 @pytest.fixture
@@ -303,6 +306,59 @@ def test_a_file_replaced_by_a_link_after_opening_is_refused(folder):
 def test_a_precision_that_is_not_there_is_told(folder):
     with pytest.raises(BundleError, match="holds no int8 graphs, only fp32.*calibrate"):
         Bundle.open(folder).graph_bytes("int8", "flow")
+
+
+def test_graphs_for_tensorrt_that_are_not_there_are_told(folder):
+    bundle = Bundle.open(folder)
+
+    assert bundle.precisions_for("trt") == ()
+    with pytest.raises(BundleError, match="no fp32 graphs for TensorRT, only none.*export"):
+        bundle.graph_bytes("fp32", "flow", "trt")
+    with pytest.raises(BundleError, match="no int8 graphs for TensorRT.*calibrate --flavour trt"):
+        bundle.graph_bytes("int8", "flow", "trt")
+    with pytest.raises(BundleError, match="no propagate_portable graph in fp32"):
+        bundle.graph_bytes("fp32", "propagate_portable")
+
+
+@pytest.fixture
+def tensorrt(folder: Path) -> Path:
+    """A sound bundle with graphs for TensorRT."""
+    with BundleWriter.extend(folder) as writer:
+        for graph, data in make_tensorrt_graphs(seed=1).items():
+            writer.add_graph("fp32", graph, data, "trt")
+        return writer.commit().path
+
+
+def test_graphs_for_tensorrt_are_given_and_summarised(tensorrt):
+    bundle = Bundle.open(tensorrt)
+    summary = bundle.graph_summary("fp32", "propagate", "trt")
+
+    assert summary.operators["dff::DffWarp"] == 1
+    assert bundle.size_bytes("fp32", "trt") == sum(
+        len(make_tensorrt_graphs(seed=1)[graph]) for graph in ("feature", "flow", "task")
+    )
+
+
+def test_a_graph_for_tensorrt_in_bytes_is_refused_on_opening(tensorrt):
+    model = onnx.load_from_string(make_tensorrt_graphs()["task"])
+    zero = onnx.numpy_helper.from_array(np.uint8(0), "zero")
+    step = onnx.numpy_helper.from_array(np.float32(1), "step")
+    model.graph.initializer.extend([zero, step])
+    first = model.graph.node[0]
+    pair = [
+        onnx.helper.make_node("QuantizeLinear", ["features", "step", "zero"], ["q"], "to_bytes"),
+        onnx.helper.make_node("DequantizeLinear", ["q", "step", "zero"], ["dq"], "to_floats"),
+    ]
+    first.input[0] = "dq"
+    nodes = [*pair, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    replace_graph(tensorrt, "trt/fp32/task.onnx", model.SerializeToString())
+
+    with pytest.raises(
+        BundleError, match=r"trt/fp32/task\.onnx has the QuantizeLinear node 'to_bytes' that is not"
+    ):
+        Bundle.open(tensorrt)
 
 
 def test_opening_imports_neither_torch_nor_onnx_nor_onnxruntime(folder):

@@ -118,6 +118,86 @@ def test_levels_make_wide_maps_bytes_in_their_precision_alone():
     assert int8_manifest().map_levels("int8") is None
 
 
+TENSORRT = {
+    precision: {
+        graph: f"trt/{precision}/{graph}.onnx"
+        for graph in ("feature", "flow", "task", "propagate", "propagate_portable")
+    }
+    for precision in ("fp32", "fp16", "int8")
+}
+SYMMETRIC = {"features": {"step": 0.5, "zero": 0}, "scale": {"step": 0.25, "zero": 0}}
+
+
+def tensorrt_manifest(**changes: Any) -> Manifest:
+    """Graphs for TensorRT in all precisions, beside fp32 for ONNX Runtime."""
+    paths = [*FP32.values(), *(p for own in TENSORRT.values() for p in own.values())]
+    return parse(
+        **{
+            "tensorrt": TENSORRT,
+            "tensorrt_calibration": {**calibration_fields(), **SYMMETRIC, "flavour": "trt"},
+            "files": {path: FILE for path in paths},
+            **changes,
+        }
+    )
+
+
+def test_maps_for_tensorrt_have_the_type_of_the_precision():
+    manifest = tensorrt_manifest(parity=[{**PARITY, "precision": "int8", "flavour": "trt"}])
+
+    assert manifest.map_levels("int8", "trt") == MapLevels(Levels(0.5, 0), Levels(0.25, 0))
+    assert manifest.map_levels("int8") is None
+    for precision, name in (("fp32", "float32"), ("fp16", "float16"), ("int8", "int8")):
+        for graph in ("propagate", "propagate_portable"):
+            contract = manifest.contract(precision, graph, "trt")
+            types = {spec.name: spec.dtype.name for spec in contract.inputs.values()}
+            assert types == {"features": name, "flow": "float32", "scale": name}
+            assert contract.outputs["scores"].dtype == "float32"
+        assert manifest.contract(precision, "feature", "trt").inputs["frame"].dtype == "uint8"
+    assert manifest.graph_paths("trt") == TENSORRT
+    assert manifest.graph_paths() == {"fp32": FP32}
+    assert Manifest.parse(manifest.dump()) == manifest
+
+
+def test_a_file_may_serve_both_flavours():
+    shared = {**TENSORRT["fp32"], "feature": "feature.onnx"}
+    manifest = parse(
+        tensorrt={"fp32": shared},
+        files={path: FILE for path in (*FP32.values(), *shared.values())},
+    )
+
+    assert manifest.graph_paths("trt")["fp32"]["feature"] == "feature.onnx"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"tensorrt_calibration": None}, "both or neither of tensorrt_calibration and"),
+        ({"tensorrt": {"fp32": TENSORRT["fp32"]}}, "both or neither of tensorrt_calibration"),
+        (
+            {"tensorrt_calibration": {**calibration_fields(), **SYMMETRIC}},
+            "the flavour 'ort' in calibration, and 'trt' in tensorrt_calibration",
+        ),
+        (
+            {"tensorrt_calibration": {**calibration_fields(), **LEVELS, "flavour": "trt"}},
+            "levels of features and scale with zero 0 for the flavour 'trt'",
+        ),
+        (
+            {"tensorrt_calibration": {**calibration_fields(), "flavour": "trt"}},
+            "levels of features and scale with zero 0 for the flavour 'trt'",
+        ),
+        ({"files": {p: FILE for p in FP32.values()}}, "for the subnet 'trt/fp16/feature.onnx'"),
+        ({"parity": [{**PARITY, "precision": "int8"}]}, r"that are there, not of \['int8'\]"),
+        (
+            {"tensorrt": {**TENSORRT, "fp32": {**TENSORRT["fp32"], "propagate": None}}},
+            r"tensorrt\.fp32\.propagate: received None",
+        ),
+    ],
+)
+def test_graphs_for_tensorrt_that_do_not_fit_together_are_refused(changes, reason):
+    with pytest.raises(BundleError, match=reason):
+        tensorrt_manifest(**changes)
+
+
 @pytest.mark.parametrize("name", ["features", "scale"])
 def test_levels_of_one_map_alone_are_refused(name):
     with pytest.raises(BundleError, match="levels of features and scale, or of neither"):

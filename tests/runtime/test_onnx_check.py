@@ -240,6 +240,18 @@ def test_a_call_without_its_function_is_refused():
         check(tiny_model(call("Warp")))
 
 
+def test_a_plugin_needs_no_function_where_it_is_named_and_only_that_one():
+    data = tiny_model(call("DffWarp")).SerializeToString()
+    hidden = tiny_model(call("F"), functions=[local_function("F", call("DffWarp"))])
+
+    assert check_onnx(data, NAME, plugins=["DffWarp"]).operators["dff::DffWarp"] == 1
+    for plugins in ([], ["Warp"]):
+        with pytest.raises(BundleError, match="'dff::DffWarp' without a function of that name"):
+            check_onnx(data, NAME, plugins=plugins)
+    with pytest.raises(BundleError, match="'dff::DffWarp' without a function of that name"):
+        check_onnx(hidden.SerializeToString(), NAME, plugins=["DffWarp"])
+
+
 def test_a_function_that_calls_itself_is_refused():
     with pytest.raises(BundleError, match="nests local functions more than 4 deep"):
         check(tiny_model(call("F"), functions=[local_function("F", call("F"))]))

@@ -1,0 +1,146 @@
+"""INT8 for TensorRT: the ``trt`` flavour of explicit Q/DQ.
+
+int8 around zero everywhere, int8 weights with a scale for each output channel. What TensorRT
+fuses into integer kernels decides where the pairs stand:
+
+- in front of every Conv and ConvTranspose, and nowhere between one and its activation: Conv,
+  ReLU and the Q of whoever reads it become one kernel with int8 at both ends;
+- on the branch of an Add that no convolution of its own ends, or on the shortcut's convolution,
+  so that the other convolution takes the sum along;
+- in front of AveragePool, which then reads bytes;
+- feature maps and scale field are int8 where they enter and leave (``levels``), with nothing
+  but Transpose between the pair and the border.
+
+The products of scale field and scores become Conv (``heads``), whose kernels take any number of
+channels. Biases stay float, as TensorRT wants them. The convolution that gives the flow stays
+float and reads its maps before they are rounded.
+
+Measured once, while this was chosen (no command repeats it), with the shipped model on 8 clips of
+20 frames, in ONNX Runtime: label pixels that equal those of fp32, and mean IoU, at distance 9,
+where fp32 has 0.7397:
+
+    as it is                              99.42%   0.7395
+    the first convolution float           99.40%   0.7389
+    transposed convolutions float         99.46%   0.7404
+    no branch of a sum in int8            99.43%   0.7397
+    the ``ort`` flavour                   99.63%   0.7397
+
+Behind a ReLU int8 has a bit less than the uint8 of that flavour.
+
+Source: NVIDIA TensorRT documentation, "Working with Quantized Types", explicit quantization and
+    Q/DQ layer-placement recommendations.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+
+from dff_edge.calibration.byte_maps import MapRanges, fix_ranges
+from dff_edge.calibration.heads import rewrite_product
+from dff_edge.calibration.pairs import LARGEST, Pairs
+from dff_edge.calibration.quantize import float_nodes, known_values
+from dff_edge.calibration.ranges import Range, find_ranges
+from dff_edge.calibration.tidy import finish
+from dff_edge.runtime.contract import MIN_STEP, Levels, MapLevels
+
+_CONVOLUTIONS = ("Conv", "ConvTranspose")
+
+
+def quantize_symmetric(graph: bytes, samples: Iterable[dict[str, Any]], levels: MapLevels) -> bytes:
+    """Quantise one fp32 graph for TensorRT.
+
+    Args:
+        graph: an ONNX file as ``export_bundle`` writes it.
+        samples: inputs by name; they are read once and not kept.
+        levels: of features and scale field, which become int8; their zeros are 0.
+
+    Returns:
+        The ONNX file with inputs and outputs of the same names and shapes.
+
+    Raises:
+        CalibrationError: a value that is not finite.
+    """
+    model = onnx.load_from_string(graph)
+    for output in ("scale", "scores"):
+        model = rewrite_product(model, output)
+    borders = {"features": levels.features, "scale": levels.scale}
+    convolutions = _convolutions(model)
+    readers = _readers(model, convolutions)
+    steps = _steps(model, readers, samples, borders)
+    pairs = Pairs(model)
+    for node in convolutions:
+        pairs.store_weight(node, axis=0 if node.op_type == "Conv" else 1)
+    for name, nodes in readers.items():
+        pairs.add(name, steps[name], nodes)
+    for name, own in borders.items():
+        pairs.cut(name, own.step)
+    return finish(pairs.finish())
+
+
+def symmetric_levels(ranges: MapRanges) -> MapLevels:
+    """Choose levels of int8 that cover the ranges; a scale of one changes no feature."""
+    return MapLevels(
+        features=Levels(step_over(*ranges.features), 0),
+        scale=Levels(step_over(*ranges.scale, hit_one=True), 0),
+    )
+
+
+def _convolutions(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    kept = set(float_nodes(model))
+    return [n for n in model.graph.node if n.op_type in _CONVOLUTIONS and n.name not in kept]
+
+
+def _readers(
+    model: onnx.ModelProto, convolutions: list[onnx.NodeProto]
+) -> dict[str, list[onnx.NodeProto]]:
+    """The nodes that read a value as int8, by value, in order."""
+    makers = {name: node for node in model.graph.node for name in node.output}
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        names: list[str] = []
+        if node.op_type == "AveragePool" or node in convolutions:
+            names = [node.input[0]]
+        elif node.op_type == "Add" and all(name in makers for name in node.input):
+            names = list(node.input)
+            fused = next((n for n in names if makers[n].op_type in _CONVOLUTIONS), None)
+            if fused is not None:
+                names.remove(fused)
+        for name in names:
+            readers.setdefault(name, []).append(node)
+    return readers
+
+
+def _steps(
+    model: onnx.ModelProto,
+    readers: Mapping[str, object],
+    samples: Iterable[dict[str, Any]],
+    borders: Mapping[str, Levels],
+) -> dict[str, float]:
+    """The step of each value: that of the border that it moves to or from, else by its range."""
+    steps = {name: own.step for name, own in fix_ranges(model, borders).items()}
+    ranges: dict[str, Range] = {n: own.range for n, own in known_values(model).items()}
+    unknown = [name for name in readers if name not in {**steps, **ranges}]
+    ranges |= find_ranges(model, unknown, samples)
+    return {**{name: step_over(*own) for name, own in ranges.items()}, **steps}
+
+
+def step_over(low: float, high: float, *, hit_one: bool = False) -> float:
+    """Give the step of int8 around zero for values from ``low`` to ``high``.
+
+    Args:
+        low, high: the range.
+        hit_one: whether 1 is to be a multiple of the step; it is where the range is within 127.
+    """
+    largest = max(abs(low), abs(high), 1.0 if hit_one else 0.0)
+    step = largest / LARGEST
+    if step < 2 * MIN_STEP:
+        return 1.0  # as good as all zero
+    if hit_one:
+        # The smallest 1 / n that covers the range.
+        step = 1 / max(1, math.floor(1 / step)) if step < 1 else float(math.ceil(step))
+    return float(np.float32(step))

@@ -1,0 +1,51 @@
+"""The text of manifest.json as plain values: what is told before any field is looked at."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from dff_edge.runtime.bundle_paths import MANIFEST_NAME
+from dff_edge.runtime.errors import BundleError
+from dff_edge.runtime.manifest_problems import short
+
+
+def parse_object(data: bytes) -> Any:
+    """Read JSON whose objects have no key twice.
+
+    Raises:
+        BundleError: not UTF-8, not JSON, nested too deeply, or a key twice.
+    """
+
+    def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        fields = dict(pairs)
+        if len(fields) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise BundleError(f"{MANIFEST_NAME} has the key {twice!r} twice in one object.")
+        return fields
+
+    try:
+        return json.loads(data.decode("utf-8"), object_pairs_hook=without_duplicates)
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
+        if isinstance(error, BundleError):
+            raise
+        reason = "it nests too deeply" if isinstance(error, RecursionError) else str(error)
+        raise BundleError(f"{MANIFEST_NAME} is not JSON in UTF-8: {reason}.") from error
+
+
+def check_version(fields: Any, newest: int) -> None:
+    """Tell a newer schema from a damaged manifest before anything else is checked."""
+    if not isinstance(fields, dict):
+        raise BundleError(f"{MANIFEST_NAME} holds a {type(fields).__name__}, expected an object.")
+    version = fields.get("schema_version")
+    if type(version) is not int:
+        raise BundleError(
+            f"{MANIFEST_NAME}: schema_version: received {short(version)}, "
+            f"expected {newest}. Is this a bundle of dff-edge?"
+        )
+    if version > newest:
+        raise BundleError(
+            f"{MANIFEST_NAME} has schema_version {version}, this dff-edge reads up to "
+            f"{newest}. Upgrade dff-edge to open this bundle."
+        )
