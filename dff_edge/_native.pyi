@@ -1,5 +1,7 @@
 """CPU kernels of dff-edge. Use them through dff_edge.runtime."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,3 +29,26 @@ def decode(
     confidence: NDArray[np.uint8] | None,
     threads: int,
 ) -> None: ...
+
+class DlpackTensor:
+    @property
+    def pointer(self) -> int: ...
+    @property
+    def device(self) -> tuple[int, int]: ...
+    @property
+    def dtype(self) -> tuple[int, int, int]: ...
+    @property
+    def shape(self) -> list[int]: ...
+    @property
+    def strides(self) -> list[int]: ...
+
+def import_dlpack(capsule: object) -> DlpackTensor: ...
+def export_dlpack(
+    owner: object,
+    pointer: int,
+    shape: Sequence[int],
+    code: int,
+    bits: int,
+    device_type: int,
+    device_id: int,
+) -> object: ...

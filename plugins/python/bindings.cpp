@@ -1,4 +1,4 @@
-// The Python module dff_edge._native: the CPU kernels over NumPy arrays.
+// The Python module dff_edge._native: the CPU kernels over NumPy arrays, and DLPack capsules.
 //
 // nanobind checks dtype, rank, contiguity and device, and copies nothing; shapes are checked here
 // once more, since the kernels trust them. dff_edge.runtime is the interface for users: its
@@ -7,11 +7,16 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
 
 #include <cstddef>
 #include <cstdint>
 #include <new>
 #include <optional>
+#include <tuple>
+#include <utility>
+#include <vector>
 
 #include "common/simd.h"
 #include "decode/decode_cpu.h"
@@ -105,6 +110,46 @@ void decode(InArray<float, 3> scores, OutArray<std::uint8_t, 2> out,
     raise_unless_ok(status);
 }
 
+// An array that somebody else made, on any device: what its DLPack capsule says.
+class DlpackTensor {
+public:
+    explicit DlpackTensor(nb::ndarray<nb::ro> array) : array_(std::move(array)) {}
+
+    std::uintptr_t pointer() const { return reinterpret_cast<std::uintptr_t>(array_.data()); }
+    std::tuple<int, int> device() const { return {array_.device_type(), array_.device_id()}; }
+    std::tuple<int, int, int> dtype() const {
+        const nb::dlpack::dtype dtype = array_.dtype();
+        return {dtype.code, dtype.bits, dtype.lanes};
+    }
+    std::vector<std::int64_t> shape() const {
+        std::vector<std::int64_t> shape;
+        for (std::size_t i = 0; i < array_.ndim(); ++i) {
+            shape.push_back(length(array_.shape(i)));
+        }
+        return shape;
+    }
+    std::vector<std::int64_t> strides() const {
+        std::vector<std::int64_t> strides;
+        for (std::size_t i = 0; i < array_.ndim(); ++i) {
+            strides.push_back(array_.stride(i));
+        }
+        return strides;
+    }
+
+private:
+    nb::ndarray<nb::ro> array_;
+};
+
+nb::object export_dlpack(nb::handle owner, std::uintptr_t pointer,
+                         const std::vector<std::size_t>& shape, int code, int bits,
+                         int device_type, int device_id) {
+    const nb::dlpack::dtype dtype{static_cast<std::uint8_t>(code), static_cast<std::uint8_t>(bits),
+                                  1};
+    nb::ndarray<> array(reinterpret_cast<void*>(pointer), shape.size(), shape.data(), owner,
+                        nullptr, dtype, device_type, device_id);
+    return array.cast();
+}
+
 }  // namespace
 
 NB_MODULE(_native, m) {
@@ -120,4 +165,16 @@ NB_MODULE(_native, m) {
     m.def("decode", &decode, nb::arg("scores").noconvert(), nb::arg("out").noconvert(),
           nb::arg("confidence").noconvert().none(), nb::arg("threads"),
           "Interpolate float32 scores (h, w, K) to the size of out, uint8 (H, W), and argmax.");
+
+    nb::class_<DlpackTensor>(m, "DlpackTensor", "An array of another library; it keeps its memory.")
+        .def_prop_ro("pointer", &DlpackTensor::pointer, "Address of the first element.")
+        .def_prop_ro("device", &DlpackTensor::device, "DLDeviceType and number.")
+        .def_prop_ro("dtype", &DlpackTensor::dtype, "DLDataTypeCode, bits, lanes.")
+        .def_prop_ro("shape", &DlpackTensor::shape)
+        .def_prop_ro("strides", &DlpackTensor::strides, "In elements.");
+    m.def("import_dlpack", [](nb::ndarray<nb::ro> capsule) { return DlpackTensor(capsule); },
+          nb::arg("capsule").noconvert(), "Take the array of a DLPack capsule, which is used up.");
+    m.def("export_dlpack", &export_dlpack, nb::arg("owner"), nb::arg("pointer"), nb::arg("shape"),
+          nb::arg("code"), nb::arg("bits"), nb::arg("device_type"), nb::arg("device_id"),
+          "A DLPack capsule of contiguous memory that owner keeps.");
 }
