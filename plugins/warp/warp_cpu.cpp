@@ -28,15 +28,15 @@ struct FloatMap {
 
     DFF_INLINE float zero() const { return 0.0f; }
 
-    // The first product starts the sum, not 0 + product, which would turn -0 into +0.
     template <int kCount, bool kScaled>
     DFF_INLINE void blend(const Sources<kCount, float>& from, float* __restrict out,
                           std::int64_t channels) const {
         for (std::int64_t c = 0; c < channels; ++c) {
-            float sum = from.weight[0] * from.in[0][c];
-            for (int k = 1; k < kCount; ++k) {
-                sum += from.weight[k] * from.in[k][c];
+            float value[kCount];
+            for (int k = 0; k < kCount; ++k) {
+                value[k] = from.in[k][c];
             }
+            const float sum = weighted_sum<kCount>(from.weight, value);
             out[c] = kScaled ? from.scale[c] * sum : sum;
         }
     }
@@ -65,11 +65,11 @@ struct ByteMap {
         const float low = static_cast<float>(-zero);
         const float high = static_cast<float>(255 - zero);
         for (std::int64_t c = 0; c < channels; ++c) {
-            float sum = own.weight[0] * static_cast<float>(own.in[0][c]);
-            for (int k = 1; k < kCount; ++k) {
-                sum += own.weight[k] * static_cast<float>(own.in[k][c]);
+            float value[kCount];
+            for (int k = 0; k < kCount; ++k) {
+                value[k] = static_cast<float>(own.in[k][c]);
             }
-            sum -= offset;
+            float sum = weighted_sum<kCount>(own.weight, value) - offset;
             if (kScaled) {
                 sum *= scale_step * (static_cast<float>(own.scale[c]) - scale_zero);
             }
@@ -109,7 +109,7 @@ DFF_INLINE void blend(const Map& map, const typename Map::Element* features,
                       typename Map::Element* out, std::int64_t channels) {
     Sources<kCount, typename Map::Element> from;
     for (int k = 0; k < kCount; ++k) {
-        from.in[k] = features + corners.cell[k] * channels;
+        from.in[k] = features + static_cast<std::int64_t>(corners.cell[k]) * channels;
         from.weight[k] = corners.weight[k];
     }
     from.scale = scale;
@@ -131,13 +131,15 @@ DFF_INLINE void warp_cell(const Map& map, const typename Map::Element* features,
 // Rows are counted through the batch: row r is row r % h of map r / h.
 template <bool kScaled, typename Map>
 DFF_INLINE void warp_rows(const WarpArgs<Map>& args, std::int64_t begin, std::int64_t end) {
-    const MapSize map_size{args.size.height, args.size.width};
+    const MapSize map_size{static_cast<std::int32_t>(args.size.height),
+                           static_cast<std::int32_t>(args.size.width)};
     const std::int64_t channels = args.size.channels;
     for (std::int64_t row = begin; row < end; ++row) {
         const std::int64_t n = row / map_size.height;
-        const std::int64_t y = row % map_size.height;
-        const auto* features = args.features + n * map_size.height * map_size.width * channels;
-        for (std::int64_t x = 0; x < map_size.width; ++x) {
+        const auto y = static_cast<std::int32_t>(row % map_size.height);
+        const auto* features =
+            args.features + n * args.size.height * args.size.width * channels;
+        for (std::int32_t x = 0; x < map_size.width; ++x) {
             const std::int64_t cell = row * map_size.width + x;
             const Corners corners =
                 corners_at(y, x, args.flow[2 * cell], args.flow[2 * cell + 1], map_size);
@@ -159,7 +161,8 @@ DFF_CLONES void rows_of(const WarpArgs<ByteMap>& args, std::int64_t begin, std::
 template <typename Map>
 Status warp(const WarpArgs<Map>& args, int threads) {
     const WarpSize& size = args.size;
-    if (size.batch < 0 || size.height < 0 || size.width < 0 || size.channels < 0) {
+    if (size.batch < 0 || size.height < 0 || size.width < 0 || size.channels < 0 ||
+        !has_countable_cells(size.height, size.width)) {
         return Status::kBadSize;
     }
     if (size.batch == 0 || size.height == 0 || size.width == 0 || size.channels == 0) {

@@ -21,7 +21,8 @@ struct WarpSize {
 // the key frame. scale: (N, h, w, C), or null for one everywhere. `out` overlaps no input.
 // A NaN or infinite flow, and one that leaves the map, gives zero, whatever the scale. Zero flow
 // with scale one or null gives the bits of the features. The rows are split over `threads`; the
-// result does not depend on how many. An empty map is done at once.
+// result does not depend on how many. An empty map is done at once; one of 2^31 cells or more, or
+// with a side of 2^30 or more, is refused.
 Status warp_cpu(const float* features, const float* flow, const float* scale, float* out,
                 WarpSize size, int threads) noexcept;
 

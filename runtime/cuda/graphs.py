@@ -1,13 +1,14 @@
 """CUDA graphs: an engine's work recorded once, and launched by one call afterwards.
 
 A launch costs the CPU one call instead of one for each kernel. A graph holds the addresses that
-it was recorded with: there is one for each set of buffers, and it keeps them.
+it was recorded with: there is one for each set of them. It does not keep the buffers, and is as
+good for others that come to lie at the same addresses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from numpy.typing import NDArray
 
@@ -19,13 +20,6 @@ from dff_edge.runtime.cuda.streams import CudaStream
 from dff_edge.runtime.device import Buffer, Stream
 from dff_edge.runtime.engine import MAX_BINDINGS, Engine, TensorSpec
 from dff_edge.runtime.errors import EngineError
-
-
-class _Recorded(NamedTuple):
-    """A graph, and the buffers that it reads and writes."""
-
-    graph: Handle
-    buffers: tuple[Buffer, ...]
 
 
 class GraphedEngine:
@@ -55,8 +49,8 @@ class GraphedEngine:
         self._engine = engine
         self._device = device
         self._max_graphs = max_graphs
-        self._warm: dict[tuple[int, ...], tuple[Buffer, ...]] = {}
-        self._recorded: dict[tuple[int, ...], _Recorded] = {}
+        self._warm: dict[tuple[int, ...], None] = {}  # a set that knows the oldest
+        self._recorded: dict[tuple[int, ...], Handle] = {}
 
     @property
     def name(self) -> str:
@@ -91,23 +85,23 @@ class GraphedEngine:
         recorded = self._recorded.get(key)
         if recorded is None and key not in self._warm:
             _forget_oldest(self._warm, self._max_graphs)
-            self._warm[key] = buffers  # kept, so that the addresses stay theirs
+            self._warm[key] = None
             self._engine.enqueue(inputs, outputs, stream)
             return
         with self._device.current():
             if recorded is None:
-                recorded = self._record(inputs, outputs, stream, buffers)
+                recorded = self._record(inputs, outputs, stream)
                 while len(self._recorded) >= self._max_graphs:
-                    self._recorded.pop(next(iter(self._recorded))).graph.free()
+                    self._recorded.pop(next(iter(self._recorded))).free()
                 self._recorded[key] = recorded
                 del self._warm[key]
-            self._device.driver.launch(recorded.graph.get(), stream.stream)
+            self._device.driver.launch(recorded.get(), stream.stream)
 
     def close(self) -> None:
         """Free the graphs and the engine. Closing twice is allowed."""
         with self._device.current():
             while self._recorded:
-                self._recorded.popitem()[1].graph.free()
+                self._recorded.popitem()[1].free()
         self._warm.clear()
         self._engine.close()
 
@@ -116,8 +110,7 @@ class GraphedEngine:
         inputs: Mapping[str, Buffer],
         outputs: Mapping[str, Buffer],
         stream: CudaStream,
-        buffers: tuple[Buffer, ...],
-    ) -> _Recorded:
+    ) -> Handle:
         driver = self._device.driver
         try:
             driver.begin_capture(stream.stream)
@@ -130,8 +123,7 @@ class GraphedEngine:
         except CudaError as error:
             raise self._cannot_record(error) from error
         # The owner is this engine: dropped without close, it is freed with the device's handles.
-        handle = self._device.handles.hold(self, graph, driver.destroy_graph)
-        return _Recorded(handle, buffers)
+        return self._device.handles.hold(self, graph, driver.destroy_graph)
 
     def _abandon(self, stream: CudaStream) -> None:
         """End a capture that failed, so that the stream can be used again."""

@@ -144,17 +144,17 @@ def test_old_graphs_are_forgotten(graphed, device, stream, rng, emulation):
     assert emulation.live("graph") == 2
 
 
-def test_a_graph_keeps_its_buffers(graphed, device, stream, rng, emulation):
+def test_a_graph_does_not_keep_its_buffers(graphed, device, stream, rng, emulation):
+    """A pipeline that measured both ways of scheduling must not hold the memory of both."""
     buffers = Buffers(device)
     for _ in range(2):
         buffers.run(graphed, device, stream, draw(rng))
     before = emulation.live("device")
     del buffers
     gc.collect()
-    another = device.buffer(WARPED)  # frees what was dropped
+    device.buffer(WARPED)  # frees what was dropped
 
-    assert emulation.live("device") == before + 1
-    assert another.nbytes > 0
+    assert emulation.live("device") < before
 
 
 def test_work_that_cannot_be_recorded_is_told(graphed, inner, device, stream, rng):
