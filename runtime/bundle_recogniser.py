@@ -16,7 +16,7 @@ from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.contract import Precision
 from dff_edge.runtime.decode import decode_labels
 from dff_edge.runtime.frames import Image, LabelMap
-from dff_edge.runtime.open_subnets import EngineName, open_subnets
+from dff_edge.runtime.open_subnets import CudaOptions, EngineName, open_subnets
 from dff_edge.runtime.resize import FrameResizer, check_image
 from dff_edge.runtime.warp import warp_features
 
@@ -44,6 +44,7 @@ class BundleRecogniser:
         precision: which of its graphs.
         threads: of each run; None means the cores this process may use.
         engine: what computes the graphs.
+        cuda: how a GPU is used.
 
     Raises:
         BundleError: the bundle does not hold the precision.
@@ -56,12 +57,13 @@ class BundleRecogniser:
         precision: Precision = "fp32",
         threads: int | None = None,
         engine: EngineName = "onnxruntime",
+        cuda: CudaOptions | None = None,
     ) -> None:
         self.bundle = bundle
         self.precision = precision
         self._resizer = FrameResizer(bundle.manifest.frame_size)
         self._warp_threads = threads or 1
-        self._opened = open_subnets(bundle, precision, engine, threads=threads)
+        self._opened = open_subnets(bundle, precision, engine, threads=threads, cuda=cuda)
         subnets = self._subnets = self._opened.subnets
         self._frame = subnets.feature.inputs["frame"].empty()
         self._half = subnets.flow.inputs["frame_half"].empty()

@@ -21,13 +21,14 @@ if TYPE_CHECKING:  # device.py is written in terms of TensorSpec
     from dff_edge.runtime.device import Buffer, HostStream, Stream
 
 CPU_PROVIDER = "CPUExecutionProvider"
+CUDA_PROVIDER = "CUDAExecutionProvider"
 
 # A pipeline of depth d gives its flow network d * d pairs of key frame and frame, d being 16 at
 # most; a caller with fresh arrays for each call must not make the cache grow without end.
 MAX_BINDINGS = 512
 
 _PROVIDER_PACKAGES = {
-    "CUDAExecutionProvider": "pip install 'dff-edge[cuda]' (onnxruntime-gpu)",
+    CUDA_PROVIDER: "pip install 'dff-edge[cuda]' (onnxruntime-gpu)",
     "TensorrtExecutionProvider": "pip install 'dff-edge[cuda,tensorrt]' (TensorRT 10)",
     "OpenVINOExecutionProvider": "pip install onnxruntime-openvino",
     "DmlExecutionProvider": "pip install onnxruntime-directml",
@@ -170,46 +171,12 @@ class OrtEngine:
         threads: int | None = None,
         provider: str = CPU_PROVIDER,
     ) -> None:
-        ort = require("onnxruntime", extra="cpu", purpose=f"Running the {name} graph")
-        if threads is not None and threads < 1:
-            raise EngineError(f"threads is {threads} for the {name} graph, expected 1 or more.")
-        _check_available(provider, ort.get_available_providers(), name)
-
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads or usable_cores()
-        options.inter_op_num_threads = 1
-        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.log_severity_level = 3  # errors
-        # Several sessions share the cores: threads that spin while another session
-        # computes make both twice as slow.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.add_session_config_entry("session.set_denormal_as_zero", "1")
-        if provider != CPU_PROVIDER:
-            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        try:
-            session = ort.InferenceSession(graph_bytes, sess_options=options, providers=[provider])
-        except Exception as error:  # pybind raises one class for each native status
-            raise EngineError(
-                f"ONNX Runtime {ort.__version__} could not load the {name} graph with "
-                f"{provider}: {first_line(error)}"
-            ) from error
-        session.disable_fallback()
-        taken = session.get_providers()
-        if taken[:1] != [provider]:
-            raise EngineError(
-                f"{provider} was asked for the {name} graph and did not take it; ONNX Runtime "
-                f"chose {', '.join(taken)}. Usually a library of the provider could not be "
-                f"loaded; it comes with: {_package_of(provider)}"
-            )
-
+        session = open_session(graph_bytes, name=name, threads=threads, provider=provider)
         self.name = name
         self.provider = provider
-        self._inputs = {i.name: _spec_of(i, name) for i in session.get_inputs()}
-        self._outputs = {o.name: _spec_of(o, name) for o in session.get_outputs()}
+        self._inputs, self._outputs = session_specs(session, name)
         self._session: Any = session
-        # Keyed by the addresses alone: names, dtypes and shapes are the specs'.
-        self._bindings: dict[tuple[int, ...], Any] = {}
+        self._bindings = Bindings(session, self._inputs, self._outputs)
 
     @property
     def inputs(self) -> dict[str, TensorSpec]:
@@ -226,11 +193,8 @@ class OrtEngine:
         if self._session is None:
             raise EngineError(f"The {self.name} engine is closed; open a new one to run it.")
         key = check_arrays(self, inputs, outputs)
-        binding = self._bindings.get(key)
-        if binding is None:
-            binding = self._bind(key)
         try:
-            self._session.run_with_iobinding(binding)
+            self._session.run_with_iobinding(self._bindings[key])
         except Exception as error:  # pybind raises one class for each native status
             raise EngineError(f"The {self.name} graph failed: {first_line(error)}") from error
 
@@ -251,17 +215,138 @@ class OrtEngine:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _bind(self, key: tuple[int, ...]) -> Any:
-        if len(self._bindings) >= MAX_BINDINGS:
-            del self._bindings[next(iter(self._bindings))]  # the oldest
+
+class Bindings:
+    """Bindings of a session to memory, made when first asked for.
+
+    Args:
+        session: from ``open_session``.
+        inputs: its inputs by name.
+        outputs: its outputs by name.
+        device: where the memory is, in ONNX Runtime's words.
+        ordinal: which of these devices.
+    """
+
+    def __init__(
+        self,
+        session: Any,
+        inputs: Mapping[str, TensorSpec],
+        outputs: Mapping[str, TensorSpec],
+        *,
+        device: str = "cpu",
+        ordinal: int = 0,
+    ) -> None:
+        self._session = session
+        self._inputs = inputs
+        self._outputs = outputs
+        self._place = (device, ordinal)
+        # Keyed by the addresses alone: names, dtypes and shapes are the specs'.
+        self._kept: dict[tuple[int, ...], Any] = {}
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __getitem__(self, addresses: tuple[int, ...]) -> Any:
+        """The binding to tensors at these addresses, inputs before outputs."""
+        binding = self._kept.get(addresses)
+        if binding is None:
+            if len(self._kept) >= MAX_BINDINGS:
+                del self._kept[next(iter(self._kept))]  # the oldest
+            binding = self._kept[addresses] = self._bind(addresses)
+        return binding
+
+    def clear(self) -> None:
+        """Forget all, and the session."""
+        self._kept.clear()
+        self._session = None
+
+    def _bind(self, addresses: tuple[int, ...]) -> Any:
         binding = self._session.io_binding()
         count = len(self._inputs)
-        for spec, address in zip(self._inputs.values(), key[:count], strict=True):
-            binding.bind_input(spec.name, "cpu", 0, spec.dtype.type, spec.shape, address)
-        for spec, address in zip(self._outputs.values(), key[count:], strict=True):
-            binding.bind_output(spec.name, "cpu", 0, spec.dtype.type, spec.shape, address)
-        self._bindings[key] = binding
+        for spec, address in zip(self._inputs.values(), addresses[:count], strict=True):
+            binding.bind_input(spec.name, *self._place, spec.dtype.type, spec.shape, address)
+        for spec, address in zip(self._outputs.values(), addresses[count:], strict=True):
+            binding.bind_output(spec.name, *self._place, spec.dtype.type, spec.shape, address)
         return binding
+
+
+def open_session(
+    graph_bytes: bytes,
+    *,
+    name: str,
+    threads: int | None = None,
+    provider: str = CPU_PROVIDER,
+    provider_options: Mapping[str, str] | None = None,
+) -> Any:
+    """Load a graph in ONNX Runtime.
+
+    Args:
+        graph_bytes: the ONNX file's bytes, verified.
+        name: what messages call the graph.
+        threads: of one run; ``None`` means the cores this process may use.
+        provider: the execution provider that must run the whole graph.
+        provider_options: of that provider.
+
+    Raises:
+        MissingDependencyError: when onnxruntime is not installed.
+        EngineError: see ``OrtEngine``.
+    """
+    extra = "cuda" if provider == CUDA_PROVIDER else "cpu"
+    ort = require("onnxruntime", extra=extra, purpose=f"Running the {name} graph")
+    if threads is not None and threads < 1:
+        raise EngineError(f"threads is {threads} for the {name} graph, expected 1 or more.")
+    _check_available(provider, ort.get_available_providers(), name)
+    options = session_options(ort, threads)
+    if provider != CPU_PROVIDER:
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    asked = (provider, dict(provider_options)) if provider_options else provider
+    try:
+        session = ort.InferenceSession(graph_bytes, sess_options=options, providers=[asked])
+    except Exception as error:  # pybind raises one class for each native status
+        raise EngineError(
+            f"ONNX Runtime {ort.__version__} could not load the {name} graph with "
+            f"{provider}: {first_line(error)}"
+        ) from error
+    session.disable_fallback()
+    taken = session.get_providers()
+    if taken[:1] != [provider]:
+        raise EngineError(
+            f"{provider} was asked for the {name} graph and did not take it; ONNX Runtime "
+            f"chose {', '.join(taken)}. Usually a library of the provider could not be "
+            f"loaded; it comes with: {_package_of(provider)}"
+        )
+    return session
+
+
+def session_options(ort: Any, threads: int | None = None) -> Any:
+    """Options of ``open_session``, for who opens one for another purpose.
+
+    Args:
+        ort: the module onnxruntime.
+        threads: of one run; ``None`` means the cores this process may use.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads or usable_cores()
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = 3  # errors
+    # Several sessions share the cores: threads that spin while another session
+    # computes make both twice as slow.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    return options
+
+
+def session_specs(session: Any, name: str) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
+    """Inputs and outputs of a session by name.
+
+    Raises:
+        EngineError: when one is not a plain tensor of static shape.
+    """
+    inputs = {value.name: _spec_of(value, name) for value in session.get_inputs()}
+    outputs = {value.name: _spec_of(value, name) for value in session.get_outputs()}
+    return inputs, outputs
 
 
 _ORT_DTYPES = {

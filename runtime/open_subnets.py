@@ -8,10 +8,10 @@ from typing import Literal, get_args
 from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.contract import Precision, Subnet
 from dff_edge.runtime.cpu import CpuDevice
+from dff_edge.runtime.deployed import find_platform, open_optimised
 from dff_edge.runtime.device import Device
 from dff_edge.runtime.engine import Engine, usable_cores
 from dff_edge.runtime.errors import ConfigError
-from dff_edge.runtime.open_engine import CpuEngineName, open_engine
 from dff_edge.runtime.subnets import Subnets
 
 EngineName = Literal["onnxruntime", "openvino", "cuda", "tensorrt"]
@@ -28,11 +28,14 @@ class CudaOptions:
         ordinal: number of the GPU.
         graphs: whether engines are replayed as CUDA graphs; None has it measured where both the
             driver and the engine can.
+        plugin: with TensorRT, whether warp and task network are the engine that calls the plugin,
+            or the portable one of TensorRT's own layers.
     """
 
     driver: Literal["cuda-python", "pycuda"] | None = None
     ordinal: int = 0
     graphs: bool | None = None
+    plugin: bool = True
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,15 @@ class Opened:
         """Free all engines, then the device. Closing twice is allowed."""
         self.subnets.close()
         self.device.close()
+
+
+def precisions_for(bundle: Bundle, engine: EngineName) -> tuple[Precision, ...]:
+    """Precisions of a bundle that an engine runs, fp32 first."""
+    if engine == "tensorrt":
+        return bundle.precisions_for("trt")
+    held = bundle.precisions_for("ort")
+    # ONNX Runtime's CUDA provider has no integer convolution.
+    return tuple(p for p in held if p != "int8") if engine == "cuda" else held
 
 
 def open_subnets(
@@ -87,14 +99,24 @@ def open_subnets(
 
 
 def _open_on_cpu(
-    bundle: Bundle, precision: Precision, engine: CpuEngineName, threads: dict[Subnet, int]
+    bundle: Bundle,
+    precision: Precision,
+    engine: Literal["onnxruntime", "openvino"],
+    threads: dict[Subnet, int],
 ) -> Subnets:
     engines: dict[Subnet, Engine] = {}
     try:
         for subnet, count in threads.items():
-            graph = bundle.graph_bytes(precision, subnet)
-            name = f"{precision} {subnet}"
-            engines[subnet] = open_engine(engine, graph, name=name, threads=count)
+            if engine == "onnxruntime":
+                engines[subnet] = open_optimised(
+                    bundle, precision, subnet, find_platform("cpu"), threads=count
+                )
+            else:
+                from dff_edge.runtime.openvino_engine import OpenVinoEngine  # an optional package
+
+                graph = bundle.graph_bytes(precision, subnet)
+                name = f"{precision} {subnet}"
+                engines[subnet] = OpenVinoEngine(graph, name=name, threads=count)
     except BaseException:
         for opened in engines.values():
             opened.close()

@@ -84,6 +84,7 @@ class Scheduler:
         self._streams: list[Stream] = []
         try:
             self._open_streams()
+            self._ends = [(stream, stream.event()) for stream in self._streams]
             self._slots = [Slot(device, subnets) for _ in range(depth)]
             keys = [KeyBuffers(device, subnets, self._feature_stream) for _ in range(depth)]
         except BaseException:  # leaves no thread behind
@@ -186,10 +187,9 @@ class Scheduler:
         A ``submit`` or ``collect`` that was interrupted (Ctrl-C) is forgotten too.
         """
         # The streams, not the frames: of an interrupted submit only they know.
-        for stream in self._streams:
-            event = stream.event()
-            stream.record(event)
-            event.synchronize()
+        for stream, end in self._ends:
+            stream.record(end)
+            end.synchronize()
         self._busy.clear()
         self._free = deque(self._slots)
 

@@ -17,7 +17,7 @@ from dff_edge.runtime.wire import Budget, FieldValue, WireError, read_fields
 WARP_PLUGIN = "DffWarp"
 
 _CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")
-_INT8 = 3  # onnx.TensorProto.INT8
+_FLOAT, _INT8 = 1, 3  # of onnx.TensorProto
 _DOMAINS = ("", "ai.onnx", "dff")
 
 _Fields = dict[str, list[FieldValue]]
@@ -32,8 +32,8 @@ def check_for_tensorrt(data: bytes, name: str) -> None:
 
     Raises:
         BundleError: a QuantizeLinear or DequantizeLinear whose zero point is not a stored int8 of
-            zeros, an operator of ONNX Runtime, a local function or a subgraph; the message names
-            the node.
+            zeros, or which reads other stored bytes; a name that stands for two values; an
+            operator of ONNX Runtime, a local function or a subgraph. The message names the node.
     """
     try:
         _check(memoryview(data))
@@ -50,10 +50,10 @@ def _check(data: memoryview) -> None:
     if "functions" in model:
         raise WireError("has local functions, expected a graph for TensorRT without them")
     graph = read_fields("Graph", _view(model["graph"][0]), budget)
-    zero_points = {
-        str(tensor["name"][0]): _is_symmetric(tensor)
-        for view in graph.get("initializer", ())
-        if "name" in (tensor := read_fields("Tensor", _view(view), budget))
+    stored = _stored_tensors(graph, budget)
+    made = {
+        _text(read_fields("ValueInfo", _view(view), budget), "name")
+        for view in graph.get("input", ())
     }
     for view in graph.get("node", ()):
         node = read_fields("Node", _view(view), budget)
@@ -64,15 +64,40 @@ def _check(data: memoryview) -> None:
         for attribute in node.get("attribute", ()):
             if {"g", "graphs"} & read_fields("Attribute", _view(attribute), budget).keys():
                 raise WireError(f"has {label} with a subgraph, expected none for TensorRT")
-        inputs = [str(value) for value in node.get("input", ())]
-        # Without a zero point Q gives uint8.
-        if operator in _CONVERSIONS and not (len(inputs) > 2 and zero_points.get(inputs[2])):
-            raise WireError(
-                f"has {label} that is not symmetric int8, expected a stored int8 zero point of 0"
-            )
+        for output in map(str, node.get("output", ())):
+            if output in stored or output in made:
+                raise WireError(f"has {label} that gives '{output}', a name that is taken")
+            made.update([output] if output else [])
+        if operator in _CONVERSIONS:
+            _check_conversion([str(value) for value in node.get("input", ())], stored, label)
 
 
-def _is_symmetric(tensor: _Fields) -> bool:
+def _stored_tensors(graph: _Fields, budget: Budget) -> dict[str, _Fields]:
+    """The graph's initializers by name. One without a name is nobody's: "" means no input."""
+    stored: dict[str, _Fields] = {}
+    for view in graph.get("initializer", ()):
+        tensor = read_fields("Tensor", _view(view), budget)
+        name = _text(tensor, "name")
+        if name in stored:
+            raise WireError(f"stores two tensors of the name '{name}'")
+        if name:
+            stored[name] = tensor
+    return stored
+
+
+def _check_conversion(inputs: list[str], stored: dict[str, _Fields], label: str) -> None:
+    # Without a zero point Q gives uint8.
+    zero = stored.get(inputs[2]) if len(inputs) > 2 else None
+    if zero is None or not _is_int8_zeros(zero):
+        raise WireError(
+            f"has {label} that is not symmetric int8, expected a stored int8 zero point of 0"
+        )
+    data = stored.get(inputs[0])
+    if data is not None and data.get("data_type") not in ([_FLOAT], [_INT8]):
+        raise WireError(f"has {label} that reads stored bytes which are not int8")
+
+
+def _is_int8_zeros(tensor: _Fields) -> bool:
     raw = tensor.get("raw_data", [memoryview(b"")])[0]
     return tensor.get("data_type") == [_INT8] and len(_view(raw)) > 0 and not any(_view(raw))
 

@@ -10,6 +10,7 @@ _COMMANDS = {
     "train": "Train a model from a configuration.",
     "export": "Write a checkpoint as a bundle of ONNX graphs.",
     "calibrate": "Add INT8 and FP16 graphs to a bundle.",
+    "deploy": "Build a bundle's engines for this machine.",
     "evaluate": "Measure accuracy at every distance from the key frame.",
     "run": "Run a bundle on a camera, a video or images.",
     "benchmark": "Compare precisions and key intervals in speed and accuracy.",

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dff_edge.cli.options import (
-    OVERLAPS,
     PRECISIONS,
+    SWITCH,
     Command,
     Numbers,
     check_folder,
+    cuda_of,
+    cuda_options,
     engine_option,
     json_option,
     overlap_option,
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from dff_edge.report.results import Benchmark, Latency
     from dff_edge.runtime.bundle import Bundle
     from dff_edge.runtime.clips import LabelledClip
+    from dff_edge.runtime.open_subnets import CudaOptions
 _TRACED_FRAMES = 60
 
 
@@ -106,6 +109,7 @@ class _Precisions(click.ParamType):
 )
 @engine_option
 @overlap_option
+@cuda_options
 @threads_option
 @json_option
 def command(
@@ -121,6 +125,9 @@ def command(
     timeline_path: Path | None,
     engine: str,
     overlap: str,
+    driver: str | None,
+    graphs: str,
+    warp: str,
     threads: int | None,
     json_path: Path | None,
 ) -> None:
@@ -148,6 +155,7 @@ def command(
     from dff_edge.runtime.clips import open_clips
 
     opened = Bundle.open(bundle)
+    cuda = cuda_of(driver, graphs, warp)
     clips = open_clips(source)
     with progress("benchmark") as update:
         benchmark = benchmark_bundle(
@@ -160,7 +168,8 @@ def command(
             repetitions=repetitions,
             threads=threads,
             engine=engine,  # type: ignore[arg-type]
-            overlap=OVERLAPS[overlap],
+            overlap=SWITCH[overlap],
+            cuda=cuda,
             consistency=consistency,
             progress=update,
         )
@@ -171,7 +180,7 @@ def command(
 
         plot_path.write_bytes(draw_speed(benchmark))
     if timeline_path is not None:
-        _write_timeline(opened, clips, benchmark, OVERLAPS[overlap], timeline_path)
+        _write_timeline(opened, clips, benchmark, SWITCH[overlap], cuda, timeline_path)
     if record:
         record_accuracy(opened, benchmark)
         click.echo(f"Recorded the accuracy in {bundle / 'manifest.json'}.", err=True)
@@ -182,6 +191,7 @@ def _write_timeline(
     clips: Sequence[LabelledClip],
     benchmark: Benchmark,
     overlap: bool | None,
+    cuda: CudaOptions,
     path: Path,
 ) -> None:
     """Trace the headline configuration once more, apart from what was measured."""
@@ -197,6 +207,7 @@ def _write_timeline(
         threads=settings.threads,
         engine=settings.engine,  # type: ignore[arg-type]
         overlap=overlap,
+        cuda=cuda,
     )
     for file in (path, path.with_suffix(".json")):
         write_timeline(trace, file)

@@ -26,12 +26,26 @@ from dff_edge.runtime.errors import require
     show_default=True,
     help="For what the graphs are made: ort for ONNX Runtime and OpenVINO, trt for TensorRT.",
 )
+@click.option(
+    "--precision",
+    type=click.Choice(["int8", "fp16", "both"]),
+    default="both",
+    show_default=True,
+    help="What to add. Graphs of the other precision stay as they are.",
+)
 @interval_option
 @json_option
 def command(
-    bundle: Path, source: str, flavour: str, interval: int | None, json_path: Path | None
+    bundle: Path,
+    source: str,
+    flavour: str,
+    precision: str,
+    interval: int | None,
+    json_path: Path | None,
 ) -> None:
     """Add INT8 and FP16 graphs to BUNDLE, for ONNX Runtime and for TensorRT.
+
+    All that is asked for is added, or nothing: a graph that comes out broken is named.
 
     Ranges come from clips, not single images: the flow network sees pairs at all distances
     up to the key interval, the task network sees propagated features.
@@ -47,6 +61,7 @@ def command(
         source=source,
         interval=interval,
         flavours=FLAVOURS if flavour == "both" else (flavour,),  # type: ignore[arg-type]
+        precisions=("int8", "fp16") if precision == "both" else (precision,),  # type: ignore[arg-type]
         progress=lambda text: click.echo(text, err=True),
     )
     manifest = done.manifest
@@ -72,15 +87,18 @@ def command(
         ["precision", "for", "MB", "of fp32"],
         [
             [
-                precision,
+                name,
                 "TensorRT" if own == "trt" else "ONNX Runtime",
                 f"{size / 1e6:.1f}",
                 f"{size / full:.0%}",
             ]
             for own, by_precision in sizes.items()
-            for precision, size in by_precision.items()
+            for name, size in by_precision.items()
         ],
     )
-    record = manifest.calibration["int8"] if flavour != "trt" else for_tensorrt
-    assert record is not None
-    click.echo(f"{record.frames} frames, {record.pairs} pairs of {record.clips} clips of {source}")
+    if precision != "fp16":  # which has no ranges to keep a record of
+        record = manifest.calibration["int8"] if flavour != "trt" else for_tensorrt
+        assert record is not None
+        click.echo(
+            f"{record.frames} frames, {record.pairs} pairs of {record.clips} clips of {source}"
+        )

@@ -17,6 +17,7 @@ from dff_edge.cli.options import (
     progress,
     table,
     threads_option,
+    warp_option,
     write_json,
 )
 from dff_edge.runtime.errors import require
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     help="Baseline: copy key features (zero flow, scale one). Of a checkpoint only.",
 )
 @engine_option
+@warp_option
 @threads_option
 @json_option
 def command(
@@ -58,6 +60,7 @@ def command(
     max_interval: int,
     copy_features: bool,
     engine: str,
+    warp: str,
     threads: int | None,
     json_path: Path | None,
 ) -> None:
@@ -78,7 +81,7 @@ def command(
     with ExitStack() as stack:
         clips = open_clips(source)
         recogniser, classes = (
-            _bundle(stack, model, precision, engine, threads)
+            _bundle(stack, model, precision, engine, warp, threads)
             if is_bundle
             else _checkpoint(model, copy_features, threads)
         )
@@ -106,13 +109,15 @@ def command(
 
 
 def _bundle(
-    stack: ExitStack, model: str, precision: str, engine: str, threads: int | None
+    stack: ExitStack, model: str, precision: str, engine: str, warp: str, threads: int | None
 ) -> tuple[Recogniser, tuple[str, ...]]:
     from dff_edge.runtime.bundle import Bundle
     from dff_edge.runtime.bundle_recogniser import BundleRecogniser
+    from dff_edge.runtime.open_subnets import CudaOptions
 
     bundle = Bundle.open(model)
-    recogniser = BundleRecogniser(bundle, precision, threads, engine)  # type: ignore[arg-type]
+    cuda = CudaOptions(graphs=False, plugin=warp == "plugin")
+    recogniser = BundleRecogniser(bundle, precision, threads, engine, cuda)  # type: ignore[arg-type]
     return stack.enter_context(recogniser), bundle.manifest.class_names
 
 

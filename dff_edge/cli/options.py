@@ -8,17 +8,21 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from dff_edge.runtime.errors import DffEdgeError
 
+if TYPE_CHECKING:
+    from dff_edge.runtime.open_subnets import CudaOptions
+
 F = TypeVar("F", bound=Callable[..., Any])
 # As in dff_edge.runtime, importing which costs time.
 PRECISIONS = ("fp32", "fp16", "int8")
 ENGINES = ("onnxruntime", "openvino", "cuda", "tensorrt")
-OVERLAPS: dict[str, bool | None] = {"auto": None, "on": True, "off": False}
+SWITCH: dict[str, bool | None] = {"auto": None, "on": True, "off": False}
+WARPS = ("plugin", "gridsample")
 
 
 class Command(click.Command):
@@ -98,12 +102,51 @@ def overlap_option(command: F) -> F:
     """``--overlap``: whether networks of several frames run side by side."""
     return click.option(
         "--overlap",
-        type=click.Choice(tuple(OVERLAPS)),
+        type=click.Choice(tuple(SWITCH)),
         default="auto",
         show_default=True,
         help="Whether the networks of several frames run side by side. On a GPU, auto measures "
         "both before the first frame.",
     )(command)
+
+
+def warp_option(command: F) -> F:
+    """``--warp``: which form of it TensorRT runs."""
+    return click.option(
+        "--warp",
+        type=click.Choice(WARPS),
+        default=WARPS[0],
+        show_default=True,
+        help="tensorrt: the warp as the plugin, or as TensorRT's own layer.",
+    )(command)
+
+
+def cuda_options(command: F) -> F:
+    """``--driver``, ``--graphs``, ``--warp``: how an NVIDIA GPU is used."""
+    for option in (
+        warp_option,
+        click.option(
+            "--graphs",
+            type=click.Choice(tuple(SWITCH)),
+            default="auto",
+            show_default=True,
+            help="tensorrt: whether engines are replayed as CUDA graphs; auto measures both.",
+        ),
+        click.option(
+            "--driver",
+            type=click.Choice(("cuda-python", "pycuda")),
+            help="What speaks to the GPU.  [default: cuda-python where it is installed]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def cuda_of(driver: str | None, graphs: str, warp: str) -> CudaOptions:
+    """What ``cuda_options`` gave, as the runtime takes it."""
+    from dff_edge.runtime.open_subnets import CudaOptions
+
+    return CudaOptions(driver, graphs=SWITCH[graphs], plugin=warp == "plugin")  # type: ignore[arg-type]
 
 
 def check_folder(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:

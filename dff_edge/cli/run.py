@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dff_edge.cli.options import (
-    OVERLAPS,
+    SWITCH,
     Command,
     check_folder,
+    cuda_of,
+    cuda_options,
     engine_option,
     interval_option,
     json_option,
@@ -99,6 +101,7 @@ def _check_profile(ctx: click.Context, param: click.Parameter, path: Path | None
 )
 @engine_option
 @overlap_option
+@cuda_options
 @threads_option
 @json_option
 def command(
@@ -113,6 +116,9 @@ def command(
     profile_path: Path | None,
     engine: str,
     overlap: str,
+    driver: str | None,
+    graphs: str,
+    warp: str,
     threads: int | None,
     json_path: Path | None,
 ) -> None:
@@ -153,7 +159,8 @@ def command(
                 depth=depth or (1 if opened.live else 3),
                 threads=threads,
                 engine=engine,  # type: ignore[arg-type]
-                overlap=OVERLAPS[overlap],
+                overlap=SWITCH[overlap],
+                cuda=cuda_of(driver, graphs, warp),
                 trace=trace,
             )
         )

@@ -33,7 +33,7 @@ from dff_edge.runtime.contract import PRECISIONS, Precision
 from dff_edge.runtime.engine import usable_cores
 from dff_edge.runtime.errors import BundleError, ConfigError
 from dff_edge.runtime.evaluation import Accuracy, evaluate, temporal_consistency
-from dff_edge.runtime.open_subnets import EngineName
+from dff_edge.runtime.open_subnets import CudaOptions, EngineName, precisions_for
 
 _BASELINE = Config("fp32", 1)
 _STAGES = (
@@ -62,6 +62,7 @@ def benchmark_bundle(
     threads: int | None = None,
     engine: EngineName = "onnxruntime",
     overlap: bool | None = None,
+    cuda: CudaOptions | None = None,
     consistency: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Benchmark:
@@ -73,13 +74,13 @@ def benchmark_bundle(
         bundle: a verified bundle.
         clips: labelled video that the model was not trained, calibrated or chosen on.
         source: what the clips are called.
-        precisions: None means all that the bundle holds.
+        precisions: None means all that the bundle holds and the engine runs.
         intervals: key intervals l.
         frames: about how many frames a repetition takes; made a multiple of each l.
         repetitions: of each configuration.
         threads: of the feature network; None means the cores this process may use.
         engine: what computes the graphs.
-        overlap: as ``Pipeline.open`` takes it.
+        overlap, cuda: as ``Pipeline.open`` takes them.
         consistency: whether temporal consistency is measured too.
         progress: called with (steps done, steps in all).
 
@@ -88,7 +89,7 @@ def benchmark_bundle(
         ConfigError: no precision or interval, the data has other classes than the bundle, or its
             clips are too short for the largest interval.
     """
-    precisions = bundle.precisions if precisions is None else precisions
+    precisions = precisions_for(bundle, engine) if precisions is None else precisions
     _check(bundle, source, precisions, intervals, frames, repetitions)
     configs = _configs(precisions, intervals)
     measured = tuple(p for p in PRECISIONS if any(config.precision == p for config in configs))
@@ -101,7 +102,7 @@ def benchmark_bundle(
     steadiness: dict[Config, float | None] = {}
     names = bundle.manifest.class_names
     for precision in measured:
-        with BundleRecogniser(bundle, precision, threads, engine) as recogniser:
+        with BundleRecogniser(bundle, precision, threads, engine, cuda) as recogniser:
             accuracies[precision] = evaluate(
                 recogniser, clips, names, max_interval, lambda done, total: step()
             )
@@ -111,7 +112,7 @@ def benchmark_bundle(
                         recogniser, clips, len(names), config.interval
                     )
     images = load_images(clips, frames)
-    with open_pipelines(bundle, measured, threads, engine, overlap) as pipelines:
+    with open_pipelines(bundle, measured, threads, engine, overlap, cuda) as pipelines:
         depth = next(iter(pipelines.values())).depth
         schedules = {precision: str(pipelines[precision].schedule) for precision in measured}
         samples = measure_speed(

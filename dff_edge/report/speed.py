@@ -13,7 +13,7 @@ from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.clips import LabelledClip
 from dff_edge.runtime.contract import Precision
 from dff_edge.runtime.frames import Frame, Image, Result
-from dff_edge.runtime.open_subnets import EngineName
+from dff_edge.runtime.open_subnets import CudaOptions, EngineName
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.policy import FixedInterval
 from dff_edge.runtime.trace import Trace
@@ -74,13 +74,19 @@ def open_pipelines(
     threads: int | None,
     engine: EngineName,
     overlap: bool | None = None,
+    cuda: CudaOptions | None = None,
 ) -> Iterator[dict[Precision, Pipeline]]:
     """One pipeline a precision, of the usual depth; closed on leaving."""
     with ExitStack() as stack:
         yield {
             precision: stack.enter_context(
                 Pipeline.open(
-                    bundle, precision=precision, threads=threads, engine=engine, overlap=overlap
+                    bundle,
+                    precision=precision,
+                    threads=threads,
+                    engine=engine,
+                    overlap=overlap,
+                    cuda=cuda,
                 )
             )
             for precision in precisions
@@ -96,6 +102,7 @@ def trace_run(
     threads: int | None = None,
     engine: EngineName = "onnxruntime",
     overlap: bool | None = None,
+    cuda: CudaOptions | None = None,
 ) -> Trace:
     """Run one configuration with the usual depth, and note when each stage ran."""
     trace = Trace()
@@ -106,6 +113,7 @@ def trace_run(
         threads=threads,
         engine=engine,
         overlap=overlap,
+        cuda=cuda,
         trace=trace,
     ) as pipeline:
         for _ in pipeline.run(_frames(images, whole_intervals(frames, config.interval))):

@@ -73,6 +73,20 @@ def test_convolutions_are_half_but_the_flow(tmp_path_factory, flow):
     )
 
 
+def test_the_scale_field_is_half_all_the_way(bundle):
+    """Casts of C-channel maps would cost more than the bias that they are for."""
+    model = onnx.load_from_string(to_half(bundle.graph_bytes("fp32", "flow")))
+    types, makers = half_types(model), {n.output[0]: n for n in model.graph.node}
+    node, operators = makers["scale"], []
+    while node.op_type != "Transpose":  # of what both heads read
+        operators.append(node.op_type)
+        assert types[node.output[0]] == TensorProto.FLOAT16
+        node = makers[node.input[0]]
+
+    assert "MatMul" in operators
+    assert "Cast" not in operators
+
+
 @pytest.mark.parametrize(("subnet", "frames"), [("feature", 1), ("flow", 2)])
 def test_frames_are_centred_in_float32(bundle, subnet, frames):
     model = onnx.load_from_string(to_half(bundle.graph_bytes("fp32", subnet)))

@@ -44,16 +44,17 @@ def test_int8_by_hand():
     assert to_int8(values, 0.5).tolist() == [-128, -128, 1, 3, 127, 127]
 
 
-@pytest.mark.parametrize("operator", ["Conv", "ConvTranspose"])
-def test_weights_have_a_step_for_each_output_channel(operator):
+@pytest.mark.parametrize(("operator", "axis"), [("Conv", 0), ("ConvTranspose", None)])
+def test_weights_have_a_step_for_each_channel_or_one_in_all(operator, axis):
     model = convolution(operator)
     weight = numpy_helper.to_array(model.graph.initializer[0])[..., 0, 0]
     matrix = weight if operator == "Conv" else weight.T  # (C_out, C_in)
-    steps = np.abs(matrix).max(axis=1, keepdims=True) / 127
+    largest = np.abs(matrix).max(axis=1 if axis == 0 else None, keepdims=True)
+    steps = largest / 127
     x = RNG.normal(size=(1, 3, 2, 2)).astype(np.float32)
     pairs = Pairs(model)
 
-    pairs.store_weight(model.graph.node[0], axis=0 if operator == "Conv" else 1)
+    pairs.store_weight(model.graph.node[0], axis=axis)
     found = pairs.finish()
 
     expected = np.einsum("oc,ncyx->noyx", np.rint(matrix / steps) * steps, x)
@@ -61,6 +62,8 @@ def test_weights_have_a_step_for_each_output_channel(operator):
     kinds = {t.name: t.data_type for t in found.graph.initializer}
     assert sorted(kinds.values()) == [TensorProto.FLOAT, TensorProto.INT8, TensorProto.INT8]
     assert "weight" not in kinds
+    (step,) = (t for t in found.graph.initializer if t.data_type == TensorProto.FLOAT)
+    assert list(step.dims) == ([4] if axis == 0 else [])
 
 
 def test_a_channel_of_zeros_stays_zero():

@@ -129,9 +129,10 @@ def test_every_convolution_but_the_flow_has_pairs_on_both_sides_of_its_product(
     assert len(convolutions) - len(integer) == floats
     for node in integer:
         weight, steps, zeros = graph.makers[node.input[1]].input
-        axis = 0 if node.op_type == "Conv" else 1
+        # TensorRT's versions do not agree on which axis of a transposed weight is the channels'.
+        expected = graph.tensors[weight].shape[:1] if node.op_type == "Conv" else ()
         assert graph.tensors[weight].dtype == np.int8
-        assert graph.tensors[steps].shape == (graph.tensors[weight].shape[axis],)
+        assert graph.tensors[steps].shape == expected
         assert not graph.tensors[zeros].any()
         assert all(graph.tensors[name].dtype == np.float32 for name in node.input[2:])  # the bias
 

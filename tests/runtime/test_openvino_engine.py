@@ -7,7 +7,7 @@ import pytest
 
 from dff_edge.runtime.engine import OrtEngine
 from dff_edge.runtime.errors import ConfigError, EngineError, MissingDependencyError, ShapeError
-from dff_edge.runtime.open_engine import CPU_ENGINES, open_engine
+from dff_edge.runtime.openvino_engine import OpenVinoEngine
 from dff_edge.runtime.pipeline import Pipeline
 from tests.runtime.bundles import make_bundle
 
@@ -38,7 +38,7 @@ def empty_outputs(engine):
 def test_same_tensors_and_values_as_onnx_runtime(graph, inputs):
     with (
         OrtEngine(graph, name="flow", threads=1) as reference,
-        open_engine("openvino", graph, name="flow", threads=1) as engine,
+        OpenVinoEngine(graph, name="flow", threads=1) as engine,
     ):
         assert engine.inputs == reference.inputs
         assert engine.outputs == reference.outputs
@@ -51,7 +51,7 @@ def test_same_tensors_and_values_as_onnx_runtime(graph, inputs):
 
 def test_each_run_writes_the_arrays_that_it_is_given(graph, inputs):
     other = {name: 255 - array for name, array in inputs.items()}
-    with open_engine("openvino", graph, name="flow", threads=1) as engine:
+    with OpenVinoEngine(graph, name="flow", threads=1) as engine:
         first, second, again = (empty_outputs(engine) for _ in range(3))
         engine.run(inputs, first)
         engine.run(other, second)
@@ -62,7 +62,7 @@ def test_each_run_writes_the_arrays_that_it_is_given(graph, inputs):
 
 
 def test_wrong_arrays_are_refused(graph, inputs):
-    with open_engine("openvino", graph, name="int8 flow", threads=1) as engine:
+    with OpenVinoEngine(graph, name="int8 flow", threads=1) as engine:
         with pytest.raises(ShapeError, match="int8 flow: inputs are .*expected"):
             engine.run({}, empty_outputs(engine))
         wrong = {**inputs, "key_half": inputs["key_half"][:, ::2]}
@@ -75,7 +75,7 @@ def test_wrong_arrays_are_refused(graph, inputs):
 
 
 def test_a_closed_engine_says_so(graph, inputs):
-    engine = open_engine("openvino", graph, name="flow")
+    engine = OpenVinoEngine(graph, name="flow")
     outputs = empty_outputs(engine)
     engine.close()
     engine.close()
@@ -86,30 +86,30 @@ def test_a_closed_engine_says_so(graph, inputs):
 @pytest.mark.parametrize("data", [b"", b"no graph at all", b"\x08\x07" * 40])
 def test_what_is_no_graph_is_refused(data):
     with pytest.raises(EngineError, match="could not load the flow graph"):
-        open_engine("openvino", data, name="flow")
+        OpenVinoEngine(data, name="flow")
 
 
 def test_threads_are_checked(graph):
     with pytest.raises(EngineError, match="threads is 0 for the flow graph"):
-        open_engine("openvino", graph, name="flow", threads=0)
+        OpenVinoEngine(graph, name="flow", threads=0)
 
 
-def test_unknown_engine_is_refused(graph):
+def test_unknown_engine_is_refused(bundle):
     with pytest.raises(ConfigError, match="engine is 'tvm', expected one of onnxruntime, openvino"):
-        open_engine("tvm", graph, name="flow")
+        Pipeline.open(bundle, engine="tvm")
 
 
 def test_a_missing_package_is_named(graph, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "openvino", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'dff-edge\[openvino\]'"):
-        open_engine("openvino", graph, name="flow")
+        OpenVinoEngine(graph, name="flow")
 
 
 def test_pipelines_agree(bundle):
     rng = np.random.default_rng(6)
     images = rng.integers(0, 256, (7, 40, 80, 3), dtype=np.uint8)
     labels = {}
-    for engine in CPU_ENGINES:
+    for engine in ("onnxruntime", "openvino"):
         with Pipeline.open(bundle, policy="fixed:3", threads=1, engine=engine) as pipeline:
             found = []
             for image in images:

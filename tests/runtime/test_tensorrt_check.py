@@ -69,6 +69,45 @@ def test_a_zero_point_that_is_not_stored_is_refused(zeros):
         check_for_tensorrt(pair(np.int8(0), zeros=zeros), "graph.onnx")
 
 
+def test_a_tensor_without_a_name_is_no_zero_point():
+    """An input without a name is absent, whatever is stored under none."""
+    model = onnx.load_from_string(pair(np.int8(0), zeros=[""]))
+    model.graph.initializer.append(numpy_helper.from_array(np.int8(0), ""))
+    model.graph.initializer[-1].name = ""  # present and empty
+
+    with pytest.raises(BundleError, match="'to_bytes' that is not symmetric int8"):
+        check_for_tensorrt(model.SerializeToString(), "graph.onnx")
+
+
+def test_a_zero_point_that_is_stored_twice_is_refused():
+    model = onnx.load_from_string(pair(np.uint8(0)))
+    model.graph.initializer.append(numpy_helper.from_array(np.int8(0), "zero"))
+
+    with pytest.raises(BundleError, match="stores two tensors of the name 'zero'"):
+        check_for_tensorrt(model.SerializeToString(), "graph.onnx")
+
+
+@pytest.mark.parametrize("taken", ["zero", "x", "q"], ids=["stored", "input", "made"])
+def test_a_name_that_stands_for_two_values_is_refused(taken):
+    """Which of them a zero point is, parsers decide each for themselves."""
+    model = onnx.load_from_string(pair(np.int8(0)))
+    other = helper.make_node("Cast", ["x"], [taken], "other", to=TensorProto.UINT8)
+    model.graph.node.insert(1, other)
+
+    with pytest.raises(BundleError, match=f"the Cast node 'other' that gives '{taken}', a name th"):
+        check_for_tensorrt(model.SerializeToString(), "graph.onnx")
+
+
+def test_stored_bytes_that_are_not_int8_are_refused():
+    weight = numpy_helper.from_array(np.full((1, 4), 200, np.uint8), "weight")
+    model = onnx.load_from_string(pair(np.int8(0)))
+    model.graph.initializer.append(weight)
+    model.graph.node[1].input[0] = "weight"
+
+    with pytest.raises(BundleError, match="'to_floats' that reads stored bytes which are not int8"):
+        check_for_tensorrt(model.SerializeToString(), "graph.onnx")
+
+
 def test_dequantisation_is_checked_as_well():
     model = onnx.load_from_string(pair(np.int8(0)))
     model.graph.initializer.append(numpy_helper.from_array(np.uint8(0), "other"))

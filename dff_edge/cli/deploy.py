@@ -1,0 +1,295 @@
+"""dff-edge deploy: a bundle's graphs as engines of this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dff_edge.cli.options import PRECISIONS, Command, json_option, table, write_json
+
+if TYPE_CHECKING:
+    from dff_edge.deploy import Deployed
+    from dff_edge.runtime.engine_cache import EngineCache, EngineKey, Entry
+
+TARGETS = ("cpu", "cuda", "tensorrt")
+_ALL = "all that the bundle holds for the target"
+
+
+class _Precisions(click.ParamType):
+    """One precision, or several with commas between."""
+
+    name = "p,p,..."
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        parts = tuple(part.strip() for part in str(value).split(","))
+        for part in parts:
+            if part not in PRECISIONS:
+                self.fail(f"'{part}' is not one of {', '.join(PRECISIONS)}.", param, ctx)
+        return parts
+
+
+@click.command(cls=Command)
+@click.argument(
+    "bundle", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path)
+)
+@click.option(
+    "--target",
+    type=click.Choice(TARGETS),
+    help="What runs the engines: ONNX Runtime on the CPU, ONNX Runtime on a GPU, or TensorRT.",
+)
+@click.option(
+    "--precision",
+    "precisions",
+    type=_Precisions(),
+    multiple=True,
+    help=f"Which graphs; may be given several times.  [default: {_ALL}]",
+)
+@click.option(
+    "--source",
+    default="synthetic://street",
+    show_default=True,
+    help="Frames that engines are checked with against the FP32 graphs: best the device's own.",
+)
+@click.option("--rebuild", is_flag=True, help="Build also what is there.")
+@click.option(
+    "--workspace",
+    "workspace_mb",
+    type=click.IntRange(min=1),
+    metavar="MB",
+    help="tensorrt: the most scratch memory of an engine.  [default: what there is]",
+)
+@click.option(
+    "--warp",
+    type=click.Choice(["plugin", "gridsample"]),
+    default="plugin",
+    show_default=True,
+    help="tensorrt: the warp as the plugin, or as TensorRT's own layer, which is slower.",
+)
+@click.option("--list", "is_list", is_flag=True, help="Say what is there, and do nothing.")
+@click.option(
+    "--prune",
+    "is_prune",
+    is_flag=True,
+    help="Remove engines of the target that other versions or devices left behind.",
+)
+@json_option
+def command(
+    bundle: Path | None,
+    target: str | None,
+    precisions: tuple[tuple[str, ...], ...],
+    source: str,
+    rebuild: bool,
+    workspace_mb: int | None,
+    warp: str,
+    is_list: bool,
+    is_prune: bool,
+    json_path: Path | None,
+) -> None:
+    """Build BUNDLE's engines for this machine, check them, and keep them.
+
+    What is there already is used again. Engines are kept in $DFF_EDGE_CACHE, or in
+    ~/.cache/dff-edge.
+    """
+    if is_list or is_prune:
+        if bundle is not None or (is_list and is_prune):
+            raise click.UsageError("--list and --prune go with no bundle, and not together.")
+        if is_prune and target is None:
+            raise click.UsageError("--prune needs --target: versions of what are looked at?")
+        _list(target, json_path) if is_list else _prune(target, warp, json_path)
+        return
+    if bundle is None or target is None:
+        raise click.UsageError("expected BUNDLE and --target, or --list.")
+    asked = tuple(dict.fromkeys(p for group in precisions for p in group))
+    _deploy(bundle, target, asked, source, rebuild, workspace_mb, warp, json_path)
+
+
+def _deploy(
+    path: Path,
+    target_name: str,
+    asked: tuple[str, ...],
+    source: str,
+    rebuild: bool,
+    workspace_mb: int | None,
+    warp: str,
+    json_path: Path | None,
+) -> None:
+    from dff_edge.deploy import deploy_bundle, open_target, precisions_of
+    from dff_edge.runtime.bundle import Bundle
+    from dff_edge.runtime.engine_cache import EngineCache
+
+    def progress(text: str) -> None:
+        click.echo(text, err=True)
+
+    bundle = Bundle.open(path)
+    cache = EngineCache()
+    done: list[Deployed] = []
+    with open_target(
+        target_name,  # type: ignore[arg-type]
+        cache,
+        plugin=warp == "plugin",
+        workspace_mb=workspace_mb,
+        progress=progress,
+    ) as target:
+        precisions: Any = asked or precisions_of(target, bundle)
+        left_out = {
+            precision: target.refusal(precision)
+            for precision in bundle.precisions_for(target.platform.flavour)
+            if not asked and precision not in precisions
+        }
+        try:
+            for deployed in deploy_bundle(
+                bundle,
+                target,
+                precisions,
+                cache,
+                source=source,
+                rebuild=rebuild,
+                progress=progress,
+            ):
+                done.append(deployed)
+        except Exception:
+            if done:
+                _print_engines(done)  # what is kept
+            raise
+        numbers = {
+            "bundle": str(bundle.path),
+            "target": target.platform.target,
+            "runtime": target.platform.runtime,
+            "device": target.platform.device,
+            "cache": str(cache.folder),
+            "precisions": {deployed.precision: _numbers(deployed) for deployed in done},
+            "not_deployed": left_out,
+        }
+    if write_json(json_path, numbers):
+        return
+    _print_engines(done)
+    for deployed in done:
+        sources = sorted({report.record.source for report in deployed.engines.values()})
+        click.echo(
+            f"{deployed.precision}: {deployed.fidelity:.2%} of the pixels labelled as by its "
+            f"graphs (at least {deployed.floor:.1%}), {deployed.agreement:.2%} as by the FP32 "
+            f"graphs, on {', '.join(sources)}"
+        )
+        if deployed.agreement < deployed.floor:
+            click.echo(
+                f"{deployed.precision} costs more than usual on these frames: run `dff-edge "
+                "evaluate`, or deploy with frames of the device's own as --source.",
+                err=True,
+            )
+    click.echo(f"{numbers['runtime']}, {numbers['device']}; engines in {cache.folder}")
+    for precision, reason in left_out.items():
+        click.echo(f"{precision} was left out: {reason}")
+
+
+def _print_engines(done: list[Deployed]) -> None:
+    table(
+        ["graph", "precision", "from", "build s", "ms", "relative error", "MB"],
+        [
+            [
+                graph,
+                deployed.precision,
+                report.origin,
+                f"{report.record.build_s:.1f}",
+                f"{report.record.median_ms:.2f}",
+                f"{report.record.relative_error:.1e}",
+                f"{_engine_bytes(report.path) / 1e6:.1f}",
+            ]
+            for deployed in done
+            for graph, report in deployed.engines.items()
+        ],
+    )
+
+
+def _numbers(deployed: Deployed) -> dict[str, Any]:
+    return {
+        "fidelity": deployed.fidelity,
+        "floor": deployed.floor,
+        "agreement": deployed.agreement,
+        "engines": {
+            graph: {
+                "from": report.origin,
+                "reason": report.reason,
+                "path": str(report.path),
+                "bytes": _engine_bytes(report.path),
+                **report.record.model_dump(mode="json"),
+            }
+            for graph, report in deployed.engines.items()
+        },
+    }
+
+
+def _engine_bytes(path: Path) -> int:
+    return (path / "engine").stat().st_size
+
+
+def _list(target: str | None, json_path: Path | None) -> None:
+    from dff_edge.runtime.engine_cache import EngineCache
+
+    cache = EngineCache()
+    entries = [e for e in cache.entries() if target in (None, _target_of(e))]
+    if not write_json(json_path, {"cache": str(cache.folder), "engines": _entry_numbers(entries)}):
+        _print_entries(cache, entries)
+
+
+def _prune(target: str | None, warp: str, json_path: Path | None) -> None:
+    from dff_edge.deploy import open_target
+    from dff_edge.runtime.engine_cache import EngineCache
+
+    cache = EngineCache()
+    with open_target(target, cache, plugin=warp == "plugin") as opened:  # type: ignore[arg-type]
+        platform = opened.platform
+
+        def is_kept(key: EngineKey) -> bool:
+            return key.target != platform.target or (
+                (key.runtime, key.device) == (platform.runtime, platform.device)
+                and key.plugin_sha256 in (None, platform.plugin_sha256)
+            )
+
+        removed = cache.prune(is_kept)
+    if not write_json(json_path, {"cache": str(cache.folder), "removed": _entry_numbers(removed)}):
+        _print_entries(cache, removed)
+        click.echo(f"{len(removed)} engines removed", err=True)
+
+
+def _target_of(entry: Entry) -> str | None:
+    return None if entry.record is None else entry.record.key.target
+
+
+def _entry_numbers(entries: list[Entry]) -> list[dict[str, Any]]:
+    return [
+        {
+            "path": str(entry.path),
+            "bytes": entry.bytes,
+            "record": None if entry.record is None else entry.record.model_dump(mode="json"),
+        }
+        for entry in entries
+    ]
+
+
+def _print_entries(cache: EngineCache, entries: list[Entry]) -> None:
+    rows = []
+    for entry in entries:
+        if entry.record is None:
+            rows.append(["damaged", entry.path.name[:12], "", "", "", "", "", ""])
+            continue
+        key = entry.record.key
+        rows.append(
+            [
+                key.target,
+                key.precision,
+                key.subnet,
+                key.runtime,
+                key.device,
+                f"{entry.bytes / 1e6:.1f}",
+                f"{entry.record.median_ms:.2f}",
+                entry.record.built,
+            ]
+        )
+    table(["target", "precision", "graph", "runtime", "device", "MB", "ms", "built"], rows)
+    click.echo(f"in {cache.folder}")

@@ -1,0 +1,279 @@
+"""Deploying: each engine from the cache or built, all checked together, and only then kept."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from dff_edge.deploy.check import (
+    FLOORS,
+    Reference,
+    agreement,
+    compute_reference,
+    draw_frames,
+    graph_labels,
+    label_maps,
+    relative_errors,
+)
+from dff_edge.deploy.measure import median_ms
+from dff_edge.deploy.target import Built, Progress, Target
+from dff_edge.runtime.bundle import Bundle
+from dff_edge.runtime.contract import GraphName, Precision
+from dff_edge.runtime.deployed import why_missing
+from dff_edge.runtime.engine import Engine
+from dff_edge.runtime.engine_cache import (
+    CachedEngine,
+    DamagedEngineError,
+    EngineCache,
+    EngineKey,
+    EngineRecord,
+)
+from dff_edge.runtime.errors import EngineError
+from dff_edge.runtime.subnets import Subnets
+from dff_edge.runtime.uri import hide_credentials
+
+
+@dataclass(frozen=True)
+class EngineReport:
+    """What became of one graph.
+
+    Attributes:
+        origin: whether it was there, or was built now.
+        reason: why it was built; empty when it was there.
+        record: what is known of it.
+        path: where it is.
+    """
+
+    origin: Literal["cache", "built"]
+    reason: str
+    record: EngineRecord
+    path: Path
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """One precision of a bundle, ready to run.
+
+    Attributes:
+        precision: which.
+        engines: by graph.
+        fidelity: share of pixels labelled as by the graphs that the engines were built from.
+        floor: the least fidelity that is accepted.
+        agreement: share of pixels labelled as by the FP32 graphs.
+    """
+
+    precision: Precision
+    engines: dict[GraphName, EngineReport]
+    fidelity: float
+    floor: float
+    agreement: float
+
+
+def deploy_bundle(
+    bundle: Bundle,
+    target: Target,
+    precisions: Sequence[Precision],
+    cache: EngineCache,
+    *,
+    source: str = "synthetic://street",
+    rebuild: bool = False,
+    progress: Progress = lambda text: None,
+) -> Iterator[Deployed]:
+    """Build what is missing of a bundle's engines for a target, check it and keep it.
+
+    Nothing of a precision is kept unless all of it computes what the graphs say. What came before
+    a failure stays.
+
+    Args:
+        bundle: a verified bundle.
+        target: from ``open_target``.
+        precisions: which of its graphs, one after the other.
+        cache: where engines are.
+        source: frames to check with.
+        rebuild: whether to build what is there, too.
+        progress: called with a line for each step.
+
+    Yields:
+        Each precision when it is done.
+
+    Raises:
+        BundleError: the bundle does not hold a precision for the target.
+        EngineError: a precision is not the target's, an engine cannot be built, or the engines
+            agree too little with their graphs.
+    """
+    deploying = _Deploying(bundle, target, cache, source, progress)
+    for precision in precisions:
+        yield deploying.deploy(precision, rebuild=rebuild)
+
+
+@dataclass
+class _Missing:
+    """An engine that was built and is not kept yet."""
+
+    built: Built
+    reason: str
+    build_s: float
+
+
+@dataclass
+class _Deploying:
+    bundle: Bundle
+    target: Target
+    cache: EngineCache
+    source: str
+    progress: Progress
+
+    @cached_property
+    def _reference(self) -> Reference:
+        """Computed once for all precisions, and not at all when every engine is there."""
+        self.progress(f"FP32 graphs on the CPU, frames of {hide_credentials(self.source)}")
+        return compute_reference(self.bundle, draw_frames(self.source))
+
+    def deploy(self, precision: Precision, *, rebuild: bool) -> Deployed:
+        refusal = self.target.refusal(precision)
+        if refusal is not None:
+            raise EngineError(f"{precision} on the target {self._name}: {refusal}.")
+        graphs = self.target.graphs
+        keys = {g: self.target.platform.key(self.bundle, precision, g) for g in graphs}
+        found: dict[GraphName, CachedEngine] = {}
+        reasons: dict[GraphName, str] = {}
+        for graph, key in keys.items():
+            entry, reason = (None, "asked for") if rebuild else self._find(key)
+            if entry is not None:
+                found[graph] = entry
+            else:
+                reasons[graph] = reason
+        floor = FLOORS[precision]
+        if not reasons:
+            fidelity = min(entry.record.fidelity for entry in found.values())
+            agreed = min(entry.record.agreement for entry in found.values())
+            reports = {g: self._report("cache", "", found[g].record) for g in graphs}
+            return Deployed(precision, reports, fidelity, floor, agreed)
+
+        reference = self._reference  # what is wrong with the source is told before a long build
+        missing = {g: self._build(precision, g, reason) for g, reason in reasons.items()}
+        with ExitStack() as stack:
+            engines: dict[GraphName, Engine] = {}
+            for graph in graphs:
+                data = found[graph].data if graph in found else missing[graph].built.data
+                name = f"{precision} {graph}"
+                engines[graph] = self.target.platform.open(
+                    data, name=name, graph=graph, threads=None
+                )
+                stack.callback(engines[graph].close)
+            fidelity, agreed = self._check(precision, engines, reference)
+            records = {
+                graph: self._record(keys[graph], engines[graph], made, reference, fidelity, agreed)
+                for graph, made in missing.items()
+            }
+        for graph, record in records.items():
+            self.cache.store(missing[graph].built.data, record)
+        return Deployed(
+            precision,
+            {
+                graph: self._report("cache", "", found[graph].record)
+                if graph in found
+                else self._report("built", missing[graph].reason, records[graph])
+                for graph in graphs
+            },
+            fidelity,
+            floor,
+            agreed,
+        )
+
+    @property
+    def _name(self) -> str:
+        return self.target.platform.target
+
+    def _find(self, key: EngineKey) -> tuple[CachedEngine | None, str]:
+        """The engine of a key, or why it must be built."""
+        try:
+            entry = self.cache.load(key)
+        except DamagedEngineError as error:
+            return None, str(error)
+        if entry is None:
+            return None, f"not built before{why_missing(self.cache, key)}"
+        # Only what was said: without a limit any engine will do.
+        for name, value in self.target.options.items():
+            before = entry.record.options.get(name)
+            if value is not None and value != before:
+                return None, f"built with {name} {before}, now {value}"
+        return entry, ""
+
+    def _build(self, precision: Precision, graph: GraphName, reason: str) -> _Missing:
+        name = f"{precision} {graph}"
+        self.progress(f"{name}: building ({reason})")
+        platform = self.target.platform
+        data = self.bundle.graph_bytes(precision, graph, platform.flavour)
+        contract = self.bundle.manifest.contract(precision, graph, platform.flavour)
+        started = time.perf_counter()
+        built = self.target.build(data, name=name, kind=graph, contract=contract)
+        return _Missing(built, reason, time.perf_counter() - started)
+
+    def _check(
+        self, precision: Precision, engines: dict[GraphName, Engine], reference: Reference
+    ) -> tuple[float, float]:
+        """Fidelity and agreement of what was opened."""
+        self.progress(f"{precision}: comparing with the graphs on the CPU")
+        flavour = self.target.platform.flavour
+        subnets = Subnets(
+            engines["feature"],
+            engines["flow"],
+            engines["task"],
+            self.bundle.manifest.map_levels(precision, flavour),
+            propagate=engines.get("propagate") or engines.get("propagate_portable"),
+        )
+        labels = label_maps(self.target.device, subnets, reference.frames)
+        agreed = agreement(labels, reference.labels)
+        # FP32 is the same in both flavours.
+        fidelity = (
+            agreed
+            if precision == "fp32"
+            else agreement(labels, graph_labels(self.bundle, precision, flavour, reference.frames))
+        )
+        if fidelity < FLOORS[precision]:
+            raise EngineError(
+                f"the {precision} engines for {self._name} label {fidelity:.2%} of the pixels of "
+                f"{hide_credentials(self.source)} as the graphs do that they were built from, "
+                f"expected {FLOORS[precision]:.1%}: {self.target.platform.runtime} computes "
+                f"something else. Nothing of {precision} was kept. Take another precision, and "
+                "report this with the output of dff-edge doctor."
+            )
+        return fidelity, agreed
+
+    def _record(
+        self,
+        key: EngineKey,
+        engine: Engine,
+        made: _Missing,
+        reference: Reference,
+        fidelity: float,
+        agreed: float,
+    ) -> EngineRecord:
+        levels = self.bundle.manifest.map_levels(key.precision, self.target.platform.flavour)
+        errors = relative_errors(engine, key.subnet, reference, levels)
+        return EngineRecord(
+            key=key,
+            sha256=hashlib.sha256(made.built.data).hexdigest(),
+            built=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            build_s=made.build_s,
+            median_ms=median_ms(engine, self.target.device),
+            relative_error=max(errors.values()),
+            fidelity=fidelity,
+            agreement=agreed,
+            source=hide_credentials(self.source),
+            options=self.target.options,
+            summary=made.built.summary,
+        )
+
+    def _report(
+        self, origin: Literal["cache", "built"], reason: str, record: EngineRecord
+    ) -> EngineReport:
+        return EngineReport(origin, reason, record, self.cache.path(record.key))

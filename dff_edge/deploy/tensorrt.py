@@ -1,0 +1,272 @@
+"""Engines of TensorRT, 10.3 to 11: parse, compare with the contract, build.
+
+Networks are strongly typed: every precision is written in the graph, and TensorRT chooses none.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from dff_edge.deploy.target import Built, Progress
+from dff_edge.runtime.contract import GraphContract, GraphName, Precision
+from dff_edge.runtime.cuda import tensorrt_library as library
+from dff_edge.runtime.deployed import Platform
+from dff_edge.runtime.engine import TensorSpec
+from dff_edge.runtime.engine_cache import EngineCache
+from dff_edge.runtime.errors import EngineError
+from dff_edge.runtime.tensorrt_check import check_for_tensorrt
+
+_PROGRESS_EVERY_S = 10.0
+
+
+class TensorRtTarget:
+    """A GPU with TensorRT.
+
+    Args:
+        platform: of this machine, target "tensorrt"; with a plugin, warp and task network are one
+            engine that calls it, else one of TensorRT's own layers.
+        cache: where timings of kernels are kept, by version and device.
+        workspace_mb: the most scratch memory that an engine may need; None for what there is.
+        progress: called with a line every ten seconds of a build.
+    """
+
+    def __init__(
+        self,
+        platform: Platform,
+        cache: EngineCache,
+        *,
+        workspace_mb: int | None = None,
+        progress: Progress = lambda text: None,
+    ) -> None:
+        assert platform.hardware is not None
+        self.platform = platform
+        self.device = platform.hardware
+        self.options: dict[str, Any] = {"workspace_mb": workspace_mb}
+        self.graphs: tuple[GraphName, ...] = (
+            "feature",
+            "flow",
+            "task",
+            "propagate" if platform.plugin_sha256 else "propagate_portable",
+        )
+        self._cache = cache
+        self._workspace_mb = workspace_mb
+        self._progress = progress
+
+    def refusal(self, precision: Precision) -> str | None:
+        """None: TensorRT runs every precision."""
+        return None
+
+    def build(self, graph: bytes, *, name: str, kind: GraphName, contract: GraphContract) -> Built:
+        """Build a graph's engine. See ``Target.build``."""
+        trt = library.load_tensorrt()
+        if self.platform.calls_plugin(kind):
+            library.load_plugin(trt)
+        place = (self.platform.runtime, self.platform.device)
+        with self.device.current():
+            plan, timing = build_plan(
+                trt,
+                graph,
+                name=name,
+                kind=kind,
+                contract=contract,
+                workspace_mb=self._workspace_mb,
+                timing=self._cache.timing(*place),
+                progress=self._progress,
+            )
+            summary = summarise(trt, plan, name)
+        if timing:
+            self._cache.store_timing(*place, timing)
+        return Built(plan, summary)
+
+
+def build_plan(
+    trt: ModuleType,
+    graph: bytes,
+    *,
+    name: str,
+    kind: GraphName,
+    contract: GraphContract,
+    workspace_mb: int | None = None,
+    timing: bytes = b"",
+    progress: Progress = lambda text: None,
+) -> tuple[bytes, bytes]:
+    """Parse a graph, check what TensorRT made of it, and build.
+
+    Args:
+        trt: the module tensorrt, or one with the same names.
+        graph: the ONNX file's bytes.
+        name: what messages call it.
+        kind: which of the bundle's graphs.
+        contract: what its inputs and outputs must be.
+        workspace_mb: the most scratch memory that the engine may need.
+        timing: what was measured before on this device by this version.
+        progress: called with a line every ten seconds.
+
+    Returns:
+        The engine's bytes, and what is known of timings now.
+
+    Raises:
+        BundleError: when TensorRT would compute something else than the graph says.
+        EngineError: when it does not parse, is not what it should be, or cannot be built.
+    """
+    check_for_tensorrt(graph, f"the {name} graph")
+    logger, errors = library.tensorrt_logger(trt)
+    errors.clear()
+    builder = trt.Builder(logger)
+    network = builder.create_network(_creation_flags(trt))
+    parser = trt.OnnxParser(network, logger)  # owns weights that the build reads
+    if not parser.parse(graph):
+        found = [parser.get_error(i) for i in range(parser.num_errors)]
+        reasons = "; ".join(f"node '{e.node_name()}': {e.desc()}" for e in found)
+        raise EngineError(f"TensorRT could not read the {name} graph: {reasons or errors}.")
+    _check_network(trt, network, name=name, kind=kind, contract=contract)
+
+    config = builder.create_builder_config()
+    config.clear_flag(trt.BuilderFlag.TF32)  # FP32 means FP32; who wants it faster takes FP16
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # for the summary
+    if workspace_mb is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_mb << 20)
+    known = config.create_timing_cache(timing)
+    if known is None or not config.set_timing_cache(known, False):
+        config.set_timing_cache(config.create_timing_cache(b""), False)
+    monitor = _monitor(trt, name, progress)
+    config.progress_monitor = monitor
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        limit = "" if workspace_mb is None else f" within {workspace_mb} MB of workspace"
+        raise EngineError(f"TensorRT could not build the {name} engine{limit}: {errors}.")
+    measured = config.get_timing_cache()
+    return bytes(plan), b"" if measured is None else bytes(measured.serialize())
+
+
+def summarise(trt: ModuleType, plan: bytes, name: str) -> dict[str, Any]:
+    """What TensorRT says of an engine: its number of layers, their types and formats.
+
+    The words differ between versions; what is not understood is left out.
+
+    Raises:
+        EngineError: when the engine does not load on the machine that built it.
+    """
+    logger, errors = library.tensorrt_logger(trt)
+    errors.clear()
+    runtime = trt.Runtime(logger)
+    engine = runtime.deserialize_cuda_engine(plan)
+    if engine is None:
+        raise EngineError(f"TensorRT built the {name} engine and cannot load it: {errors}.")
+    text = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
+    return parse_summary(text)
+
+
+def parse_summary(text: str) -> dict[str, Any]:
+    """Count layers by type and outputs by format in an inspector's JSON.
+
+    Example:
+        >>> parse_summary('{"Layers": [{"Name": "a", "LayerType": "Convolution"}]}')
+        {'layers': 1, 'types': {'Convolution': 1}}
+    """
+    try:
+        layers = json.loads(text)["Layers"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    if not isinstance(layers, list):
+        return {}
+    types: Counter[str] = Counter()
+    formats: Counter[str] = Counter()
+    for layer in layers:
+        if not isinstance(layer, dict):  # names alone, where the verbosity was not detailed
+            continue
+        types[str(layer.get("LayerType", "unknown"))] += 1
+        for output in layer.get("Outputs") or []:
+            if isinstance(output, dict):
+                words = [
+                    output.get("Format/Datatype"),
+                    output.get("Format"),
+                    output.get("Datatype"),
+                ]
+                formats[" ".join(str(word) for word in words if word)] += 1
+    summary: dict[str, Any] = {"layers": len(layers), "types": dict(types.most_common())}
+    if formats:
+        summary["formats"] = dict(formats.most_common())
+    return summary
+
+
+def _creation_flags(trt: ModuleType) -> int:
+    # 11 knows no other networks, and says that it will drop the flag.
+    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    return 0 if flag is None else 1 << int(flag)
+
+
+def _check_network(
+    trt: ModuleType, network: Any, *, name: str, kind: GraphName, contract: GraphContract
+) -> None:
+    inputs = [network.get_input(i) for i in range(network.num_inputs)]
+    outputs = [network.get_output(i) for i in range(network.num_outputs)]
+    problems = contract.problems(_specs(trt, inputs), _specs(trt, outputs))
+    layers = [network.get_layer(i) for i in range(network.num_layers)]
+    plugins = sum(layer.type == trt.LayerType.PLUGIN_V3 for layer in layers)
+    wanted = 1 if kind == "propagate" else 0
+    if plugins != wanted:
+        problems.append(f"it has {plugins} plugin layers, expected {wanted}")
+    samplers = [layer for layer in layers if layer.type == trt.LayerType.GRID_SAMPLE]
+    if kind == "propagate_portable" and not samplers:
+        problems.append("it has no GridSample layer, which is the warp")
+    for layer in samplers:
+        # Python is given a layer's base class; its kind is the caller's to name.
+        layer.__class__ = trt.IGridSampleLayer
+        modes = (layer.interpolation_mode, layer.sample_mode, bool(layer.align_corners))
+        if modes != (trt.InterpolationMode.LINEAR, trt.SampleMode.FILL, False):
+            problems.append(
+                f"GridSample '{layer.name}' is read as {modes[0].name}, {modes[1].name}, "
+                f"align_corners={modes[2]}, expected LINEAR, FILL, False: this parser does not "
+                "know the graph's opset"
+            )
+    if problems:
+        raise EngineError(f"TensorRT reads the {name} graph otherwise: {'; '.join(problems)}.")
+    for tensor in [*inputs, *outputs]:  # else TensorRT may choose vectorised ones
+        tensor.allowed_formats = 1 << int(trt.TensorFormat.LINEAR)
+
+
+def _specs(trt: ModuleType, tensors: list[Any]) -> dict[str, TensorSpec]:
+    dtypes = library.numpy_dtypes(trt)
+    return {
+        tensor.name: TensorSpec(
+            tensor.name, dtypes.get(tensor.dtype, np.dtype(object)), tuple(tensor.shape)
+        )
+        for tensor in tensors
+    }
+
+
+def _monitor(trt: ModuleType, name: str, progress: Progress) -> Any:
+    """TensorRT's progress as a line every ten seconds."""
+    started = time.monotonic()
+    told = started
+    sizes: dict[str, int] = {}
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]  # an optional package's
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            sizes[phase_name] = num_steps
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            nonlocal told
+            now = time.monotonic()
+            if now - told >= _PROGRESS_EVERY_S:
+                told = now
+                progress(
+                    f"{name}: {phase_name} {step + 1} of {sizes.get(phase_name, '?')}, "
+                    f"{now - started:.0f} s"
+                )
+            return True  # go on
+
+        def phase_finish(self, phase_name: str) -> None:
+            sizes.pop(phase_name, None)
+
+    return Monitor()

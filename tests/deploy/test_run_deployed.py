@@ -1,0 +1,252 @@
+"""Pipelines on a GPU, emulated where there is none: the same results as in order, and as on a CPU.
+
+The emulated driver makes every operation of a stream late by a chance amount, so that an event
+that is not waited for gives other results.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from dff_edge.runtime.bundle_recogniser import BundleRecogniser
+from dff_edge.runtime.deployed import Platform
+from dff_edge.runtime.engine import TensorSpec
+from dff_edge.runtime.errors import BundleError, EngineError
+from dff_edge.runtime.frames import Frame
+from dff_edge.runtime.open_subnets import CudaOptions, precisions_for
+from dff_edge.runtime.pipeline import Pipeline
+from dff_edge.runtime.trace import Trace
+from tests.deploy.conftest import play_tensorrt
+from tests.deploy.test_deploy import deploy
+from tests.export.checkpoints import FRAME_SIZE
+from tests.runtime.cuda.emulation import ALLOCATING
+from tests.runtime.cuda.fake_ort import play_cuda_provider
+from tests.runtime.cuda.fake_tensorrt import VERSIONS
+
+JITTER_US = 300
+
+
+@pytest.fixture
+def frames():
+    """Of a size of their own, each unlike the others."""
+    random = np.random.default_rng(5)
+    size = (FRAME_SIZE[0] + 8, FRAME_SIZE[1] + 24, 3)
+    coarse = random.integers(0, 256, (9, *[side // 8 for side in size[:2]], 3), np.uint8)
+    images = coarse.repeat(8, axis=1).repeat(8, axis=2)
+    return [Frame(image, index, index / 30) for index, image in enumerate(images)]
+
+
+@pytest.fixture
+def trt(monkeypatch, emulation, tmp_path):
+    """One version: what differs between them is in the building."""
+    return play_tensorrt(next(iter(VERSIONS)), monkeypatch, tmp_path)
+
+
+@pytest.fixture
+def deployed(deployable, cache, trt, built_once):
+    """FP32 and INT8 engines in the cache."""
+    if not any(built_once.iterdir()):
+        for precision in ("fp32", "int8"):
+            deploy(deployable, cache, "tensorrt", [precision])
+        shutil.copytree(cache.folder, built_once, dirs_exist_ok=True)
+    shutil.copytree(built_once, cache.folder, dirs_exist_ok=True)
+    return deployable
+
+
+@pytest.fixture(scope="module")
+def built_once(tmp_path_factory):
+    return tmp_path_factory.mktemp("engines")
+
+
+def labels(bundle, frames, **how):
+    with Pipeline.open(bundle, policy="fixed:4", **how) as pipeline:
+        return [result.labels for result in pipeline.run(frames)]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("graphs", [True, False])
+def test_tensorrt_gives_the_same_overlapped_and_in_order(
+    deployed, frames, emulation, precision, graphs
+):
+    how = {"precision": precision, "engine": "tensorrt", "cuda": CudaOptions(graphs=graphs)}
+    in_order = labels(deployed, frames, overlap=False, depth=1, **how)
+    for seed in range(3):
+        emulation.jitter(seed, JITTER_US)
+        overlapped = labels(deployed, frames, overlap=True, depth=3, **how)
+        np.testing.assert_array_equal(overlapped, in_order)
+    assert len({bytes(image) for image in in_order}) > 1, "the frames must differ"
+
+
+def test_tensorrt_in_fp32_labels_as_the_cpu_does(deployed, frames):
+    got = np.stack(labels(deployed, frames, engine="tensorrt"))
+    assert np.mean(got == np.stack(labels(deployed, frames))) >= 0.9999
+
+
+@pytest.mark.parametrize("has_kernels", [True, False])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_onnxruntime_on_the_gpu_labels_as_the_cpu_does(
+    deployable, frames, emulation, monkeypatch, precision, has_kernels
+):
+    """With the native warp and, without its library, with the portable graph."""
+    play_cuda_provider(monkeypatch)
+    if not has_kernels:
+        monkeypatch.delenv("DFF_CUDA_LIBRARY")
+    emulation.jitter(7, JITTER_US)
+    trace = Trace()
+    got = labels(deployable, frames, precision=precision, engine="cuda", overlap=True, trace=trace)
+    assert (
+        np.mean(np.stack(got) == np.stack(labels(deployable, frames, precision=precision))) > 0.999
+    )
+    stages = {span.stage for span in trace.spans}
+    assert ("warp" in stages, "propagate" in stages) == (has_kernels, not has_kernels)
+
+
+def test_steady_state_allocates_nothing_on_the_device(deployed, frames, emulation):
+    with Pipeline.open(deployed, engine="tensorrt", policy="fixed:4", overlap=True) as pipeline:
+        list(pipeline.run(frames))
+        list(pipeline.run(frames))
+        before = [emulation.count(name) for name in ALLOCATING]
+        list(pipeline.run(frames))
+        assert [emulation.count(name) for name in ALLOCATING] == before
+
+
+def test_submit_waits_for_nothing(deployed, frames, emulation):
+    how = {"engine": "tensorrt", "policy": "fixed:4", "overlap": True, "depth": 3}
+    with Pipeline.open(deployed, **how) as pipeline:
+        list(pipeline.run(frames))
+        pipeline.reset()
+        before = emulation.count("blocking")
+        for frame in frames[:3]:
+            pipeline.submit(frame)
+        in_submit = emulation.count("blocking") - before
+        while pipeline.poll(block=True) is not None:
+            pass
+    # The decoding thread waits for each copy out; the caller for nothing.
+    assert in_submit <= 3
+
+
+def test_choice_of_overlap_and_of_graphs_is_measured_and_told(deployed, frames, caplog):
+    with (
+        caplog.at_level(logging.INFO, "dff_edge.runtime"),
+        Pipeline.open(deployed, engine="tensorrt", policy="fixed:4") as pipeline,
+    ):
+        list(pipeline.run(frames))
+        assert pipeline.schedule is not None
+        assert "frames per second with overlap" in pipeline.schedule.reason
+        assert "key interval 4" in pipeline.schedule.reason
+    told = [record.getMessage() for record in caplog.records]
+    for graph in ("feature", "flow", "task", "propagate"):
+        assert sum(f"fp32 {graph}:" in line and "as a graph" in line for line in told) == 1
+
+
+def test_engines_that_were_not_deployed_are_an_error_with_the_command(deployable, cache, trt):
+    with pytest.raises(EngineError, match=r"fp16 feature .* no TensorRT .*--precision fp16"):
+        Pipeline.open(deployable, precision="fp16", engine="tensorrt")
+
+
+def test_precision_that_a_bundle_lacks_for_tensorrt_is_named(tmp_path, cache, trt):
+    from tests.runtime.bundles import make_bundle
+
+    with pytest.raises(BundleError, match="no int8 graphs for TensorRT"):
+        Pipeline.open(make_bundle(tmp_path / "b"), precision="int8", engine="tensorrt")
+
+
+def test_graphs_are_refused_where_they_cannot_be(deployable, emulation, monkeypatch):
+    play_cuda_provider(monkeypatch)
+    with pytest.raises(EngineError, match="CUDA graphs were asked for with the engine 'cuda'"):
+        Pipeline.open(deployable, engine="cuda", cuda=CudaOptions(graphs=True))
+
+
+def test_nothing_is_left_when_the_last_engine_cannot_be_opened(deployable, cache, trt):
+    """The fixture of the emulated driver counts what is left."""
+    deploy(deployable, cache, "tensorrt", ["fp32"])
+    for entry in cache.entries():
+        if entry.record.key.subnet == "propagate":
+            (entry.path / "engine").write_bytes(b"damaged")
+    with pytest.raises(EngineError, match="is damaged: its 7 bytes"):
+        Pipeline.open(deployable, engine="tensorrt")
+
+
+def test_precisions_that_each_engine_runs(deployable):
+    assert precisions_for(deployable, "onnxruntime") == ("fp32", "fp16", "int8")
+    assert precisions_for(deployable, "cuda") == ("fp32", "fp16")
+    assert precisions_for(deployable, "tensorrt") == ("fp32", "fp16", "int8")
+
+
+def test_recogniser_on_tensorrt_labels_as_the_pipeline(deployed, frames):
+    expected = labels(deployed, frames[:4], precision="int8", engine="tensorrt", overlap=False)
+    with BundleRecogniser(deployed, "int8", engine="tensorrt") as recogniser:
+        key = recogniser.extract(frames[0].image)
+        got = [recogniser.answer(key, None)]
+        got += [recogniser.answer(key, frame.image) for frame in frames[1:4]]
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_frames_on_the_gpu_stay_there(deployable, frames, device, monkeypatch):
+    """Labels of images on the device are those of the same images on the host."""
+    play_cuda_provider(monkeypatch)
+    height, width = FRAME_SIZE  # of which a half is the same bytes in both ways of resizing
+    frames = [replace(f, image=np.ascontiguousarray(f.image[:height, :width])) for f in frames]
+    far_frames = [replace(f, image=on_device(device, f.image)) for f in frames]
+    how = {"engine": "cuda", "overlap": True, "policy": "fixed:4", "confidence": True}
+    with Pipeline.open(deployable, **how) as pipeline:
+        host = list(pipeline.run(frames))
+        far = list(pipeline.run(far_frames))
+    assert sorted(far[0].stage_ms) == ["decode", "feature", "resize", "task"]
+    assert sorted(far[1].stage_ms) == ["decode", "flow", "resize", "task", "warp"]
+    for here, there in zip(host, far, strict=True):
+        assert np.mean(here.labels == there.labels.copy_to_host()) >= 0.9999
+        sure = there.confidence.copy_to_host().astype(int)
+        assert np.abs(here.confidence - sure).max() <= 1
+
+
+def on_device(device, image):
+    """A copy of an image in the device's memory, with ``__cuda_array_interface__``."""
+    buffer = device.buffer(TensorSpec("image", image.dtype, image.shape), host=True)
+    stream = device.stream("test")
+    buffer.array[...] = image
+    device.copy_in(buffer, stream)
+    stream.synchronize()
+    stream.close()
+    return buffer
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """Bytes of the graphs that are opened in ONNX Runtime."""
+    seen = []
+    original = Platform.open
+
+    def noting(self, data, **how):
+        seen.append(data)
+        return original(self, data, **how)
+
+    monkeypatch.setattr(Platform, "open", noting)
+    return seen
+
+
+def test_what_was_optimised_ahead_for_the_cpu_is_taken(deployable, cache, frames, opened):
+    expected = labels(deployable, frames)
+    (done,) = deploy(deployable, cache, "cpu", ["fp32"])
+    opened.clear()
+    got = labels(deployable, frames)
+
+    kept = [(report.path / "engine").read_bytes() for report in done.engines.values()]
+    assert sorted(opened) == sorted(kept)
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_damaged_engine_of_the_cpu_is_told_and_not_taken(deployable, cache, frames, opened, caplog):
+    (done,) = deploy(deployable, cache, "cpu", ["fp32"])
+    (done.engines["flow"].path / "engine").write_bytes(b"damaged")
+    opened.clear()
+    labels(deployable, frames)
+
+    assert opened[1] == deployable.graph_bytes("fp32", "flow")
+    assert "is damaged" in caplog.text
+    assert "own flow graph is taken" in caplog.text
