@@ -15,12 +15,13 @@ JOBS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
-NATIVE := $(shell find plugins -type f -name '*.cpp' -o -type f -name '*.h' -o -name CMakeLists.txt)
+NATIVE := $(shell find plugins -type f)
 
 # What test-aarch64 needs, which pip cannot install; `make test` passes it over where it is missing.
 has = $(shell command -v $(1))
 CAN_CROSS := $(and $(call has,aarch64-linux-gnu-g++),$(or $(call has,qemu-aarch64),$(call has,qemu-aarch64-static)))
 CAN_PLAY_OLDER := $(and $(filter x86_64,$(shell uname -m)),$(call has,qemu-x86_64))
+CAN_CUDA := $(or $(call has,nvcc),$(wildcard /usr/local/cuda/bin/nvcc))
 CROSS_HINT := apt-get install --no-install-recommends g++-aarch64-linux-gnu qemu-user
 
 SANITIZED := -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_CXX_FLAGS=-D_GLIBCXX_ASSERTIONS
@@ -37,7 +38,8 @@ cmake --build build/$(1) -j $(JOBS); \
 $(3) ctest --test-dir build/$(1) --output-on-failure
 endef
 
-.PHONY: help install lint test test-cpp test-sanitize test-aarch64 test-older test-python demo bench clean
+.PHONY: help install lint test test-cpp test-sanitize test-aarch64 test-older test-cuda test-python
+.PHONY: demo bench clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -60,8 +62,9 @@ lint: install  ## ruff, its format check, mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint test-cpp test-sanitize $(if $(CAN_CROSS),test-aarch64) $(if $(CAN_PLAY_OLDER),test-older) test-python  ## All that CI runs
+test: lint test-cpp test-sanitize $(if $(CAN_CROSS),test-aarch64) $(if $(CAN_PLAY_OLDER),test-older) $(if $(CAN_CUDA),test-cuda) test-python  ## All that CI runs
 	@$(if $(CAN_CROSS),,echo 'Not run: test-aarch64. To have it: $(CROSS_HINT)')
+	@$(if $(CAN_CUDA),,echo 'Not run: test-cuda, for nvcc is missing. The kernels were tested compiled for the CPU.')
 
 test-cpp: install  ## C++ tests alone
 	$(call cpp_tests,cpp)
@@ -79,6 +82,10 @@ test-aarch64: install  ## C++ tests built for 64-bit Arm and run by qemu
 	@$(if $(CAN_CROSS),,echo 'Cross compiler or qemu missing. Install them: $(CROSS_HINT)' >&2; exit 1)
 	$(call cpp_tests,aarch64,--toolchain cmake/aarch64-linux-gnu.cmake)
 
+# One architecture: to see that nvcc takes the sources. What runs on a GPU is skipped without one.
+test-cuda: install  ## CUDA kernels by nvcc; with TENSORRT_INCLUDE_DIR=folder the plugin too
+	$(call cpp_tests,cuda,-DDFF_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=87 $(if $(TENSORRT_INCLUDE_DIR),-DDFF_TENSORRT=ON -DTENSORRT_INCLUDE_DIR='$(TENSORRT_INCLUDE_DIR)'))
+
 test-python: install  ## Python tests alone
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
@@ -88,7 +95,7 @@ demo: install  ## Checkpoint to device in a few minutes; SOURCE=my.mp4 for a vid
 bench: install  ## The figures that the README quotes, into build/bench/
 	mkdir -p build/bench
 	for script in benchmarks/*.py; do \
-	    [[ "$$script" == */_* ]] && continue; \
+	    [[ "$$script" == */_* || "$$script" == */gpu.py ]] && continue; \
 	    echo "== $$script"; \
 	    $(BIN)/python "$$script" --json "build/bench/$$(basename "$$script" .py).json"; \
 	done

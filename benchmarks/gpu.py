@@ -36,6 +36,7 @@ from dff_edge.runtime.trace import Trace
 
 DRIVERS = ("cuda-python", "pycuda")
 DEPTH = 3
+CLIPS = "synthetic://street?split=val&clips=2&frames=12&height=512&width=1024"
 
 
 def main() -> None:
@@ -51,22 +52,23 @@ def main() -> None:
         Frame(image, index, index / 30)
         for index, image in enumerate(street_images(FRAME_SIZE, 3 * options.interval))
     ]
-    for name, open_case in cases(left_out):
-        try:
-            with open_case() as (device, subnets):
-                measured = measure(device, subnets, frames, options, name)
-        except DffEdgeError as error:
-            left_out.append(f"{name}: {error}")
-            continue
-        background["engines"].append(f"{name} on {device.name}")
-        for figure, value in measured.items():
-            figures[f"{figure}_{name}"] = value
+    with tempfile.TemporaryDirectory(prefix="dff-edge-") as folder:
+        for name, open_case in cases(left_out, Path(folder)):
+            try:
+                with open_case() as (device, subnets):
+                    measured = measure(device, subnets, frames, options, name)
+            except DffEdgeError as error:
+                left_out.append(f"{name}: {error}")
+                continue
+            background["engines"].append(f"{name} on {device.name}")
+            for figure, value in measured.items():
+                figures[f"{figure}_{name}"] = value
     background["left out"] = left_out or "nothing"
     add_graph_gains(figures)
     report(figures, background, options.json)
 
 
-def cases(left_out: list[str]) -> Iterator[tuple[str, Callable[[], Any]]]:
+def cases(left_out: list[str], folder: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
     """What can be measured here, by name; what cannot goes to ``left_out``."""
     if importlib.util.find_spec("torch") is None:
         left_out.append("torch engines: torch is not installed")
@@ -84,12 +86,13 @@ def cases(left_out: list[str]) -> Iterator[tuple[str, Callable[[], Any]]]:
                     f"torch_{kind}_cuda-python_graphs",
                     torch_case(DRIVERS[0], half=half, graphs=True),
                 )
+    bundle: list[Any] = []  # made when it is first wanted
     for engine, package in (("cuda", "onnxruntime"), ("tensorrt", "tensorrt")):
         if importlib.util.find_spec(package) is None:
             left_out.append(f"{engine}: {package} is not installed")
             continue
         for precision in ("fp32", "fp16") if engine == "cuda" else ("fp32", "fp16", "int8"):
-            yield f"{engine}_{precision}", bundle_case(engine, precision)
+            yield f"{engine}_{precision}", bundle_case(engine, precision, folder, bundle)
 
 
 def torch_case(driver: str, *, half: bool, graphs: bool) -> Callable[[], Any]:
@@ -136,26 +139,44 @@ def torch_case(driver: str, *, half: bool, graphs: bool) -> Callable[[], Any]:
     return opened
 
 
-def bundle_case(engine: str, precision: str) -> Callable[[], Any]:
+def bundle_case(engine: str, precision: str, folder: Path, made: list[Any]) -> Callable[[], Any]:
     """A bundle through ONNX Runtime or TensorRT, deployed first."""
 
     @contextmanager
     def opened() -> Iterator[tuple[Any, Subnets]]:
-        from pipeline import make_bundle
-
-        from dff_edge.deploy import deploy_bundle
+        from dff_edge.deploy import deploy_bundle, open_target
+        from dff_edge.runtime.engine_cache import EngineCache
         from dff_edge.runtime.open_subnets import open_subnets
 
-        with tempfile.TemporaryDirectory(prefix="dff-edge-") as folder:
-            bundle = make_bundle(Path(folder) / "bundle")
-            deploy_bundle(bundle, target=engine, precisions=(precision,))
-            opened = open_subnets(bundle, precision, engine)
-            try:
-                yield opened.device, opened.subnets
-            finally:
-                opened.close()
+        cache = EngineCache()
+        with open_target(engine, cache, progress=print) as target:
+            bundle = made[0] if made else make_bundle(folder / "bundle")
+            made[:] = [bundle]
+            for _ in deploy_bundle(bundle, target, [precision], cache, source=CLIPS):
+                pass
+        opened = open_subnets(bundle, precision, engine)
+        try:
+            yield opened.device, opened.subnets
+        finally:
+            opened.close()
 
     return opened
+
+
+def make_bundle(path: Path) -> Any:
+    """An untrained model in every precision and both flavours."""
+    from dff_edge.calibration.calibrate import calibrate_bundle
+    from dff_edge.calibration.clips import open_calibration_clips
+    from dff_edge.export.export import export_bundle
+    from dff_edge.trainer.checkpoint import Checkpoint
+    from dff_edge.trainer.models import build_model
+
+    config = paper_size_config()
+    checkpoint = Checkpoint("untrained", config, build_model(config).eval(), {}, "0" * 64)
+    export_bundle(checkpoint, path)
+    return calibrate_bundle(
+        path, open_calibration_clips(CLIPS), source=CLIPS, max_keys=4, pairs_per_key=2
+    )
 
 
 def measure(

@@ -56,17 +56,19 @@ else
         leave_out "plugin with TensorRT" "TENSORRT_INCLUDE_DIR is not set"
     fi
     if part build 180 bash -c "cmake -S plugins -B $build ${options[*]} && cmake --build $build -j"; then
-        export DFF_CUDA_LIBRARY=$PWD/$build/libdff_cuda.so
-        part kernels 60 ctest --test-dir "$build" --output-on-failure -R cuda
+        export DFF_CUDA_LIBRARY=$PWD/$build/cuda/libdff_cuda.so
+        part kernels 60 ctest --test-dir "$build" --output-on-failure -R 'cuda|tensorrt'
         if has compute-sanitizer; then
-            for tool in memcheck racecheck initcheck; do
-                part "$tool" 60 compute-sanitizer --tool "$tool" --error-exitcode 1 \
-                    "$build/test_cuda"
+            for tool in memcheck racecheck initcheck synccheck; do
+                for program in "$build"/test_cuda_*; do
+                    part "$tool-$(basename "$program")" 20 compute-sanitizer --tool "$tool" \
+                        --error-exitcode 1 "$program"
+                done
             done
         else
             leave_out compute-sanitizer "it is not installed"
         fi
-        part bandwidth 60 "$build/dff_cuda_bandwidth"
+        part bandwidth 60 "$build/cuda/dff_cuda_bandwidth"
     fi
 fi
 
@@ -82,6 +84,7 @@ fi
 if ! can_import dff_edge._native; then
     leave_out pipeline "dff_edge cannot be imported: pip install -e . -C cmake.define.DFF_CUDA=ON"
 else
+    export DFF_EDGE_CACHE=$PWD/build/gpu-engines
     part pipeline 240 "$python" benchmarks/gpu.py --json "$out/gpu.json" --timeline "$out"
     if can_import pytest; then
         part tests 120 "$python" -m pytest -q -m gpu -p no:cacheprovider tests

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dff_edge.report.doctor import Finding, clocks, cpu, devices, examine_machine, is_fit
+from dff_edge.report.doctor import Finding, clocks, cpu, devices, examine_machine, is_fit, native
 from dff_edge.report.doctor.cgroup import cpu_quota, memory_limit
 from dff_edge.report.doctor.finding import look
 from dff_edge.report.doctor.packages import PACKAGES, Package, examine_packages
@@ -438,3 +438,24 @@ def test_onnxruntime_without_its_cpu_provider_is_not_fit() -> None:
 def test_pyav_needs_an_encoder(encoders: list[str], state: str) -> None:
     facts = {"encoders": encoders, "decodes_h264": True, "has_rtsp": True}
     assert by_name(details("av").details(facts))["PyAV: encoders"].state == state
+
+
+def test_native_parts_for_gpus_are_told(tmp_path, monkeypatch):
+    for variable in ("DFF_CUDA_LIBRARY", "DFF_TENSORRT_PLUGIN"):
+        monkeypatch.delenv(variable, raising=False)
+    kernels, plugin = native.gpu_libraries(tmp_path)
+    assert (kernels.state, plugin.state) == ("info", "info")
+    assert "DFF_CUDA=ON" in kernels.fix
+    assert "TENSORRT_INCLUDE_DIR" in plugin.fix
+
+    for file in ("libdff_cuda.so", "libdff_tensorrt10.so"):
+        (tmp_path / file).touch()
+    monkeypatch.setenv("DFF_CUDA_LIBRARY", str(tmp_path / "gone.so"))
+    kernels, plugin = native.gpu_libraries(tmp_path)
+    assert (kernels.state, plugin.state) == ("missing", "ok")
+    assert "gone.so, which is no file" in kernels.text
+    assert plugin.text == "libdff_tensorrt10.so"
+
+    monkeypatch.setenv("DFF_CUDA_LIBRARY", str(tmp_path / "libdff_cuda.so"))
+    kernels, _ = native.gpu_libraries(tmp_path)
+    assert kernels.state == "ok"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dff_edge.report.doctor import clocks, cpu, devices, packages
+from dff_edge.report.doctor import clocks, cpu, devices, native, packages
 from dff_edge.report.doctor.finding import Finding, look
 
 _ORDER = ("CPU", "Clock and heat", "Runtime", "Video", "Cameras and display", "GPU (not needed)")
@@ -24,11 +24,14 @@ def examine(root: Path = Path("/")) -> dict[str, list[Finding]]:
     Returns:
         Findings by section. Nothing raises: what could not be read says so.
     """
-    machine, installed = examine_machine(root), packages.examine_packages()
-    return {
-        title: machine.get(title, []) + installed.get(title, [])
-        for title in sorted({*machine, *installed}, key=_ORDER.index)
-    }
+    package = Path(__file__).parents[2]
+    parts = (
+        examine_machine(root),
+        packages.examine_packages(),
+        {"GPU (not needed)": look("native parts", native.gpu_libraries, package)},
+    )
+    titles = sorted({title for part in parts for title in part}, key=_ORDER.index)
+    return {title: [found for part in parts for found in part.get(title, [])] for title in titles}
 
 
 def examine_machine(root: Path) -> dict[str, list[Finding]]:
