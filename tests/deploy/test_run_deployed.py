@@ -6,13 +6,16 @@ that is not waited for gives other results.
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from dff_edge.cli import main
 from dff_edge.runtime.bundle_recogniser import BundleRecogniser
 from dff_edge.runtime.deployed import Platform
 from dff_edge.runtime.engine import TensorSpec
@@ -21,9 +24,10 @@ from dff_edge.runtime.frames import Frame
 from dff_edge.runtime.open_subnets import CudaOptions, precisions_for
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.trace import Trace
-from tests.deploy.conftest import play_tensorrt
+from tests.deploy.conftest import SOURCE, play_tensorrt
 from tests.deploy.test_deploy import deploy
 from tests.export.checkpoints import FRAME_SIZE
+from tests.report.clips import NoiseClip, write_clips
 from tests.runtime.cuda.emulation import ALLOCATING
 from tests.runtime.cuda.fake_ort import play_cuda_provider
 from tests.runtime.cuda.fake_tensorrt import VERSIONS
@@ -80,6 +84,16 @@ def test_tensorrt_gives_the_same_overlapped_and_in_order(
         overlapped = labels(deployed, frames, overlap=True, depth=3, **how)
         np.testing.assert_array_equal(overlapped, in_order)
     assert len({bytes(image) for image in in_order}) > 1, "the frames must differ"
+
+
+def test_both_drivers_give_the_same(deployed, frames, emulation):
+    pytest.importorskip("pycuda.driver", reason="pycuda is not installed: it has no wheels")
+    emulation.jitter(1, JITTER_US)
+    got = [
+        labels(deployed, frames, engine="tensorrt", overlap=True, cuda=CudaOptions(driver=driver))
+        for driver in ("cuda-python", "pycuda")
+    ]
+    np.testing.assert_array_equal(*got)
 
 
 def test_tensorrt_in_fp32_labels_as_the_cpu_does(deployed, frames):
@@ -250,3 +264,25 @@ def test_damaged_engine_of_the_cpu_is_told_and_not_taken(deployable, cache, fram
     assert opened[1] == deployable.graph_bytes("fp32", "flow")
     assert "is damaged" in caplog.text
     assert "own flow graph is taken" in caplog.text
+
+
+@pytest.mark.parametrize("options", [(), ("--graphs", "off", "--overlap", "off")])
+def test_run_and_benchmark_take_the_deployed_engines(deployed, tmp_path, options):
+    numbers, timeline = tmp_path / "numbers.json", tmp_path / "timeline.png"
+    common = ("--engine", "tensorrt", "--json", str(numbers), *options)
+    done = CliRunner().invoke(main, ["run", str(deployed.path), SOURCE, "--frames", "6", *common])
+    assert done.exit_code == 0, done.output
+    assert json.loads(numbers.read_text())["frames"] == 6
+
+    quick = ("--intervals", "2", "--frames", "4", "--repetitions", "1", "--precisions", "int8")
+    data = write_clips(tmp_path / "data", [NoiseClip(1, length=3)])
+    more = (*quick, "--source", str(data), "--timeline", str(timeline))
+    done = CliRunner().invoke(main, ["benchmark", str(deployed.path), *more, *common])
+    assert done.exit_code == 0, done.output
+    settings = json.loads(numbers.read_text())["settings"]
+    assert settings["engine"] == "tensorrt"
+    told = settings["schedules"]["int8"]
+    assert ("as asked for" if options else "frames per second with overlap") in told
+    lanes = json.loads(timeline.with_suffix(".json").read_text())["traceEvents"]
+    streams = {event["args"]["name"] for event in lanes if event["name"] == "thread_name"}
+    assert "networks" in streams or {"copy in", "flow", "task", "copy out"} <= streams
