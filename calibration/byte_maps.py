@@ -229,5 +229,6 @@ def _scales(bundle: Bundle, samples: Samples) -> Iterable[np.ndarray]:  # type: 
 def _range(arrays: Iterable[np.ndarray]) -> Range:  # type: ignore[type-arg]
     low, high = math.inf, -math.inf
     for array in arrays:
-        low, high = min(low, float(array.min())), max(high, float(array.max()))
+        own = finite_range(float(array.min()), float(array.max()))  # min() would lose a NaN
+        low, high = min(low, own[0]), max(high, own[1])
     return finite_range(low, high)

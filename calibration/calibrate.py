@@ -30,7 +30,7 @@ from dff_edge.runtime.contract import (
     Subnet,
 )
 from dff_edge.runtime.errors import CalibrationError
-from dff_edge.runtime.manifest import ByteLevels, Calibration, Parity
+from dff_edge.runtime.manifest_records import ByteLevels, Calibration, Parity
 
 _NETWORKS: tuple[Subnet, ...] = ("feature", "flow", "task")
 

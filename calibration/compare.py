@@ -15,11 +15,15 @@ from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.contract import Flavour, Levels, MapLevels, Precision, Subnet
 from dff_edge.runtime.engine import OrtEngine
 from dff_edge.runtime.errors import CalibrationError
-from dff_edge.runtime.manifest import Parity
+from dff_edge.runtime.manifest_records import Parity
 
 # A graph with a larger error is broken, not coarse: measured are 0.02 to 0.15 for int8 and
 # 1e-3 for fp16.
 _TOLERANCES: Mapping[Precision, float] = {"int8": 0.5, "fp16": 0.02}
+_LIKELY_CAUSES: Mapping[Precision, str] = {
+    "int8": "Are the clips like what the model was trained on?",
+    "fp16": "Does it compute values beyond 65504, where float16 overflows?",
+}
 _COMPARED_SAMPLES = 8
 
 
@@ -87,8 +91,9 @@ def compare(
         if not relative <= tolerance:  # negated: NaN fails
             raise CalibrationError(
                 f"The {name} graph is broken: '{key}' differs from fp32 by {relative:.3g} of its "
-                f"range, expected at most {tolerance}. The bundle was left as it was. Are the "
-                "clips like what the model was trained on?"
+                f"range, expected at most {tolerance}. The bundle was left as it was. "
+                f"{_LIKELY_CAUSES[precision]} --precision and --flavour of `dff-edge calibrate` "
+                "make the others without it."
             )
         records.append(
             Parity(

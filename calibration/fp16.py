@@ -2,8 +2,8 @@
 
 Frames stay uint8 and what travels between the subnets stays float32, so that an fp16 graph takes
 the place of an fp32 one and the warp keeps its coordinates in float32.
-TensorRT runs such a graph in half precision; ONNX Runtime on a CPU computes it in float32
-between casts, so there it shows the accuracy, not the speed.
+ONNX Runtime runs such a graph in half precision on a GPU; on a CPU it computes in float32 between
+casts, so there it shows the accuracy, not the speed. TensorRT has graphs of its own (``half``).
 """
 
 from __future__ import annotations

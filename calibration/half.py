@@ -4,7 +4,7 @@ TensorRT 11 knows no flags for precision: what a graph says is what is computed.
 
 - what is done to the frames before the first convolution, whose values are up to 255;
 - the convolution that gives the flow, which costs nothing, and the scores where they leave;
-- coordinates and sampling of the portable warp (``tidy.portable_propagate``).
+- coordinates and sampling of the portable warp (``propagate``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from dff_edge.calibration.quantize import float_nodes
+from dff_edge.calibration.quantize import flow_nodes
 from dff_edge.calibration.tidy import finish
 from dff_edge.runtime.errors import CalibrationError
 
@@ -83,7 +83,7 @@ class _Halves:
             if node.op_type in _FRAME_OPERATORS and computed and frames.issuperset(computed):
                 frames.update(node.output)
                 names.add(node.name)
-        return names | set(float_nodes(self._model))
+        return names | set(flow_nodes(self._model))
 
     def _as(self, name: str, wanted: int) -> str:
         """The name of a value as a float type; what is no float stays."""
@@ -107,7 +107,7 @@ class _Halves:
             raise CalibrationError(
                 f"The weight '{name}' holds {largest:.3g}, expected at most "
                 f"{_LARGEST_HALF:.0f}: float16 cannot hold it. Was the training broken off by an "
-                "overflow?"
+                "overflow? `dff-edge calibrate --precision int8` makes int8 alone."
             )
         return values.astype(np.float16)
 

@@ -37,13 +37,17 @@ class Pairs:
         # Nodes to stand behind the one that makes a value, by the value.
         self._behind: dict[str, list[onnx.NodeProto]] = {}
 
-    def store_weight(self, node: onnx.NodeProto, axis: int) -> None:
+    def store_weight(self, node: onnx.NodeProto, axis: int | None) -> None:
         """Keep the weight of a convolution as int8, with a step for each channel of an axis.
 
         Convolutions may share a weight; it is stored once.
+
+        Args:
+            node: the convolution.
+            axis: of the weight; None for one step in all.
         """
         name = node.input[1]
-        prefix = f"{name}/axis{axis}"
+        prefix = f"{name}/whole" if axis is None else f"{name}/axis{axis}"
         node.input[1] = f"{prefix}/quantised"
         if any(node.input[1] in stored.output for stored in self._weights):
             return
@@ -53,14 +57,15 @@ class Pairs:
         steps[steps < 2 * MIN_STEP] = 1.0  # a channel of zeros takes any
         steps = steps.astype(np.float32)
         bytes_ = np.rint(weight / steps).clip(-LARGEST, LARGEST).astype(np.int8)
+        stored = steps.reshape(() if axis is None else -1)
         inputs = [
             self._store(f"{prefix}/int8", bytes_),
-            self._store(f"{prefix}/step", steps.ravel()),
-            self._store(f"{prefix}/zero", np.zeros(steps.size, np.int8)),
+            self._store(f"{prefix}/step", stored),
+            self._store(f"{prefix}/zero", np.zeros(stored.shape, np.int8)),
         ]
-        self._weights.append(
-            helper.make_node("DequantizeLinear", inputs, [node.input[1]], node.input[1], axis=axis)
-        )
+        made = node.input[1]
+        # axis=None is left out by make_node.
+        self._weights.append(helper.make_node("DequantizeLinear", inputs, [made], made, axis=axis))
 
     def add(self, name: str, step: float, readers: Collection[onnx.NodeProto]) -> None:
         """Have some of the nodes that read a value read it rounded to int8."""

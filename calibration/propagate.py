@@ -93,9 +93,9 @@ def plugin_propagate(propagate: bytes, task: bytes, levels: MapLevels | None = N
         plugin_version="1",
         plugin_namespace="",
         channels_last=1,
+        # Means something for int8 alone, but TensorRT warns where a node lacks an attribute.
+        scale_step=1.0 if levels is None else levels.scale.step,
     )
-    if levels is not None:
-        warp.attribute.append(helper.make_attribute("scale_step", levels.scale.step))
     (features,) = head.graph.input
     for value in model.graph.input:
         if value.name in ("features", "scale"):

@@ -167,6 +167,13 @@ def float_nodes(model: onnx.ModelProto) -> list[str]:
         # The bias of a MatMul, on the float values that it gives.
         if node.op_type == "Add" and any(source.op_type == "MatMul" for source in sources):
             names.append(node.name)
+    return names + flow_nodes(model)
+
+
+def flow_nodes(model: onnx.ModelProto) -> list[str]:
+    """Names of the nodes that give the flow: its convolution, and what moves its values."""
+    makers = {name: node for node in model.graph.node for name in node.output}
+    names: list[str] = []
     for output in model.graph.output:
         if output.name not in _FLOAT_OUTPUT_HEADS:
             continue

@@ -15,6 +15,9 @@ from dff_edge.runtime.errors import CalibrationError
 
 Range = tuple[float, float]
 
+# The sum shows a NaN, which the extremes of ONNX Runtime pass over.
+_REDUCTIONS = ("ReduceMin", "ReduceMax", "ReduceSum")
+
 
 def find_ranges(
     model: onnx.ModelProto, names: Collection[str], samples: Iterable[dict[str, Any]]
@@ -35,7 +38,7 @@ def find_ranges(
     reducing.CopyFrom(model)
     del reducing.graph.output[:], reducing.graph.value_info[:]
     for index, name in enumerate(names):
-        for operator in ("ReduceMin", "ReduceMax"):
+        for operator in _REDUCTIONS:
             output = f"{operator}/{index}"
             reducing.graph.node.append(helper.make_node(operator, [name], [output], keepdims=0))
             reducing.graph.output.append(
@@ -48,11 +51,14 @@ def find_ranges(
         for inputs in samples:
             engine.run(inputs, found)
             for index in range(len(names)):
-                # np.minimum keeps NaN, which min() would lose.
-                lowest[index] = np.minimum(lowest[index], found[f"ReduceMin/{index}"])
-                highest[index] = np.maximum(highest[index], found[f"ReduceMax/{index}"])
+                low, high, total = (float(found[f"{name}/{index}"]) for name in _REDUCTIONS)
+                if math.isnan(total):
+                    low = high = total
+                finite_range(low, high)
+                lowest[index] = min(lowest[index], low)
+                highest[index] = max(highest[index], high)
     return {
-        name: finite_range(float(low), float(high))
+        name: finite_range(float(low), float(high))  # infinite where there were no samples
         for name, low, high in zip(names, lowest, highest, strict=True)
     }
 

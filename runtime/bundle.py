@@ -18,8 +18,9 @@ from pathlib import Path
 from dff_edge.runtime.bundle_paths import MANIFEST_NAME, STAGING_PREFIX, path_problem
 from dff_edge.runtime.contract import FLAVOURS, Flavour, GraphName, Precision, Subnet
 from dff_edge.runtime.errors import BundleError
-from dff_edge.runtime.manifest import MAX_MANIFEST_BYTES, FileRecord, Manifest
-from dff_edge.runtime.onnx_check import GraphSummary, check_onnx
+from dff_edge.runtime.manifest import MAX_MANIFEST_BYTES, Manifest
+from dff_edge.runtime.manifest_records import FileRecord
+from dff_edge.runtime.onnx_check import LOCAL_DOMAIN, GraphSummary, check_onnx
 from dff_edge.runtime.tensorrt_check import WARP_PLUGIN, check_for_tensorrt
 
 # The subnets a frame needs on the native path; propagate.onnx is the other form of the same.
@@ -168,9 +169,18 @@ def check_file(data: bytes, name: str, graph: GraphName, flavour: Flavour) -> Gr
     """Refuse a file that is not fit for any bundle in its place.
 
     Raises:
-        BundleError: see ``check_onnx``, and ``check_for_tensorrt`` for that flavour.
+        BundleError: see ``check_onnx``, and ``check_for_tensorrt`` for that flavour; or a graph
+            that is for the plugin and does not call it once.
     """
-    summary = check_onnx(data, name, plugins=_plugins(graph, flavour))
+    plugins = _plugins(graph, flavour)
+    summary = check_onnx(data, name, plugins=plugins)
+    for plugin in plugins:
+        count = summary.operators[f"{LOCAL_DOMAIN}::{plugin}"]
+        if count != 1:
+            raise BundleError(
+                f"{name} has {count} nodes {plugin}, expected 1: it is the graph that takes the "
+                "warp from TensorRT's plugin. Export and calibrate the bundle again."
+            )
     if flavour == "trt":
         check_for_tensorrt(data, name)
     return summary

@@ -33,7 +33,8 @@ from dff_edge.runtime.contract import (
     Precision,
 )
 from dff_edge.runtime.errors import BundleError
-from dff_edge.runtime.manifest import FileRecord, Manifest
+from dff_edge.runtime.manifest import Manifest
+from dff_edge.runtime.manifest_records import FileRecord
 
 _OWN_FIELDS = ("schema_version", "subnets", "tensorrt", "files")
 _FIELD_OF: Mapping[Flavour, str] = {"ort": "subnets", "trt": "tensorrt"}

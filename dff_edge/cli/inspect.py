@@ -11,7 +11,7 @@ from dff_edge.cli.options import Command, json_option, table, write_json
 from dff_edge.runtime.errors import require
 
 if TYPE_CHECKING:
-    from dff_edge.runtime.manifest import Calibration
+    from dff_edge.runtime.manifest_records import Calibration
 
 
 @click.command(cls=Command)

@@ -22,7 +22,7 @@ from dff_edge.runtime.contract import STRIDE, Subnet
 from dff_edge.runtime.engine import OrtEngine
 from dff_edge.runtime.errors import ExportError
 from dff_edge.runtime.frames import Image
-from dff_edge.runtime.manifest import Parity
+from dff_edge.runtime.manifest_records import Parity
 from dff_edge.runtime.resize import FrameResizer
 from dff_edge.runtime.synthetic import StreetScene
 from dff_edge.trainer.models import DeepFeatureFlow, warp_features

@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, numpy_helper
 
 from dff_edge.calibration import calibrate as calibrate_module
 from dff_edge.calibration import calibrate_bundle
@@ -245,6 +247,32 @@ def test_broken_graph_is_refused_by_name(copy, clips, monkeypatch, flavour, func
             copy, clips, source="black", precisions=("int8",), flavours=(flavour,), **SMALL
         )
     assert Bundle.open(copy).digest == before
+
+
+def test_an_overflow_of_fp16_is_told_and_int8_can_be_made_without_it(copy, clips, monkeypatch):
+    """One precision that fails keeps the others out until it is not asked for."""
+    real = calibrate_module.to_half
+
+    def overflowing(graph):
+        model = onnx.load_from_string(real(graph))
+        for tensor in model.graph.initializer:
+            if tensor.data_type == TensorProto.FLOAT16:
+                largest = np.full_like(numpy_helper.to_array(tensor), 65504)
+                tensor.CopyFrom(numpy_helper.from_array(largest, tensor.name))
+        return model.SerializeToString()
+
+    monkeypatch.setattr(calibrate_module, "to_half", overflowing)
+
+    with pytest.raises(
+        CalibrationError,
+        match=r"fp16 feature \(TensorRT\).*beyond 65504.*--precision and --flavour",
+    ):
+        calibrate_bundle(copy, clips, source="x", flavours=("trt",), **SMALL)
+    assert Bundle.open(copy).precisions_for("trt") == ("fp32",)
+    made = calibrate_bundle(
+        copy, clips, source="x", flavours=("trt",), precisions=("int8",), **SMALL
+    )
+    assert made.precisions_for("trt") == ("fp32", "int8")
 
 
 def test_unknown_precision_is_refused(copy, clips):

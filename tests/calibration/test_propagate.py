@@ -117,12 +117,11 @@ def test_plugin_node_takes_the_maps_as_they_travel(bundle, tensorrt):
     (warp,) = (node for node in model.graph.node if node.domain == "dff")
     assert (warp.op_type, list(warp.input)) == ("DffWarp", ["features", "flow", "scale"])
     attributes = {a.name: onnx.helper.get_attribute_value(a) for a in warp.attribute}
-    step = {} if levels is None else {"scale_step": np.float32(levels.scale.step)}
     assert attributes == {
         "plugin_version": b"1",
         "plugin_namespace": b"",
         "channels_last": 1,
-        **step,
+        "scale_step": 1.0 if levels is None else np.float32(levels.scale.step),
     }
     types = {v.name: v.type.tensor_type.elem_type for v in model.graph.input}
     dtypes = {name: onnx.helper.tensor_dtype_to_np_dtype(kind) for name, kind in types.items()}

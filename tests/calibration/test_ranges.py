@@ -43,3 +43,13 @@ def test_a_model_is_left_alone_and_samples_are_not_read_where_nothing_is_wanted(
 def test_what_is_not_finite_is_refused(model, later):
     with pytest.raises(CalibrationError, match="expected finite ones"):
         find_ranges(model, ["sum"], rows(np.nan, *later))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", range(6))
+def test_one_number_that_is_not_finite_is_found_wherever_it_is(model, place, value):
+    sample = np.zeros((2, 3), np.float32)
+    sample.flat[place] = value
+
+    with pytest.raises(CalibrationError, match="expected finite ones"):
+        find_ranges(model, ["sum"], [{"x": sample}, *rows(1)])

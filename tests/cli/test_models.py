@@ -147,6 +147,17 @@ def test_calibrate_for_one_runtime_alone(dff_edge, checkpoint_path, tmp_path, fl
     assert f"clips of {CLIPS}" in done.stdout
 
 
+def test_calibrate_one_precision_alone(dff_edge, checkpoint_path, tmp_path):
+    folder = tmp_path / "bundle"
+    assert dff_edge("export", checkpoint_path, "-o", folder, "--interval", 5).exit_code == 0
+
+    done = dff_edge("calibrate", folder, "--source", CLIPS, "--precision", "fp16")
+
+    assert done.exit_code == 0, done.output
+    rows = {tuple(line.split()[:2]) for line in done.stdout.splitlines() if "%" in line}
+    assert rows == {(p, w) for p in ("fp32", "fp16") for w in ("ONNX", "TensorRT")}
+
+
 def test_too_little_calibration_data(dff_edge, exported):
     done = dff_edge(
         "calibrate", exported, "--source", "synthetic://street?split=val&clips=1&frames=3"

@@ -372,3 +372,12 @@ def test_opening_imports_neither_torch_nor_onnx_nor_onnxruntime(folder):
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
 
     subprocess.run([sys.executable, "-c", code, str(folder)], check=True, env=environment)
+
+
+def test_a_graph_without_the_plugin_is_not_taken_for_the_one_with_it(tensorrt):
+    """The portable form in its place would run, and far slower."""
+    portable = (tensorrt / "trt/fp32/propagate_portable.onnx").read_bytes()
+    replace_graph(tensorrt, "trt/fp32/propagate.onnx", portable)
+
+    with pytest.raises(BundleError, match=r"propagate\.onnx has 0 nodes DffWarp, expected 1"):
+        Bundle.open(tensorrt)
