@@ -16,9 +16,15 @@ else()
   set(CMAKE_CUDA_COMPILER ${DFF_NVCC})
 endif()
 
+execute_process(COMMAND ${DFF_NVCC} --list-gpu-arch
+  OUTPUT_VARIABLE DFF_OFFERED RESULT_VARIABLE DFF_LISTED ERROR_QUIET)
+if(NOT DFF_LISTED EQUAL 0)
+  message(FATAL_ERROR
+    "\"${DFF_NVCC} --list-gpu-arch\" failed (${DFF_LISTED}), expected an nvcc of CUDA 12 or later. "
+    "Say where one is with -DCMAKE_CUDA_COMPILER=/path/to/nvcc, or in CUDACXX.")
+endif()
+
 if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
-  execute_process(COMMAND ${DFF_NVCC} --list-gpu-arch
-    OUTPUT_VARIABLE DFF_OFFERED COMMAND_ERROR_IS_FATAL ANY)
   set(DFF_CHOSEN "")
   foreach(arch 75 80 86 87 89 90 100 110 120)  # 87: Orin, 110: Thor
     if(DFF_OFFERED MATCHES "compute_${arch}\n")

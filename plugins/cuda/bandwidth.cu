@@ -4,8 +4,10 @@
 //
 // the time of a device-to-device copy of as many bytes as the warp must read and write, over the
 // time of the warp; last, cuda_warp_bandwidth_share, the least of float32 and float16 at the large
-// batch. 1024 x 32 x 64 maps, channels-last, smooth flow of up to a few cells. Buffers are used in
-// turn, so that together they are larger than any cache; medians of many repetitions.
+// batch. 1024 x 32 x 64 maps, channels-last, smooth flow of up to a few cells. Both go over the
+// same memory, more than any cache holds; medians of repetitions in turn, after a warm-up that lets
+// the clocks rise. At batch 1 a large GPU is done in microseconds: there, launches are a part of
+// both times.
 //
 //   cmake -S plugins -B build/cuda -DDFF_CUDA=ON && cmake --build build/cuda -t dff_cuda_bandwidth
 //   build/cuda/cuda/dff_cuda_bandwidth
@@ -26,7 +28,7 @@ namespace {
 constexpr std::int64_t kHeight = 32;
 constexpr std::int64_t kWidth = 64;
 constexpr std::int64_t kChannels = 1024;
-constexpr int kWarmUps = 5;
+constexpr double kWarmUpMs = 500.0;
 constexpr int kRepetitions = 51;
 constexpr std::int64_t kWorkingSetBytes = std::int64_t{1} << 30;  // beyond every L2 cache
 constexpr int kSkipped = 77;
@@ -43,14 +45,6 @@ void check(cudaError_t error, const char* what) {
         std::exit(1);
     }
 }
-
-struct Buffers {
-    char* features;
-    char* scale;
-    char* out;
-    char* copy_from;  // as many bytes as the warp moves: half are read, half are written
-    char* copy_to;
-};
 
 char* allocate(std::int64_t bytes) {
     void* memory = nullptr;
@@ -74,28 +68,39 @@ float* make_flow(std::int64_t batch) {
     return reinterpret_cast<float*>(memory);
 }
 
-template <typename Work>
-double median_ms(const Work& work, cudaStream_t stream) {
-    cudaEvent_t begin;
-    cudaEvent_t end;
-    check(cudaEventCreate(&begin), "cudaEventCreate");
-    check(cudaEventCreate(&end), "cudaEventCreate");
-    std::vector<float> times;
-    for (int i = 0; i < kWarmUps + kRepetitions; ++i) {
-        check(cudaEventRecord(begin, stream), "cudaEventRecord");
-        work();
-        check(cudaEventRecord(end, stream), "cudaEventRecord");
-        check(cudaEventSynchronize(end), "the measured work");
-        float elapsed_ms = 0.0f;
-        check(cudaEventElapsedTime(&elapsed_ms, begin, end), "cudaEventElapsedTime");
-        if (i >= kWarmUps) {
-            times.push_back(elapsed_ms);
-        }
+class Stopwatch {
+  public:
+    explicit Stopwatch(cudaStream_t stream) : stream_(stream) {
+        check(cudaEventCreate(&begin_), "cudaEventCreate");
+        check(cudaEventCreate(&end_), "cudaEventCreate");
     }
-    check(cudaEventDestroy(begin), "cudaEventDestroy");
-    check(cudaEventDestroy(end), "cudaEventDestroy");
-    std::sort(times.begin(), times.end());
-    return static_cast<double>(times[times.size() / 2]);
+    ~Stopwatch() {
+        check(cudaEventDestroy(begin_), "cudaEventDestroy");
+        check(cudaEventDestroy(end_), "cudaEventDestroy");
+    }
+    Stopwatch(const Stopwatch&) = delete;
+    Stopwatch& operator=(const Stopwatch&) = delete;
+
+    template <typename Work>
+    double time_ms(const Work& work) {
+        check(cudaEventRecord(begin_, stream_), "cudaEventRecord");
+        work();
+        check(cudaEventRecord(end_, stream_), "cudaEventRecord");
+        check(cudaEventSynchronize(end_), "the measured work");
+        float elapsed_ms = 0.0f;
+        check(cudaEventElapsedTime(&elapsed_ms, begin_, end_), "cudaEventElapsedTime");
+        return static_cast<double>(elapsed_ms);
+    }
+
+  private:
+    cudaStream_t stream_;
+    cudaEvent_t begin_{};
+    cudaEvent_t end_{};
+};
+
+double median(std::vector<double> values) {
+    std::sort(values.begin(), values.end());
+    return values[values.size() / 2];
 }
 
 double bandwidth_share(const Element& element, std::int64_t batch, cudaStream_t stream) {
@@ -103,42 +108,47 @@ double bandwidth_share(const Element& element, std::int64_t batch, cudaStream_t 
     const std::int64_t map_bytes = cells * kChannels * element.bytes;
     const std::int64_t flow_bytes = cells * 2 * static_cast<std::int64_t>(sizeof(float));
     const std::int64_t moved_bytes = 3 * map_bytes + flow_bytes;
-    // A copy of b bytes reads and writes 2 b.
-    const std::int64_t copy_bytes = moved_bytes / 2;
+    // A copy of b bytes reads and writes 2 b. Both sides begin at a multiple of 256.
+    const std::int64_t copy_bytes = moved_bytes / 2 / 256 * 256;
     const std::int64_t sets = std::max<std::int64_t>(1, kWorkingSetBytes / moved_bytes);
     float* flow = make_flow(batch);
-    std::vector<Buffers> buffers;
+    std::vector<char*> buffers;  // features, scale and out of a warp; or both sides of a copy
     for (std::int64_t i = 0; i < sets; ++i) {
-        buffers.push_back({allocate(map_bytes), allocate(map_bytes), allocate(map_bytes),
-                           allocate(copy_bytes), allocate(copy_bytes)});
+        buffers.push_back(allocate(3 * map_bytes + flow_bytes));
     }
-    // One measurement goes once through all sets, so that a launch's own cost weighs little.
-    const double warp_ms = median_ms(
-        [&] {
-            for (const Buffers& b : buffers) {
-                const int status = dff_cuda_warp(b.features, flow, b.scale, b.out, batch, kHeight,
-                                                 kWidth, kChannels, element.code,
-                                                 DFF_CHANNELS_LAST, 0.01f, stream);
-                if (status != DFF_OK) {
-                    std::fprintf(stderr, "dff_cuda_warp: %s\n", dff_cuda_message(status));
-                    std::exit(1);
-                }
+    const auto warp_all = [&] {
+        for (char* b : buffers) {
+            const int status =
+                dff_cuda_warp(b, flow, b + map_bytes, b + 2 * map_bytes, batch, kHeight, kWidth,
+                              kChannels, element.code, DFF_CHANNELS_LAST, 0.01f, stream);
+            if (status != DFF_OK) {
+                std::fprintf(stderr, "dff_cuda_warp: %s\n", dff_cuda_message(status));
+                std::exit(1);
             }
-        },
-        stream);
-    const double copy_ms = median_ms(
-        [&] {
-            for (const Buffers& b : buffers) {
-                check(cudaMemcpyAsync(b.copy_to, b.copy_from, static_cast<std::size_t>(copy_bytes),
-                                      cudaMemcpyDeviceToDevice, stream),
-                      "cudaMemcpyAsync");
-            }
-        },
-        stream);
-    for (const Buffers& b : buffers) {
-        for (char* memory : {b.features, b.scale, b.out, b.copy_from, b.copy_to}) {
-            check(cudaFree(memory), "cudaFree");
         }
+    };
+    const auto copy_all = [&] {
+        for (char* b : buffers) {
+            check(cudaMemcpyAsync(b + copy_bytes, b, static_cast<std::size_t>(copy_bytes),
+                                  cudaMemcpyDeviceToDevice, stream),
+                  "cudaMemcpyAsync");
+        }
+    };
+    check(cudaDeviceSynchronize(), "the filling of the buffers");
+    Stopwatch stopwatch(stream);
+    for (double spent_ms = 0.0; spent_ms < kWarmUpMs;) {
+        spent_ms += stopwatch.time_ms(warp_all) + stopwatch.time_ms(copy_all);
+    }
+    std::vector<double> warp_times_ms;
+    std::vector<double> copy_times_ms;
+    for (int i = 0; i < kRepetitions; ++i) {
+        warp_times_ms.push_back(stopwatch.time_ms(warp_all));
+        copy_times_ms.push_back(stopwatch.time_ms(copy_all));
+    }
+    const double warp_ms = median(warp_times_ms);
+    const double copy_ms = median(copy_times_ms);
+    for (char* b : buffers) {
+        check(cudaFree(b), "cudaFree");
     }
     check(cudaFree(flow), "cudaFree");
     const double gigabytes = static_cast<double>(moved_bytes * sets) * 1e-9;

@@ -1,17 +1,14 @@
 // Fused bilinear upsampling and argmax on the device: a thread has one pixel and goes through the
-// classes. Its neighbours read the same cells, from the L1 cache. Each score is computed as
-// decode/decode_cpu.cpp does, and has the same bits where the weights have.
+// classes. Its neighbours read the same cells, from the L1 cache. Each score has the bits that it
+// has in decode/decode_cpu.cpp.
 
-#include <cmath>
-
-#include "cuda/half_pixel.h"
 #include "cuda/kernels.h"
 #include "cuda/launch.h"
+#include "decode/decode_math.h"
 
 namespace dff {
 namespace {
 
-constexpr std::int64_t kMaxClasses = 256;  // what a uint8 label can say
 constexpr int kBlockWidth = 32;
 constexpr int kBlockHeight = 8;
 
@@ -30,8 +27,8 @@ struct DeviceDecode {
 struct Cells {
     const float* above[2];  // left, right
     const float* below[2];
-    HalfPixelTap row;
-    HalfPixelTap column;
+    HalfPixelTap<std::int32_t> row;
+    HalfPixelTap<std::int32_t> column;
 
     // Along the rows first, and a cell of weight zero is left out, for it may be NaN.
     __device__ float side(int i, std::int32_t k) const {
@@ -46,8 +43,8 @@ struct Cells {
 };
 
 __device__ inline Cells cells_at(const DeviceDecode& args, std::int32_t y, std::int32_t x) {
-    const HalfPixelTap row = half_pixel_tap(y, args.height, args.out_height);
-    const HalfPixelTap column = half_pixel_tap(x, args.width, args.out_width);
+    const HalfPixelTap<std::int32_t> row = half_pixel_tap(y, args.height, args.out_height);
+    const HalfPixelTap<std::int32_t> column = half_pixel_tap(x, args.width, args.out_width);
     const auto cell = [&args](std::int32_t cell_y, std::int32_t cell_x) {
         const std::int64_t index = static_cast<std::int64_t>(cell_y) * args.width + cell_x;
         return args.scores + index * args.classes;
@@ -58,44 +55,14 @@ __device__ inline Cells cells_at(const DeviceDecode& args, std::int32_t y, std::
             column};
 }
 
-// Lowest class of the greatest score; `>` is false for NaN, which therefore never wins. Where
-// nothing is above -infinity, the first class that is no NaN has it.
-__device__ inline std::int32_t best_class(const Cells& cells, std::int32_t classes) {
-    float best = -INFINITY;
-    std::int32_t label = -1;
-    for (std::int32_t k = 0; k < classes; ++k) {
-        const float score = cells.score(k);
-        if (score > best || (label < 0 && score == best)) {
-            best = score;
-            label = k;
-        }
-    }
-    return label < 0 ? 0 : label;
-}
-
-// Softmax of one cell at class k. A NaN counts as -infinity; where all do, every class has 0.
-// Infinite scores share the whole.
+// Softmax of one cell at class k.
 __device__ inline float probability(const float* scores, std::int32_t classes, std::int32_t k) {
-    float best = -INFINITY;
-    for (std::int32_t i = 0; i < classes; ++i) {
-        const float score = __ldg(scores + i);
-        best = score > best ? score : best;
-    }
-    if (!(best > -INFINITY)) {
-        return 0.0f;
-    }
+    const float best = greatest([=](std::int32_t i) { return __ldg(scores + i); }, classes);
     float sum = 0.0f;
-    float own = 0.0f;
     for (std::int32_t i = 0; i < classes; ++i) {
-        const float score = __ldg(scores + i);
-        float share = 0.0f;
-        if (score > -INFINITY) {
-            share = score == best ? 1.0f : expf(score - best);
-        }
-        own = i == k ? share : own;
-        sum += share;
+        sum += softmax_share(__ldg(scores + i), best);
     }
-    return own / sum;
+    return sum > 0.0f ? softmax_share(__ldg(scores + k), best) / sum : 0.0f;
 }
 
 __device__ inline std::uint8_t confidence_of(const Cells& cells, std::int32_t classes,
@@ -106,7 +73,7 @@ __device__ inline std::uint8_t confidence_of(const Cells& cells, std::int32_t cl
         side[i] = mix(probability(cells.above[i], classes, k),
                       probability(cells.below[i], classes, k), cells.row.weight);
     }
-    return static_cast<std::uint8_t>(255.0f * mix(side[0], side[1], cells.column.weight) + 0.5f);
+    return probability_to_byte(mix(side[0], side[1], cells.column.weight));
 }
 
 __global__ void decode_pixels(const DeviceDecode args) {
@@ -116,9 +83,10 @@ __global__ void decode_pixels(const DeviceDecode args) {
         return;
     }
     const Cells cells = cells_at(args, y, x);
-    const std::int32_t label = best_class(cells, args.classes);
+    const std::uint8_t label =
+        argmax([&cells](std::int32_t k) { return cells.score(k); }, args.classes);
     const std::int64_t pixel = static_cast<std::int64_t>(y) * args.out_width + x;
-    args.labels[pixel] = static_cast<std::uint8_t>(label);
+    args.labels[pixel] = label;
     if (args.confidence != nullptr) {
         args.confidence[pixel] = confidence_of(cells, args.classes, label);
     }

@@ -1,10 +1,12 @@
 /* CUDA kernels behind a C interface: warp, resize, decode.
  *
  * Every function enqueues one kernel on `stream` (a cudaStream_t or CUstream; null is the default
- * stream) of the calling thread's current device, and returns. None allocates, synchronises or
- * keeps a pointer, so all can be captured into a CUDA graph; call each once before a capture, for
- * CUDA loads a kernel on its first use. All pointers but those of the stream are to device memory.
- * They return DFF_OK, or a number that dff_cuda_message explains. An empty array is done at once.
+ * stream) of the calling thread's current context, and returns. A thread without one gets the
+ * primary context of its current device. None allocates, synchronises or keeps a pointer, so all
+ * can be captured into a CUDA graph; make each call once before a capture, with the same sizes and
+ * alignment: these choose the kernel, and CUDA loads it on its first use. All pointers but those of
+ * the stream are to device memory. They return DFF_OK, or a number that dff_cuda_message explains.
+ * An empty array is done at once.
  *
  * Letters: N batch, h x w feature map, C channels, K classes.
  */
@@ -49,7 +51,8 @@ enum {
  * scale_step.
  *
  * Fastest channels-last with 16-byte aligned pointers and cells of a multiple of 16 bytes. A map
- * has less than 2^31 cells and sides below 2^30, a batch at most 65535 maps. */
+ * has less than 2^31 cells and sides below 2^30, a batch at most 65535 maps. Channels: less than
+ * 2^30, planar at most 524280. */
 DFF_CUDA_API int dff_cuda_warp(const void* features, const float* flow, const void* scale,
                                void* out, int64_t batch, int64_t height, int64_t width,
                                int64_t channels, int element, int layout, float scale_step,

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "cuda/launch.h"
 #include "warp/warp_math.h"
@@ -29,11 +30,19 @@ __device__ inline std::int8_t from_float<std::int8_t>(float value) {
     return round_to_int8(value);
 }
 
+// One int8 of a word. By an addition: a GPU does several in the time of one conversion. The lowest
+// bits of 2^23 + 128 + value are the byte with its sign bit turned.
+__device__ inline float int8_to_float(unsigned word, unsigned i) {
+    const unsigned bits = __byte_perm(word ^ 0x80808080u, 0x4B000000u, 0x7650u + i);
+    float shifted;
+    memcpy(&shifted, &bits, sizeof(shifted));
+    return shifted - 8388736.0f;
+}
+
 // What an element of the scale field means.
-__device__ inline float scale_value(float scale, float) { return scale; }
-__device__ inline float scale_value(__half scale, float) { return __half2float(scale); }
-__device__ inline float scale_value(std::int8_t scale, float step) {
-    return step * static_cast<float>(scale);
+template <typename Element>
+__device__ inline float scale_value(float scale, float step) {
+    return std::is_same_v<Element, std::int8_t> ? step * scale : scale;
 }
 
 // Elements that are loaded and stored at once: 16 bytes, or one where kSize is 1. The words stay
@@ -43,7 +52,7 @@ class Pack {
     static_assert(kSize * sizeof(Element) == 16, "a pack is one element or 16 bytes");
     static constexpr int kPerWord = 4 / sizeof(Element);
     static constexpr int kBits = 8 * sizeof(Element);
-    unsigned word_[4]{};
+    unsigned word_[4];
 
   public:
     __device__ static Pack zeros() { return Pack(uint4{0, 0, 0, 0}); }  // zero in every element
@@ -60,11 +69,16 @@ class Pack {
     }
 
     // Both are for constant i, after unrolling. Little-endian, as every CUDA machine is.
-    __device__ Element get(int i) const {
-        const unsigned bits = word_[i / kPerWord] >> (i % kPerWord * kBits % 32);
-        Element element;
-        memcpy(&element, &bits, sizeof(element));
-        return element;
+    __device__ float value(int i) const {
+        const unsigned word = word_[i / kPerWord];
+        if constexpr (std::is_same_v<Element, std::int8_t>) {
+            return int8_to_float(word, i % kPerWord);
+        } else {
+            const unsigned bits = word >> (i % kPerWord * kBits % 32);
+            Element element;
+            memcpy(&element, &bits, sizeof(element));
+            return to_float(element);
+        }
     }
     // The element must be zero before.
     __device__ void set(int i, Element element) {
@@ -73,7 +87,7 @@ class Pack {
         word_[i / kPerWord] |= bits << (i % kPerWord * kBits % 32);
     }
 
-    Pack() = default;
+    Pack() = default;  // not initialised: what is not loaded is not read
 
   private:
     __device__ explicit Pack(uint4 bits) : word_{bits.x, bits.y, bits.z, bits.w} {}
@@ -81,7 +95,7 @@ class Pack {
 
 template <typename Element>
 class Pack<Element, 1> {
-    Element element_{};
+    Element element_;
 
   public:
     __device__ static Pack zeros() { return Pack(from_float<Element>(0.0f)); }
@@ -89,7 +103,7 @@ class Pack<Element, 1> {
     __device__ static Pack load_once(const Element* from) { return Pack(__ldcs(from)); }
     __device__ void store(Element* to) const { __stcs(to, element_); }
 
-    __device__ Element get(int) const { return element_; }
+    __device__ float value(int) const { return to_float(element_); }
     __device__ void set(int, Element element) { element_ = element; }
 
     Pack() = default;

@@ -3,7 +3,7 @@
 //
 // A thread writes one byte: neighbours in a row read and write neighbouring bytes.
 
-#include "cuda/half_pixel.h"
+#include "common/half_pixel.h"
 #include "cuda/kernels.h"
 #include "cuda/launch.h"
 
@@ -58,8 +58,8 @@ __device__ inline int source_byte(const DeviceResize& args, std::int32_t y, std:
 template <int kHalvings>
 __device__ inline std::uint8_t bilinear(const DeviceResize& args, std::int32_t y, std::int32_t x,
                                         std::int32_t channel) {
-    const HalfPixelTap rows = half_pixel_tap(y, args.height, args.out_height);
-    const HalfPixelTap columns = half_pixel_tap(x, args.width, args.out_width);
+    const HalfPixelTap<std::int32_t> rows = half_pixel_tap(y, args.height, args.out_height);
+    const HalfPixelTap<std::int32_t> columns = half_pixel_tap(x, args.width, args.out_width);
     float value[2];
     DFF_UNROLL
     for (int i = 0; i < 2; ++i) {
@@ -71,15 +71,16 @@ __device__ inline std::uint8_t bilinear(const DeviceResize& args, std::int32_t y
     return static_cast<std::uint8_t>(mix(value[0], value[1], rows.weight) + 0.5f);
 }
 
-// The part of one side that an output pixel covers, in 1 / pixels of a source pixel.
+// The part of one side that an output pixel covers, in 1 / pixels of a source pixel. Of sides up to
+// kMaxSide, so that products of two of them fit 32 bits.
 struct Area {
-    std::int64_t begin;
-    std::int64_t end;
-    std::int64_t pixels;
+    std::int32_t begin;
+    std::int32_t end;
+    std::int32_t pixels;
 
-    __device__ std::int64_t overlap(std::int64_t position) const {
-        const std::int64_t low = position * pixels;
-        const std::int64_t high = low + pixels;
+    __device__ std::int32_t overlap(std::int32_t position) const {
+        const std::int32_t low = position * pixels;
+        const std::int32_t high = low + pixels;
         return (high < end ? high : end) - (low > begin ? low : begin);
     }
 };
@@ -87,22 +88,19 @@ struct Area {
 template <int kHalvings>
 __device__ inline std::uint8_t area_mean(const DeviceResize& args, std::int32_t y, std::int32_t x,
                                          std::int32_t channel) {
-    const std::int64_t height = args.height;
-    const std::int64_t width = args.width;
-    const Area rows{y * height, (y + 1) * height, args.out_height};
-    const Area columns{x * width, (x + 1) * width, args.out_width};
-    std::int64_t sum = height * width / 2;  // rounds
-    for (std::int64_t row = rows.begin / rows.pixels; row * rows.pixels < rows.end; ++row) {
-        std::int64_t row_sum = 0;
-        for (std::int64_t column = columns.begin / columns.pixels;
+    const Area rows{y * args.height, (y + 1) * args.height, args.out_height};
+    const Area columns{x * args.width, (x + 1) * args.width, args.out_width};
+    const std::int32_t whole = args.height * args.width;
+    std::int64_t sum = whole / 2;  // rounds
+    for (std::int32_t row = rows.begin / rows.pixels; row * rows.pixels < rows.end; ++row) {
+        std::int32_t row_sum = 0;  // at most 255 times the width
+        for (std::int32_t column = columns.begin / columns.pixels;
              column * columns.pixels < columns.end; ++column) {
-            row_sum += columns.overlap(column) *
-                       source_byte<kHalvings>(args, static_cast<std::int32_t>(row),
-                                              static_cast<std::int32_t>(column), channel);
+            row_sum += columns.overlap(column) * source_byte<kHalvings>(args, row, column, channel);
         }
-        sum += rows.overlap(row) * row_sum;
+        sum += static_cast<std::int64_t>(rows.overlap(row)) * row_sum;
     }
-    return static_cast<std::uint8_t>(sum / (height * width));
+    return static_cast<std::uint8_t>(sum / whole);
 }
 
 template <int kHalvings>

@@ -6,11 +6,12 @@
 // come from the L1 cache; a thread goes down a few rows, of which each reads one row of corners
 // anew. The corners are found once for all channels that a thread blends.
 //
-// Planar: a thread has one cell and goes through channels; the lanes lie along the cells.
+// Planar: a thread has one cell of a run of planes; the lanes lie along the cells.
 //
-// Compiled without fused multiply-add: float32 results have the bits of the CPU kernel. They cost
-// nothing where memory is the limit.
+// Compiled without fused multiply-add: float32 results have the bits of the CPU kernel. That is a
+// tenth more instructions, and no more time where memory is the limit.
 
+#include <algorithm>
 #include <cmath>
 
 #include "cuda/elements.h"
@@ -26,7 +27,7 @@ constexpr int kMaxLanes = 32;
 constexpr int kMinColumns = 8;
 constexpr int kPacksPerCell = 2;  // that a thread loads before it blends: bytes in flight
 constexpr int kMaxRowsPerThread = 4;
-constexpr int kChannelsPerThread = 8;  // planar
+constexpr int kChannelsPerThread = 8;  // planar, likewise
 // Below, a thread does fewer rows: the blocks of a small map are to fill the device.
 constexpr std::int64_t kWantedBlocks = 1024;
 constexpr std::int64_t kMaxGridSide = 65535;  // of y and z
@@ -79,18 +80,18 @@ __device__ inline void blend_cell(const Lane<Element>& lane, const Corners& corn
     CellPack in[kPacksPerCell][kCount];
     CellPack scale[kPacksPerCell];
     const std::int64_t offset = static_cast<std::int64_t>(cell) * lane.channels;
+    // All loads come before the first use. A pack beyond the last channel is the first one again:
+    // that costs less than a branch around them.
     DFF_UNROLL
     for (int i = 0; i < kPacksPerCell; ++i) {
-        if (i * lane.step < lane.left) {
-            DFF_UNROLL
-            for (int k = 0; k < kCount; ++k) {
-                const std::int64_t corner =
-                    static_cast<std::int64_t>(corners.cell[k]) * lane.channels;
-                in[i][k] = CellPack::load(lane.features + corner + i * lane.step);
-            }
-            if constexpr (kScaled) {
-                scale[i] = CellPack::load_once(lane.scale + offset + i * lane.step);
-            }
+        const std::int32_t at = i * lane.step < lane.left ? i * lane.step : 0;
+        DFF_UNROLL
+        for (int k = 0; k < kCount; ++k) {
+            const std::int64_t corner = static_cast<std::int64_t>(corners.cell[k]) * lane.channels;
+            in[i][k] = CellPack::load(lane.features + corner + at);
+        }
+        if constexpr (kScaled) {
+            scale[i] = CellPack::load_once(lane.scale + offset + at);
         }
     }
     DFF_UNROLL
@@ -102,11 +103,11 @@ __device__ inline void blend_cell(const Lane<Element>& lane, const Corners& corn
                 float value[kCount];
                 DFF_UNROLL
                 for (int k = 0; k < kCount; ++k) {
-                    value[k] = to_float(in[i][k].get(e));
+                    value[k] = in[i][k].value(e);
                 }
                 float sum = weighted_sum<kCount>(corners.weight, value);
                 if constexpr (kScaled) {
-                    sum *= scale_value(scale[i].get(e), lane.scale_step);
+                    sum *= scale_value<Element>(scale[i].value(e), lane.scale_step);
                 }
                 out.set(e, from_float<Element>(sum));
             }
@@ -164,20 +165,56 @@ __global__ void __launch_bounds__(kBlockThreads) warp_cells(const DeviceWarp<Ele
     }
 }
 
-// One cell of one plane.
+// What a thread of warp_planes has to do: one cell, in each of a few planes.
+template <typename Element>
+struct PlaneRun {
+    const Element* features;  // of the first plane, at cell 0
+    const Element* scale;     // of the first plane, at the thread's cell
+    Element* out;             // likewise
+    std::int64_t cells;       // between one plane and the next
+    std::int32_t left;        // planes from the first on
+    float scale_step;
+};
+
 template <int kCount, bool kScaled, typename Element>
-__device__ inline void blend_value(const DeviceWarp<Element>& args, const Corners& corners,
-                                   std::int64_t plane, std::int32_t cell) {
-    float value[kCount];
+__device__ inline void blend_planes(const PlaneRun<Element>& run, const Corners& corners) {
+    Pack<Element, 1> in[kChannelsPerThread][kCount];
+    Pack<Element, 1> scale[kChannelsPerThread];
     DFF_UNROLL
-    for (int k = 0; k < kCount; ++k) {
-        value[k] = to_float(__ldg(args.features + plane + corners.cell[k]));
+    for (int i = 0; i < kChannelsPerThread; ++i) {  // as in blend_cell
+        const std::int64_t at = i < run.left ? i * run.cells : 0;
+        DFF_UNROLL
+        for (int k = 0; k < kCount; ++k) {
+            in[i][k] = Pack<Element, 1>::load(run.features + at + corners.cell[k]);
+        }
+        if constexpr (kScaled) {
+            scale[i] = Pack<Element, 1>::load_once(run.scale + at);
+        }
     }
-    float sum = weighted_sum<kCount>(corners.weight, value);
-    if constexpr (kScaled) {
-        sum *= scale_value(__ldcs(args.scale + plane + cell), args.scale_step);
+    DFF_UNROLL
+    for (int i = 0; i < kChannelsPerThread; ++i) {
+        if (i < run.left) {
+            float value[kCount];
+            DFF_UNROLL
+            for (int k = 0; k < kCount; ++k) {
+                value[k] = in[i][k].value(0);
+            }
+            float sum = weighted_sum<kCount>(corners.weight, value);
+            if constexpr (kScaled) {
+                sum *= scale_value<Element>(scale[i].value(0), run.scale_step);
+            }
+            Pack<Element, 1> out;
+            out.set(0, from_float<Element>(sum));
+            out.store(run.out + i * run.cells);
+        }
     }
-    __stcs(args.out + plane + cell, from_float<Element>(sum));
+}
+
+template <typename Element>
+__device__ inline void clear_planes(const PlaneRun<Element>& run) {
+    for (int i = 0; i < kChannelsPerThread && i < run.left; ++i) {
+        Pack<Element, 1>::zeros().store(run.out + i * run.cells);
+    }
 }
 
 // (N, C, h, w). Grid: (cells, channels, N).
@@ -193,18 +230,19 @@ __global__ void __launch_bounds__(kBlockThreads) warp_planes(const DeviceWarp<El
     const float* flow = args.flow + 2 * blockIdx.z * cells;
     const Corners corners = corners_of(args, flow, y, cell - y * args.size.width);
     const std::int32_t first = blockIdx.y * kChannelsPerThread;
-    std::int64_t plane = (static_cast<std::int64_t>(blockIdx.z) * args.channels + first) * cells;
-    DFF_UNROLL
-    for (int i = 0; i < kChannelsPerThread; ++i, plane += cells) {
-        if (first + i >= args.channels) {
-            return;
-        }
-        switch (corners.count) {
-            case 0: __stcs(args.out + plane + cell, from_float<Element>(0.0f)); break;
-            case 1: blend_value<1, kScaled>(args, corners, plane, cell); break;
-            case 2: blend_value<2, kScaled>(args, corners, plane, cell); break;
-            default: blend_value<4, kScaled>(args, corners, plane, cell); break;
-        }
+    const std::int64_t plane =
+        (static_cast<std::int64_t>(blockIdx.z) * args.channels + first) * cells;
+    const PlaneRun<Element> run{args.features + plane,
+                                kScaled ? args.scale + plane + cell : nullptr,
+                                args.out + plane + cell,
+                                cells,
+                                args.channels - first,
+                                args.scale_step};
+    switch (corners.count) {
+        case 0: clear_planes(run); break;
+        case 1: blend_planes<1, kScaled>(run, corners); break;
+        case 2: blend_planes<2, kScaled>(run, corners); break;
+        default: blend_planes<4, kScaled>(run, corners); break;
     }
 }
 
@@ -218,7 +256,7 @@ template <int kPack, typename Element>
 int launch_cells(DeviceWarp<Element> args, std::int64_t batch, void* stream) {
     const std::int64_t packs = ceil_divide(args.channels, kPack);
     int lanes = 1;
-    while (lanes < packs && lanes < kMaxLanes) {
+    while (lanes * kPacksPerCell < packs && lanes < kMaxLanes) {
         lanes *= 2;
     }
     // Where a cell has less than a warp of packs, neighbouring cells share the warp.
@@ -232,8 +270,11 @@ int launch_cells(DeviceWarp<Element> args, std::int64_t batch, void* stream) {
                kWantedBlocks) {
         rows_per_thread /= 2;
     }
+    // A map too tall for the grid: a thread goes down further.
+    rows_per_thread =
+        std::max(rows_per_thread, ceil_divide(args.size.height, rows * kMaxGridSide));
     const std::int64_t down = ceil_divide(args.size.height, rows * rows_per_thread);
-    if (across > kMaxCells || down > kMaxGridSide) {
+    if (across > kMaxCells) {
         return DFF_BAD_SIZE;
     }
     args.slabs = static_cast<std::int32_t>(slabs);

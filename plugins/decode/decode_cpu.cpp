@@ -21,29 +21,14 @@
 #include <new>
 #include <vector>
 
+#include "common/half_pixel.h"
 #include "common/parallel.h"
+#include "decode/decode_math.h"
 
 namespace dff {
 namespace {
 
-constexpr std::int64_t kMaxClasses = 256;  // what a uint8 label can say
-
-// Where an output position lies between two cells.
-struct Tap {
-    std::int64_t low;
-    std::int64_t high;  // equal to low where the weight of the upper cell is zero
-    float weight;       // of `high`
-};
-
-Tap tap_at(std::int64_t position, std::int64_t cells, std::int64_t pixels) {
-    const double centre =
-        (static_cast<double>(position) + 0.5) * static_cast<double>(cells) /
-            static_cast<double>(pixels) - 0.5;
-    const double clamped = std::min(std::max(centre, 0.0), static_cast<double>(cells - 1));
-    const auto low = static_cast<std::int64_t>(clamped);
-    const auto weight = static_cast<float>(clamped - static_cast<double>(low));
-    return {low, weight > 0.0f ? low + 1 : low, weight};
-}
+using Tap = HalfPixelTap<std::int64_t>;
 
 // Consecutive pixels of a row between the same two cells.
 struct Span {
@@ -74,25 +59,9 @@ struct RowScratch {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-// Score of one class at a point between two cells.
-inline float mix(float left, float right, float weight) {
-    return (1.0f - weight) * left + weight * right;
-}
-
-// Lowest class of the greatest score; `>` is false for NaN, which therefore never wins. Where
-// nothing is above -infinity, the first class that is no NaN has it.
-template <typename ScoreAt>
-inline std::uint8_t argmax(const ScoreAt& score_at, std::int64_t classes) {
-    float best = -kInfinity;
-    std::int64_t label = -1;
-    for (std::int64_t k = 0; k < classes; ++k) {
-        const float score = score_at(k);
-        if (score > best || (label < 0 && score == best)) {
-            best = score;
-            label = k;
-        }
-    }
-    return static_cast<std::uint8_t>(label < 0 ? 0 : label);
+// The lowest class of the greatest score of a cell.
+inline std::uint8_t cell_winner(const float* cell, std::int64_t classes) {
+    return argmax([cell](std::int32_t k) { return cell[k]; }, static_cast<std::int32_t>(classes));
 }
 
 // Four pixels in a vector of the compiler's own (GCC and Clang): the width that every target has.
@@ -133,7 +102,8 @@ inline void interpolate_span(const float* left, const float* right,
             labels[begin + i] = static_cast<std::uint8_t>(found[i]);
             if (found[i] < 0) {
                 labels[begin + i] = argmax(
-                    [&](auto k) { return mix(left[k], right[k], weights[begin + i]); }, classes);
+                    [&](std::int32_t k) { return mix(left[k], right[k], weights[begin + i]); },
+                    static_cast<std::int32_t>(classes));
             }
         }
     }
@@ -229,8 +199,7 @@ inline void find_winners(const DecodeArgs& args, const RowScratch& scratch, cons
         if (above[x] == below[x] && wins_between(upper, lower, above[x])) {
             scratch.winner[x] = above[x];
         } else {
-            const float* cell = cell_scores(args, scratch, tap, x);
-            scratch.winner[x] = argmax([cell](auto k) { return cell[k]; }, classes);
+            scratch.winner[x] = cell_winner(cell_scores(args, scratch, tap, x), classes);
         }
     }
 }
@@ -250,8 +219,7 @@ inline void write_confidence(const DecodeArgs& args, const Tap& tap, std::int64_
             const std::int64_t k = labels[x];
             const float low = mix(above[left + k], below[left + k], tap.weight);
             const float high = mix(above[right + k], below[right + k], tap.weight);
-            const float probability = mix(low, high, args.weights[x]);
-            confidence[x] = static_cast<std::uint8_t>(255.0f * probability + 0.5f);
+            confidence[x] = probability_to_byte(mix(low, high, args.weights[x]));
         }
     }
 }
@@ -260,7 +228,7 @@ void decode_rows(const DecodeArgs& args, RowScratch scratch, std::int64_t begin,
                  std::int64_t end) {
     const DecodeSize& size = args.size;
     for (std::int64_t y = begin; y < end; ++y) {
-        const Tap tap = tap_at(y, size.height, size.out_height);
+        const Tap tap = half_pixel_tap(y, size.height, size.out_height);
         std::fill_n(scratch.is_mixed, size.width, std::uint8_t{0});
         find_winners(args, scratch, tap);
         std::uint8_t* labels = args.labels + y * size.out_width;
@@ -292,21 +260,14 @@ void decode_rows(const DecodeArgs& args, RowScratch scratch, std::int64_t begin,
     }
 }
 
-// Softmax of a cell's scores. A NaN counts as -infinity; where all do, every class has 0. Infinite
-// scores share the whole.
+// Softmax of a cell's scores.
 void softmax(const float* scores, float* probabilities, std::int64_t classes) {
-    float best = -kInfinity;
-    for (std::int64_t k = 0; k < classes; ++k) {
-        best = scores[k] > best ? scores[k] : best;
-    }
+    const float best = greatest([scores](std::int32_t k) { return scores[k]; },
+                                static_cast<std::int32_t>(classes));
     float sum = 0.0f;
     for (std::int64_t k = 0; k < classes; ++k) {
-        float share = 0.0f;
-        if (best > -kInfinity && scores[k] > -kInfinity) {
-            share = scores[k] == best ? 1.0f : std::exp(scores[k] - best);
-        }
-        probabilities[k] = share;
-        sum += share;
+        probabilities[k] = softmax_share(scores[k], best);
+        sum += probabilities[k];
     }
     for (std::int64_t k = 0; k < classes; ++k) {
         probabilities[k] = sum > 0.0f ? probabilities[k] / sum : 0.0f;
@@ -316,7 +277,7 @@ void softmax(const float* scores, float* probabilities, std::int64_t classes) {
 std::vector<Span> cut_spans(const DecodeSize& size, std::vector<float>& weights) {
     std::vector<Span> spans;
     for (std::int64_t x = 0; x < size.out_width; ++x) {
-        const Tap tap = tap_at(x, size.width, size.out_width);
+        const Tap tap = half_pixel_tap(x, size.width, size.out_width);
         weights[static_cast<std::size_t>(x)] = tap.weight;
         const bool continues = !spans.empty() && spans.back().low == tap.low &&
                                spans.back().high == tap.high;
@@ -335,8 +296,7 @@ Status decode_checked(const float* scores, std::uint8_t* labels, std::uint8_t* c
     const auto classes = static_cast<std::size_t>(size.classes);
     std::vector<std::uint8_t> winners(cells);
     for (std::size_t i = 0; i < cells; ++i) {
-        const float* cell = scores + i * classes;
-        winners[i] = argmax([cell](auto k) { return cell[k]; }, size.classes);
+        winners[i] = cell_winner(scores + i * classes, size.classes);
     }
     std::vector<float> probabilities(confidence != nullptr ? cells * classes : 0);
     for (std::size_t i = 0; confidence != nullptr && i < cells; ++i) {

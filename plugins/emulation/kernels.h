@@ -10,6 +10,8 @@
 #include <dlfcn.h>
 
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <list>
 #include <mutex>
@@ -37,17 +39,40 @@ struct alignas(16) uint4 {
     unsigned x, y, z, w;
 };
 
+// A device faults where a CPU mostly does not.
+template <typename T>
+void check_alignment(const T* pointer) {
+    if (reinterpret_cast<std::uintptr_t>(pointer) % sizeof(T) != 0) {
+        std::fprintf(stderr, "a kernel reads or writes %zu bytes at once at %p\n", sizeof(T),
+                     static_cast<const void*>(pointer));
+        std::abort();
+    }
+}
+
 template <typename T>
 T __ldg(const T* from) {
+    check_alignment(from);
     return *from;
 }
 template <typename T>
 T __ldcs(const T* from) {
+    check_alignment(from);
     return *from;
 }
 template <typename T>
 void __stcs(T* to, T value) {
+    check_alignment(to);
     *to = value;
+}
+
+inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selector) {
+    const std::uint64_t bytes = static_cast<std::uint64_t>(high) << 32 | low;
+    unsigned result = 0;
+    for (unsigned i = 0; i < 4; ++i) {
+        const unsigned from = selector >> 4 * i & 7u;
+        result |= static_cast<unsigned>(bytes >> 8 * from & 0xFFu) << 8 * i;
+    }
+    return result;
 }
 
 struct __half {
@@ -161,6 +186,15 @@ Launch* keep(const Launch& launch) {
     return &kept.emplace_back(launch);
 }
 
+// What every device since compute capability 3.0 takes.
+inline bool is_launchable(dim3 grid, dim3 block) {
+    const auto lies = [](unsigned size, unsigned most) { return size >= 1 && size <= most; };
+    return lies(grid.x, 0x7FFFFFFFu) && lies(grid.y, 65535) && lies(grid.z, 65535) &&
+           lies(block.x, 1024) && lies(block.y, 1024) && lies(block.z, 64) &&
+           block.x * block.y * block.z <= 1024;
+}
+
+constexpr int kEmulatedBadLaunch = 9;  // cudaErrorInvalidConfiguration
 constexpr int kEmulatedNoDriver = 35;  // cudaErrorInsufficientDriver
 
 inline const char* emulated_launch_message(int error) {
@@ -168,12 +202,18 @@ inline const char* emulated_launch_message(int error) {
         return "emulated kernels run on streams of the emulated driver only, which is not loaded; "
                "load it first, or pass the default stream";
     }
+    if (error == kEmulatedBadLaunch) {
+        return "the launch has more blocks or threads than a device takes, or none";
+    }
     return "the emulated driver refused the launch";
 }
 
 template <typename Args>
 int launch(void (*kernel)(Args), dim3 grid, dim3 block, const Args& args, void* stream) noexcept {
     using Launch = EmulatedLaunch<Args>;
+    if (!is_launchable(grid, block)) {
+        return DFF_CUDA_ERROR + kEmulatedBadLaunch;
+    }
     if (stream == nullptr) {
         Launch{kernel, grid, block, args}.run();
         return DFF_OK;

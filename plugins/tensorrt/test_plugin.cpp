@@ -241,6 +241,20 @@ void test_serialised_fields_make_the_same_plugin() {
     }
 }
 
+void test_fields_may_lie_at_any_address() {
+    const std::int32_t planar = 0;
+    const float step = 0.25f;
+    char engine[9];
+    std::memcpy(engine + 1, &planar, 4);
+    std::memcpy(engine + 5, &step, 4);
+    const Plugin plugin = create({{"channels_last", engine + 1, PluginFieldType::kINT32, 1},
+                                  {"scale_step", engine + 5, PluginFieldType::kFLOAT32, 1}},
+                                 TensorRTPhase::kRUNTIME);
+    const PluginFieldCollection* fields = Capabilities(*plugin).runtime->getFieldsToSerialize();
+    CHECK(*static_cast<const std::int32_t*>(fields->fields[0].data) == 0);
+    CHECK(*static_cast<const float*>(fields->fields[1].data) == 0.25f);
+}
+
 void test_copies_live_on_alone() {
     Plugin plugin = create(0, 0.25f);
     const Plugin clone(plugin->clone());
@@ -266,6 +280,7 @@ int main(int argc, char** argv) {
     test_exactly_the_right_formats_are_accepted();
     test_shapes_are_checked();
     test_serialised_fields_make_the_same_plugin();
+    test_fields_may_lie_at_any_address();
     test_copies_live_on_alone();
     return result();
 }

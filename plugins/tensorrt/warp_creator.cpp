@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <new>
+#include <optional>
 
 #include "tensorrt/log.h"
 
@@ -15,17 +16,20 @@ namespace {
 using nvinfer1::PluginField;
 using nvinfer1::PluginFieldType;
 
-// One value of a type, or null and a logged message. Fields come from files: the official sample
-// reads what it wants from them; here type and length decide.
+// One value of a type, or none and a logged message. Fields come from files: the official sample
+// reads what it wants from them; here type and length decide. In an engine they lie at any address.
 template <typename Value>
-const Value* value_of(const PluginField& field, PluginFieldType type, const char* type_name) {
+std::optional<Value> value_of(const PluginField& field, PluginFieldType type,
+                              const char* type_name) {
     if (field.type != type || field.length != 1 || field.data == nullptr) {
         log_error("%s: field %s is of type %d and length %d%s, expected one %s.", kPluginName,
                   field.name, static_cast<int>(field.type), field.length,
                   field.data == nullptr ? " without data" : "", type_name);
-        return nullptr;
+        return std::nullopt;
     }
-    return static_cast<const Value*>(field.data);
+    Value value;
+    std::memcpy(&value, field.data, sizeof(value));
+    return value;
 }
 
 struct Attributes {
@@ -53,23 +57,23 @@ bool Attributes::read(const PluginField& field) {
     }
     is_read = true;
     if (is_channels_last) {
-        const auto* value = value_of<std::int32_t>(field, PluginFieldType::kINT32, "int32");
-        if (value != nullptr && *value != 0 && *value != 1) {
+        const auto value = value_of<std::int32_t>(field, PluginFieldType::kINT32, "int32");
+        if (value && *value != 0 && *value != 1) {
             log_error("%s: %s is %d, expected 1 for (N, h, w, C) or 0 for (N, C, h, w).",
                       kPluginName, name, *value);
             return false;
         }
-        channels_last = value != nullptr && *value == 1;
-        return value != nullptr;
+        channels_last = value == 1;
+        return value.has_value();
     }
-    const auto* value = value_of<float>(field, PluginFieldType::kFLOAT32, "float32");
-    if (value != nullptr && !(*value > 0.0f && std::isfinite(*value))) {
+    const auto value = value_of<float>(field, PluginFieldType::kFLOAT32, "float32");
+    if (value && !(*value > 0.0f && std::isfinite(*value))) {
         log_error("%s: %s is %g, expected a finite number above zero.", kPluginName, name,
                   static_cast<double>(*value));
         return false;
     }
-    scale_step = value != nullptr ? *value : 0.0f;
-    return value != nullptr;
+    scale_step = value.value_or(0.0f);
+    return value.has_value();
 }
 
 }  // namespace

@@ -29,7 +29,10 @@ struct Buffers {
           scores(std::vector<float>(kHeight * kWidth * kClasses)),
           labels(std::vector<std::uint8_t>(kOutHeight * kOutWidth)),
           image(random<std::uint8_t>(61 * 83 * 3, seed + 2)),
-          resized(std::vector<std::uint8_t>(32 * 48 * 3)) {}
+          resized(std::vector<std::uint8_t>(32 * 48 * 3)) {
+        // A stream that does not wait for the default one could overtake the copies.
+        check_cuda(cudaDeviceSynchronize(), "the copies");
+    }
 
     template <typename T>
     static std::vector<T> random(std::int64_t count, unsigned seed) {

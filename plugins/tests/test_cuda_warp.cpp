@@ -239,6 +239,16 @@ void test_int8_rounds_to_even_and_stops_at_the_ends() {
     CHECK(warp(maps, true) == (std::vector<std::int8_t>{127, -128, 127, -128, -128, 0}));
 }
 
+void test_a_map_taller_than_a_grid_is_warped_to_its_end() {
+    // Blocks of eight rows of which each thread does four: 65535 of them end before this map does.
+    const std::int64_t height = 65535 * 8 * 4 + 5;
+    Maps<std::int8_t> maps{{1, height, 1, 1}, {}, {}, std::vector<float>(2 * height)};
+    for (std::int64_t y = 0; y < height; ++y) {
+        maps.features.push_back(static_cast<std::int8_t>(y % 101));
+    }
+    CHECK(warp(maps, false) == maps.features);
+}
+
 void test_what_is_refused() {
     float one = 1.0f;
     const auto call = [&one](dff::WarpSize s, int element, int layout, const void* features,
@@ -255,6 +265,7 @@ void test_what_is_refused() {
                                    {1, 1, 1, std::int64_t{1} << 31}}) {
         CHECK(call(s, DFF_FLOAT32, DFF_CHANNELS_LAST, &one, &one, &one, 1.0f) == DFF_BAD_SIZE);
     }
+    CHECK(call({1, 1, 1, 524281}, 0, DFF_PLANAR, &one, &one, &one, 1.0f) == DFF_BAD_SIZE);
     for (const dff::WarpSize& s :
          {dff::WarpSize{0, 2, 2, 2}, {1, 0, 2, 2}, {1, 2, 0, 2}, {1, 2, 2, 0}}) {
         CHECK(call(s, DFF_FLOAT32, DFF_CHANNELS_LAST, nullptr, nullptr, nullptr, 1.0f) == DFF_OK);
@@ -300,6 +311,7 @@ int main() {
     test_float16_is_rounded_to_nearest_even();
     test_a_cell_of_weight_zero_is_not_read();
     test_int8_rounds_to_even_and_stops_at_the_ends();
+    test_a_map_taller_than_a_grid_is_warped_to_its_end();
     test_what_is_refused();
     return dff_test::result();
 }

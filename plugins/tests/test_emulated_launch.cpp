@@ -1,5 +1,6 @@
-// Emulated kernels on streams of the emulated driver: refused without it, in the order of the
-// stream, and again at each launch of a graph. The argument is the driver's library.
+// Emulated kernels: launches that a device refuses are refused. On streams of the emulated driver:
+// refused without it, in the order of the stream, and again at each launch of a graph. The argument
+// is the driver's library.
 
 #include <dlfcn.h>
 
@@ -11,6 +12,7 @@
 
 #include "check.h"
 #include "cuda/dff_cuda.h"
+#include "cuda/launch.h"
 #include "emulation/driver_api.h"
 
 namespace {
@@ -71,6 +73,21 @@ void test_without_the_driver_a_stream_is_refused() {
     CHECK(std::strstr(dff_cuda_message(status), "emulated driver") != nullptr);
 }
 
+void no_work(int) {}
+
+void test_a_launch_that_a_device_refuses_is_refused() {
+    const dim3 one{1, 1, 1};
+    CHECK(dff::launch(&no_work, one, one, 0, nullptr) == DFF_OK);
+    CHECK(dff::launch(&no_work, one, {16, 8, 8}, 0, nullptr) == DFF_OK);
+    for (const dim3 grid : {dim3{0, 1, 1}, {0x80000000u, 1, 1}, {1, 65536, 1}, {1, 1, 65536}}) {
+        CHECK(dff::launch(&no_work, grid, one, 0, nullptr) == DFF_CUDA_ERROR + 9);
+    }
+    for (const dim3 block : {dim3{0, 1, 1}, {1025, 1, 1}, {1, 1025, 1}, {1, 1, 65}, {32, 33, 1}}) {
+        CHECK(dff::launch(&no_work, one, block, 0, nullptr) == DFF_CUDA_ERROR + 9);
+    }
+    CHECK(std::strstr(dff_cuda_message(DFF_CUDA_ERROR + 9), "more blocks or threads") != nullptr);
+}
+
 void test_kernels_keep_the_order_of_their_stream(CUstream stream) {
     CALL(dff_emulation_jitter)(1, 300);
     const Memory features, flow, middle, out;
@@ -119,6 +136,7 @@ int main(int argc, char** argv) {
         return 2;
     }
     test_without_the_driver_a_stream_is_refused();
+    test_a_launch_that_a_device_refuses_is_refused();
     library = dlopen(argv[1], RTLD_NOW);
     if (library == nullptr) {
         std::fprintf(stderr, "%s\n", dlerror());

@@ -5,7 +5,6 @@
 #include "warp/warp_cpu.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "common/parallel.h"
 #include "common/simd.h"
@@ -75,19 +74,8 @@ struct ByteMap {
             }
             sum = sum < low ? low : sum;
             sum = sum > high ? high : sum;
-            out[c] = static_cast<std::uint8_t>(round(sum) + zero);
+            out[c] = static_cast<std::uint8_t>(round_half_even(sum) + zero);
         }
-    }
-
-    // To the nearest whole number, ties to even, of |value| < 2^22. A float32 from 2^23 on has no
-    // bits for a fraction: the addition rounds, and the lowest bits hold the number.
-    static DFF_INLINE std::int32_t round(float value) {
-        constexpr float kWhole = 12582912.0f;  // 1.5 * 2^23
-        constexpr std::int32_t kWholeBits = 0x4B400000;
-        const float shifted = value + kWhole;
-        std::int32_t bits;
-        std::memcpy(&bits, &shifted, sizeof(bits));
-        return bits - kWholeBits;
     }
 };
 

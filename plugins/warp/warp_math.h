@@ -14,6 +14,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 
 #include "common/host_device.h"
 
@@ -102,9 +103,19 @@ DFF_HOST_DEVICE float weighted_sum(const float* weight, const float* value) {
     return sum;
 }
 
+// To the nearest whole number, ties to even, of |value| < 2^22. A float32 from 2^23 on has no bits
+// for a fraction: the addition rounds, and the lowest bits hold the number.
+DFF_HOST_DEVICE std::int32_t round_half_even(float value) {
+    constexpr std::int32_t kWholeBits = 0x4B400000;  // of 1.5 * 2^23
+    const float shifted = value + 12582912.0f;
+    std::int32_t bits;
+    memcpy(&bits, &shifted, sizeof(bits));
+    return bits - kWholeBits;
+}
+
 // To int8 as QuantizeLinear does: the nearest, ties to even; what is out of range takes the end.
 DFF_HOST_DEVICE std::int8_t round_to_int8(float value) {
-    return static_cast<std::int8_t>(rintf(fminf(fmaxf(value, -128.0f), 127.0f)));
+    return static_cast<std::int8_t>(round_half_even(fminf(fmaxf(value, -128.0f), 127.0f)));
 }
 
 }  // namespace dff

@@ -105,3 +105,16 @@ def test_wrong_header_folder_is_refused(tmp_path, build_folder):
     assert configured.returncode != 0
     message = " ".join(configured.stderr.split())
     assert f'TENSORRT_INCLUDE_DIR is "{tmp_path}", expected the folder that holds' in message
+
+
+def test_headers_older_than_the_plugin_interface_are_refused(tmp_path):
+    (tmp_path / "NvInferRuntime.h").touch()
+    (tmp_path / "NvInferVersion.h").write_text(
+        "#define NV_TENSORRT_MAJOR 10\n#define NV_TENSORRT_MINOR 2\n"
+    )
+    configured = run(
+        ["cmake", "-S", ROOT / "plugins", "-B", tmp_path / "build", "-DDFF_TESTS=OFF"]
+        + ["-DDFF_EMULATION=ON", f"-D{HEADERS_VARIABLE}={tmp_path}"]
+    )
+    assert configured.returncode != 0
+    assert 'TensorRT "10.2", expected 10.3' in " ".join(configured.stderr.split())

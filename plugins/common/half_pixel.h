@@ -10,26 +10,28 @@
 
 namespace dff {
 
-constexpr std::int64_t kMaxSide = 32768;  // both grids, so that the numerators fit 32 bits
+// Of both grids, where positions have 32 bits: the numerators below fit then.
+constexpr std::int64_t kMaxSide = 32768;
 
+template <typename Int>
 struct HalfPixelTap {
-    std::int32_t low;
-    std::int32_t high;  // equal to low where the weight of the upper cell is zero
-    float weight;       // of `high`
+    Int low;
+    Int high;      // equal to low where the weight of the upper cell is zero
+    float weight;  // of `high`
 };
 
 // In integers up to the last division: exact, and a GPU is slow in float64.
-DFF_HOST_DEVICE HalfPixelTap half_pixel_tap(
-    std::int32_t position, std::int32_t cells, std::int32_t pixels) {
-    const std::int32_t denominator = 2 * pixels;
-    const std::int32_t numerator = (2 * position + 1) * cells - pixels;
+template <typename Int>
+DFF_HOST_DEVICE HalfPixelTap<Int> half_pixel_tap(Int position, Int cells, Int pixels) {
+    const Int denominator = 2 * pixels;
+    const Int numerator = (2 * position + 1) * cells - pixels;
     if (numerator <= 0) {
         return {0, 0, 0.0f};
     }
-    const std::int32_t low = numerator / denominator;
-    const std::int32_t rest = numerator - low * denominator;
+    const Int low = numerator / denominator;
+    const Int rest = numerator - low * denominator;
     if (low >= cells - 1 || rest == 0) {
-        const std::int32_t cell = low < cells - 1 ? low : cells - 1;
+        const Int cell = low < cells - 1 ? low : cells - 1;
         return {cell, cell, 0.0f};
     }
     return {low, low + 1, static_cast<float>(rest) / static_cast<float>(denominator)};
