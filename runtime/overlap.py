@@ -22,7 +22,7 @@ _GAIN = 1.03  # less is noise, and in order a frame is answered sooner
 _ROUNDS = 7
 _MAX_SECONDS = 3.0
 _MIN_ROUNDS = 3
-_MIN_FRAMES = 10  # of a round
+_MIN_FRAMES, _MAX_FRAMES = 10, 30  # of a round
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +46,14 @@ def choose_overlap(
 ) -> OverlapChoice:
     """Run drawn frames with and without overlap, in turns, and take the faster.
 
-    Takes three seconds at most, but for one repetition.
+    Takes three seconds, or as long as ten rounds of 10 to 30 frames where that is longer.
 
     Args:
         device: where buffers and streams live.
         subnets: what will be run.
         depth: frames in flight at most.
-        interval: key interval l of the frames that are run.
+        interval: key interval l of the frames that are run; more than 30 counts as 30, for it
+            changes little.
         decode_threads: threads of the decoding kernel, at most.
 
     Raises:
@@ -60,6 +61,7 @@ def choose_overlap(
     """
     if depth == 1:
         return OverlapChoice(False, "one frame in flight has nothing to overlap with")
+    interval = min(interval, _MAX_FRAMES)
     ways = {True: "overlap", False: "in order"}
     seconds: dict[bool, list[float]] = {overlap: [] for overlap in ways}
     schedulers: dict[bool, Scheduler] = {}

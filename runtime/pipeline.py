@@ -98,8 +98,8 @@ class Pipeline:
             engine: what computes the graphs: "onnxruntime" or "openvino" on the CPU, "cuda" (ONNX
                 Runtime) or "tensorrt" on an NVIDIA GPU.
             overlap: whether the networks of several frames run side by side. None has it measured
-                on a GPU, which takes up to three seconds (``schedule`` says the outcome); on the
-                CPU they do.
+                on a GPU, which takes about three seconds, longer with slow networks
+                (``schedule`` says the outcome); on the CPU they do.
             confidence: whether results say how sure they are, pixel by pixel.
             trace: takes the time of every stage on every stream.
             cuda: how the GPU is used.

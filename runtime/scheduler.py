@@ -25,7 +25,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import deque
-from collections.abc import Iterable
+from contextlib import suppress
 from typing import cast
 
 import numpy as np
@@ -33,7 +33,7 @@ import numpy as np
 from dff_edge.runtime.cpu import kernel_threads
 from dff_edge.runtime.decode import decode_labels
 from dff_edge.runtime.device import Buffer, Device, Event, ImageDevice, Stream
-from dff_edge.runtime.errors import PipelineError
+from dff_edge.runtime.errors import EngineError, PipelineError
 from dff_edge.runtime.frames import Frame, Result
 from dff_edge.runtime.resize import FrameResizer
 from dff_edge.runtime.slots import KeyBuffers, Origin, Slot
@@ -166,12 +166,16 @@ class Scheduler:
         slot.done.synchronize()
         self._raise_failure()
         assert slot.labels is not None
+        try:
+            stage_ms = slot.stage_times()
+        except EngineError as error:  # a GPU that failed at a later frame tells nothing any more
+            raise PipelineError(f"a stage failed: {error}") from error
         result = Result(
             frame=slot.frame,
             labels=slot.labels,
             key_index=slot.key_index,
             latency_s=slot.ready_s - slot.submitted_s,
-            stage_ms=slot.stage_times(),
+            stage_ms=stage_ms,
             age_s=slot.ready_s - slot.frame.stamp_s if slot.frame.live else None,
             confidence=slot.confidence,
         )
@@ -188,8 +192,9 @@ class Scheduler:
         """
         # The streams, not the frames: of an interrupted submit only they know.
         for stream, end in self._ends:
-            stream.record(end)
-            end.synchronize()
+            with suppress(PipelineError, EngineError):  # a GPU that failed runs nothing any more
+                stream.record(end)
+                end.synchronize()
         self._busy.clear()
         self._free = deque(self._slots)
 
@@ -210,13 +215,15 @@ class Scheduler:
     def _mark_origins(self) -> None:
         """When the trace begins, by each clock of events, within a hand-over."""
         self._trace_begin_s = time.perf_counter()
+        origins: dict[type[Event], Origin] = {}
         for stream in (self._task_stream, self._decode_stream):
             event, before_s = stream.event(), time.perf_counter()
-            if type(event) not in self._origins:
+            if type(event) not in origins:
                 stream.record(event)
                 event.synchronize()
                 middle_s = (before_s + time.perf_counter()) / 2
-                self._origins[type(event)] = Origin(event, middle_s)
+                origins[type(event)] = Origin(event, middle_s)
+        self._origins = origins  # all or, interrupted, none
 
     def _raise_failure(self) -> None:
         for stream in self._streams:
@@ -227,7 +234,8 @@ class Scheduler:
         key = next(self._keys)
         key.index = slot.frame.index
         stream = self._feature_stream
-        self._take(slot, key.half, key.frame, readers=(stream, self._flow_stream))
+        # The flow network waits for its own frame, which is copied after this one.
+        self._take(slot, key.half, key.frame, reader=stream)
         with slot.stage("feature", stream):
             self._subnets.feature.enqueue({"frame": key.frame}, {"features": key.features}, stream)
         stream.record(key.ready)
@@ -235,8 +243,8 @@ class Scheduler:
 
     def _answer(self, slot: Slot, key: KeyBuffers) -> None:
         """Lines 9 and 11-12: the result of a frame from a key frame's features."""
+        self._task_stream.wait(key.ready)
         if key.index == slot.frame.index:
-            self._task_stream.wait(key.ready)
             scored = self._score(slot, key.features)
         else:
             scored = self._propagate(slot, key)
@@ -248,7 +256,7 @@ class Scheduler:
     def _propagate(self, slot: Slot, key: KeyBuffers) -> Event:
         """Lines 11 and 12: estimate flow and scale, warp the key frame's features, score them."""
         flow, task = self._flow_stream, self._task_stream
-        self._take(slot, slot.half, readers=(flow,))
+        self._take(slot, slot.half, reader=flow)
         with slot.stage("flow", flow) as moved:
             self._subnets.flow.enqueue(
                 {"key_half": key.half, "frame_half": slot.half},
@@ -256,7 +264,6 @@ class Scheduler:
                 flow,
             )
         task.wait(moved.end)
-        task.wait(key.ready)
         if self._subnets.propagate is not None:
             inputs = {"features": key.features, "flow": slot.flow, "scale": slot.scale}
             with slot.stage("propagate", task) as scored:
@@ -276,9 +283,9 @@ class Scheduler:
         return span.end
 
     def _take(
-        self, slot: Slot, half: Buffer, full: Buffer | None = None, *, readers: Iterable[Stream]
+        self, slot: Slot, half: Buffer, full: Buffer | None = None, *, reader: Stream
     ) -> None:
-        """Have the image, at the networks' sizes, in their inputs before ``readers`` go on."""
+        """Have the image, at the networks' sizes, in their inputs before ``reader`` goes on."""
         image, stream = slot.frame.image, self._copy_in_stream
         buffers = [half] if full is None else [full, half]
         if isinstance(image, np.ndarray):
@@ -296,8 +303,7 @@ class Scheduler:
             with slot.stage("resize", stream) as taken:
                 for buffer in buffers:
                     cast(ImageDevice, self._device).resize(image, buffer, stream)
-        for reader in readers:
-            reader.wait(taken.end)
+        reader.wait(taken.end)
 
     def _decode_on_host(self, slot: Slot, scored: Event) -> None:
         if self._copy_out_stream is not None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dff_edge.runtime.device import Device, Event, Stream
+from dff_edge.runtime.errors import EngineError, PipelineError
 from dff_edge.runtime.frames import Frame, LabelMap
 from dff_edge.runtime.subnets import Subnets
 from dff_edge.runtime.trace import StageSpan
@@ -77,13 +78,20 @@ class Slot:
 
     @contextmanager
     def stage(self, name: str, stream: Stream) -> Iterator[Span]:
-        """Mark the start and the end of what is enqueued inside."""
-        span = self._spans.get((name, stream.name))
-        if span is None:
-            span = self._spans[name, stream.name] = Span(stream.event(), stream.event())
-        stream.record(span.start)
-        yield span
-        stream.record(span.end)
+        """Mark the start and the end of what is enqueued inside.
+
+        Raises:
+            PipelineError: when a GPU's engine or driver refuses it.
+        """
+        try:
+            span = self._spans.get((name, stream.name))
+            if span is None:
+                span = self._spans[name, stream.name] = Span(stream.event(), stream.event())
+            stream.record(span.start)
+            yield span
+            stream.record(span.end)
+        except EngineError as error:
+            raise PipelineError(f"the {name} stage failed: {error}") from error
         self._ran.append((name, stream.name, span))
 
     @contextmanager
@@ -119,6 +127,7 @@ class Slot:
             yield StageSpan("resize", "caller", index, key, *since_ms)
         for name, stream, span in self._ran:
             origin = origins[type(span.start)]
-            offset_ms = (origin.time_s - begin_s) * 1e3
-            since_ms = [offset_ms + event.elapsed_ms_since(origin.event) for event in span]
-            yield StageSpan(name, stream, index, key, *since_ms)
+            start_ms = (origin.time_s - begin_s) * 1e3 + span.start.elapsed_ms_since(origin.event)
+            # From start to end by itself: CUDA gives float32, after an hour by quarters of a ms.
+            end_ms = start_ms + span.end.elapsed_ms_since(span.start)
+            yield StageSpan(name, stream, index, key, start_ms, end_ms)

@@ -106,11 +106,15 @@ CUresult cuStreamEndCapture(CUstream handle, CUgraph* graph) {
             return CUDA_ERROR_STREAM_CAPTURE_UNMATCHED;
         }
         const bool is_joined = capture->is_joined(stream->tail);
-        for (const auto& item : context.streams) {
-            if (item.second->capture == capture) {
-                item.second->capture = nullptr;
-                item.second->tail.clear();
+        const auto release = [&](Stream& member) {
+            if (member.capture == capture) {
+                member.capture = nullptr;
+                member.tail.clear();
             }
+        };
+        release(*context.per_thread_stream);
+        for (const auto& item : context.streams) {
+            release(*item.second);
         }
         context.captures.erase(capture);
         if (!capture->is_valid) {

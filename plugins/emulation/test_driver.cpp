@@ -236,6 +236,18 @@ void test_a_graph_replays_its_work() {
     CHECK(cuStreamDestroy_v2(stream) == CUDA_SUCCESS);
 }
 
+void test_a_capture_of_the_threads_default_stream_ends() {
+    const auto stream = reinterpret_cast<CUstream>(std::uintptr_t{2});
+    CUgraph graph = nullptr;
+    int status = -1;
+    CHECK(cuStreamBeginCapture_v2(stream, kThreadLocal) == CUDA_SUCCESS);
+    CHECK(cuStreamEndCapture(stream, &graph) == CUDA_SUCCESS);
+    CHECK(cuStreamIsCapturing(stream, &status) == CUDA_SUCCESS);
+    CHECK(status == 0);
+    CHECK(cuStreamSynchronize(stream) == CUDA_SUCCESS);
+    CHECK(cuGraphDestroy(graph) == CUDA_SUCCESS);
+}
+
 // A fork by an event and a join by another; without the join the capture is refused.
 void test_a_capture_takes_in_streams_that_wait_for_it() {
     const CUstream origin = make_stream();
@@ -451,6 +463,7 @@ int main() {
         test_the_legacy_stream_is_in_order_with_blocking_streams_only();
         test_a_host_function_may_not_call_cuda();
         test_a_graph_replays_its_work();
+        test_a_capture_of_the_threads_default_stream_ends();
         test_a_capture_takes_in_streams_that_wait_for_it();
         test_a_graph_promises_its_edges_and_no_more();
         test_a_capture_forbids_what_cuda_forbids();

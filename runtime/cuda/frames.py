@@ -74,6 +74,11 @@ def _from_interface(image: Any, device: CudaDevice) -> DeviceImage:
     shape, row_bytes = _layout(tuple(interface["shape"]), interface.get("strides"))
     ready = None
     number = interface.get("stream")
+    if number == 0:  # which the protocol forbids: it may mean one of two default streams, or none
+        raise FrameError(
+            "The frame's __cuda_array_interface__ names stream 0, expected None for one that is "
+            "written, 1 for the default stream, 2 for that of the thread, or a handle."
+        )
     if number is not None:
         producer = ExternalStream(device, number, "the frame's")
         ready = producer.event()

@@ -3,11 +3,16 @@
 A launch costs the CPU one call instead of one for each kernel. A graph holds the addresses that
 it was recorded with: there is one for each set of them. It does not keep the buffers, and is as
 good for others that come to lie at the same addresses.
+
+NVIDIA's guide to TensorRT ties a graph to the state of its execution context and advises a context
+for each. Here several come from one, between which nothing is set but addresses of tensors of
+static shape, as in Triton's backend for TensorRT; what they share is the context's scratch memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from numpy.typing import NDArray
@@ -99,9 +104,11 @@ class GraphedEngine:
 
     def close(self) -> None:
         """Free the graphs and the engine. Closing twice is allowed."""
-        with self._device.current():
-            while self._recorded:
-                self._recorded.popitem()[1].free()
+        if self._recorded:  # the device may be closed when this is the second time
+            with self._device.current(), suppress(CudaError):  # a GPU that failed frees nothing
+                while self._recorded:
+                    self._recorded.popitem()[1].free()
+            self._recorded.clear()
         self._warm.clear()
         self._engine.close()
 
@@ -114,24 +121,21 @@ class GraphedEngine:
         driver = self._device.driver
         try:
             driver.begin_capture(stream.stream)
-            try:
-                self._engine.enqueue(inputs, outputs, stream)
-            except Exception as error:
-                self._abandon(stream)
-                raise self._cannot_record(error) from error
+            self._engine.enqueue(inputs, outputs, stream)
             graph = driver.end_capture(stream.stream)
-        except CudaError as error:
-            raise self._cannot_record(error) from error
+        except BaseException as error:  # Ctrl-C too must leave a stream that runs what it is given
+            self._abandon(stream)
+            if isinstance(error, Exception):
+                raise self._cannot_record(error) from error
+            raise
         # The owner is this engine: dropped without close, it is freed with the device's handles.
         return self._device.handles.hold(self, graph, driver.destroy_graph)
 
     def _abandon(self, stream: CudaStream) -> None:
         """End a capture that failed, so that the stream can be used again."""
         driver = self._device.driver
-        try:
+        with suppress(CudaError):  # that it was invalid, or had ended, is why it is abandoned
             driver.destroy_graph(driver.end_capture(stream.stream))
-        except CudaError:
-            pass  # that it was invalid is why it is abandoned
 
     def _cannot_record(self, error: Exception) -> EngineError:
         return EngineError(

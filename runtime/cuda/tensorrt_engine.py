@@ -112,6 +112,8 @@ class TensorRtEngine:
 
     def close(self) -> None:
         """Free the engine. Closing twice is allowed; running afterwards is not."""
+        if self._context is None:  # the device may be closed by now
+            return
         with self._device.current():
             # In this order: each uses the next.
             self._context = None

@@ -19,7 +19,7 @@ from dff_edge.cli import main
 from dff_edge.runtime.bundle_recogniser import BundleRecogniser
 from dff_edge.runtime.deployed import Platform
 from dff_edge.runtime.engine import TensorSpec
-from dff_edge.runtime.errors import BundleError, EngineError
+from dff_edge.runtime.errors import BundleError, EngineError, PipelineError
 from dff_edge.runtime.frames import Frame
 from dff_edge.runtime.open_subnets import CudaOptions, precisions_for
 from dff_edge.runtime.pipeline import Pipeline
@@ -67,8 +67,18 @@ def built_once(tmp_path_factory):
     return tmp_path_factory.mktemp("engines")
 
 
-def labels(bundle, frames, **how):
-    with Pipeline.open(bundle, policy="fixed:4", **how) as pipeline:
+class Bursts:
+    """Key frames in a row, then some apart, so that all their buffers are in use and used again."""
+
+    def __init__(self):
+        self._keys = iter([1, 1, 0, 0, 1, 0, 1, 1])
+
+    def is_key(self, distance):
+        return bool(next(self._keys))
+
+
+def labels(bundle, frames, *, policy="fixed:4", **how):
+    with Pipeline.open(bundle, policy=policy, **how) as pipeline:
         return [result.labels for result in pipeline.run(frames)]
 
 
@@ -78,11 +88,11 @@ def test_tensorrt_gives_the_same_overlapped_and_in_order(
     deployed, frames, emulation, precision, graphs
 ):
     how = {"precision": precision, "engine": "tensorrt", "cuda": CudaOptions(graphs=graphs)}
-    in_order = labels(deployed, frames, overlap=False, depth=1, **how)
+    in_order = labels(deployed, frames, policy=Bursts(), overlap=False, depth=1, **how)
     for seed in range(3):
         emulation.jitter(seed, JITTER_US)
-        overlapped = labels(deployed, frames, overlap=True, depth=3, **how)
-        np.testing.assert_array_equal(overlapped, in_order)
+        got = labels(deployed, frames, policy=Bursts(), overlap=True, depth=3, **how)
+        np.testing.assert_array_equal(got, in_order)
     assert len({bytes(image) for image in in_order}) > 1, "the frames must differ"
 
 
@@ -137,11 +147,21 @@ def test_submit_waits_for_nothing(deployed, frames, emulation):
         before = emulation.count("blocking")
         for frame in frames[:3]:
             pipeline.submit(frame)
-        in_submit = emulation.count("blocking") - before
         while pipeline.poll(block=True) is not None:
             pass
-    # The decoding thread waits for each copy out; the caller for nothing.
-    assert in_submit <= 3
+        waits = emulation.count("blocking") - before
+    # The decoding thread's, for each copy out; the caller waits for that thread alone.
+    assert waits == 3
+
+
+def test_failure_of_the_gpu_comes_out_once_and_everything_closes(deployed, frames, emulation):
+    how = {"engine": "tensorrt", "policy": "fixed:4", "cuda": CudaOptions(graphs=True)}
+    with Pipeline.open(deployed, overlap=True, **how) as pipeline:
+        list(pipeline.run(frames))
+        emulation.fail("operation", 700)
+        with pytest.raises(PipelineError, match="stage failed: .*ILLEGAL_ADDRESS"):
+            list(pipeline.run(frames))
+        pipeline.reset()
 
 
 def test_choice_of_overlap_and_of_graphs_is_measured_and_told(deployed, frames, caplog):
@@ -286,3 +306,12 @@ def test_run_and_benchmark_take_the_deployed_engines(deployed, tmp_path, options
     lanes = json.loads(timeline.with_suffix(".json").read_text())["traceEvents"]
     streams = {event["args"]["name"] for event in lanes if event["name"] == "thread_name"}
     assert "networks" in streams or {"copy in", "flow", "task", "copy out"} <= streams
+
+
+@pytest.mark.parametrize("graphs", [True, False])
+def test_closing_twice_is_allowed(deployed, frames, graphs):
+    """The device is closed by then."""
+    how = {"engine": "tensorrt", "overlap": True, "cuda": CudaOptions(graphs=graphs)}
+    with Pipeline.open(deployed, **how) as pipeline:
+        list(pipeline.run(frames[:3]))
+        pipeline.close()

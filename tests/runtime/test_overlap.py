@@ -104,3 +104,17 @@ def test_each_key_interval_is_run_as_such():
 
     flow = Costly(base.flow.inputs.values(), base.flow.outputs.values(), work)
     choose_overlap(CpuDevice(), replace(base, flow=flow), depth=2, interval=1)
+
+
+def test_long_key_intervals_do_not_make_it_long():
+    flow_runs = 0
+    base = subnets_of(lambda: None)
+
+    def work():
+        nonlocal flow_runs
+        flow_runs += 1
+
+    flow = Costly(base.flow.inputs.values(), base.flow.outputs.values(), work)
+    choice = choose_overlap(CpuDevice(), replace(base, flow=flow), depth=2, interval=10_000)
+    assert "key interval 30" in choice.reason
+    assert flow_runs <= 2 * 9 * 29  # both ways: two rounds before, seven that count

@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dff_edge.runtime.cpu import CpuDevice, CpuEvent, CpuStream, kernel_threads
+from dff_edge.runtime.cpu import CpuDevice, CpuEvent
 from dff_edge.runtime.engine import TensorSpec
-from dff_edge.runtime.errors import PipelineError
+from dff_edge.runtime.errors import EngineError, PipelineError
 from dff_edge.runtime.frames import Frame
 from dff_edge.runtime.scheduler import Scheduler
 from dff_edge.runtime.subnets import Subnets
@@ -144,12 +144,12 @@ def test_task_waits_for_late_flow_and_order_is_kept(scheduler, subnets):
 def test_key_frames_in_flight_have_buffers_of_their_own(scheduler, subnets, keys):
     """With the first answer held, the features of all that follow are computed and kept apart."""
     subnets.task.hold(0)
-    for index, (value, is_key) in enumerate(zip((200, 50, 200), keys, strict=True)):
+    for index, (value, is_key) in enumerate(zip((200, 50, 60), keys, strict=True)):
         scheduler.submit(frame_of(value, index), is_key=is_key)
     for run in range(sum(keys)):
         assert subnets.feature.started[run].wait(TIMEOUT_S), "no key frame waits for another's"
     subnets.task.released[0].set()
-    for value, is_key, key in zip((1, 0, 1), keys, (0, 1, 2), strict=True):
+    for value, is_key, key in zip((1, 0, 0), keys, (0, 1, 2), strict=True):
         result = scheduler.collect()
         assert (int(result.labels[0, 0]), result.is_key) == (value, is_key)
         scheduler.submit(frame_of(50, key + 3), is_key=True)
@@ -175,6 +175,26 @@ def test_failure_of_a_stage_comes_out_and_nothing_hangs(scheduler, subnets):
         [scheduler.collect() for _ in range(3)]
     scheduler.drop_all()
     assert scheduler.in_flight == 0
+
+
+def test_refusal_of_an_engine_is_a_failure_of_its_stage(scheduler, subnets):
+    def refuse(inputs, outputs, stream):
+        raise EngineError("out of order")
+
+    subnets.flow.enqueue = refuse
+    scheduler.submit(frame_of(50, 0), is_key=True)
+    with pytest.raises(PipelineError, match="the flow stage failed: out of order"):
+        scheduler.submit(frame_of(50, 1), is_key=False)
+
+
+def test_clock_of_a_device_that_failed_is_a_failure_too(scheduler, monkeypatch):
+    def fail(self, start):
+        raise EngineError("device lost")
+
+    scheduler.submit(frame_of(50, 0), is_key=True)
+    monkeypatch.setattr(CpuEvent, "elapsed_ms_since", fail)
+    with pytest.raises(PipelineError, match="a stage failed: device lost"):
+        scheduler.collect()
 
 
 def test_no_frame_is_taken_after_a_stage_failed(scheduler, subnets):
@@ -286,6 +306,10 @@ class FarBuffer:
         self.array = np.full(spec.shape, 99).astype(spec.dtype) if host else None
 
 
+class FarEvent(CpuEvent):
+    """Of another clock."""
+
+
 class FarDevice(CpuDevice):
     """A CPU whose buffers must be copied, as a GPU's."""
 
@@ -349,6 +373,22 @@ def test_frames_wait_for_their_copies(subnets):
     scheduler.close()
 
 
+def test_interrupted_first_submit_of_a_trace_can_be_repeated(subnets, monkeypatch):
+    def ctrl_c(event):
+        raise KeyboardInterrupt
+
+    trace = Trace()
+    scheduler = Scheduler(CpuDevice(), subnets, trace=trace)
+    monkeypatch.setattr(scheduler._decode_stream, "event", FarEvent)
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(scheduler._decode_stream, "record", ctrl_c)
+        with pytest.raises(KeyboardInterrupt):
+            scheduler.submit(frame_of(50, 0), is_key=True)
+    run_through(scheduler, (50, 200), (True, False))
+    scheduler.close()
+    assert {span.frame for span in trace.spans} == {0, 1}
+
+
 def test_scheduler_that_cannot_be_made_leaves_no_thread(subnets):
     before = set(threading.enumerate())
     del subnets.task.inputs["features"]
@@ -379,68 +419,3 @@ def test_buffers_are_the_same_in_the_steady_state(subnets):
         scheduler.collect()
     scheduler.close()
     assert len(set(addresses)) == 2  # one for each frame in flight
-
-
-def test_event_that_was_never_recorded_holds_nobody_up():
-    stream = CpuStream("test")
-    event = CpuEvent()
-    assert event.is_done
-    stream.wait(event)
-    stream.synchronize()
-    stream.close()
-
-
-def test_interrupted_record_holds_nobody_up(monkeypatch):
-    def ctrl_c(work):
-        raise KeyboardInterrupt
-
-    stream = CpuStream("test")
-    event = CpuEvent()
-    with monkeypatch.context() as interrupted:
-        interrupted.setattr(stream, "_put", ctrl_c)
-        with pytest.raises(KeyboardInterrupt):
-            stream.record(event)
-    assert event.is_done
-    stream.wait(event)
-    stream.synchronize()
-    stream.close()
-
-
-def test_wait_means_the_latest_record_at_the_time_of_the_call():
-    first, second = CpuStream("first"), CpuStream("second")
-    gate, order, event = threading.Event(), [], CpuEvent()
-    first.record(event)
-    second.wait(event)  # the first record
-    second.enqueue(lambda: order.append("second"))
-    first.enqueue(lambda: gate.wait(TIMEOUT_S))
-    first.enqueue(lambda: order.append("first"))
-    first.record(event)
-    second.synchronize()
-    assert order == ["second"]
-    second.wait(event)  # the second record
-    second.enqueue(lambda: order.append("second again"))
-    gate.set()
-    second.synchronize()
-    assert order == ["second", "first", "second again"]
-    first.close()
-    second.close()
-
-
-@pytest.mark.parametrize(
-    ("work", "threads", "expected"),
-    [
-        (256 * 512, 8, 1),  # a small label map: one thread
-        (1080 * 1920, 8, 3),  # 2,073,600 / 524,288 = 3.96
-        (1080 * 1920, 2, 2),
-        (0, 2, 1),
-    ],
-)
-def test_small_kernels_keep_to_one_thread(work, threads, expected):
-    assert kernel_threads(work, threads) == expected
-
-
-def test_closed_stream_takes_no_work():
-    stream = CpuStream("test")
-    stream.close()
-    with pytest.raises(PipelineError, match="closed"):
-        stream.enqueue(lambda: None)

@@ -8,7 +8,9 @@ import weakref
 import numpy as np
 import pytest
 
+from dff_edge.runtime.cuda.driver import CurrentContext, DeviceMemory
 from dff_edge.runtime.cuda.frames import DeviceImage
+from dff_edge.runtime.cuda.memory import ArrayPool
 from dff_edge.runtime.engine import TensorSpec
 from dff_edge.runtime.errors import EngineError, FrameError
 from tests.runtime.cuda.bench import CudaBench, Gate, stays_undone
@@ -191,6 +193,7 @@ REFUSED = {
     "planar": ({"strides": (14, 1, 140)}, r"strides \(14, 1, 140\)"),
     "overlapping rows": ({"strides": (41, 3, 1)}, r"strides \(41, 3, 1\)"),
     "masked": ({"mask": object()}, r"has a mask"),
+    "of an ambiguous stream": ({"stream": 0}, r"stream 0.*1 for the default stream"),
 }
 
 
@@ -291,6 +294,38 @@ def test_the_memory_of_a_label_map_waits_for_its_last_user(any_device, stream):
     gc.collect()
 
     assert decode(any_device, stream).pointer == pointer
+
+
+class RacingDriver:
+    """While a pool frees its blocks, another thread lets go of the pool's last array."""
+
+    def __init__(self):
+        self.pool = ArrayPool(self)
+        self.freed, self.closed = [], 0
+        self.push = lambda: None
+
+    def current(self):
+        return CurrentContext(push=self.push, pop=lambda: None)
+
+    def allocate(self, nbytes):
+        return DeviceMemory(4096, None)
+
+    def free(self, memory):
+        self.freed.append(memory.pointer)
+
+    def close(self):
+        self.closed += 1
+
+
+def test_arrays_let_go_by_two_threads_at_once_close_the_driver_once():
+    driver = RacingDriver()
+    array = driver.pool.array((6, 10))
+    driver.pool.close()
+    assert driver.closed == 0
+    driver.push = driver.pool._close_when_unused
+    del array
+
+    assert (driver.freed, driver.closed) == ([4096], 1)
 
 
 @pytest.mark.parametrize("asked", [{"copy": True}, {"dl_device": (CPU, 0)}], ids=str)

@@ -183,6 +183,24 @@ def test_an_engine_that_fails_while_recorded_leaves_the_stream_usable(
     np.testing.assert_array_equal(buffers.run(graphed, device, stream, values), expected)
 
 
+def test_an_interrupted_recording_leaves_the_stream_usable(graphed, inner, device, stream, rng):
+    buffers, values = Buffers(device), draw(rng)
+    expected = buffers.run(graphed, device, stream, values)
+    enqueue = inner.enqueue
+
+    def ctrl_c(inputs, outputs, stream):
+        enqueue(inputs, outputs, stream)
+        raise KeyboardInterrupt
+
+    inner.enqueue = ctrl_c
+    with pytest.raises(KeyboardInterrupt):
+        buffers.run(graphed, device, stream, values)
+    stream.synchronize()
+    inner.enqueue = enqueue
+
+    np.testing.assert_array_equal(buffers.run(graphed, device, stream, values), expected)
+
+
 def test_other_threads_work_on_while_a_graph_is_recorded(graphed, inner, device, stream, rng):
     import threading
 
