@@ -6,7 +6,8 @@ good for others that come to lie at the same addresses.
 
 NVIDIA's guide to TensorRT ties a graph to the state of its execution context and advises a context
 for each. Here several come from one, between which nothing is set but addresses of tensors of
-static shape, as in Triton's backend for TensorRT; what they share is the context's scratch memory.
+static shape, as NVIDIA's own runtime TensorRT-Edge-LLM does (its ``EngineExecutor`` keeps a graph
+for each set of bindings of one context); what they share is the context's scratch memory.
 """
 
 from __future__ import annotations
