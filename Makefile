@@ -87,7 +87,7 @@ test-cuda: install  ## CUDA kernels by nvcc; with TENSORRT_INCLUDE_DIR=folder th
 	$(call cpp_tests,cuda,-DDFF_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=87 $(if $(TENSORRT_INCLUDE_DIR),-DDFF_TENSORRT=ON -DTENSORRT_INCLUDE_DIR='$(TENSORRT_INCLUDE_DIR)'))
 
 test-python: install  ## Python tests alone
-	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 demo: install  ## Checkpoint to device in a few minutes; SOURCE=my.mp4 for a video of your own
 	$(BIN)/python examples/demo.py $(if $(SOURCE),--source '$(SOURCE)')

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from _common import FRAME_SIZE, paper_size_config, parser, report, street_images
 
-from dff_edge.report.timeline import overlapped_share, write_timeline
+from dff_edge.report.timeline import NETWORK_STREAMS, overlapped_share, write_timeline
 from dff_edge.runtime.contract import graph_contract
 from dff_edge.runtime.errors import DffEdgeError
 from dff_edge.runtime.frames import Frame
@@ -212,7 +212,7 @@ def measure(
         options.timeline.mkdir(parents=True, exist_ok=True)
         for suffix in (".png", ".json"):
             write_timeline(trace, options.timeline / f"{name}{suffix}")
-    networks = [span for span in trace.spans if span.stream not in ("caller", "decode")]
+    networks = [span for span in trace.spans if span.stream in NETWORK_STREAMS]
     pairs = zip(results["overlap"], results["in order"], strict=True)
     return {
         "fps_overlap": fps["overlap"],

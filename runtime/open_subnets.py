@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from dff_edge.runtime.bundle import Bundle
-from dff_edge.runtime.contract import Precision, Subnet
+from dff_edge.runtime.contract import Flavour, Precision, Subnet
 from dff_edge.runtime.cpu import CpuDevice
 from dff_edge.runtime.deployed import find_platform, open_optimised
 from dff_edge.runtime.device import Device
@@ -51,11 +51,14 @@ class Opened:
         self.device.close()
 
 
+def flavour_of(engine: EngineName) -> Flavour:
+    """Whose rules the graphs of an engine follow."""
+    return "trt" if engine == "tensorrt" else "ort"
+
+
 def precisions_for(bundle: Bundle, engine: EngineName) -> tuple[Precision, ...]:
     """Precisions of a bundle that an engine runs, fp32 first."""
-    if engine == "tensorrt":
-        return bundle.precisions_for("trt")
-    held = bundle.precisions_for("ort")
+    held = bundle.precisions_for(flavour_of(engine))
     # ONNX Runtime's CUDA provider has no integer convolution.
     return tuple(p for p in held if p != "int8") if engine == "cuda" else held
 

@@ -196,7 +196,7 @@ def _write_timeline(
 ) -> None:
     """Trace the headline configuration once more, apart from what was measured."""
     from dff_edge.report.speed import Config, load_images, trace_run
-    from dff_edge.report.timeline import overlapped_share, write_timeline
+    from dff_edge.report.timeline import NETWORK_STREAMS, overlapped_share, write_timeline
 
     shown, settings = benchmark.headline, benchmark.settings
     trace = trace_run(
@@ -211,7 +211,7 @@ def _write_timeline(
     )
     for file in (path, path.with_suffix(".json")):
         write_timeline(trace, file)
-    networks = [span for span in trace.spans if span.stream not in ("caller", "decode")]
+    networks = [span for span in trace.spans if span.stream in NETWORK_STREAMS]
     click.echo(
         f"{path}: two streams or more at work in {overlapped_share(trace.spans):.1%} of the busy "
         f"time, of the networks' streams in {overlapped_share(networks):.1%}",
@@ -228,7 +228,7 @@ def _print(benchmark: Benchmark) -> None:
         f"{settings.source}: {settings.clips} clips; "
         f"median of {settings.repetitions} repetitions, {settings.depth} frames in flight\n"
     )
-    has_fp16 = "fp16" in benchmark.accuracy
+    has_note = benchmark.is_fp16_emulated
     steady = any(row.consistency is not None for row in benchmark.rows)
     headers = [
         "",
@@ -244,7 +244,7 @@ def _print(benchmark: Benchmark) -> None:
     ]
     rows = []
     for row in benchmark.rows:
-        star = "*" if row.precision == "fp16" else ""
+        star = "*" if has_note and row.precision == "fp16" else ""
         cells = [
             f"{row.precision}{star}",
             str(row.interval),
@@ -262,7 +262,7 @@ def _print(benchmark: Benchmark) -> None:
     if steady:
         click.echo("steady: mIoU of each result with the one before, moved by the true flow")
     for number, note in enumerate(benchmark.notes):
-        click.echo(f"{'*' if has_fp16 and number == 0 else 'Note:'} {note}")
+        click.echo(f"{'*' if has_note and number == 0 else 'Note:'} {note}")
 
     shown = benchmark.headline
     click.echo(f"\nWhere the time goes, {shown.precision} at l = {shown.interval}:")

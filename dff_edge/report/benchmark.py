@@ -29,11 +29,11 @@ from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.bundle_recogniser import BundleRecogniser
 from dff_edge.runtime.bundle_writer import BundleWriter
 from dff_edge.runtime.clips import LabelledClip, class_names
-from dff_edge.runtime.contract import PRECISIONS, Precision
+from dff_edge.runtime.contract import PRECISIONS, Flavour, Precision
 from dff_edge.runtime.engine import usable_cores
 from dff_edge.runtime.errors import BundleError, ConfigError
 from dff_edge.runtime.evaluation import Accuracy, evaluate, temporal_consistency
-from dff_edge.runtime.open_subnets import CudaOptions, EngineName, precisions_for
+from dff_edge.runtime.open_subnets import CudaOptions, EngineName, flavour_of, precisions_for
 
 _BASELINE = Config("fp32", 1)
 _STAGES = (
@@ -90,7 +90,8 @@ def benchmark_bundle(
             clips are too short for the largest interval.
     """
     precisions = precisions_for(bundle, engine) if precisions is None else precisions
-    _check(bundle, source, precisions, intervals, frames, repetitions)
+    flavour = flavour_of(engine)
+    _check(bundle, source, precisions, intervals, frames, repetitions, flavour)
     configs = _configs(precisions, intervals)
     measured = tuple(p for p in PRECISIONS if any(config.precision == p for config in configs))
     max_interval = max(intervals)
@@ -138,7 +139,7 @@ def benchmark_bundle(
                 samples,
                 miou=accuracies[config.precision].miou_at_interval(config.interval),
                 consistency=steadiness.get(config),
-                size_bytes=bundle.size_bytes(config.precision),
+                size_bytes=bundle.size_bytes(config.precision, flavour),
             )
             for config in configs
         ),
@@ -203,6 +204,7 @@ def _check(
     intervals: Sequence[int],
     frames: int,
     repetitions: int,
+    flavour: Flavour,
 ) -> None:
     if not precisions or not intervals or min(intervals) < 1 or frames < 1 or repetitions < 1:
         raise ConfigError(
@@ -210,7 +212,7 @@ def _check(
             f"repetitions {repetitions}: expected at least one of each, and numbers from 1 up."
         )
     for precision in precisions:
-        bundle.size_bytes(precision)  # says what it holds instead
+        bundle.size_bytes(precision, flavour)  # says what it holds instead
     classes = class_names(source)
     if classes is not None and classes != bundle.manifest.class_names:
         raise ConfigError(

@@ -75,7 +75,7 @@ def draw_speed(benchmark: Benchmark, theme: Theme = LIGHT) -> bytes:
         if not points:
             continue
         xs, ys = [x for x, _, _ in points], [y for _, y, _ in points]
-        _line(axes, xs, ys, precision, theme)
+        _line(axes, xs, ys, _label(precision, benchmark), precision, theme)
         # Lines fall to the right, FP32 has others beside it there: its labels go to the left.
         is_left = precision == "fp32"
         for x, y, row in points:
@@ -120,7 +120,7 @@ def draw_distance(benchmark: Benchmark, theme: Theme = LIGHT) -> bytes:
         values = benchmark.accuracy[precision].miou_at_distance
         points = [(d, 100 * miou) for d, miou in enumerate(values) if miou is not None]
         xs, ys = [d for d, _ in points], [y for _, y in points]
-        _line(axes, xs, ys, precision, theme, _WIDTHS[precision])
+        _line(axes, xs, ys, _label(precision, benchmark), precision, theme, _WIDTHS[precision])
     axes.set_xlabel("frames since the key frame")
     axes.set_ylabel("mIoU, %")
     axes.set_xticks(range(benchmark.settings.max_interval))
@@ -161,6 +161,7 @@ def _line(
     axes: Axes,
     xs: list[Any],
     ys: list[float],
+    label: str,
     precision: Precision,
     theme: Theme,
     width: float = 1.8,
@@ -174,8 +175,13 @@ def _line(
         linewidth=width,
         linestyle="--" if precision == "fp16" else "-",
         color=theme.lines[precision],
-        label=precision.upper() + (" (emulated)" if precision == "fp16" else ""),
+        label=label,
     )
+
+
+def _label(precision: Precision, benchmark: Benchmark) -> str:
+    is_emulated = precision == "fp16" and benchmark.is_fp16_emulated
+    return precision.upper() + (" (emulated)" if is_emulated else "")
 
 
 def _use_log_axis(axes: Axes, values: list[float]) -> None:

@@ -12,6 +12,7 @@ from dff_edge.runtime.errors import ConfigError
 from dff_edge.runtime.manifest import ClassInfo
 
 Number = Annotated[float, Field(allow_inf_nan=False)]  # JSON has neither
+CPU_ENGINES = ("onnxruntime", "openvino")
 FP16_NOTE = (
     "FP16 is emulated on a CPU: ONNX Runtime converts to FP32 and back around what it cannot "
     "compute in FP16. Its speed here says nothing about a GPU; its accuracy and size do."
@@ -171,9 +172,14 @@ class Benchmark(_Model):
         )
 
     @property
+    def is_fp16_emulated(self) -> bool:
+        """Whether FP16 was measured where nothing computes in it."""
+        return "fp16" in self.accuracy and self.settings.engine in CPU_ENGINES
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a reader must know beside the numbers, a sentence or two each."""
-        notes = [FP16_NOTE] if "fp16" in self.accuracy else []
+        notes = [FP16_NOTE] if self.is_fp16_emulated else []
         if self.settings.source == self.bundle.calibration_source:
             notes.append(
                 "INT8 was calibrated on the very data that it is measured on here; measure on "

@@ -12,6 +12,7 @@ from dff_edge.runtime.trace import StageSpan, Trace
 
 # Lanes, from the top.
 STREAMS = ("caller", "copy in", "networks", "feature", "flow", "task", "copy out", "decode")
+NETWORK_STREAMS = ("networks", "feature", "flow", "task")
 _COLOURS = {
     "resize": "#8a94a6",
     "copy in": "#4f9aa8",

@@ -213,10 +213,11 @@ def test_notes_tell_what_is_wrong_with_a_measurement(benchmark: Benchmark) -> No
     assert "differ by up to 100%" in noisy
     (same,) = _with_calibration(clean, "noise").notes
     assert "the very data" in same
-    (emulated,) = clean.model_copy(
-        update={"accuracy": {**clean.accuracy, "fp16": clean.accuracy["fp32"]}}
-    ).notes
+    half = clean.model_copy(update={"accuracy": {**clean.accuracy, "fp16": clean.accuracy["fp32"]}})
+    (emulated,) = half.notes
     assert emulated.startswith("FP16 is emulated on a CPU")
+    on_gpu = half.settings.model_copy(update={"engine": "tensorrt"})
+    assert half.model_copy(update={"settings": on_gpu}).notes == ()
 
 
 def _small(bundle: Bundle, clips: list[NoiseClip], **options: object) -> Benchmark:
