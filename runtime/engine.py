@@ -308,6 +308,16 @@ def open_session(
             f"{provider}: {first_line(error)}"
         ) from error
     session.disable_fallback()
+    check_provider(session, provider, name)
+    return session
+
+
+def check_provider(session: Any, provider: str, name: str) -> None:
+    """Refuse a session for which ONNX Runtime chose another provider, as it does without a word.
+
+    Raises:
+        EngineError: when it is not the provider's.
+    """
     taken = session.get_providers()
     if taken[:1] != [provider]:
         raise EngineError(
@@ -315,7 +325,6 @@ def open_session(
             f"chose {', '.join(taken)}. Usually a library of the provider could not be "
             f"loaded; it comes with: {_package_of(provider)}"
         )
-    return session
 
 
 def session_options(ort: Any, threads: int | None = None) -> Any:

@@ -21,7 +21,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -175,6 +175,8 @@ class EngineCache:
                 data = _read(path / "engine")
             except FileNotFoundError:
                 raise _damaged(path, "it is incomplete") from None
+            except OSError as error:  # a link, a file for a folder, what may not be read
+                raise _damaged(path, f"it cannot be read ({error.strerror})") from error
         if record.key != key:
             raise _damaged(path, "its record is of another engine")
         if hashlib.sha256(data).hexdigest() != record.sha256:
@@ -236,11 +238,15 @@ class EngineCache:
 
         Returns:
             What was removed.
+
+        Raises:
+            EngineError: when one cannot be removed.
         """
-        removed = [e for e in self.entries() if e.record is None or not is_kept(e.record.key)]
+        # Looked at under the lock: what was damaged a moment ago may have been built again.
         with self._locked(fcntl.LOCK_EX):
+            removed = [e for e in self.entries() if e.record is None or not is_kept(e.record.key)]
             for entry in removed:
-                shutil.rmtree(entry.path, ignore_errors=True)
+                _remove(entry.path)
         for path in self._engines.glob(".*"):
             if time.time() - path.lstat().st_mtime > _LEFTOVER_S:
                 shutil.rmtree(path, ignore_errors=True)
@@ -267,9 +273,20 @@ class EngineCache:
     @contextmanager
     def _locked(self, kind: int) -> Iterator[None]:
         """Against other processes and threads, while an entry is read or put in its place."""
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        with open(os.open(self.folder / "lock", flags, 0o600), "rb") as file:
-            fcntl.flock(file, kind)  # let go by closing
+        # Readers need no more than to read: a device's file system may be read-only. NFS grants an
+        # exclusive lock only on what is open for writing.
+        mode = os.O_RDWR if kind == fcntl.LOCK_EX else os.O_RDONLY
+        path = self.folder / "lock"
+        with ExitStack() as stack:
+            try:
+                flags = mode | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+                file = stack.enter_context(open(os.open(path, flags, 0o600), "rb"))
+                fcntl.flock(file, kind)  # let go by closing
+            except OSError as error:
+                raise EngineError(
+                    f"the engine cache's {path} cannot be locked: {error.strerror}. Name another "
+                    f"folder in {CACHE_VARIABLE}, or mend this one."
+                ) from error
             yield
 
     def path(self, key: EngineKey) -> Path:
@@ -353,6 +370,17 @@ def _write(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())  # the rename must not reach the disk first
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder, or what lies in the place of one."""
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    except OSError as error:
+        raise EngineError(f"{path} cannot be removed: {error.strerror}.") from error
 
 
 def _replace_folder(staged: Path, path: Path) -> None:

@@ -248,7 +248,11 @@ def _prune(target: str | None, warp: str, json_path: Path | None) -> None:
         def is_kept(key: EngineKey) -> bool:
             return key.target != platform.target or (
                 (key.runtime, key.device) == (platform.runtime, platform.device)
-                and key.plugin_sha256 in (None, platform.plugin_sha256)
+                # Without the plugin there is nothing to tell which of its engines are stale.
+                and (
+                    platform.plugin_sha256 is None
+                    or key.plugin_sha256 in (None, platform.plugin_sha256)
+                )
             )
 
         removed = cache.prune(is_kept)

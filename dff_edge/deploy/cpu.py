@@ -19,7 +19,13 @@ from dff_edge.deploy.target import Built
 from dff_edge.runtime.contract import GraphContract, GraphName, Precision
 from dff_edge.runtime.cpu import CpuDevice
 from dff_edge.runtime.deployed import Platform
-from dff_edge.runtime.engine import CPU_PROVIDER, first_line, session_options, usable_cores
+from dff_edge.runtime.engine import (
+    CPU_PROVIDER,
+    check_provider,
+    first_line,
+    session_options,
+    usable_cores,
+)
 from dff_edge.runtime.errors import EngineError, require
 
 
@@ -52,7 +58,7 @@ def optimise(
     """Have ONNX Runtime optimise a graph for a provider, and give it as a file's bytes.
 
     Raises:
-        EngineError: when it does not load.
+        EngineError: when it does not load, or the provider did not take it.
     """
     ort = require("onnxruntime", extra="cpu", purpose=f"Optimising the {name} graph")
     options = session_options(ort)
@@ -62,10 +68,12 @@ def optimise(
         options.optimized_model_filepath = str(path)
         asked = (provider, dict(provider_options or {}))
         try:
-            ort.InferenceSession(graph, sess_options=options, providers=[asked])
-            return Built(path.read_bytes())
+            session = ort.InferenceSession(graph, sess_options=options, providers=[asked])
+            data = path.read_bytes()
         except Exception as error:  # pybind raises one class for each native status
             raise EngineError(
                 f"ONNX Runtime {ort.__version__} could not optimise the {name} graph for "
                 f"{provider}: {first_line(error)}"
             ) from error
+    check_provider(session, provider, name)  # another's graph has other types and operators
+    return Built(data)

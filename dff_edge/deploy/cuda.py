@@ -9,7 +9,7 @@ from dff_edge.deploy.cpu import optimise
 from dff_edge.deploy.target import Built
 from dff_edge.runtime.contract import GraphContract, GraphName, Precision
 from dff_edge.runtime.cuda.kernels import LIBRARY_VARIABLE, library_path
-from dff_edge.runtime.cuda.ort_engine import refuse_integers
+from dff_edge.runtime.cuda.ort_engine import load_onnxruntime, refuse_integers
 from dff_edge.runtime.deployed import Platform
 from dff_edge.runtime.engine import CUDA_PROVIDER
 from dff_edge.runtime.errors import MissingDependencyError
@@ -47,5 +47,6 @@ class CudaTarget:
     def build(self, graph: bytes, *, name: str, kind: GraphName, contract: GraphContract) -> Built:
         """Optimise a graph. See ``Target.build``."""
         refuse_integers(graph, name)
+        load_onnxruntime(f"Optimising the {name} graph")
         options = {"device_id": str(self.device.ordinal), "use_tf32": "0"}
         return optimise(graph, name=name, provider=CUDA_PROVIDER, provider_options=options)

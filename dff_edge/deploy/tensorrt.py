@@ -138,6 +138,8 @@ def build_plan(
     monitor = _monitor(trt, name, progress)
     config.progress_monitor = monitor
     plan = builder.build_serialized_network(network, config)
+    if monitor.stopped_by is not None:
+        raise monitor.stopped_by
     if plan is None:
         limit = "" if workspace_mb is None else f" within {workspace_mb} MB of workspace"
         raise EngineError(f"TensorRT could not build the {name} engine{limit}: {errors}.")
@@ -243,7 +245,7 @@ def _specs(trt: ModuleType, tensors: list[Any]) -> dict[str, TensorSpec]:
 
 
 def _monitor(trt: ModuleType, name: str, progress: Progress) -> Any:
-    """TensorRT's progress as a line every ten seconds."""
+    """TensorRT's progress as a line every ten seconds; ``stopped_by`` is what came in between."""
     started = time.monotonic()
     told = started
     sizes: dict[str, int] = {}
@@ -251,6 +253,7 @@ def _monitor(trt: ModuleType, name: str, progress: Progress) -> Any:
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]  # an optional package's
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
+            self.stopped_by: BaseException | None = None
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
             sizes[phase_name] = num_steps
@@ -260,11 +263,14 @@ def _monitor(trt: ModuleType, name: str, progress: Progress) -> Any:
             now = time.monotonic()
             if now - told >= _PROGRESS_EVERY_S:
                 told = now
-                progress(
-                    f"{name}: {phase_name} {step + 1} of {sizes.get(phase_name, '?')}, "
-                    f"{now - started:.0f} s"
-                )
-            return True  # go on
+                try:
+                    progress(
+                        f"{name}: {phase_name} {step + 1} of {sizes.get(phase_name, '?')}, "
+                        f"{now - started:.0f} s"
+                    )
+                except BaseException as error:  # TensorRT would print it and forget it
+                    self.stopped_by = error
+            return self.stopped_by is None  # else the build ends, without an engine
 
         def phase_finish(self, phase_name: str) -> None:
             sizes.pop(phase_name, None)

@@ -51,9 +51,7 @@ class OrtCudaEngine:
         self._staging: Staging | None = None
         self._session: Any = None
         refuse_integers(graph_bytes, name)
-        ort = require("onnxruntime", extra="cuda", purpose=f"Running the {name} graph")
-        if hasattr(ort, "preload_dlls"):  # since 1.21: finds CUDA and cuDNN in pip's packages
-            ort.preload_dlls()
+        ort = load_onnxruntime(f"Running the {name} graph")
         self._stream = device.stream(f"{name} in ONNX Runtime")
         try:
             with device.current():
@@ -147,6 +145,18 @@ class OrtCudaEngine:
     def _check_open(self) -> None:
         if self._session is None:
             raise EngineError(f"The {self.name} engine is closed; open a new one to run it.")
+
+
+def load_onnxruntime(purpose: str) -> Any:
+    """Import onnxruntime, and the libraries that its CUDA provider needs.
+
+    Raises:
+        MissingDependencyError: when it is not installed.
+    """
+    ort = require("onnxruntime", extra="cuda", purpose=purpose)
+    if hasattr(ort, "preload_dlls"):  # since 1.21: finds CUDA and cuDNN in pip's packages
+        ort.preload_dlls()
+    return ort
 
 
 def refuse_integers(graph_bytes: bytes, name: str) -> None:

@@ -58,7 +58,7 @@ class TensorRtEngine:
                 raise EngineError(
                     f"{tensorrt_version(trt)} on {device.name} could not load the {name} engine: "
                     f"{errors}. An engine fits one version and one kind of device; build it here: "
-                    "dff-edge deploy BUNDLE --target tensorrt"
+                    "dff-edge deploy BUNDLE --target tensorrt --rebuild"
                 )
             self._inputs, self._outputs = _tensors(trt, self._engine, name)
             self._context = self._engine.create_execution_context()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -103,6 +105,36 @@ def test_pruning_removes_other_versions_of_the_target_alone(deploy, bundle_path)
     assert "ONNX Runtime 1.18.0" in result.stdout
     assert "1 engines removed" in result.stderr
     assert [e.record for e in cache.entries()] == [*here, gpu]
+
+
+@pytest.mark.parametrize(("warp", "left"), [("plugin", ["a"]), ("gridsample", ["a", "b"])])
+def test_engines_of_a_plugin_that_is_not_looked_at_are_kept(
+    deploy, bundle_path, monkeypatch, warp, left
+):
+    deploy(bundle_path, "--target", "cpu", "--precision", "fp32", "--source", SOURCE)
+    cache = EngineCache()
+    record = cache.entries()[0].record
+    data = cache.load(record.key).data
+    for plugin in "ab":
+        change = {"target": "tensorrt", "plugin_sha256": plugin * 64}
+        key = record.key.model_copy(update=change)
+        cache.store(data, record.model_copy(update={"key": key}))
+
+    @contextmanager
+    def opened(target, cache, *, plugin):
+        platform = SimpleNamespace(
+            target=target,
+            runtime=record.key.runtime,
+            device=record.key.device,
+            plugin_sha256="a" * 64 if plugin else None,
+        )
+        yield SimpleNamespace(platform=platform)
+
+    monkeypatch.setattr("dff_edge.deploy.open_target", opened)
+    assert deploy("--prune", "--target", "tensorrt", "--warp", warp).exit_code == 0
+
+    plugins = [e.record.key.plugin_sha256 for e in cache.entries()]
+    assert sorted(p[0] for p in plugins if p) == left
 
 
 def test_a_damaged_entry_is_listed_and_pruned(deploy, bundle_path):

@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from dff_edge.deploy import deploy_bundle, open_target, precisions_of
+from dff_edge.deploy.cpu import optimise
 from dff_edge.deploy.target import Built
 from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.contract import GraphName
@@ -24,8 +25,10 @@ from dff_edge.runtime.errors import (
 )
 from tests.deploy.conftest import SOURCE
 from tests.export.checkpoints import CLASSES
+from tests.runtime.bundles import make_model
 from tests.runtime.cuda.fake_ort import play_cuda_provider
 
+NO_PROVIDER = "DmlExecutionProvider"  # of Windows
 CPU_GRAPHS: tuple[GraphName, ...] = ("feature", "flow", "task")
 
 
@@ -124,6 +127,15 @@ def test_engines_of_the_cuda_provider_run_through_the_scheduler(
     assert done.fidelity >= done.floor
     assert list(done.engines) == [*CPU_GRAPHS, *([] if has_kernels else ["propagate"])]
     assert all(report.record.key.target == "cuda" for report in done.engines.values())
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_a_graph_that_another_provider_optimised_is_refused():
+    graph = make_model("task").SerializeToString()
+
+    # What is not there is as what does not load: ONNX Runtime takes the CPU instead.
+    with pytest.raises(EngineError, match=f"{NO_PROVIDER} was asked for .* did not take it"):
+        optimise(graph, name="fp32 task", provider=NO_PROVIDER)
 
 
 def test_cuda_kernels_that_are_named_must_be_there(cache, emulation, monkeypatch):

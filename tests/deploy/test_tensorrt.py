@@ -220,6 +220,17 @@ def test_a_long_build_says_how_far_it_is(trt, monkeypatch):
     assert lines == ["fp32 task: Building engine 1 of 2, 11 s"]
 
 
+@pytest.mark.parametrize("reason", [KeyboardInterrupt(), BrokenPipeError("stderr is closed")])
+def test_what_stops_a_build_comes_out_of_it(trt, monkeypatch, reason):
+    monkeypatch.setattr(tensorrt, "_PROGRESS_EVERY_S", 0.0)
+
+    def stop(line: str) -> None:
+        raise reason
+
+    with pytest.raises(type(reason)):
+        build(trt, make_model("task"), "task", progress=stop)
+
+
 @pytest.mark.parametrize(
     ("text", "summary"),
     [

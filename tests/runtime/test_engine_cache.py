@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import threading
@@ -156,8 +157,52 @@ def test_a_link_is_not_followed(cache, tmp_path):
     engine.rename(tmp_path / "elsewhere")
     engine.symlink_to(tmp_path / "elsewhere")
 
-    with pytest.raises(OSError, match="symbolic link"):
+    with pytest.raises(DamagedEngineError, match="cannot be read.*symbolic link"):
         cache.load(a_key())
+
+
+def test_a_file_in_the_place_of_an_entry_is_noticed_and_pruned(cache):
+    cache.path(a_key()).write_bytes(b"engine")
+
+    with pytest.raises(DamagedEngineError, match="cannot be read"):
+        cache.load(a_key())
+    assert [entry.path for entry in cache.prune(lambda key: True)] == [cache.path(a_key())]
+    assert not cache.path(a_key()).exists()
+
+
+def test_a_reader_locks_without_writing(cache, monkeypatch):
+    cache.store(b"engine", a_record(b"engine"))
+    opened = []
+
+    def read_only(path, flags, *mode, **how):
+        opened.append(path)
+        if flags & os.O_ACCMODE != os.O_RDONLY:
+            raise OSError(errno.EROFS, "Read-only file system")
+        return os_open(path, flags, *mode, **how)
+
+    os_open = os.open
+    monkeypatch.setattr(engine_cache.os, "open", read_only)
+
+    assert cache.load(a_key()) is not None
+    assert cache.folder / "lock" in opened
+    with pytest.raises(EngineError, match="cannot be locked: Read-only file system"):
+        cache.prune(lambda key: False)
+
+
+def test_what_is_built_while_pruning_waits_for_the_lock_is_kept(cache, monkeypatch):
+    cache.store(b"engine", a_record(b"engine"))
+    (the_entry(cache) / "record.json").write_text("")
+    flock = engine_cache.fcntl.flock
+
+    def built_again_before(file, kind):
+        monkeypatch.setattr(engine_cache.fcntl, "flock", flock)
+        cache.store(b"another", a_record(b"another"))
+        flock(file, kind)
+
+    monkeypatch.setattr(engine_cache.fcntl, "flock", built_again_before)
+
+    assert cache.prune(lambda key: True) == []
+    assert cache.load(a_key()) is not None
 
 
 def test_storing_again_replaces_a_damaged_entry(cache):

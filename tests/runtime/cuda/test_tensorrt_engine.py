@@ -232,7 +232,7 @@ def test_an_engine_of_another_version_is_refused_with_the_reason(trt, device, mo
     with pytest.raises(
         EngineError,
         match=rf"TensorRT {trt.__version__} on .* could not load the int8 task engine: The engine "
-        "plan file is not compatible.*dff-edge deploy BUNDLE --target tensorrt",
+        "plan file is not compatible.*dff-edge deploy BUNDLE --target tensorrt --rebuild",
     ):
         TensorRtEngine(data, name="int8 task", device=device)
 
