@@ -10,6 +10,7 @@ import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
+from dff_edge import _native
 from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.contract import Flavour, GraphName, Precision
 from dff_edge.runtime.engine import Engine, OrtEngine
@@ -123,7 +124,8 @@ def find_platform(
         assert device is not None
         where, flags = _describe(device), "extended, no TF32"
     else:
-        where, flags = platform.machine(), "extended"
+        # INT8 weights may be laid out for the instruction set.
+        where, flags = f"{platform.machine()} ({_native.simd()})", "extended"
     return Platform(target, f"ONNX Runtime {ort.__version__}", where, "ort", flags, hardware=device)
 
 

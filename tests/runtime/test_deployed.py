@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from dff_edge import _native
 from dff_edge.runtime.deployed import Platform, find_platform, open_deployed
 from dff_edge.runtime.engine_cache import EngineCache, EngineRecord
 from dff_edge.runtime.errors import BundleError, EngineError
@@ -48,11 +49,12 @@ def store(cache, key, data):
     cache.store(data, record)
 
 
-def test_the_cpu_is_its_architecture_and_onnxruntimes_version():
+def test_the_cpu_is_its_instructions_and_onnxruntimes_version(monkeypatch):
+    monkeypatch.setattr(_native, "simd", lambda: "avx1024")
     platform = find_platform("cpu")
 
     assert platform.runtime == f"ONNX Runtime {onnxruntime.__version__}"
-    assert platform.device == machine.machine()
+    assert platform.device == f"{machine.machine()} (avx1024)"
     assert (platform.flavour, platform.plugin_sha256) == ("ort", None)
 
 
