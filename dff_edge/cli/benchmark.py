@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from dff_edge.cli.options import (
-    PRECISIONS,
     SWITCH,
     Command,
     Numbers,
+    Precisions,
     check_folder,
     cuda_of,
     cuda_options,
@@ -33,24 +33,6 @@ if TYPE_CHECKING:
 _TRACED_FRAMES = 60
 
 
-class _Precisions(click.ParamType):
-    """A comma-separated list of precisions."""
-
-    name = "name,name,..."
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
-        if isinstance(value, tuple):
-            return value
-        names = tuple(part.strip() for part in str(value).split(","))
-        unknown = [name for name in names if name not in PRECISIONS]
-        if unknown:
-            known = ", ".join(PRECISIONS)
-            self.fail(f"'{unknown[0]}' is not a precision, expected some of {known}.", param, ctx)
-        return names
-
-
 @click.command(cls=Command)
 @click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option(
@@ -63,7 +45,7 @@ class _Precisions(click.ParamType):
 )
 @click.option(
     "--precisions",
-    type=_Precisions(),
+    type=Precisions(),
     help="Which graphs of the bundle.  [default: all that it holds]",
 )
 @click.option(

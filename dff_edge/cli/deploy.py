@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dff_edge.cli.options import PRECISIONS, Command, json_option, table, write_json
+from dff_edge.cli.options import (
+    Command,
+    Precisions,
+    json_option,
+    table,
+    warp_option,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from dff_edge.deploy import Deployed
@@ -15,23 +22,6 @@ if TYPE_CHECKING:
 
 TARGETS = ("cpu", "cuda", "tensorrt")
 _ALL = "all that the bundle holds for the target"
-
-
-class _Precisions(click.ParamType):
-    """One precision, or several with commas between."""
-
-    name = "p,p,..."
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
-        if isinstance(value, tuple):
-            return value
-        parts = tuple(part.strip() for part in str(value).split(","))
-        for part in parts:
-            if part not in PRECISIONS:
-                self.fail(f"'{part}' is not one of {', '.join(PRECISIONS)}.", param, ctx)
-        return parts
 
 
 @click.command(cls=Command)
@@ -46,7 +36,7 @@ class _Precisions(click.ParamType):
 @click.option(
     "--precision",
     "precisions",
-    type=_Precisions(),
+    type=Precisions(),
     multiple=True,
     help=f"Which graphs; may be given several times.  [default: {_ALL}]",
 )
@@ -64,13 +54,7 @@ class _Precisions(click.ParamType):
     metavar="MB",
     help="tensorrt: the most scratch memory of an engine.  [default: what there is]",
 )
-@click.option(
-    "--warp",
-    type=click.Choice(["plugin", "gridsample"]),
-    default="plugin",
-    show_default=True,
-    help="tensorrt: the warp as the plugin, or as TensorRT's own layer, which is slower.",
-)
+@warp_option
 @click.option("--list", "is_list", is_flag=True, help="Say what is there, and do nothing.")
 @click.option(
     "--prune",

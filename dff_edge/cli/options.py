@@ -56,6 +56,24 @@ class Numbers(click.ParamType):
         return tuple(int(part) for part in parts)
 
 
+class Precisions(click.ParamType):
+    """A comma-separated list of precisions."""
+
+    name = "name,name,..."
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        names = tuple(part.strip() for part in str(value).split(","))
+        unknown = [name for name in names if name not in PRECISIONS]
+        if unknown:
+            known = ", ".join(PRECISIONS)
+            self.fail(f"'{unknown[0]}' is not a precision, expected some of {known}.", param, ctx)
+        return names
+
+
 def precision_option(command: F) -> F:
     """``--precision``: which graphs of the bundle."""
     return click.option(

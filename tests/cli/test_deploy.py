@@ -154,7 +154,10 @@ def test_a_damaged_entry_is_listed_and_pruned(deploy, bundle_path):
         (["--prune"], "--prune needs --target"),
         (["--list", "--prune", "--target", "cpu"], "not together"),
         (["--target", "gpu"], "'gpu' is not one of 'cpu', 'cuda', 'tensorrt'"),
-        (["--precision", "fp32,fp64"], "'fp64' is not one of fp32, fp16, int8"),
+        (
+            ["--precision", "fp32,fp64"],
+            "'fp64' is not a precision, expected some of fp32, fp16, int8",
+        ),
         (["--workspace", "0"], "0 is not in the range x>=1"),
     ],
 )
