@@ -78,12 +78,12 @@ def street_images(size: tuple[int, int], count: int) -> list[np.ndarray]:
 
 def paper_size_config() -> ModelConfig:
     """ResNet-101 and FlowNet Inception of the paper's size, 20 classes."""
-    from dff_edge.trainer.models import FeatureConfig, FlowConfig, ModelConfig, TaskConfig
+    from dff_edge.trainer.models import FeatureConfig, FlowConfig, ModelConfig, SegmentationConfig
 
     return ModelConfig(
         feature=FeatureConfig(name="resnet101"),
         flow=FlowConfig(name="inception"),
-        task=TaskConfig(
+        task=SegmentationConfig(
             classes=tuple(f"class {index}" for index in range(20)),
             colours=tuple((index, index, index) for index in range(20)),
         ),

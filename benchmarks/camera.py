@@ -136,14 +136,14 @@ def export_slow(folder: Path) -> Bundle:
         FeatureConfig,
         FlowConfig,
         ModelConfig,
-        TaskConfig,
+        SegmentationConfig,
         build_model,
     )
 
     config = ModelConfig(
         feature=FeatureConfig(name="resnet50"),
         flow=FlowConfig(name="inception"),
-        task=TaskConfig(classes=CLASSES, colours=COLOURS),
+        task=SegmentationConfig(classes=CLASSES, colours=COLOURS),
         frame_size=SLOW_SIZE,
     )
     checkpoint = Checkpoint("untrained", config, build_model(config).eval(), {}, "0" * 64)

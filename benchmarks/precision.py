@@ -26,7 +26,13 @@ from dff_edge.runtime.engine import OrtEngine
 from dff_edge.runtime.resize import FrameResizer
 from dff_edge.runtime.synthetic import CLASSES, COLOURS, StreetScene
 from dff_edge.trainer.checkpoint import Checkpoint
-from dff_edge.trainer.models import FeatureConfig, FlowConfig, ModelConfig, TaskConfig, build_model
+from dff_edge.trainer.models import (
+    FeatureConfig,
+    FlowConfig,
+    ModelConfig,
+    SegmentationConfig,
+    build_model,
+)
 
 FRAME_SIZE = (512, 1024)
 CALIBRATION_FRAMES = 4
@@ -83,7 +89,7 @@ def graphs(flow: str) -> dict[str, bytes]:
     config = ModelConfig(
         feature=FeatureConfig(name="resnet50"),
         flow=FlowConfig(name=flow),
-        task=TaskConfig(classes=CLASSES, colours=COLOURS),
+        task=SegmentationConfig(classes=CLASSES, colours=COLOURS),
         frame_size=FRAME_SIZE,
     )
     checkpoint = Checkpoint("untrained", config, build_model(config).eval(), {}, "")

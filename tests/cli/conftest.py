@@ -30,14 +30,14 @@ def checkpoint_path(tmp_path_factory):
         FeatureConfig,
         FlowConfig,
         ModelConfig,
-        TaskConfig,
+        SegmentationConfig,
         build_model,
     )
 
     config = ModelConfig(
         feature=FeatureConfig(name="resnet18", width=0.125, channels=16),
         flow=FlowConfig(name="inception", width=0.25),
-        task=TaskConfig(classes=CLASSES, colours=COLOURS),
+        task=SegmentationConfig(classes=CLASSES, colours=COLOURS),
         frame_size=(64, 128),
     )
     folder = tmp_path_factory.mktemp("cli") / "checkpoint"

@@ -17,7 +17,6 @@ from dff_edge.trainer.models.config import (
     FeatureConfig,
     FlowConfig,
     ModelConfig,
-    TaskConfig,
     build_model,
 )
 from dff_edge.trainer.models.dff import DeepFeatureFlow
@@ -31,11 +30,13 @@ from dff_edge.trainer.models.flownet import (
 from dff_edge.trainer.models.normalize import Normalize, half_frame
 from dff_edge.trainer.models.resnet import FEATURE_STRIDE_PX, FeatureNetwork
 from dff_edge.trainer.models.segmentation import SegmentationHead
+from dff_edge.trainer.models.task_config import DetectionConfig, SegmentationConfig, TaskConfig
 from dff_edge.trainer.models.warp import warp_features
 
 __all__ = [
     "FEATURE_STRIDE_PX",
     "DeepFeatureFlow",
+    "DetectionConfig",
     "FeatureConfig",
     "FeatureNetwork",
     "FlowConfig",
@@ -45,6 +46,7 @@ __all__ = [
     "FlowNetwork",
     "ModelConfig",
     "Normalize",
+    "SegmentationConfig",
     "SegmentationHead",
     "TaskConfig",
     "approximate_cost_ratio",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -10,18 +10,13 @@ from dff_edge.trainer.models.dff import DeepFeatureFlow
 from dff_edge.trainer.models.flownet import FlowNetName, build_flow_network
 from dff_edge.trainer.models.resnet import FEATURE_STRIDE_PX, FeatureNetwork, ResNetName
 from dff_edge.trainer.models.segmentation import SegmentationHead
+from dff_edge.trainer.models.task_config import TaskConfig
 
 # ImageNet's, in BGR order and units of 0..255.
 _MEAN = (103.53, 116.28, 123.675)
 _STD = (57.375, 57.12, 58.395)
-_MAX_CLASSES = 256  # label maps are uint8
 
 Triple = tuple[float, float, float]
-Colour = tuple[
-    Annotated[int, Field(ge=0, le=255)],
-    Annotated[int, Field(ge=0, le=255)],
-    Annotated[int, Field(ge=0, le=255)],
-]
 # Feature cells are whole only at multiples of the stride; half of such a frame has whole
 # cells at its stride of 8 too.
 FrameSide = Annotated[int, Field(ge=2 * FEATURE_STRIDE_PX, multiple_of=FEATURE_STRIDE_PX)]
@@ -69,31 +64,6 @@ class FlowConfig(_Config):
     name: FlowNetName = "inception"
     width: float = Field(default=1.0, gt=0)
     scale: bool = True
-
-
-class TaskConfig(_Config):
-    """The task network: segmentation.
-
-    Attributes:
-        name: the task.
-        classes: names in the order of the score maps, K of them.
-        colours: ``(red, green, blue)`` of each class, 0..255, for pictures.
-    """
-
-    name: Literal["segmentation"] = "segmentation"
-    classes: tuple[str, ...] = Field(min_length=1, max_length=_MAX_CLASSES)
-    colours: tuple[Colour, ...]
-
-    @model_validator(mode="after")
-    def _check_classes(self) -> TaskConfig:
-        if len(self.colours) != len(self.classes):
-            raise ValueError(
-                f"colours has {len(self.colours)} entries, expected {len(self.classes)}: one "
-                "for each of classes."
-            )
-        if len(set(self.classes)) != len(self.classes):
-            raise ValueError("classes holds a name twice, expected each once.")
-        return self
 
 
 class ModelConfig(_Config):

@@ -42,14 +42,16 @@ def subnets():
         FeatureConfig,
         FlowConfig,
         ModelConfig,
-        TaskConfig,
+        SegmentationConfig,
         build_model,
     )
 
     config = ModelConfig(
         feature=FeatureConfig(name="resnet18", channels=CHANNELS),
         flow=FlowConfig(name="inception"),
-        task=TaskConfig(classes=("a", "b", "c"), colours=((0, 0, 0), (9, 9, 9), (99, 99, 99))),
+        task=SegmentationConfig(
+            classes=("a", "b", "c"), colours=((0, 0, 0), (9, 9, 9), (99, 99, 99))
+        ),
         frame_size=FRAME_SIZE,
     )
     torch.manual_seed(0)
