@@ -29,6 +29,47 @@ def decode(
     confidence: NDArray[np.uint8] | None,
     threads: int,
 ) -> None: ...
+def siftflow(
+    first: NDArray[np.uint8],
+    second: NDArray[np.uint8],
+    flow: NDArray[np.float32],
+    slow: bool,
+    threads: int,
+) -> None: ...
+def nms(
+    boxes: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    threshold: float,
+    kept: NDArray[np.int64],
+) -> int: ...
+
+class Detector:
+    def __init__(
+        self,
+        height: int,
+        width: int,
+        classes: int,
+        bins: int,
+        anchors: Sequence[float],
+        proposals_before_nms: int,
+        proposals: int,
+        detections: int,
+        proposal_nms: float,
+        min_score: float,
+        nms: float,
+        stride: float,
+    ) -> None: ...
+    def finish(
+        self,
+        objectness: NDArray[np.float32],
+        deltas: NDArray[np.float32],
+        class_maps: NDArray[np.float32],
+        box_maps: NDArray[np.float32],
+        boxes: NDArray[np.float32],
+        scores: NDArray[np.float32],
+        labels: NDArray[np.int32],
+        threads: int,
+    ) -> int: ...
 
 class DlpackTensor:
     @property

@@ -32,6 +32,11 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
+    def above(self, min_score: float) -> Detections:
+        """Those that score at least ``min_score``, in their order."""
+        kept = self.scores >= min_score
+        return Detections(self.boxes[kept], self.scores[kept], self.labels[kept])
+
 
 @dataclass(frozen=True, slots=True)
 class TrueBoxes:
@@ -66,13 +71,40 @@ def iou_matrix(boxes: Boxes, others: Boxes) -> NDArray[np.float32]:
         >>> iou_matrix(np.float32([[0, 0, 2, 2]]), np.float32([[1, 0, 3, 2]])).round(3).tolist()
         [[0.333]]
     """
-    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    shared = np.clip(high - low, 0, None).prod(axis=2)
+    shared = shared_areas(boxes, others)
     union = areas(boxes)[:, None] + areas(others)[None, :] - shared
     shares: NDArray[np.float32] = np.zeros(shared.shape, np.float32)
     np.divide(shared, union, out=shares, where=union > 0)
     return shares
+
+
+def shared_areas(boxes: Boxes, others: Boxes) -> NDArray[np.float32]:
+    """Area that every box has in common with every other, in square pixels, ``(n, m)``."""
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    return np.asarray(np.clip(high - low, 0, None).prod(axis=2), np.float32)
+
+
+def in_source_pixels(
+    found: Detections, frame_size: tuple[int, int], size: tuple[int, int]
+) -> Detections:
+    """The same objects in a source frame that was stretched to the network's frame.
+
+    Args:
+        found: boxes in pixels of the network's frame.
+        frame_size: its ``(H, W)``.
+        size: ``(H, W)`` of the source frame, to which boxes are clipped.
+
+    Example:
+        >>> found = Detections(np.float32([[4, 8, 16, 16]]), np.float32([0.9]), np.int32([0]))
+        >>> in_source_pixels(found, (16, 16), (160, 32)).boxes.tolist()
+        [[8.0, 80.0, 32.0, 160.0]]
+    """
+    (from_height, from_width), (height, width) = frame_size, size
+    ends = np.array([width, height, width, height], np.float32)
+    from_ends = np.array([from_width, from_height, from_width, from_height], np.float32)
+    boxes = found.boxes * (ends / from_ends)
+    return Detections(np.clip(boxes, 0, ends, out=boxes), found.scores, found.labels)
 
 
 def areas(boxes: Boxes) -> NDArray[np.float32]:

@@ -20,6 +20,9 @@
 
 #include "common/simd.h"
 #include "decode/decode_cpu.h"
+#include "detect/detect_cpu.h"
+#include "detect/nms_cpu.h"
+#include "siftflow/siftflow_cpu.h"
 #include "warp/warp_cpu.h"
 
 namespace nb = nanobind;
@@ -110,6 +113,74 @@ void decode(InArray<float, 3> scores, OutArray<std::uint8_t, 2> out,
     raise_unless_ok(status);
 }
 
+std::int64_t nms(InArray<float, 2> boxes, InArray<float, 1> scores, float threshold,
+                 OutArray<std::int64_t, 1> kept) {
+    if (boxes.shape(1) != 4 || boxes.shape(0) != scores.shape(0)) {
+        throw nb::value_error("boxes must have shape (n, 4), scores (n)");
+    }
+    std::int64_t count = 0;
+    dff::Status status;
+    {
+        nb::gil_scoped_release release;
+        status = dff::nms_cpu(boxes.data(), scores.data(), length(boxes.shape(0)), threshold,
+                              length(kept.shape(0)), kept.data(), &count);
+    }
+    raise_unless_ok(status);
+    return count;
+}
+
+void siftflow(InArray<std::uint8_t, 2> first, InArray<std::uint8_t, 2> second,
+              OutArray<float, 3> flow, bool slow, int threads) {
+    const std::int64_t height = length(first.shape(0)), width = length(first.shape(1));
+    if (second.shape(0) != first.shape(0) || second.shape(1) != first.shape(1) ||
+        flow.shape(0) != first.shape(0) || flow.shape(1) != first.shape(1) || flow.shape(2) != 2) {
+        throw nb::value_error("first and second must have shape (H, W), flow (H, W, 2)");
+    }
+    dff::Status status;
+    {
+        nb::gil_scoped_release release;
+        status = dff::siftflow_cpu(first.data(), second.data(), flow.data(), height, width,
+                                   slow ? dff::kSiftFlowSlow : dff::kSiftFlowFast, threads);
+    }
+    raise_unless_ok(status);
+}
+
+dff::DetectSettings checked(dff::DetectSettings settings) {
+    raise_unless_ok(dff::check_settings(settings));
+    return settings;
+}
+
+std::int64_t finish(dff::Detector& detector, InArray<float, 3> objectness, InArray<float, 3> deltas,
+                    InArray<float, 3> class_maps, InArray<float, 3> box_maps,
+                    OutArray<float, 2> boxes, OutArray<float, 1> scores,
+                    OutArray<std::int32_t, 1> labels, int threads) {
+    const dff::DetectSettings& s = detector.settings();
+    const auto anchors = static_cast<std::int64_t>(s.anchors.size() / 2);
+    const auto has_shape = [&s](const InArray<float, 3>& map, std::int64_t depth) {
+        return length(map.shape(0)) == s.height && length(map.shape(1)) == s.width &&
+               length(map.shape(2)) == depth;
+    };
+    if (!has_shape(objectness, anchors) || !has_shape(deltas, 4 * anchors) ||
+        !has_shape(class_maps, s.bins * s.bins * (s.classes + 1)) ||
+        !has_shape(box_maps, s.bins * s.bins * 4)) {
+        throw nb::value_error("the maps must have the shapes that the detector was made for");
+    }
+    if (length(boxes.shape(0)) != s.detections || boxes.shape(1) != 4 ||
+        length(scores.shape(0)) != s.detections || length(labels.shape(0)) != s.detections) {
+        throw nb::value_error("boxes must have shape (D, 4), scores and labels (D)");
+    }
+    std::int64_t count = 0;
+    dff::Status status;
+    {
+        nb::gil_scoped_release release;
+        status = detector.finish(
+            {objectness.data(), deltas.data(), class_maps.data(), box_maps.data()},
+            {boxes.data(), scores.data(), labels.data()}, &count, threads);
+    }
+    raise_unless_ok(status);
+    return count;
+}
+
 // An array that somebody else made, on any device: what its DLPack capsule says.
 class DlpackTensor {
 public:
@@ -165,6 +236,33 @@ NB_MODULE(_native, m) {
     m.def("decode", &decode, nb::arg("scores").noconvert(), nb::arg("out").noconvert(),
           nb::arg("confidence").noconvert().none(), nb::arg("threads"),
           "Interpolate float32 scores (h, w, K) to the size of out, uint8 (H, W), and argmax.");
+
+    m.def("siftflow", &siftflow, nb::arg("first").noconvert(), nb::arg("second").noconvert(),
+          nb::arg("flow").noconvert(), nb::arg("slow"), nb::arg("threads"),
+          "Write the flow of grey images uint8 (H, W), from the first to the second, in pixels.");
+
+    m.def("nms", &nms, nb::arg("boxes").noconvert(), nb::arg("scores").noconvert(),
+          nb::arg("threshold"), nb::arg("kept").noconvert(),
+          "Write the indices of the boxes (n, 4) that stay into kept, give their number.");
+    nb::class_<dff::Detector>(m, "Detector", "R-FCN behind its maps; scratch for one frame.")
+        .def("__init__",
+             [](dff::Detector* self, std::int64_t height, std::int64_t width, std::int64_t classes,
+                std::int64_t bins, std::vector<float> anchors, std::int64_t proposals_before_nms,
+                std::int64_t proposals, std::int64_t detections, float proposal_nms,
+                float min_score, float nms, float stride) {
+                 new (self) dff::Detector(checked(
+                     {height, width, classes, bins, proposals_before_nms, proposals, detections,
+                      proposal_nms, min_score, nms, stride, std::move(anchors)}));
+             },
+             nb::arg("height"), nb::arg("width"), nb::arg("classes"), nb::arg("bins"),
+             nb::arg("anchors"), nb::arg("proposals_before_nms"), nb::arg("proposals"),
+             nb::arg("detections"), nb::arg("proposal_nms"), nb::arg("min_score"), nb::arg("nms"),
+             nb::arg("stride"))
+        .def("finish", &finish, nb::arg("objectness").noconvert(), nb::arg("deltas").noconvert(),
+             nb::arg("class_maps").noconvert(), nb::arg("box_maps").noconvert(),
+             nb::arg("boxes").noconvert(), nb::arg("scores").noconvert(),
+             nb::arg("labels").noconvert(), nb::arg("threads"),
+             "Write the detections of a frame into boxes, scores and labels, give their number.");
 
     nb::class_<DlpackTensor>(m, "DlpackTensor", "An array of another library; it keeps its memory.")
         .def_prop_ro("pointer", &DlpackTensor::pointer, "Address of the first element.")

@@ -1,0 +1,42 @@
+// Greedy non-maximum suppression on the CPU.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "common/status.h"
+#include "detect/box.h"
+
+namespace dff {
+
+// The boxes that were kept so far. They are offered from the best to the worst.
+class KeptBoxes {
+public:
+    // Throws std::bad_alloc.
+    explicit KeptBoxes(std::size_t capacity);
+
+    void clear() { count_ = 0; }
+    std::size_t count() const { return count_; }
+
+    // Keeps the box unless one that was kept overlaps it by more than `threshold`, and says
+    // whether it did. count() must be below the capacity.
+    bool offer(const Box& box, float threshold);
+
+private:
+    bool overlaps(const Box& box, float threshold) const;
+
+    // A column each, so that a vector holds one side of several boxes.
+    std::vector<float> x_min_, y_min_, x_max_, y_max_, area_;
+    std::size_t count_ = 0;
+};
+
+// kept[0 .. *kept_count): indices of the boxes (n, 4) that stay, by falling score; of equal scores
+// the lower index first. Suppressed is what overlaps a box that stays by an IoU above `threshold`.
+// At most `limit` stay; kept has room for min(n, limit). A NaN score never stays. Empty boxes and
+// those of NaN overlap nothing.
+Status nms_cpu(const float* boxes, const float* scores, std::int64_t n, float threshold,
+               std::int64_t limit, std::int64_t* kept, std::int64_t* kept_count) noexcept;
+
+}  // namespace dff
