@@ -1,4 +1,4 @@
-"""A torch model as the evaluation sees it: frames in, label maps out, as on the device."""
+"""A torch model as the evaluation sees it: frames in, labels or objects out, as on the device."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dff_edge.runtime.boxes import Detections, in_source_pixels
+from dff_edge.runtime.contract import FlowFunction
 from dff_edge.runtime.decode import decode_labels
 from dff_edge.runtime.frames import Image, LabelMap
+from dff_edge.runtime.handmade_flow import HandmadeFlow
 from dff_edge.runtime.resize import FrameResizer
-from dff_edge.trainer.models import DeepFeatureFlow, warp_features
+from dff_edge.trainer.models import DeepFeatureFlow, detect, warp_features
 
-Key = tuple[Tensor, Tensor, tuple[int, int]]  # features, half frame, size of the source frame
+Key = tuple[Tensor, Image, tuple[int, int]]  # features, half frame, size of the source frame
 
 
 class TorchRecogniser:
@@ -22,6 +25,7 @@ class TorchRecogniser:
         frame_size: H and W of the networks.
         copies_features: zero flow and no scale: key features are copied, the baseline that
             feature flow has to beat.
+        flow: what gives the flow: the model's network, or a hand-made function on the CPU (SFF).
     """
 
     def __init__(
@@ -30,36 +34,54 @@ class TorchRecogniser:
         frame_size: tuple[int, int],
         *,
         copies_features: bool = False,
+        flow: FlowFunction = "network",
     ) -> None:
         self._model = model.eval()
         self._device = next(model.parameters()).device
+        self._frame_size = frame_size
         self._resizer = FrameResizer(frame_size)
         self._full = np.empty((1, *frame_size, 3), np.uint8)
         self._half = np.empty((1, frame_size[0] // 2, frame_size[1] // 2, 3), np.uint8)
         self._copies_features = copies_features
+        self._handmade = None
+        if flow != "network":
+            self._handmade = HandmadeFlow(
+                flow, frame_size, channels=1, threads=torch.get_num_threads()
+            )
 
     @torch.inference_mode()
     def extract(self, image: Image) -> Key:
         """Features and half-size image of a key frame."""
         self._resizer.full(image, self._full)
         features = self._model.extract(self._tensor(self._full))
-        return features, self._half_tensor(image), (image.shape[0], image.shape[1])
+        half = np.empty_like(self._half)
+        self._resizer.half(image, half)
+        return features, half, (image.shape[0], image.shape[1])
 
     @torch.inference_mode()
-    def answer(self, key: Key, image: Image | None) -> LabelMap:
-        """Label map of ``image``, or of the key frame itself for None."""
+    def answer(self, key: Key, image: Image | None) -> LabelMap | Detections:
+        """Labels or objects of ``image``, or of the key frame itself for None."""
         features, key_half, size = key
         if image is not None:
             size = (image.shape[0], image.shape[1])
             if not self._copies_features:
-                flow, scale = self._model.estimate_flow(key_half, self._half_tensor(image))
+                self._resizer.half(image, self._half)
+                flow, scale = self._estimate_flow(key_half, self._half)
                 features = warp_features(features, flow, scale)
-        scores = self._model.task(features)[0].permute(1, 2, 0).cpu().contiguous()
+        if self._model.rfcn is not None:
+            (found,) = detect(self._model.answer(features), self._frame_size, self._model.rfcn)
+            return in_source_pixels(found, self._frame_size, size)
+        scores = self._model.answer(features)[0].permute(1, 2, 0).cpu().contiguous()
         return decode_labels(scores.float().numpy(), size, threads=torch.get_num_threads())
 
-    def _half_tensor(self, image: Image) -> Tensor:
-        self._resizer.half(image, self._half)
-        return self._tensor(self._half)
+    def _estimate_flow(self, key_half: Image, half: Image) -> tuple[Tensor, Tensor | None]:
+        """Flow ``(1, 2, h, w)`` in feature cells to the key frame, and the scale field."""
+        if self._handmade is None:
+            return self._model.estimate_flow(self._tensor(key_half), self._tensor(half))
+        moved = {name: spec.empty() for name, spec in self._handmade.outputs.items()}
+        self._handmade.run({"key_half": key_half, "frame_half": half}, moved)
+        flow = torch.from_numpy(moved["flow"]).to(self._device)
+        return flow.permute(0, 3, 1, 2).contiguous(), None
 
     def _tensor(self, frame: Image) -> Tensor:
         tensor = torch.from_numpy(frame).to(self._device).permute(0, 3, 1, 2).float()

@@ -12,6 +12,7 @@ from dff_edge.trainer.models.complexity import (
     flow_macs,
     macs,
     speedup,
+    task_layers,
 )
 from dff_edge.trainer.models.config import (
     FeatureConfig,
@@ -19,7 +20,9 @@ from dff_edge.trainer.models.config import (
     ModelConfig,
     build_model,
 )
+from dff_edge.trainer.models.detect import detect
 from dff_edge.trainer.models.dff import DeepFeatureFlow
+from dff_edge.trainer.models.feature import FEATURE_STRIDE_PX, FeatureNetwork
 from dff_edge.trainer.models.flownet import (
     FlowNetHalf,
     FlowNetInception,
@@ -27,8 +30,10 @@ from dff_edge.trainer.models.flownet import (
     FlowNetwork,
     build_flow_network,
 )
+from dff_edge.trainer.models.mobilenet import MobileNetV2
 from dff_edge.trainer.models.normalize import Normalize, half_frame
-from dff_edge.trainer.models.resnet import FEATURE_STRIDE_PX, FeatureNetwork
+from dff_edge.trainer.models.resnet import ResNet
+from dff_edge.trainer.models.rfcn import RfcnHead, RfcnMaps
 from dff_edge.trainer.models.segmentation import SegmentationHead
 from dff_edge.trainer.models.task_config import DetectionConfig, SegmentationConfig, TaskConfig
 from dff_edge.trainer.models.warp import warp_features
@@ -44,8 +49,12 @@ __all__ = [
     "FlowNetInception",
     "FlowNetSimple",
     "FlowNetwork",
+    "MobileNetV2",
     "ModelConfig",
     "Normalize",
+    "ResNet",
+    "RfcnHead",
+    "RfcnMaps",
     "SegmentationConfig",
     "SegmentationHead",
     "TaskConfig",
@@ -53,11 +62,13 @@ __all__ = [
     "build_flow_network",
     "build_model",
     "cost_ratio",
+    "detect",
     "feature_macs",
     "flow_macs",
     "freeze_batch_norm",
     "half_frame",
     "macs",
     "speedup",
+    "task_layers",
     "warp_features",
 ]

@@ -14,13 +14,14 @@ Shapes: C channels, H x W image, h x w feature map.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from dff_edge.runtime.errors import ConfigError
-from dff_edge.trainer.models.dff import DeepFeatureFlow
+from dff_edge.trainer.models.dff import NONE, DeepFeatureFlow
 from dff_edge.trainer.models.flownet import FlowNetwork
 
 # Four corners and the scale; the weights of the corners are shared by all channels.
@@ -65,13 +66,28 @@ def cost_ratio(model: DeepFeatureFlow, frame_size: tuple[int, int]) -> float:
         model: with all three networks.
         frame_size: ``(H, W)`` in pixels.
     """
-    shadow = copy.deepcopy(model.feature).to("meta").eval()
+    shadow = copy.deepcopy(model).to("meta").eval()
     frame = torch.empty((1, 3, *frame_size), device="meta")
-    features = _shape_of(shadow, frame)
-    task = macs(model.task, features)
-    warp = _WARP_MACS_PER_FEATURE * features[1] * features[2] * features[3]
-    propagated = flow_macs(model.flow, frame_size) + warp + task
-    return propagated / (_count(shadow, frame) + task)
+    features = _features_of(shadow, frame)
+    warp = _WARP_MACS_PER_FEATURE * features.numel()
+    propagated = flow_macs(model.flow, frame_size) + warp + _count(shadow.answer, features)
+    return propagated / _count(shadow.recognize, frame)
+
+
+def task_layers(model: DeepFeatureFlow) -> int:
+    """Count the layers with weights of the task network, as Table 5 of the paper does.
+
+    The sibling 1x1 convolutions of the learned maps are one layer.
+    """
+    shadow = copy.deepcopy(model).to("meta").eval()
+    features = _features_of(shadow, torch.empty((1, 3, 64, 64), device="meta"))
+    ran: list[nn.Module] = []
+    for layer in shadow.feature.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_hook(lambda conv, _inputs, _output: ran.append(conv))
+    with torch.no_grad():
+        shadow.answer(features)
+    return len(ran) + (model.split != NONE)
 
 
 def approximate_cost_ratio(
@@ -101,13 +117,13 @@ def speedup(interval: int, ratio: float) -> float:
     return interval / (1 + (interval - 1) * ratio)
 
 
-def _count(module: nn.Module, *inputs: Tensor) -> int:
+def _count(module: Callable[..., object], *inputs: Tensor) -> int:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         module(*inputs)
     flops: int = counter.get_total_flops()
     return flops // 2
 
 
-def _shape_of(module: nn.Module, *inputs: Tensor) -> tuple[int, ...]:
+def _features_of(model: DeepFeatureFlow, frame: Tensor) -> Tensor:
     with torch.no_grad():
-        return tuple(module(*inputs).shape)
+        return model.extract(frame)

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Annotated, Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import nn
 
-from dff_edge.trainer.models.dff import DeepFeatureFlow
+from dff_edge.runtime.rfcn import RfcnSettings
+from dff_edge.trainer.models.dff import HEAD, NONE, DeepFeatureFlow
+from dff_edge.trainer.models.feature import FEATURE_STRIDE_PX, FeatureNetwork
 from dff_edge.trainer.models.flownet import FlowNetName, build_flow_network
-from dff_edge.trainer.models.resnet import FEATURE_STRIDE_PX, FeatureNetwork, ResNetName
+from dff_edge.trainer.models.mobilenet import MOBILENET_CHANNELS, MobileNetName, MobileNetV2
+from dff_edge.trainer.models.resnet import ResNet, ResNetName
+from dff_edge.trainer.models.rfcn import RfcnHead, map_depths
 from dff_edge.trainer.models.segmentation import SegmentationHead
-from dff_edge.trainer.models.task_config import TaskConfig
+from dff_edge.trainer.models.task_config import DetectionConfig, TaskConfig
 
 # ImageNet's, in BGR order and units of 0..255.
 _MEAN = (103.53, 116.28, 123.675)
 _STD = (57.375, 57.12, 58.395)
 
+FeatureName = Literal[ResNetName, MobileNetName]
 Triple = tuple[float, float, float]
 # Feature cells are whole only at multiples of the stride; half of such a frame has whole
 # cells at its stride of 8 too.
@@ -31,23 +40,23 @@ class FeatureConfig(_Config):
     """The feature network.
 
     Attributes:
-        name: which ResNet.
+        name: which ResNet, or MobileNetV2.
         width: multiplies the kernels of every layer but the last.
-        channels: C; None takes 1024, or 256 for ResNet-18.
+        channels: those of ``feat_conv``; None takes 1024, or 256 for ResNet-18 and MobileNetV2.
         stride_in_1x1: for bottleneck weights of the original kind.
     """
 
-    name: ResNetName = "resnet101"
+    name: FeatureName = "resnet101"
     width: float = Field(default=1.0, gt=0)
     channels: int | None = Field(default=None, ge=1)
     stride_in_1x1: bool = False
 
     @model_validator(mode="after")
     def _check_stride(self) -> FeatureConfig:
-        if self.stride_in_1x1 and self.name == "resnet18":
+        if self.stride_in_1x1 and self.name not in ("resnet50", "resnet101"):
             raise ValueError(
-                "stride_in_1x1 is true, but the blocks of resnet18 have no 1x1 convolution. "
-                "Leave it out, or take resnet50 or resnet101."
+                f"stride_in_1x1 is true, but no 1x1 convolution of {self.name} could have the "
+                "stride. Leave it out, or take resnet50 or resnet101."
             )
         return self
 
@@ -73,6 +82,10 @@ class ModelConfig(_Config):
         feature: the feature network.
         flow: the flow network.
         task: the task network.
+        split: where the task network begins, the paper's Table 5. "head": with its learned 1x1
+            maps, its one layer. A step of the feature network at stride 16, such as ``feat_conv``
+            or ``layer4.0``: that step and all behind it belong to the task network. "none": the
+            learned maps themselves are propagated. Weights have the same names wherever it is.
         frame_size: ``(H, W)`` in pixels that the networks see, multiples of 16.
         mean: per channel, BGR, 0..255.
         std: per channel, BGR, 0..255.
@@ -81,6 +94,7 @@ class ModelConfig(_Config):
     feature: FeatureConfig = FeatureConfig()
     flow: FlowConfig = FlowConfig()
     task: TaskConfig
+    split: str = HEAD
     frame_size: tuple[FrameSide, FrameSide]
     mean: Triple = _MEAN
     std: tuple[
@@ -89,10 +103,45 @@ class ModelConfig(_Config):
 
     @property
     def channels(self) -> int:
-        """C, with the default of the feature network filled in."""
+        """C, channels of the maps that are propagated."""
+        if self.split == HEAD:
+            return self.head_channels
+        if self.split != NONE:
+            return split_points(self.feature)[self.split]
+        classes = len(self.task.classes)
+        return classes if self.rfcn is None else sum(map_depths(classes, self.rfcn))
+
+    @property
+    def head_channels(self) -> int:
+        """Channels that the learned maps read, with the default of the network filled in."""
         if self.feature.channels is not None:
             return self.feature.channels
-        return FeatureNetwork.default_channels(self.feature.name)
+        if self.feature.name == "mobilenet_v2":
+            return MOBILENET_CHANNELS
+        return ResNet.default_channels(self.feature.name)
+
+    @property
+    def rfcn(self) -> RfcnSettings | None:
+        """What detection knows beside its weights; None for segmentation."""
+        return self.task.rfcn if isinstance(self.task, DetectionConfig) else None
+
+    @model_validator(mode="after")
+    def _check_split(self) -> ModelConfig:
+        if self.split not in (HEAD, NONE) and self.split not in split_points(self.feature):
+            raise ValueError(
+                f"split is '{self.split}', expected '{HEAD}', '{NONE}', or one of the steps of "
+                f"{self.feature.name} at stride 16: {', '.join(split_points(self.feature))}."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_halves(self) -> ModelConfig:
+        if self.rfcn is not None and self.head_channels % 2:
+            raise ValueError(
+                f"feature.channels is {self.head_channels}, expected an even number for detection: "
+                "one half proposes boxes, the other scores them."
+            )
+        return self
 
 
 def build_model(config: ModelConfig) -> DeepFeatureFlow:
@@ -105,16 +154,52 @@ def build_model(config: ModelConfig) -> DeepFeatureFlow:
         The model in training mode on the default device. Under
         ``torch.device("meta")`` it takes no memory.
     """
-    feature = FeatureNetwork(
-        config.feature.name,
-        width=config.feature.width,
-        channels=config.channels,
-        stride_in_1x1=config.feature.stride_in_1x1,
-    )
+    feature = _build_feature_network(config.feature, config.head_channels)
     flow = build_flow_network(
         config.flow.name,
         config.channels if config.flow.scale else None,
         width=config.flow.width,
     )
-    task = SegmentationHead(config.channels, len(config.task.classes))
-    return DeepFeatureFlow(feature, flow, task, mean=config.mean, std=config.std)
+    task: nn.Module
+    if config.rfcn is None:
+        task = SegmentationHead(config.head_channels, len(config.task.classes))
+    else:
+        task = RfcnHead(config.head_channels, len(config.task.classes), config.rfcn)
+    return DeepFeatureFlow(
+        feature,
+        flow,
+        task,
+        mean=config.mean,
+        std=config.std,
+        rfcn=config.rfcn,
+        split=config.split,
+    )
+
+
+@lru_cache(maxsize=16)
+def split_points(feature: FeatureConfig) -> Mapping[str, int]:
+    """Find where a feature network can be cut: the steps that read maps at stride 16.
+
+    Returns:
+        Channels of the maps that a step reads, by its name, in order.
+    """
+    with torch.device("meta"):
+        network = _build_feature_network(feature, channels=1).eval()
+        maps = torch.empty((1, 3, FEATURE_STRIDE_PX, 2 * FEATURE_STRIDE_PX))
+    points: dict[str, int] = {}
+    for name, step in network.blocks():
+        if maps.shape[2:] == (1, 2):
+            points[name] = maps.shape[1]
+        maps = step(maps)
+    return points
+
+
+def _build_feature_network(config: FeatureConfig, channels: int) -> FeatureNetwork:
+    if config.name == "mobilenet_v2":
+        return MobileNetV2(width=config.width, channels=channels)
+    return ResNet(
+        config.name,
+        width=config.width,
+        channels=channels,
+        stride_in_1x1=config.stride_in_1x1,
+    )

@@ -14,14 +14,20 @@ Shapes: N batch, C channels, K classes, H x W image, h = H / 16, w = W / 16.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dff_edge.runtime.errors import ShapeError
+from dff_edge.runtime.rfcn import RfcnSettings
+from dff_edge.trainer.models.feature import FeatureNetwork, Step
 from dff_edge.trainer.models.flownet import FlowNetwork
 from dff_edge.trainer.models.normalize import Normalize, half_frame
+from dff_edge.trainer.models.rfcn import RfcnMaps
 from dff_edge.trainer.models.warp import warp_features
+
+HEAD, NONE = "head", "none"  # splits that are no step of the feature network
 
 
 class DeepFeatureFlow(nn.Module):
@@ -32,30 +38,46 @@ class DeepFeatureFlow(nn.Module):
     Args:
         feature: normalised frame to features.
         flow: normalised half-size key and current frame to flow and scale.
-        task: features to scores.
+        task: features to scores, or to R-FCN's maps.
         mean: per channel, BGR, 0..255.
         std: per channel, BGR, 0..255.
+        rfcn: of detection, what turns the maps into boxes; None for segmentation.
+        split: where the task network begins: ``HEAD``, a step of ``feature.blocks()``, or
+            ``NONE``. Steps from there on run on every frame, although their weights stay those of
+            ``feature``; with ``NONE`` the learned maps run on key frames only.
     """
 
     def __init__(
         self,
-        feature: nn.Module,
+        feature: FeatureNetwork,
         flow: FlowNetwork,
         task: nn.Module,
         *,
         mean: Sequence[float],
         std: Sequence[float],
+        rfcn: RfcnSettings | None = None,
+        split: str = HEAD,
     ) -> None:
         super().__init__()
+        self.rfcn = rfcn
+        self.split = split
         self.normalize = Normalize(mean, std)
         self.feature = feature
         self.flow = flow
         self.task = task
 
     def extract(self, frame: Tensor) -> Tensor:
-        """Compute the features ``(N, C, h, w)`` of frames."""
-        features: Tensor = self.feature(self.normalize(frame))
-        return features
+        """Compute the features ``(N, C, h, w)`` of frames: all that is left of the split."""
+        before, _ = cut(self.feature, self.split)
+        maps = _run(before, self.normalize(frame))
+        return maps if self.split != NONE else join(self.task(maps))
+
+    def answer(self, features: Tensor) -> Any:
+        """Run the task network on features ``(N, C, h, w)``, as ``forward`` does at its end."""
+        if self.split != NONE:
+            _, after = cut(self.feature, self.split)
+            return self.task(_run(after, features))
+        return RfcnMaps(*features.split(self.task.depths, 1)) if self.rfcn else features
 
     def estimate_flow(self, key_half: Tensor, current_half: Tensor) -> tuple[Tensor, Tensor | None]:
         """Estimate flow and scale field from half-size frames.
@@ -85,13 +107,12 @@ class DeepFeatureFlow(nn.Module):
         flow, scale = self.estimate_flow(half_frame(key), half_frame(current))
         return warp_features(key_features, flow, scale)
 
-    def recognize(self, frame: Tensor) -> Tensor:
-        """Run the per-frame network: scores ``(N, K, h, w)`` of frames."""
-        scores: Tensor = self.task(self.extract(frame))
-        return scores
+    def recognize(self, frame: Tensor) -> Any:
+        """Run the per-frame network, as ``forward`` does for pairs."""
+        return self.answer(self.extract(frame))
 
-    def forward(self, key: Tensor, current: Tensor, same: Tensor | None = None) -> Tensor:
-        """Compute the scores of current frames from their key frames.
+    def forward(self, key: Tensor, current: Tensor, same: Tensor | None = None) -> Any:
+        """Compute what the task network says of current frames, from their key frames.
 
         Args:
             key: key frames.
@@ -100,7 +121,7 @@ class DeepFeatureFlow(nn.Module):
                 used as they are. None: no pair is.
 
         Returns:
-            Scores before softmax, ``(N, K, h, w)``.
+            Of segmentation, scores before softmax, ``(N, K, h, w)``; of detection, ``RfcnMaps``.
 
         Raises:
             ShapeError: if the frames are not alike, or ``same`` is not bool ``(N,)``.
@@ -112,8 +133,26 @@ class DeepFeatureFlow(nn.Module):
             # The flow network runs for these too: its parameters must take part in every
             # step, or distributed training waits for gradients that never come.
             features = torch.where(same.view(-1, 1, 1, 1), key_features, features)
-        scores: Tensor = self.task(features)
-        return scores
+        return self.answer(features)
+
+
+def cut(network: FeatureNetwork, split: str) -> tuple[list[Step], list[Step]]:
+    """Give the steps of a feature network before and behind a split point."""
+    names = [name for name, _ in network.blocks()]
+    steps = [step for _, step in network.blocks()]
+    place = len(names) if split in (HEAD, NONE) else names.index(split)
+    return steps[:place], steps[place:]
+
+
+def join(maps: Tensor | RfcnMaps) -> Tensor:
+    """Make one tensor of the learned maps, for the warp."""
+    return maps if isinstance(maps, Tensor) else torch.cat(tuple(maps), dim=1)
+
+
+def _run(steps: list[Step], maps: Tensor) -> Tensor:
+    for step in steps:
+        maps = step(maps)
+    return maps
 
 
 def _check_pair(key: Tensor, current: Tensor, same: Tensor | None) -> None:

@@ -109,7 +109,9 @@ class FlowNetwork(nn.Module):
         # Current first: the order of the reference code, and of its weights.
         pair = torch.cat((current_half, key_half), dim=1)
         maps, coarse_flows = self.decode(pair, multi_scale)
-        flow = self.flow(maps) * CELLS_PER_UNIT
+        # In mixed precision too: bfloat16 would round a flow of 10 cells to a sixteenth of one.
+        with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
+            flow = self.flow(maps.to(self.flow.weight.dtype)) * CELLS_PER_UNIT
         if multi_scale:
             return [*(coarse * CELLS_PER_UNIT for coarse in coarse_flows), flow]
         return flow, None if self.scale is None else self.scale(maps)

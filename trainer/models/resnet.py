@@ -1,7 +1,5 @@
 """The feature network: a ResNet at stride 16 that ends in a dilated 3x3 convolution.
 
-Runs on key frames only, so it may be heavy.
-
 Source: Zhu et al., "Deep Feature Flow for Video Recognition", CVPR 2017,
     https://arxiv.org/abs/1611.07715, section 4, "Feature Network"; ResNet of He et
     al., "Deep Residual Learning for Image Recognition", CVPR 2016.
@@ -16,21 +14,19 @@ Shapes: N batch, C channels, H x W image, h = ceil(H / 16), w = ceil(W / 16).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
 
 from dff_edge.runtime.errors import ConfigError
+from dff_edge.trainer.models.feature import FeatureNetwork, Step
 from dff_edge.trainer.models.width import scale_kernels
 
 ResNetName = Literal["resnet18", "resnet50", "resnet101"]
 
-FEATURE_STRIDE_PX = 16
 _STAGE_KERNELS = (64, 128, 256, 512)
 _STAGE_STRIDES = (1, 2, 2, 1)  # the last is 2 for classification
 _STAGE_DILATIONS = (1, 1, 1, 2)
-_FEAT_CONV_DILATION = 6
 
 
 class _Depth(NamedTuple):
@@ -109,7 +105,7 @@ class _Bottleneck(_Block):
         return maps
 
 
-class FeatureNetwork(nn.Module):
+class ResNet(FeatureNetwork):
     """ResNet with ``feat_conv`` on top, the paper's N_feat.
 
     Args:
@@ -125,9 +121,12 @@ class FeatureNetwork(nn.Module):
             or ``stride_in_1x1`` is asked of a network without bottlenecks.
 
     Example:
-        >>> FeatureNetwork("resnet18")(torch.zeros(1, 3, 64, 96)).shape
+        >>> ResNet("resnet18")(torch.zeros(1, 3, 64, 96)).shape
         torch.Size([1, 256, 4, 6])
     """
+
+    input_conv: ClassVar[str] = "conv1"
+    left_out: ClassVar[tuple[str, ...]] = ("fc.",)
 
     def __init__(
         self,
@@ -139,8 +138,6 @@ class FeatureNetwork(nn.Module):
     ) -> None:
         super().__init__()
         depth = _checked_depth(name, channels, stride_in_1x1)
-        self.channels = depth.default_channels if channels is None else channels
-
         kernels = scale_kernels(_STAGE_KERNELS[0], width)
         self.conv1 = nn.Conv2d(3, kernels, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(kernels)
@@ -164,67 +161,24 @@ class FeatureNetwork(nn.Module):
                     kernels = stage_kernels
             stages.append(nn.Sequential(*blocks))
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
-        self.feat_conv = nn.Conv2d(
-            kernels,
-            self.channels,
-            3,
-            padding=_FEAT_CONV_DILATION,
-            dilation=_FEAT_CONV_DILATION,
-        )
-        self._initialise()
+        self._finish(kernels, depth.default_channels if channels is None else channels)
 
     @staticmethod
     def default_channels(name: ResNetName) -> int:
         """Say how many feature channels a network has when none are asked for."""
         return _DEPTHS[name].default_channels
 
-    def blocks(self) -> list[tuple[str, Callable[[Tensor], Tensor]]]:
-        """List the network as named steps, in order.
-
-        ``forward`` is these steps one after the other, so a cut between any two of them
-        is a split point of the task network.
-
-        Returns:
-            ``("stem", ...)``, ``("layer1.0", ...)`` .. ``("layer4.2", ...)``,
-            ``("feat_conv", ...)``.
-        """
-        steps: list[tuple[str, Callable[[Tensor], Tensor]]] = [("stem", self._stem)]
+    def body(self) -> list[tuple[str, Step]]:
+        """List ``("stem", ...)``, ``("layer1.0", ...)`` .. ``("layer4.2", ...)``."""
+        steps: list[tuple[str, Step]] = [("stem", self._stem)]
         for number in range(1, 5):
             stage = self.get_submodule(f"layer{number}")
             steps += [(f"layer{number}.{index}", block) for index, block in stage.named_children()]
-        return [*steps, ("feat_conv", self._features)]
-
-    def forward(self, frame: Tensor) -> Tensor:
-        """Compute the features of normalised frames.
-
-        Args:
-            frame: float ``(N, 3, H, W)``, BGR, normalised.
-
-        Returns:
-            float ``(N, C, h, w)``, never negative.
-        """
-        maps = frame
-        for _, step in self.blocks():
-            maps = step(maps)
-        return maps
+        return steps
 
     def _stem(self, frame: Tensor) -> Tensor:
         maps: Tensor = self.maxpool(self.relu(self.bn1(self.conv1(frame))))
         return maps  # (N, 64, H / 4, W / 4)
-
-    def _features(self, maps: Tensor) -> Tensor:
-        features: Tensor = self.relu(self.feat_conv(maps))
-        return features
-
-    def _initialise(self) -> None:
-        for layer in self.modules():
-            if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-        # By its inputs: for the paper's 2048 this is its normal(0, 0.01), and it keeps the
-        # features of narrow networks at the same size.
-        nn.init.kaiming_normal_(self.feat_conv.weight, mode="fan_in", nonlinearity="relu")
-        assert self.feat_conv.bias is not None
-        nn.init.zeros_(self.feat_conv.bias)
 
 
 def _checked_depth(name: str, channels: int | None, stride_in_1x1: bool) -> _Depth:

@@ -66,7 +66,7 @@ class DetectionConfig(ClassesConfig):
 
 
 def _name(task: Any) -> Any:
-    """Which of them: a task without a name is segmentation, the only one there once was."""
+    """Which of them; a task without a name is segmentation, the only one there once was."""
     if isinstance(task, dict):
         return task.get("name", "segmentation")
     return getattr(task, "name", None)
@@ -75,5 +75,9 @@ def _name(task: Any) -> Any:
 TaskConfig = Annotated[
     Annotated[SegmentationConfig, Tag("segmentation")]
     | Annotated[DetectionConfig, Tag("detection")],
-    Discriminator(_name),
+    Discriminator(
+        _name,
+        custom_error_type="task_name",
+        custom_error_message="Input should be a mapping whose name is segmentation or detection",
+    ),
 ]

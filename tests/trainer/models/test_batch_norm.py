@@ -7,11 +7,11 @@ import copy
 import torch
 from torch import nn
 
-from dff_edge.trainer.models import FeatureNetwork, freeze_batch_norm
+from dff_edge.trainer.models import ResNet, freeze_batch_norm
 
 
 def make_network():
-    return FeatureNetwork("resnet18", width=0.125, channels=8)
+    return ResNet("resnet18", width=0.125, channels=8)
 
 
 def test_every_batch_norm_is_frozen():

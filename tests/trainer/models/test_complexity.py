@@ -8,7 +8,7 @@ from torch import nn
 
 from dff_edge.runtime.errors import ConfigError
 from dff_edge.trainer.models import (
-    FeatureNetwork,
+    ResNet,
     approximate_cost_ratio,
     build_flow_network,
     cost_ratio,
@@ -40,7 +40,7 @@ def on_meta(build, *arguments, **options):
 @pytest.mark.parametrize(("feature", "flow", "inverse_ratio", "tolerance"), TABLE_2)
 def test_table_2_comes_out(feature, flow, inverse_ratio, tolerance):
     ratio = approximate_cost_ratio(
-        on_meta(FeatureNetwork, feature), on_meta(build_flow_network, flow, 1024), FRAME
+        on_meta(ResNet, feature), on_meta(build_flow_network, flow, 1024), FRAME
     )
 
     assert 1 / ratio == pytest.approx(inverse_ratio, rel=tolerance)
@@ -57,7 +57,7 @@ def test_table_2_comes_out(feature, flow, inverse_ratio, tolerance):
 )
 def test_the_specified_networks_cost_what_the_design_says(feature, flow, inverse_ratio):
     ratio = approximate_cost_ratio(
-        on_meta(FeatureNetwork, feature), on_meta(build_flow_network, flow, 1024), FRAME
+        on_meta(ResNet, feature), on_meta(build_flow_network, flow, 1024), FRAME
     )
 
     assert 1 / ratio == pytest.approx(inverse_ratio, abs=0.005)
@@ -84,7 +84,7 @@ def test_transposed_convolution_is_counted_as_by_hand():
 def test_resnet50_costs_its_published_4_gmac_without_our_changes():
     # The stem and the first three stages are untouched: 3.27 of the 4.09 published GMAC at
     # 224 x 224 are theirs; the rest is conv5, 0.81, and fc, 0.002.
-    network = on_meta(FeatureNetwork, "resnet50", channels=1)
+    network = on_meta(ResNet, "resnet50", channels=1)
 
     cells = 14 * 14
     conv5 = cells * (512 * (1024 + 2048 + 2048) + 3 * 512 * 512 * 9 + 3 * 512 * 2048 + 1024 * 2048)
@@ -95,7 +95,7 @@ def test_resnet50_costs_its_published_4_gmac_without_our_changes():
 
 
 def test_counting_leaves_the_module_alone():
-    network = FeatureNetwork("resnet18", width=0.125, channels=8)
+    network = ResNet("resnet18", width=0.125, channels=8)
     before = network.bn1.running_mean.clone()
 
     macs(network, (1, 3, 32, 32))

@@ -81,17 +81,17 @@ def test_round_trip_through_json():
         ),
         (
             {"task": {"classes": ["road", "car"], "colours": [[0, 0, 0]]}},
-            "task",
+            "task.segmentation",
             "colours has 1 entries, expected 2",
         ),
         (
             {"task": {"classes": ["car", "car"], "colours": [[0, 0, 0]] * 2}},
-            "task",
+            "task.segmentation",
             "classes holds a name twice",
         ),
         (
             {"task": {"classes": ["car"], "colours": [[0, 0, 256]]}},
-            "task.colours.0.2",
+            "task.segmentation.colours.0.2",
             "less than or equal to 255",
         ),
     ],

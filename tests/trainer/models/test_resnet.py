@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from dff_edge.runtime.errors import ConfigError
-from dff_edge.trainer.models import FeatureNetwork
+from dff_edge.trainer.models import ResNet
 
 # Of torchvision.models.resnet*, without fc.
 PARAMETERS = {"resnet18": 11_176_512, "resnet50": 23_508_032, "resnet101": 42_500_160}
@@ -43,11 +43,11 @@ ENTRIES = {"resnet18": 120, "resnet50": 318, "resnet101": 624}
 
 def on_meta(name, **options):
     with torch.device("meta"):
-        return FeatureNetwork(name, **options)
+        return ResNet(name, **options)
 
 
 def small(**options):
-    return FeatureNetwork("resnet18", width=0.125, channels=8, **options).eval()
+    return ResNet("resnet18", width=0.125, channels=8, **options).eval()
 
 
 @pytest.mark.parametrize("name", sorted(PARAMETERS))
@@ -142,7 +142,7 @@ def test_half_width_halves_every_layers_kernels_but_feat_conv():
 
 
 def test_feat_conv_starts_by_its_inputs_as_the_papers_does_at_its_size():
-    weight = FeatureNetwork("resnet18", width=0.5, channels=32).feat_conv.weight.detach()
+    weight = ResNet("resnet18", width=0.5, channels=32).feat_conv.weight.detach()
 
     # The paper's normal(0, 0.01) has 2048 inputs, here are 256: larger by the root of 8.
     assert weight.std().item() == pytest.approx(0.01 * 8**0.5, rel=0.06)
@@ -185,20 +185,20 @@ def test_blocks_are_named_for_the_split_points_of_the_paper():
 
 def test_unknown_name_is_refused():
     with pytest.raises(ConfigError, match="'resnet34' is not known.*resnet18, resnet50"):
-        FeatureNetwork("resnet34")
+        ResNet("resnet34")
 
 
 def test_stride_in_1x1_without_bottlenecks_is_refused():
     with pytest.raises(ConfigError, match="stride_in_1x1 was asked of resnet18"):
-        FeatureNetwork("resnet18", stride_in_1x1=True)
+        ResNet("resnet18", stride_in_1x1=True)
 
 
 @pytest.mark.parametrize("width", [0.0, -1.0, float("nan")])
 def test_width_that_is_not_positive_is_refused(width):
     with pytest.raises(ConfigError, match="width is .*expected a positive number"):
-        FeatureNetwork("resnet18", width=width)
+        ResNet("resnet18", width=width)
 
 
 def test_no_channels_are_refused():
     with pytest.raises(ConfigError, match="channels is 0"):
-        FeatureNetwork("resnet18", channels=0)
+        ResNet("resnet18", channels=0)

@@ -1,0 +1,1 @@
+"""Training of R-FCN: which boxes learn what, and the losses."""
