@@ -1,8 +1,10 @@
-"""Labelled clips: videos with label maps, for training, calibration and evaluation.
+"""Labelled clips: videos with label maps or boxes, for training, calibration and evaluation.
 
 One grammar names them everywhere:
 
-- ``synthetic://street?split=val&clips=16&frames=20&seed=0&height=256&width=512``
+- ``synthetic://street?split=val&clips=16&frames=20&step=1&seed=0&height=256&width=512``; of the
+  scene every ``step``-th frame, as a camera of a lower rate sees it
+- a public data set, ``cityscapes://ROOT?split=val`` and others (``datasets/names.py``)
 - a folder with ``images/`` and ``labels/``: frames in natural order and, for some or all of
   them, an 8-bit PNG of the same stem. Each folder inside ``images/`` is a clip of its own, its
   labels in the folder of the same name inside ``labels/``. Labels of K and above are not scored.
@@ -20,13 +22,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dff_edge.runtime.boxes import TrueBoxes
+from dff_edge.runtime.contract import Task
+from dff_edge.runtime.datasets import DATA_SETS, parse_data_name
 from dff_edge.runtime.errors import ConfigError, SourceError
 from dff_edge.runtime.frames import Image, LabelMap
 from dff_edge.runtime.sources.images import natural_key, read_image
-from dff_edge.runtime.synthetic import CLASSES, StreetScene
+from dff_edge.runtime.synthetic import BOX_CLASSES, CLASSES, StreetScene, true_boxes
 from dff_edge.runtime.uri import IMAGE_SUFFIXES, SourceUri
 
-_SYNTHETIC_KEYS = ("split", "seed", "clips", "frames", "height", "width")
+_SYNTHETIC_KEYS = ("split", "seed", "clips", "frames", "step", "height", "width")
 
 
 class LabelledClip(Protocol):
@@ -44,11 +49,15 @@ class LabelledClip(Protocol):
         ...
 
     def is_labelled(self, index: int) -> bool:
-        """Whether a frame has a label map, without reading it."""
+        """Whether a frame has a label map or boxes, without reading them."""
         ...
 
     def labels(self, index: int) -> LabelMap | None:
         """Label map of a frame, uint8 ``(H, W)``, or None where it has none."""
+        ...
+
+    def boxes(self, index: int) -> TrueBoxes | None:
+        """Objects in a frame, in its pixels, or None where nobody has looked for them."""
         ...
 
     def flow(self, current: int, key: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]] | None:
@@ -57,19 +66,26 @@ class LabelledClip(Protocol):
 
 
 class SyntheticClip:
-    """A synthetic scene as a labelled clip; every frame is labelled and every flow known."""
+    """A synthetic scene as a labelled clip; every frame is labelled and every flow known.
 
-    def __init__(self, scene: StreetScene, name: str) -> None:
+    Args:
+        scene: what is seen.
+        name: of the clip.
+        step: frames of the scene from one of the clip to the next.
+    """
+
+    def __init__(self, scene: StreetScene, name: str, step: int = 1) -> None:
         self.name = name
         self._scene = scene
+        self._step = step
         self._render = lru_cache(maxsize=4)(scene.render)
 
     def __len__(self) -> int:
-        return len(self._scene)
+        return -(-len(self._scene) // self._step)
 
     def image(self, index: int) -> Image:
         """Draw a frame."""
-        return self._render(index)[0]
+        return self._render(index * self._step)[0]
 
     def is_labelled(self, index: int) -> bool:
         """Say True: every frame is."""
@@ -77,11 +93,15 @@ class SyntheticClip:
 
     def labels(self, index: int) -> LabelMap | None:
         """Give the exact labels of a frame."""
-        return self._render(index)[1]
+        return self._render(index * self._step)[1]
+
+    def boxes(self, index: int) -> TrueBoxes | None:
+        """Give the exact boxes of what is seen of ``BOX_CLASSES``."""
+        return true_boxes(self._scene, index * self._step)
 
     def flow(self, current: int, key: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]] | None:
         """Give the exact flow between two frames."""
-        return self._scene.flow(current, key)
+        return self._scene.flow(current * self._step, key * self._step)
 
 
 class FolderClip:
@@ -131,6 +151,10 @@ class FolderClip:
             )
         return np.asarray(labels, np.uint8)
 
+    def boxes(self, index: int) -> TrueBoxes | None:
+        """Give None: such a folder holds label maps."""
+        return None
+
     def flow(self, current: int, key: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]] | None:
         """Give None: nobody knows the true flow of real video."""
         return None
@@ -158,17 +182,23 @@ def open_clips(uri: str) -> list[LabelledClip]:
     """
     if uri.startswith("synthetic://"):
         return _synthetic_clips(uri)
+    if data := parse_data_name(uri):
+        return list(data.clips())
     if "://" in uri:
         raise ConfigError(
-            f"'{uri}' is not labelled data, expected synthetic://street or a folder with images/ "
-            "and labels/."
+            f"'{uri}' is not labelled data, expected synthetic://street, a folder with images/ and "
+            f"labels/, or a data set: {', '.join(f'{name}://ROOT' for name in DATA_SETS)}."
         )
     return _folder_clips(Path(uri))
 
 
-def class_names(uri: str) -> tuple[str, ...] | None:
-    """The classes of labelled data where it knows them itself, else None."""
-    return CLASSES if uri.startswith("synthetic://") else None
+def class_names(uri: str, task: Task = "segmentation") -> tuple[str, ...] | None:
+    """The classes of labelled data for a task where it knows them itself, else None."""
+    if data := parse_data_name(uri):
+        return data.classes()
+    if not uri.startswith("synthetic://"):
+        return None
+    return BOX_CLASSES if task == "detection" else CLASSES
 
 
 def _synthetic_clips(uri: str) -> list[LabelledClip]:
@@ -190,10 +220,11 @@ def _synthetic_clips(uri: str) -> list[LabelledClip]:
     numbers = SourceUri(uri, "synthetic", "street", options)
     first = numbers.integer("seed", minimum=0) or 0
     frames, clips = numbers.integer("frames") or 20, numbers.integer("clips") or 1
+    step = numbers.integer("step") or 1
     size = (numbers.integer("height") or 256, numbers.integer("width") or 512)
     try:
         return [
-            SyntheticClip(StreetScene(seed, split, size, frames), f"{split}-{seed}")
+            SyntheticClip(StreetScene(seed, split, size, frames * step), f"{split}-{seed}", step)
             for seed in range(first, first + clips)
         ]
     except ConfigError as error:

@@ -169,7 +169,7 @@ def parse_source(uri: str | Path) -> SourceUri:
     if os.path.lexists(uri) and not uri.isdecimal():
         return SourceUri(uri, _kind_of_path(uri), uri)
     _refuse_almost_address(uri)
-    target, options = _split_query(uri)
+    target, options = split_query(uri)
     kind: SourceKind = "camera" if target.isdecimal() else _kind_of_path(target)
     return SourceUri(uri, kind, target, _checked(uri, kind, options))
 
@@ -222,7 +222,7 @@ def _parse_scheme(uri: str, name: str, rest: str) -> SourceUri:
     text = hide_credentials(_CREDENTIALS_WITH_SPACES.sub("***@", uri))
     if name in _STREAMS:
         return _parse_stream(uri, text, name)
-    target, options = _split_query(rest)
+    target, options = split_query(rest)
     if name == "v4l2":
         if not target.startswith("/"):
             raise ConfigError(f"'{text}': expected a device, for example v4l2:///dev/video0")
@@ -283,7 +283,12 @@ def _kind_of_path(path: str) -> SourceKind:
     return "images" if Path(path).suffix.lower() in IMAGE_SUFFIXES else "video"
 
 
-def _split_query(text: str) -> tuple[str, dict[str, str]]:
+def split_query(text: str) -> tuple[str, dict[str, str]]:
+    """Take ``?key=value&key=value`` off the end of a name.
+
+    Raises:
+        ConfigError: a key is there twice.
+    """
     query = _QUERY.search(text)
     if query is None:
         return text, {}

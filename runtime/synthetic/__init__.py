@@ -1,5 +1,14 @@
 """Synthetic street video with exact labels, boxes and flow, drawn on the fly."""
 
+from dff_edge.runtime.synthetic.objects import BOX_CLASSES, true_boxes
 from dff_edge.runtime.synthetic.scene import CLASSES, COLOURS, SPLITS, Box, StreetScene
 
-__all__ = ["CLASSES", "COLOURS", "SPLITS", "Box", "StreetScene"]
+__all__ = [
+    "BOX_CLASSES",
+    "CLASSES",
+    "COLOURS",
+    "SPLITS",
+    "Box",
+    "StreetScene",
+    "true_boxes",
+]

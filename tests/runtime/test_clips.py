@@ -6,7 +6,7 @@ import pytest
 
 from dff_edge.runtime.clips import class_names, open_clips
 from dff_edge.runtime.errors import ConfigError, FrameError, SourceError
-from dff_edge.runtime.synthetic import CLASSES, StreetScene
+from dff_edge.runtime.synthetic import BOX_CLASSES, CLASSES, Box, StreetScene, true_boxes
 from dff_edge.runtime.uri import IMAGE_SUFFIXES
 
 
@@ -64,7 +64,7 @@ def test_synthetic_defaults():
         ("synthetic://street?clips=0", "clips is '0', expected a whole number from 1 up"),
         ("synthetic://street?frames=1&frames=2", "gives frames twice"),
         ("synthetic://street?height=8", r"height=8': size is \(8, 512\), expected height and"),
-        ("rtsp://camera", "'rtsp://camera' is not labelled data, expected synthetic://street or"),
+        ("rtsp://camera", "'rtsp://camera' is not labelled data, expected synthetic://street, a"),
     ],
 )
 def test_names_that_mean_nothing_are_refused(uri, message):
@@ -179,3 +179,44 @@ def test_folder_without_images_is_refused(tmp_path):
         SourceError, match=r"images' holds no images \(\.bmp, .*, nor do its folders"
     ):
         open_clips(str(tmp_path))
+
+
+def test_boxes_of_a_synthetic_clip_are_those_of_the_scene():
+    uri = "synthetic://street?split=test&frames=9&step=2&seed=5&height=64&width=128"
+    (clip,) = open_clips(uri)
+    scene = StreetScene(5, "test", (64, 128), 18)
+
+    boxes = [clip.boxes(index) for index in range(len(clip))]
+
+    assert sum(len(truth) for truth in boxes) > 5
+    for index, truth in enumerate(boxes):
+        seen = scene.boxes(2 * index)
+        assert truth.boxes.tolist() == [list(box.xyxy) for box in seen]
+        named = [CLASSES.index(BOX_CLASSES[label]) for label in truth.labels]
+        assert named == [box.label for box in seen]
+
+
+def test_objects_that_are_hardly_seen_are_ignored():
+    class Scene:
+        def boxes(self, index):
+            vehicle = CLASSES.index("vehicle")
+            return [
+                Box(vehicle, 1, (0, 0, 4, 4), 16),
+                Box(vehicle, 2, (0, 0, 3, 40), 120),  # too thin
+                Box(vehicle, 3, (0, 0, 40, 3), 120),
+                Box(vehicle, 4, (0, 0, 40, 40), 15),  # too little of it
+            ]
+
+    assert true_boxes(Scene(), 0).ignored.tolist() == [False, True, True, True]
+
+
+def test_folders_of_label_maps_have_no_boxes(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    cv2.imwrite(str(tmp_path / "images" / "0.png"), np.zeros((4, 4, 3), np.uint8))
+    assert open_clips(str(tmp_path))[0].boxes(0) is None
+
+
+def test_classes_go_by_the_task():
+    assert class_names("synthetic://street", "detection") == BOX_CLASSES
+    assert class_names("some/folder", "detection") is None

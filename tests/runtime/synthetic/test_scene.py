@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dff_edge.runtime.errors import ConfigError
-from dff_edge.runtime.evaluation import confusion, mean_iou
+from dff_edge.runtime.label_accuracy import confusion, mean_iou
 from dff_edge.runtime.synthetic import CLASSES, COLOURS, SPLITS, StreetScene
 from dff_edge.runtime.synthetic.motion import compose, invert
 from dff_edge.runtime.synthetic.surfaces import Surface

@@ -1,0 +1,157 @@
+"""The names of data sets: ``NAME://ROOT?key=value&key=value``.
+
+- ``cityscapes://ROOT?split=val&ids=19``; ``ids=30`` for all classes, ``sequence=0`` for the
+  labelled frames alone
+- ``vid://ROOT?split=val``, ImageNet VID; ``frames=15`` to take that many frames of each snippet as
+  labelled, evenly spread
+- ``det://ROOT?split=train``, the images of ImageNet DET that VID's 30 classes are in; ``list=FILE``
+  for those that a file of the data set's kind lists
+- ``camvid://ROOT?split=val``
+- ``cocovid://ANNOTATIONS.json?images=FOLDER``, video in COCO's format
+
+ROOT is a path, relative or absolute (``cityscapes:///data/cityscapes``).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dff_edge.runtime.contract import Task
+from dff_edge.runtime.datasets import camvid, cityscapes, coco_video, imagenet
+from dff_edge.runtime.datasets.files_clip import FilesClip, Listing
+from dff_edge.runtime.errors import ConfigError
+from dff_edge.runtime.uri import split_query
+
+_log = logging.getLogger("dff_edge.data")
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A kind of data set.
+
+    Attributes:
+        title: for people.
+        task: what its truth is for.
+        splits: names of its splits; empty where it has none.
+        choices: other keys of its names, with the values they may have; None for any.
+        list: clips of one split, and what is wrong with its files.
+        classes: names of its classes.
+    """
+
+    title: str
+    task: Task
+    splits: tuple[str, ...]
+    choices: dict[str, tuple[str, ...] | None]
+    list: Callable[[Path, dict[str, str]], Listing]
+    classes: Callable[[Path, dict[str, str]], tuple[str, ...]]
+
+
+DATA_SETS = {
+    "cityscapes": DataSet(
+        "Cityscapes",
+        "segmentation",
+        cityscapes.SPLITS,
+        {"ids": ("19", "30"), "sequence": ("0", "1")},
+        cityscapes.list_clips,
+        cityscapes.class_names,
+    ),
+    "vid": DataSet(
+        "ImageNet VID",
+        "detection",
+        imagenet.SPLITS,
+        {"frames": None},
+        imagenet.list_vid,
+        lambda _root, _options: imagenet.CLASSES,
+    ),
+    "det": DataSet(
+        "ImageNet DET, the classes of VID",
+        "detection",
+        imagenet.SPLITS,
+        {"list": None},
+        imagenet.list_det,
+        lambda _root, _options: imagenet.CLASSES,
+    ),
+    "camvid": DataSet(
+        "CamVid",
+        "segmentation",
+        camvid.SPLITS,
+        {},
+        camvid.list_clips,
+        lambda _root, _options: camvid.CLASSES,
+    ),
+    "cocovid": DataSet(
+        "video in COCO's format",
+        "detection",
+        (),
+        {"images": None},
+        coco_video.list_clips,
+        coco_video.class_names,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class DataName:
+    """The name of a data set, parsed; its files were not looked at."""
+
+    text: str
+    kind: DataSet
+    root: Path
+    options: dict[str, str]
+
+    def clips(self) -> Sequence[FilesClip]:
+        """List its clips.
+
+        Raises:
+            SourceError: it is not there, or not as it should be.
+            ConfigError: the value of an option is not allowed.
+        """
+        listing = self.kind.list(self.root, self.options)
+        if listing.problems:
+            _log.warning(
+                "'%s': %d problems, left out what they are about; the first: %s. `dff-edge data "
+                "check` lists them",
+                self.text,
+                len(listing.problems),
+                listing.problems[0],
+            )
+        return listing.clips
+
+    def classes(self) -> tuple[str, ...]:
+        """Name its classes."""
+        return self.kind.classes(self.root, self.options)
+
+
+def parse_data_name(uri: str) -> DataName | None:
+    """Say what data set a name means, without opening it; None where its scheme is of none.
+
+    Raises:
+        ConfigError: it has no root, or an option that its data set does not know.
+
+    Example:
+        >>> parse_data_name("cityscapes://data/cs?split=val").options
+        {'split': 'val', 'ids': '19', 'sequence': '1'}
+    """
+    scheme, separator, rest = uri.partition("://")
+    if not separator or scheme not in DATA_SETS:
+        return None
+    kind = DATA_SETS[scheme]
+    root, given = split_query(rest)
+    if not root:
+        raise ConfigError(f"'{uri}' names no folder, expected {scheme}://ROOT.")
+    allowed: dict[str, tuple[str, ...] | None] = dict(kind.choices)
+    if kind.splits:
+        allowed = {"split": kind.splits, **allowed}
+    for key, value in given.items():
+        if key not in allowed:
+            known = ", ".join(allowed)
+            raise ConfigError(f"'{uri}': unknown option '{key}', expected {known}.")
+        values = allowed[key]
+        if values is not None and value not in values:
+            raise ConfigError(f"'{uri}': {key} is '{value}', expected {' or '.join(values)}.")
+    defaults = {"split": "val", "ids": "19", "sequence": "1"}
+    options = {key: defaults[key] for key in allowed if key in defaults} | given
+    return DataName(uri, kind, Path(root), options)

@@ -1,0 +1,70 @@
+"""Video in COCO's format."""
+
+import json
+
+import pytest
+
+from dff_edge.runtime.clips import class_names, open_clips
+from dff_edge.runtime.datasets import DATA_SETS
+from dff_edge.runtime.errors import SourceError
+from tests.runtime.datasets.layouts import coco_video
+
+
+def test_videos(tmp_path):
+    path, _ = coco_video(tmp_path)
+
+    first, second = open_clips(f"cocovid://{path}?images=frames")
+
+    assert [len(first), len(second)] == [3, 1]
+    assert [int(first.image(n)[0, 0, 0]) for n in range(3)] == [0, 10, 20]
+    boxes = first.boxes(1)
+    assert boxes.boxes.tolist() == [[2, 3, 12, 7], [0, 0, 32, 24]]
+    assert boxes.labels.tolist() == [1, 0]  # by the order of the categories' ids
+    assert boxes.ignored.tolist() == [False, True]
+    assert first.boxes(0).boxes.shape == (0, 4)
+    assert class_names(f"cocovid://{path}") == ("cat", "dog")
+
+
+def test_a_video_without_its_frames_is_left_out(tmp_path):
+    path, _ = coco_video(tmp_path)
+    (tmp_path / "frames/b/0.jpg").unlink()
+
+    listing = DATA_SETS["cocovid"].list(path, {"images": "frames"})
+
+    assert [clip.name for clip in listing.clips] == ["a"]
+    assert listing.problems == [f"{tmp_path / 'frames/b/0.jpg'} is missing; the video is left out"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.pop("videos"), "has no list 'videos', expected videos, images"),
+        (lambda c: c["images"][0].pop("frame_id"), "lacks 'frame_id'"),
+        (lambda c: c["images"][0].update(video_id=9), "lacks 'video 9', or what it points to"),
+        (lambda c: c["images"][0].update(frame_id=0), "two images of one frame_id"),
+        (lambda c: c["images"][0].update(file_name="../x.jpg"), "expected a path below the folder"),
+        (lambda c: c["annotations"][0].update(bbox=[1, 2, 3]), "expected x, y, width and height"),
+        (lambda c: c["annotations"][0].update(bbox=[1, 2, -3, 4]), "expected x, y, width"),
+        (lambda c: c["annotations"][0].update(category_id=8), "lacks 8, or what it points to"),
+        (lambda c: c["annotations"][0].update(image_id=8), "lacks 'image 8'"),
+        (lambda c: c.update(images=[5]), "is damaged"),
+    ],
+)
+def test_damaged_files_are_refused(tmp_path, change, message):
+    path, content = coco_video(tmp_path)
+    change(content)
+    path.write_text(json.dumps(content))
+
+    with pytest.raises(SourceError, match=message):
+        open_clips(f"cocovid://{path}?images=frames")
+
+
+def test_what_is_no_file_or_no_json_is_refused(tmp_path):
+    with pytest.raises(SourceError, match="cannot be read: No such file"):
+        open_clips(f"cocovid://{tmp_path / 'none.json'}")
+    (tmp_path / "text.json").write_text("hello")
+    with pytest.raises(SourceError, match="is no JSON"):
+        open_clips(f"cocovid://{tmp_path / 'text.json'}")
+    path, _ = coco_video(tmp_path)
+    with pytest.raises(SourceError, match="There is no folder .*none', expected the frames"):
+        open_clips(f"cocovid://{path}?images=none")

@@ -1,0 +1,137 @@
+"""ImageNet VID and DET in their own layout."""
+
+import pytest
+
+from dff_edge.runtime.clips import class_names, open_clips
+from dff_edge.runtime.datasets import DATA_SETS
+from dff_edge.runtime.datasets.imagenet import CLASSES, read_boxes
+from dff_edge.runtime.errors import ConfigError, SourceError
+from tests.runtime.datasets.layouts import imagenet_image, vid_snippet
+
+DOG, CAR, PERSON = "n02084071", "n02958343", "n00007846"  # the last is in DET alone
+
+
+def test_snippets(tmp_path):
+    vid_snippet(tmp_path, "train", "ILSVRC2015_train_00139005", 4)
+    vid_snippet(tmp_path, "train", "ILSVRC2015_train_00139006", 2)
+
+    clips = open_clips(f"vid://{tmp_path}?split=train")
+
+    assert [len(clip) for clip in clips] == [4, 2]
+    assert abs(int(clips[0].image(3)[0, 0, 0]) - 30) <= 1
+    boxes = clips[0].boxes(3)
+    assert boxes.boxes.tolist() == [[3, 2, 13, 12]]  # of 3..12 and 2..11, both counted
+    assert [CLASSES[label] for label in boxes.labels] == ["dog"]
+    assert not boxes.ignored.any()
+    assert clips[0].labels(3) is None
+    assert class_names(f"vid://{tmp_path}") == CLASSES
+
+
+def test_val_has_no_parts(tmp_path):
+    vid_snippet(tmp_path, "val", "ILSVRC2015_val_00000000", 2)
+
+    (clip,) = open_clips(f"vid://{tmp_path}")
+
+    assert clip.name == "ILSVRC2015_val_00000000"
+
+
+def test_the_thirty_classes():
+    """In the order of the data set, which is the alphabet's but for two."""
+    assert len(CLASSES) == 30
+    assert CLASSES.index("airplane") == 0
+    assert CLASSES.index("dog") == 8
+    assert CLASSES.index("domestic cat") == 9
+    assert CLASSES.index("zebra") == 29
+    assert sorted(set(CLASSES)) == sorted(CLASSES)
+
+
+def test_evenly_spread_frames(tmp_path):
+    """Of 300 frames the official list has 10, 30, 50 and so on; of 30, that is every other."""
+    vid_snippet(tmp_path, "val", "a", 30)
+
+    (clip,) = open_clips(f"vid://{tmp_path}?frames=15")
+
+    assert [i for i in range(30) if clip.is_labelled(i)] == list(range(1, 30, 2))
+    with pytest.raises(ConfigError, match="frames is '0', expected a whole number"):
+        open_clips(f"vid://{tmp_path}?frames=0")
+
+
+def test_a_snippet_with_a_gap_is_left_out_and_said(tmp_path, caplog):
+    vid_snippet(tmp_path, "val", "a", 4)
+    vid_snippet(tmp_path, "val", "b", 4)
+    (tmp_path / "Data/VID/val/a/000002.JPEG").unlink()
+
+    (clip,) = open_clips(f"vid://{tmp_path}")
+
+    assert clip.name == "b"
+    assert "a/000002.JPEG is missing; the snippet is left out" in caplog.text
+
+
+def test_frames_without_annotation_are_not_labelled(tmp_path):
+    vid_snippet(tmp_path, "val", "a", 3)
+    (tmp_path / "Annotations/VID/val/a/000001.xml").unlink()
+
+    listing = DATA_SETS["vid"].list(tmp_path, {"split": "val"})
+
+    assert [listing.clips[0].is_labelled(i) for i in range(3)] == [True, False, True]
+    assert listing.clips[0].boxes(1) is None
+    assert len(listing.problems) == 1
+
+
+def test_det_images_of_the_thirty_classes(tmp_path):
+    in_dog = f"DET/train/ILSVRC2013_train/{DOG}/{DOG}_1"
+    in_person = f"DET/train/ILSVRC2013_train/{PERSON}/{PERSON}_1"
+    imagenet_image(tmp_path, in_dog, [(PERSON, 0, 0, 5, 5), (CAR, 1, 2, 31, 23)])
+    imagenet_image(tmp_path, in_person, [(PERSON, 0, 0, 5, 5)])
+
+    (clip,) = open_clips(f"det://{tmp_path}?split=train")
+
+    assert len(clip) == 1
+    assert clip.boxes(0).boxes.tolist() == [[1, 2, 32, 24]]
+    assert [CLASSES[label] for label in clip.boxes(0).labels] == ["car"]
+
+
+def test_det_by_a_list(tmp_path):
+    imagenet_image(tmp_path, "DET/train/ILSVRC2014_train_0000/x", [(DOG, 0, 0, 5, 5)])
+    imagenet_image(tmp_path, "DET/train/ILSVRC2014_train_0000/y", [(DOG, 0, 0, 5, 5)])
+    (tmp_path / "mine.txt").write_text(
+        "train/ILSVRC2014_train_0000/y 1\ntrain/ILSVRC2014_train_0000/z 1\n"
+    )
+    options = {"split": "train", "list": str(tmp_path / "mine.txt")}
+
+    listing = DATA_SETS["det"].list(tmp_path, options)
+
+    assert [clip.name for clip in listing.clips] == ["y"]
+    assert listing.problems == [
+        f"{tmp_path / 'Data/DET/train/ILSVRC2014_train_0000/z.JPEG'} is missing"
+    ]
+    (tmp_path / "mine.txt").write_text("train/../../secret 1\n")
+    with pytest.raises(SourceError, match=r"names 'train/\.\./\.\./secret', expected paths below"):
+        DATA_SETS["det"].list(tmp_path, options)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("<annotation>", "", "is damaged"),
+        ("<xmin>1</xmin>", "", "<object> has no <bndbox/xmin>"),
+        ("<xmin>1</xmin>", "<xmin>left</xmin>", "is damaged: could not convert"),
+        ("<xmax>8</xmax>", "<xmax>-1</xmax>", "an object's box is"),
+        ("<width>32</width>", "", "has no <size/width>"),
+        ("<annotation>", "<!DOCTYPE a [<!ENTITY b 'c'>]><annotation>", "with entities"),
+    ],
+)
+def test_damaged_annotations_are_refused(tmp_path, before, after, message):
+    imagenet_image(tmp_path, "x", [(DOG, 1, 2, 8, 9)])
+    path = tmp_path / "Annotations/x.xml"
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after))
+
+    with pytest.raises(SourceError, match=message):
+        read_boxes(path)
+
+
+def test_a_missing_folder_says_where_the_data_is_from(tmp_path):
+    with pytest.raises(SourceError, match=r"has no folder Data/VID/val\..*image-net.org"):
+        open_clips(f"vid://{tmp_path}")

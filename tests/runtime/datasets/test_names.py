@@ -1,0 +1,38 @@
+"""Names of data sets."""
+
+from pathlib import Path
+
+import pytest
+
+from dff_edge.runtime.clips import open_clips
+from dff_edge.runtime.datasets import parse_data_name
+from dff_edge.runtime.errors import ConfigError
+
+
+def test_root_and_options():
+    name = parse_data_name("cityscapes://data/cs?ids=30")
+
+    assert name.root == Path("data/cs")
+    assert name.options == {"split": "val", "ids": "30", "sequence": "1"}
+    assert parse_data_name("vid:///data/vid").root == Path("/data/vid")
+
+
+@pytest.mark.parametrize("text", ["frames/", "synthetic://street", "rtsp://x", "cityscapes:x"])
+def test_other_names_are_none_of_ours(text):
+    assert parse_data_name(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cityscapes://", "names no folder, expected cityscapes://ROOT"),
+        ("cityscapes://x?split=dev", "split is 'dev', expected train or val or test"),
+        ("cityscapes://x?frames=3", "unknown option 'frames', expected split, ids, sequence"),
+        ("vid://x?split=test", "split is 'test', expected train or val"),
+        ("vid://x?split=val&split=val", "gives split twice"),
+        ("imagenet://x", "is not labelled data, expected .*vid://ROOT"),
+    ],
+)
+def test_names_that_mean_nothing_are_refused(text, message):
+    with pytest.raises(ConfigError, match=message):
+        open_clips(text)

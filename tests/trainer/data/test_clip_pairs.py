@@ -1,0 +1,217 @@
+"""Pairs of labelled clips: which frames, and that frames and truth stay aligned."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from dff_edge.runtime.boxes import TrueBoxes
+from dff_edge.runtime.clips import open_clips
+from dff_edge.runtime.errors import ConfigError, SourceError
+from dff_edge.trainer.config import AugmentConfig
+from dff_edge.trainer.data import ClipPairs, StillPairs
+from dff_edge.trainer.data.clip_pairs import read_frame
+from dff_edge.trainer.data.pairs import IGNORED, Truth
+from tests.trainer.data.painted import blobs, painted
+from tests.trainer.data.same import equal
+
+
+def clip_pairs(folder, **changes):
+    arguments = {
+        "seed": 5,
+        "frame_size": (32, 64),
+        "class_count": 5,
+        "length": 20,
+        "group": 2,
+        "max_distance": 4,
+        "augment": AugmentConfig(colour=0),
+    }
+    return ClipPairs(open_clips(str(folder)), **(arguments | changes))
+
+
+def test_clip_pairs_shapes_and_unknown_flow(folder):
+    item = clip_pairs(folder)[0]
+
+    assert tuple(item["key"].shape) == (2, 3, 32, 64)
+    assert tuple(item["labels"].shape) == (2, 32, 64)
+    assert tuple(item["flow"].shape) == (2, 2, 4, 8)
+    assert item["flow"].isnan().all()
+
+
+def test_clip_pairs_end_on_labelled_frames_and_start_up_to_max_distance_before(folder):
+    pairs = clip_pairs(folder, group=40)
+
+    distances = {0: set(), 5: set(), 11: set()}
+    for n in range(5):
+        item = pairs[n]
+        for key, current, same in zip(item["key"], item["current"], item["same"], strict=True):
+            i, k = (int(frame[1].float().mean().round()) // 10 for frame in (current, key))
+            assert same.item() == (i == k)
+            distances[i].add(i - k)
+
+    assert distances == {0: {0}, 5: {0, 1, 2, 3, 4}, 11: {0, 1, 2, 3, 4}}
+
+
+def test_image_and_labels_stay_aligned(folder):
+    """The image is the painted labels, so after cutting, resizing and mirroring it still is."""
+    pairs, aligned, mirrored = clip_pairs(folder, group=20), [], set()
+    for n in range(3):
+        item = pairs[n]
+        for image, labels in zip(item["current"], item["labels"].numpy(), strict=True):
+            flat = cv2.erode(labels, np.ones((9, 9))) == cv2.dilate(labels, np.ones((9, 9)))
+            error = np.abs(image[0].numpy().astype(int) - labels.astype(int) * 50)
+            aligned.append((error[flat] <= 1).mean())
+            mirrored.add(bool(labels[16, 0] == labels[16, -1]))
+
+    assert np.mean(aligned) == 1.0
+
+
+def test_key_and_current_frame_are_cut_alike(tmp_path):
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    for i in range(3):  # the same picture in every frame
+        cv2.imwrite(str(tmp_path / "images" / f"{i}.png"), painted(blobs(0), 1))
+    cv2.imwrite(str(tmp_path / "labels" / "2.png"), blobs(0))
+
+    item = clip_pairs(tmp_path, group=30, max_distance=2)[0]
+
+    assert not item["same"].all()
+    assert torch.equal(item["key"], item["current"])
+
+
+def test_augmentation_by_hand(folder, monkeypatch):
+    """No enlargement, once as it is and once mirrored: plain resizing as the runtime does it."""
+
+    class Fixed:
+        def __init__(self, flip):
+            self._flip = flip
+
+        def uniform(self, low, _high):
+            return low
+
+        def integers(self, _high):
+            return 0
+
+        def random(self):
+            return 0.0 if self._flip else 1.0
+
+    pairs = clip_pairs(folder)
+    labels = blobs(5)
+    labels[:3] = IGNORED
+    image = painted(labels, 5)
+    expected = cv2.resize(image, (64, 32), interpolation=cv2.INTER_LINEAR)
+    rows = np.minimum(((np.arange(32) + 0.5) * 24 / 32).astype(int), 23)
+    columns = np.minimum(((np.arange(64) + 0.5) * 36 / 64).astype(int), 35)
+    truth = labels[rows][:, columns]
+
+    plain = pairs._augmented(Fixed(False), image, image, Truth(labels), True)
+    mirrored = pairs._augmented(Fixed(True), image, image, Truth(labels), True)
+
+    assert np.array_equal(plain.current, expected)
+    assert np.array_equal(plain.truth.labels, truth)
+    assert np.array_equal(mirrored.current, expected[:, ::-1])
+    assert np.array_equal(mirrored.truth.labels, truth[:, ::-1])
+
+
+def test_enlargement_cuts_inside_the_frame(folder):
+    """Enlarged 1.5 times, the blobs of 6 px are up to 1.5 times as wide."""
+    widths = []
+    for labels in clip_pairs(folder, group=60)[0]["labels"].numpy():
+        edges = np.flatnonzero(np.any(labels[:, 1:] != labels[:, :-1], axis=0))
+        widths.append(np.diff(edges).max())
+
+    plain = 6 * 64 / 36
+    assert plain * 0.9 < min(widths)
+    assert max(widths) > plain * 1.35
+
+
+def test_labels_of_k_and_above_are_ignored(folder):
+    labels = clip_pairs(folder, class_count=3, group=20)[0]["labels"]
+
+    assert set(labels.unique().tolist()) == {0, 1, 2, IGNORED}
+
+
+def test_clip_items_are_a_function_of_seed_and_number(folder):
+    pairs = clip_pairs(folder)
+    first = pairs[3]
+    pairs[1]
+
+    assert equal(first, pairs[3])
+    assert not equal(first, clip_pairs(folder, seed=6)[3])
+
+
+def test_data_without_labels_is_refused(folder):
+    for path in (folder / "labels").iterdir():
+        path.unlink()
+
+    with pytest.raises(ConfigError, match="the training data has no labelled frame"):
+        clip_pairs(folder)
+
+
+def test_labels_of_another_size_are_refused(folder):
+    for i in (0, 5, 11):
+        cv2.imwrite(str(folder / "labels" / f"{i}.png"), np.zeros((12, 18), np.uint8))
+
+    with pytest.raises(SourceError, match=r"is \(24, 36\) and the labels are \(12, 18\), expect"):
+        clip_pairs(folder)[0]
+
+
+class BoxedClip:
+    """One frame, black but for its first object; of three, the last is of an unknown class."""
+
+    name = "boxed"
+
+    def __len__(self):
+        return 1
+
+    def image(self, index):
+        image = np.zeros((48, 64, 3), np.uint8)
+        image[12:36, 16:40] = 255
+        return image
+
+    def is_labelled(self, index):
+        return True
+
+    def labels(self, index):
+        return None
+
+    def boxes(self, index):
+        boxes = np.float32([[16, 12, 40, 36], [0, 0, 8, 8], [4, 4, 30, 30]])
+        return TrueBoxes(boxes, np.int32([1, 0, 2]), np.array([False, True, False]))
+
+
+@pytest.mark.parametrize("kind", [ClipPairs, StillPairs])
+def test_boxes_stay_aligned(kind):
+    """After cutting, moving, resizing and mirroring, the box still bounds its white pixels."""
+    pairs = kind(
+        [BoxedClip()],
+        seed=1,
+        frame_size=(96, 96),
+        class_count=2,
+        length=9,
+        group=40,
+        max_distance=9,
+        augment=AugmentConfig(),
+        task="detection",
+    )
+
+    item = pairs[0]
+
+    assert "labels" not in item
+    numbers = set()
+    for image, boxes, labels in zip(
+        item["current"], item["boxes"], item["box_labels"], strict=True
+    ):
+        numbers |= set(labels.tolist())
+        ys, xs = np.nonzero(image[1].numpy() > 110)
+        bounds = [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
+        (index,) = torch.nonzero(labels == 1).flatten()
+        np.testing.assert_allclose(boxes[index], bounds, atol=1.5 if kind is ClipPairs else 4)
+    assert numbers == {-1, 1}
+
+
+def test_data_of_the_other_task_is_refused(folder):
+    with pytest.raises(SourceError, match="has label maps and no boxes, expected boxes"):
+        clip_pairs(folder, task="detection")[0]
+    with pytest.raises(SourceError, match="has boxes and no label maps, expected label maps"):
+        read_frame(BoxedClip(), 0, 2, "segmentation")

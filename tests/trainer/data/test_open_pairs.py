@@ -1,0 +1,73 @@
+"""Training pairs by name."""
+
+import pytest
+
+from dff_edge.runtime.errors import ConfigError
+from dff_edge.runtime.synthetic import CLASSES
+from dff_edge.trainer.config import DataConfig
+from dff_edge.trainer.data import ClipPairs, StillPairs, SyntheticPairs, open_pairs
+from tests.trainer.data.same import equal
+
+CLASS_COUNT = len(CLASSES)
+
+
+def opened(uri, class_count=CLASS_COUNT, frame_size=(64, 128), **data):
+    return open_pairs(
+        DataConfig(train=uri, group=2, **data),
+        seed=5,
+        frame_size=frame_size,
+        class_count=class_count,
+        length=4,
+        max_distance=3,
+    )
+
+
+def test_synthetic_pairs_by_name():
+    pairs = opened("synthetic://street?split=val")
+    arguments = {"seed": 5, "frame_size": (64, 128), "length": 4, "group": 2, "max_distance": 3}
+
+    assert len(pairs) == 4
+    assert equal(pairs[1], SyntheticPairs(split="val", **arguments)[1])
+
+
+def test_folder_by_name(folder):
+    video = opened(str(folder), class_count=5, frame_size=(32, 64))
+    stills = opened(str(folder), class_count=5, frame_size=(32, 64), motion="synthetic")
+
+    assert isinstance(video, ClipPairs)
+    assert isinstance(stills, StillPairs)
+    assert video[1]["flow"].isnan().all()
+    assert stills.knows_flow
+    assert not video.knows_flow
+    assert not equal(video[1], opened(str(folder), 5, (32, 64), augment={"colour": 0})[1])
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("synthetic://street?split=dev", "split is 'dev', expected one of train"),
+        ("synthetic://street?clips=3", "is not training data, expected synthetic://street with no"),
+        ("synthetic://road", "is not training data, expected synthetic://street"),
+        ("rtsp://x", "is not labelled data"),
+    ],
+)
+def test_names_that_mean_nothing_are_refused(uri, message):
+    with pytest.raises(ConfigError, match=message):
+        opened(uri)
+
+
+def test_another_number_of_classes_is_refused():
+    with pytest.raises(ConfigError, match=r"has 8 classes \(sky, .*the model 3\. Set model\.task"):
+        opened("synthetic://street", class_count=3)
+
+
+@pytest.mark.parametrize("uri", ["synthetic://street", "flyingchairs://chairs"])
+def test_what_moves_takes_no_other_motion(uri):
+    with pytest.raises(ConfigError, match=r"data.motion is 'synthetic' .* expected none"):
+        opened(uri, motion="synthetic")
+
+
+@pytest.mark.parametrize("uri", ["flyingchairs://", "flyingchairs://x?split=test"])
+def test_names_of_chairs_are_checked(uri):
+    with pytest.raises(ConfigError, match=r"expected flyingchairs://ROOT with no option but"):
+        opened(uri)

@@ -1,0 +1,94 @@
+"""Pairs of single pictures: shapes, truth, and that item n is a function of the seed and n."""
+
+import numpy as np
+import pytest
+import torch
+
+from dff_edge.runtime.clips import open_clips
+from dff_edge.runtime.errors import ConfigError
+from dff_edge.trainer.config import AugmentConfig
+from dff_edge.trainer.data import StillPairs
+from dff_edge.trainer.data.pairs import IGNORED
+from tests.trainer.data.same import equal
+
+
+def still_pairs(folder, **changes):
+    arguments = {
+        "seed": 5,
+        "frame_size": (32, 64),
+        "class_count": 4,
+        "length": 20,
+        "group": 12,
+        "max_distance": 9,
+        "augment": AugmentConfig(colour=0),
+    }
+    return StillPairs(open_clips(str(folder)), **(arguments | changes))
+
+
+def test_what_a_batch_holds(folder):
+    item = still_pairs(folder)[0]
+
+    assert {name: (tuple(value.shape), value.dtype) for name, value in item.items()} == {
+        "key": ((12, 3, 32, 64), torch.uint8),
+        "current": ((12, 3, 32, 64), torch.uint8),
+        "labels": ((12, 32, 64), torch.uint8),
+        "same": ((12,), torch.bool),
+        "flow": ((12, 2, 4, 8), torch.float32),
+    }
+    assert set(item["labels"].unique().tolist()) == {0, 1, 2, 3, IGNORED}
+    assert item["flow"].isfinite().float().mean() > 0.6
+
+
+def test_frames_are_one_at_distance_0_only(folder):
+    pairs = still_pairs(folder)
+    items = [pairs[n] for n in range(4)]
+
+    equal_frames = torch.cat([(i["key"] == i["current"]).flatten(1).all(1) for i in items])
+    same = torch.cat([item["same"] for item in items])
+    still = torch.cat([(item["flow"].abs() < 1e-6).flatten(1).all(1) for item in items])
+
+    assert 0 < same.sum() < len(same) / 3
+    assert torch.equal(same, equal_frames)
+    assert torch.equal(same, still)
+
+
+def test_flow_is_in_feature_cells(monkeypatch, folder):
+    """A pan of 8 px is half a cell."""
+    monkeypatch.setattr(
+        "dff_edge.trainer.data.motion.Motion.flow",
+        lambda self, stride: np.full((32 // stride, 64 // stride, 2), 8, np.float32),
+    )
+
+    assert (still_pairs(folder)[0]["flow"] == 0.5).all()
+
+
+def test_labels_are_the_current_frames(folder):
+    """Blue is 50 times the label, up to the exposure and to what lies between two pixels."""
+    pairs = still_pairs(folder, class_count=5, max_distance=30)
+    wrong = dict.fromkeys(("current", "key"), 0.0)
+    for n in range(4):
+        item = pairs[n]
+        for name in wrong:
+            error = (item[name][:, 0].float() - item["labels"].float() * 50).abs()
+            wrong[name] += (error > 30).float().mean().item() / 4
+
+    assert wrong["current"] < 0.15
+    assert wrong["key"] > 2 * wrong["current"]
+
+
+def test_items_are_a_function_of_seed_and_number(folder):
+    pairs = still_pairs(folder, augment=AugmentConfig())
+    first = pairs[3]
+    pairs[1]
+
+    assert equal(first, pairs[3])
+    assert not equal(first, pairs[4])
+    assert not equal(first, still_pairs(folder, seed=6, augment=AugmentConfig())[3])
+
+
+def test_data_without_labels_is_refused(folder):
+    for path in (folder / "labels").iterdir():
+        path.unlink()
+
+    with pytest.raises(ConfigError, match="the training data has no labelled frame"):
+        still_pairs(folder)

@@ -1,0 +1,176 @@
+"""Pairs from labelled clips: both frames of real video."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from dff_edge.runtime.boxes import TrueBoxes
+from dff_edge.runtime.clips import LabelledClip
+from dff_edge.runtime.contract import Task
+from dff_edge.runtime.errors import ConfigError, SourceError
+from dff_edge.runtime.frames import Image
+from dff_edge.runtime.resize import resize_image
+from dff_edge.trainer.config import AugmentConfig
+from dff_edge.trainer.data.boxes import clip_boxes, map_boxes
+from dff_edge.trainer.data.colour import jitter_colours
+from dff_edge.trainer.data.pairs import (
+    IGNORED,
+    Pair,
+    PairBatch,
+    PairData,
+    Truth,
+    stack_pairs,
+    unknown_flow,
+)
+
+
+class ClipPairs(PairData):
+    """Pairs from labelled clips: i is a labelled frame, k up to ``max_distance`` frames before it.
+
+    Both frames and the truth of a pair are cut alike, resized to ``frame_size`` as the runtime
+    does it, and mirrored half of the time.
+
+    Args:
+        clips: labelled video.
+        seed: which stream of pairs.
+        frame_size: H and W.
+        class_count: K; labels of K and above are not scored.
+        length: number of items.
+        group: pairs in an item, each from any clip.
+        max_distance: largest i - k; less at the start of a clip.
+        augment: how pairs are changed.
+        task: whether pairs come with labels or with boxes.
+
+    Raises:
+        ConfigError: when no frame is labelled.
+    """
+
+    knows_flow = False
+
+    def __init__(
+        self,
+        clips: Sequence[LabelledClip],
+        *,
+        seed: int,
+        frame_size: tuple[int, int],
+        class_count: int,
+        length: int,
+        group: int,
+        max_distance: int,
+        augment: AugmentConfig,
+        task: Task = "segmentation",
+    ) -> None:
+        self.clips, self.seed, self.frame_size = clips, seed, frame_size
+        self.class_count, self.length = class_count, length
+        self.group, self.max_distance, self.augment = group, max_distance, augment
+        self.task = task
+        self.labelled = labelled_frames(clips)
+
+    def __getitem__(self, index: int) -> PairBatch:
+        rng = np.random.default_rng([self.seed, index])
+        pairs = []
+        for _ in range(self.group):
+            number, current = self.labelled[int(rng.integers(len(self.labelled)))]
+            clip = self.clips[number]
+            distance = min(int(rng.integers(0, self.max_distance + 1)), current)
+            image, truth = read_frame(clip, current, self.class_count, self.task)
+            key_image = image if distance == 0 else clip.image(current - distance)
+            if image.shape != key_image.shape:
+                raise SourceError(
+                    f"clip '{clip.name}': frame {current} is {image.shape[:2]} and frame "
+                    f"{current - distance} is {key_image.shape[:2]}, expected one size."
+                )
+            pairs.append(self._augmented(rng, key_image, image, truth, distance == 0))
+        return stack_pairs(pairs)
+
+    def _augmented(
+        self, rng: np.random.Generator, key: Image, current: Image, truth: Truth, same: bool
+    ) -> Pair:
+        source_height, source_width = current.shape[:2]
+        grow = rng.uniform(1.0, self.augment.enlarge)
+        height, width = max(round(source_height / grow), 1), max(round(source_width / grow), 1)
+        top = int(rng.integers(source_height - height + 1))
+        left = int(rng.integers(source_width - width + 1))
+        step = -1 if rng.random() < 0.5 else 1
+        cut = np.s_[top : top + height, left : left + width]
+
+        def moved(image: Image) -> Image:
+            out = np.empty((*self.frame_size, 3), np.uint8)
+            resize_image(image[cut], out)
+            return out[:, ::step]
+
+        frames = [moved(current)] if same else [moved(current), moved(key)]
+        frames = jitter_colours(frames, rng, self.augment.colour)
+        out = Truth()
+        if truth.labels is not None:
+            # The exact kind: plain INTER_NEAREST is not about pixel centres as the others are.
+            resized = cv2.resize(
+                truth.labels[cut], self.frame_size[::-1], interpolation=cv2.INTER_NEAREST_EXACT
+            )
+            out = out._replace(labels=np.asarray(resized, np.uint8)[:, ::step])
+        if truth.boxes is not None:
+            out_height, out_width = self.frame_size
+            x_factor, y_factor = step * out_width / width, out_height / height
+            x_shift = (out_width if step < 0 else 0) - left * x_factor
+            matrix = np.array([[x_factor, 0, x_shift], [0, y_factor, -top * y_factor]])
+            boxes = clip_boxes(map_boxes(truth.boxes, matrix), self.frame_size)
+            out = out._replace(boxes=boxes)
+        return Pair(frames[-1], frames[0], out, same, unknown_flow(self.frame_size))
+
+
+def labelled_frames(clips: Sequence[LabelledClip]) -> list[tuple[int, int]]:
+    """List the labelled frames as (number of the clip, index in it).
+
+    Raises:
+        ConfigError: there is none.
+    """
+    labelled = [
+        (number, index)
+        for number, clip in enumerate(clips)
+        for index in range(len(clip))
+        if clip.is_labelled(index)
+    ]
+    if not labelled:
+        raise ConfigError(
+            "the training data has no labelled frame: in a folder, labels/ holds no PNG of a "
+            "frame's stem."
+        )
+    return labelled
+
+
+def read_frame(clip: LabelledClip, index: int, class_count: int, task: Task) -> tuple[Image, Truth]:
+    """Read a labelled frame and what is true of it; labels of K and above become 255.
+
+    Raises:
+        SourceError: image and labels differ in size, or the data is of the other task.
+    """
+    image = clip.image(index)
+    if task == "detection":
+        boxes = clip.boxes(index)
+        if boxes is None:
+            raise SourceError(
+                f"clip '{clip.name}' has label maps and no boxes, expected boxes: the model's "
+                "task is detection."
+            )
+        return image, Truth(boxes=_scored(boxes, class_count))
+    labels = clip.labels(index)
+    if labels is None:
+        raise SourceError(
+            f"clip '{clip.name}' has boxes and no label maps, expected label maps: the model's "
+            "task is segmentation."
+        )
+    if image.shape[:2] != labels.shape:
+        raise SourceError(
+            f"clip '{clip.name}': frame {index} is {image.shape[:2]} and the labels are "
+            f"{labels.shape}, expected one size."
+        )
+    return image, Truth(np.where(labels < class_count, labels, IGNORED).astype(np.uint8))
+
+
+def _scored(boxes: TrueBoxes, class_count: int) -> TrueBoxes:
+    """Boxes of class K and above are of no class that the model knows: background."""
+    known = boxes.labels < class_count
+    return TrueBoxes(boxes.boxes[known], boxes.labels[known], boxes.ignored[known])

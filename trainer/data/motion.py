@@ -1,0 +1,253 @@
+"""Motion between two frames that are made of one picture, with its exact flow.
+
+The picture is layered: itself at the back, and moved patches of it in front. A layer has two affine
+maps, into the key frame and into the current frame, about which everything is known; on top, the
+current frame is bent by a smooth wave, as parallax bends real ones. So what is seen at p in the
+current frame is followed exactly: through the wave and the layer's map back to the layer, and by
+its other map into the key frame.
+
+All coordinates here are edge coordinates: the first pixel reaches from 0 to 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Matrix = NDArray[np.float64]  # (2, 3), affine
+Points = NDArray[np.float64]  # (..., 2) as (x, y)
+
+# Per frame of distance, at most; small values are drawn more often than large ones.
+_PAN = 0.010  # of the frame's width
+_ZOOM = 0.015
+_TURN_RADIANS = 0.003
+_WAVE = 0.001  # of the frame's width
+_PATCH_PAN = 0.015  # of the frame's width, beyond the motion of the picture
+_SHAKE = 0.003  # of the frame's width, at any distance but 0
+_PATCH_RADIUS = (0.05, 0.2)  # of the frame's height
+_PATCH_ZOOM = (0.8, 1.25)  # of a patch against the picture around it
+
+
+class Layer(NamedTuple):
+    """A part of the picture and where it is in both frames; layer coordinates are (u, v).
+
+    Attributes:
+        shape: "all" of the plane, or the inside of the unit circle or of the square of its size.
+        picture: from layer coordinates to the picture.
+        key: from layer coordinates to the key frame.
+        current: from layer coordinates to the current frame before it is bent.
+    """
+
+    shape: Literal["all", "ellipse", "rectangle"]
+    picture: Matrix
+    key: Matrix
+    current: Matrix
+
+
+class Wave(NamedTuple):
+    """A smooth bending of a frame: what is at p comes from ``p + bend(p)``.
+
+    Attributes:
+        amplitude: px, for x and for y.
+        frequency: ``(2, 2)``, radians per px along x and y, for each of the two.
+        phase: radians, for each of the two.
+    """
+
+    amplitude: NDArray[np.float64]
+    frequency: NDArray[np.float64]
+    phase: NDArray[np.float64]
+
+    def bend(self, points: Points) -> Points:
+        """Give the displacement at points ``(..., 2)``."""
+        return self.amplitude * np.sin(points @ self.frequency.T + self.phase)
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Two frames of one picture.
+
+    Attributes:
+        frame_size: H and W of the frames.
+        layers: first the back, which is the whole picture as it is, then patches of it.
+        wave: bends the current frame.
+    """
+
+    frame_size: tuple[int, int]
+    layers: Sequence[Layer]
+    wave: Wave
+
+    def key_map(self) -> Points:
+        """For each pixel of the key frame where it is in the picture, ``(H, W, 2)``."""
+        return self._in_picture(_centres(self.frame_size), [layer.key for layer in self.layers])[0]
+
+    def current_map(self) -> Points:
+        """For each pixel of the current frame where it is in the picture, ``(H, W, 2)``."""
+        points = _centres(self.frame_size)
+        points = points + self.wave.bend(points)
+        return self._in_picture(points, [layer.current for layer in self.layers])[0]
+
+    def flow(self, stride: int) -> NDArray[np.float32]:
+        """Give the flow from the current frame to the key frame.
+
+        Args:
+            stride: s for the centres of s x s cells, whole ones only; 1 for every pixel.
+
+        Returns:
+            float32 ``(H // s, W // s, 2)`` in pixels, NaN where what is seen in the current frame
+            is outside the key frame or hidden there.
+        """
+        height, width = self.frame_size
+        points = _centres((height // stride, width // stride)) * stride
+        straight = points + self.wave.bend(points)
+        _, owners = self._in_picture(straight, [layer.current for layer in self.layers])
+        target = np.empty_like(points)
+        for number in np.unique(owners):
+            layer, here = self.layers[number], owners == number
+            target[here] = apply(layer.key, apply(invert(layer.current), straight[here]))
+        _, key_owners = self._in_picture(target, [layer.key for layer in self.layers])
+        inside = ((target >= 0) & (target <= (width, height))).all(axis=-1)
+        known = inside & (key_owners == owners)
+        return np.where(known[..., None], target - points, np.nan).astype(np.float32)
+
+    def _in_picture(
+        self, points: Points, matrices: Sequence[Matrix]
+    ) -> tuple[Points, NDArray[np.int64]]:
+        """Where points of a frame are in the picture, and on which layer."""
+        places = apply(invert(matrices[0]), points)  # the back: the picture itself, everywhere
+        owners = np.zeros(points.shape[:-1], np.int64)
+        for number in range(1, len(self.layers)):
+            layer = self.layers[number]
+            on_layer = apply(invert(matrices[number]), points)
+            covered = _covered(layer.shape, on_layer)
+            if covered.any():
+                places[covered] = apply(layer.picture, on_layer[covered])
+                owners[covered] = number
+        return places, owners
+
+
+def draw_motion(
+    rng: np.random.Generator,
+    *,
+    picture_size: tuple[int, int],
+    frame_size: tuple[int, int],
+    distance: int,
+    enlarge: float,
+    mirror: bool,
+    patches: int,
+) -> Motion:
+    """Draw a motion that grows with the distance and never leaves the picture.
+
+    Pan, zoom and turn are shared out evenly between the two frames.
+
+    Args:
+        rng: what to draw from.
+        picture_size: height and width of the picture.
+        frame_size: H and W of the frames; the whole picture is stretched to them, then enlarged.
+        distance: frames of video between the two; 0 gives two equal frames.
+        enlarge: largest enlargement; more where the motion would leave the picture otherwise.
+        mirror: whether both frames are mirrored.
+        patches: moved patches in front of the picture.
+    """
+    height, width = frame_size
+    shake = _SHAKE * width * (distance > 0)
+    pan = width * _PAN * distance * _often_small(rng, 2) + shake * rng.uniform(-1, 1, 2)
+    zoom = float(np.exp(_ZOOM * distance * _often_small(rng, 1)[0]))
+    turn = float(_TURN_RADIANS * distance * _often_small(rng, 1)[0])
+    wave = Wave(
+        width * _WAVE * distance * _often_small(rng, 2),
+        2 * np.pi * rng.uniform(-1, 1, (2, 2)) / (width, height),
+        rng.uniform(0, 2 * np.pi, 2),
+    )
+    # From a pixel of the frame, seen from the frame's centre, to the same in a still view.
+    views = [_similarity(zoom**half, turn * half, pan * half) for half in (-0.5, 0.5)]
+    corner = np.array([width, height]) / 2 + abs(wave.amplitude)
+    corners = corner * [[-1, -1], [-1, 1], [1, -1], [1, 1]]
+    reach = np.max([abs(apply(view, corners)) for view in views], axis=(0, 1))
+    grow = max(rng.uniform(1.0, enlarge), *(2 * reach / (width, height)))
+    step = np.array([picture_size[1] / width, picture_size[0] / height]) / grow
+    room = np.array(picture_size[::-1]) - 2 * reach * step
+    centre = reach * step + rng.uniform(0, 1, 2) * np.maximum(room, 0)
+    still = _affine(np.diag(step * (-1 if mirror else 1, 1)), centre)
+    to_centre = _affine(np.eye(2), np.array([-width / 2, -height / 2]))
+    key, current = (invert(compose(still, compose(view, to_centre))) for view in views)
+    layers = [Layer("all", _affine(np.eye(2), np.zeros(2)), key, current)]
+    for _ in range(patches):
+        layers.append(_draw_patch(rng, layers[0], picture_size, frame_size, distance, step))
+    return Motion(frame_size, layers, wave)
+
+
+def _draw_patch(
+    rng: np.random.Generator,
+    back: Layer,
+    picture_size: tuple[int, int],
+    frame_size: tuple[int, int],
+    distance: int,
+    step: NDArray[np.float64],
+) -> Layer:
+    """A patch that moves with the picture and beyond it."""
+    height, width = frame_size
+    limit = np.array(picture_size[::-1]) / 2
+    radius = np.minimum(rng.uniform(*_PATCH_RADIUS, 2) * height * step, limit)  # in the picture
+    source = rng.uniform(radius, np.array(picture_size[::-1]) - radius)
+    place = rng.uniform(0, 1, 2) * picture_size[::-1]
+    size = radius * rng.uniform(*_PATCH_ZOOM)
+    own = width * _PATCH_PAN * distance * _often_small(rng, 2) * step
+
+    def at(half: float) -> Matrix:
+        return _affine(np.diag(size), place + half * own)
+
+    return Layer(
+        "ellipse" if rng.random() < 0.5 else "rectangle",
+        _affine(np.diag(radius), source),
+        compose(back.key, at(-0.5)),
+        compose(back.current, at(0.5)),
+    )
+
+
+def apply(matrix: Matrix, points: Points) -> Points:
+    """Move points ``(..., 2)``, at least one, by an affine map ``(2, 3)``."""
+    moved = cv2.transform(np.ascontiguousarray(points).reshape(-1, 1, 2), matrix)
+    return np.asarray(moved, np.float64).reshape(points.shape)
+
+
+def invert(matrix: Matrix) -> Matrix:
+    """Invert an affine map ``(2, 3)``."""
+    linear = np.asarray(np.linalg.inv(matrix[:, :2]), np.float64)
+    return _affine(linear, -linear @ matrix[:, 2])
+
+
+def compose(outer: Matrix, inner: Matrix) -> Matrix:
+    """Give the affine map that does ``inner`` first."""
+    return _affine(outer[:, :2] @ inner[:, :2], apply(outer, inner[:, 2]))
+
+
+def _affine(linear: NDArray[np.float64], shift: NDArray[np.float64]) -> Matrix:
+    return np.column_stack([linear, shift])
+
+
+def _similarity(zoom: float, turn: float, shift: NDArray[np.float64]) -> Matrix:
+    cos, sin = zoom * np.cos(turn), zoom * np.sin(turn)
+    return _affine(np.array([[cos, -sin], [sin, cos]]), shift)
+
+
+def _often_small(rng: np.random.Generator, size: int) -> NDArray[np.float64]:
+    """Draw numbers from -1 to 1, small ones more often."""
+    drawn = rng.uniform(-1, 1, size)
+    return np.asarray(drawn * np.abs(drawn), np.float64)
+
+
+def _centres(size: tuple[int, int]) -> Points:
+    """Centres of pixels or cells, ``(H, W, 2)``."""
+    rows, columns = np.meshgrid(np.arange(size[0]), np.arange(size[1]), indexing="ij")
+    return np.asarray(np.stack([columns, rows], axis=-1) + 0.5, np.float64)
+
+
+def _covered(shape: str, points: Points) -> NDArray[np.bool_]:
+    if shape == "ellipse":
+        return np.asarray(points[..., 0] ** 2 + points[..., 1] ** 2 <= 1)
+    return np.asarray((abs(points[..., 0]) <= 1) & (abs(points[..., 1]) <= 1))

@@ -1,0 +1,168 @@
+"""Training pairs by name.
+
+All names of labelled clips (``runtime/clips.py``), and
+
+- ``synthetic://street?split=train``, scenes without end
+- ``vid+det://ROOT?frames=15&list=FILE``, ImageNet VID and DET, two groups of pairs from VID to one
+  from DET: "each mini-batch samples images from either ImageNet VID or ImageNet DET datasets, at
+  2 : 1 ratio" (section 5.1 of the paper)
+- ``flyingchairs://ROOT?split=train``, for flow
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
+
+from dff_edge.runtime.clips import class_names, open_clips
+from dff_edge.runtime.contract import Task
+from dff_edge.runtime.datasets import flying_chairs, imagenet, parse_data_name
+from dff_edge.runtime.errors import ConfigError
+from dff_edge.runtime.uri import split_query
+from dff_edge.trainer.config import DataConfig
+from dff_edge.trainer.data.clip_pairs import ClipPairs
+from dff_edge.trainer.data.flying_chairs import FlyingChairsPairs
+from dff_edge.trainer.data.mixed_pairs import MixedPairs
+from dff_edge.trainer.data.pairs import PairData
+from dff_edge.trainer.data.still_pairs import StillPairs
+from dff_edge.trainer.data.synthetic_pairs import SyntheticPairs
+
+
+def open_pairs(
+    data: DataConfig,
+    *,
+    seed: int,
+    frame_size: tuple[int, int],
+    class_count: int,
+    length: int,
+    max_distance: int,
+    both_ways: bool = False,
+    task: Task = "segmentation",
+) -> PairData:
+    """Open the training pairs that a configuration names.
+
+    Args:
+        data: ``train``, ``motion``, ``augment`` and ``group`` are used.
+        seed: which stream of pairs.
+        frame_size: H and W.
+        class_count: K.
+        length: number of items.
+        max_distance: largest i - k.
+        both_ways: of synthetic scenes, also pairs with the key frame after the current one.
+        task: whether pairs come with labels or with boxes.
+
+    Raises:
+        ConfigError: for an unknown name or option, or another number of classes than the data's.
+        SourceError: for a folder that is not labelled data.
+    """
+    makes_motion = data.train.startswith(("synthetic://", "flyingchairs://"))
+    if data.motion != "none" and makes_motion:
+        raise ConfigError(
+            f"data.motion is '{data.motion}' with '{data.train}', expected none: its pairs move "
+            "already."
+        )
+    if data.train.startswith("synthetic://"):
+        return _synthetic_pairs(
+            data,
+            seed=seed,
+            frame_size=frame_size,
+            class_count=class_count,
+            length=length,
+            max_distance=max_distance,
+            both_ways=both_ways,
+            task=task,
+        )
+    if data.train.startswith("flyingchairs://"):
+        root, query = split_query(data.train.partition("://")[2])
+        split = query.pop("split", "train")
+        if query or split not in flying_chairs.SPLITS or not root:
+            raise ConfigError(
+                f"'{data.train}': expected flyingchairs://ROOT with no option but '?split=', "
+                f"{' or '.join(flying_chairs.SPLITS)}."
+            )
+        return FlyingChairsPairs(
+            Path(root),
+            split=split,
+            seed=seed,
+            frame_size=frame_size,
+            length=length,
+            group=data.group,
+        )
+    known = parse_data_name(data.train)
+    if known is not None and known.kind.task != task:
+        raise ConfigError(
+            f"'{data.train}' is data for {known.kind.task}, the model's task is {task}."
+        )
+    kind: type[StillPairs] | type[ClipPairs] = (
+        StillPairs if data.motion == "synthetic" else ClipPairs
+    )
+
+    def pairs_of(uri: str) -> PairData:
+        return kind(
+            open_clips(uri),
+            seed=seed,
+            frame_size=frame_size,
+            class_count=class_count,
+            length=length,
+            group=data.group,
+            max_distance=max_distance,
+            augment=data.augment,
+            task=task,
+        )
+
+    if not data.train.startswith("vid+det://"):
+        return pairs_of(data.train)
+    if task != "detection" or class_count != len(imagenet.CLASSES):
+        raise ConfigError(
+            f"'{data.train}' is for detection of {len(imagenet.CLASSES)} classes, the model's task "
+            f"is {task} of {class_count}."
+        )
+    return MixedPairs([pairs_of(uri) for uri in _vid_and_det(data.train)], [2, 1], seed=seed)
+
+
+def _synthetic_pairs(
+    data: DataConfig,
+    *,
+    seed: int,
+    frame_size: tuple[int, int],
+    class_count: int,
+    length: int,
+    max_distance: int,
+    both_ways: bool,
+    task: Task,
+) -> SyntheticPairs:
+    uri = data.train
+    query = dict(parse_qsl(urlsplit(uri).query, keep_blank_values=True))
+    if set(query) - {"split"} or urlsplit(uri).netloc != "street":
+        raise ConfigError(
+            f"'{uri}' is not training data, expected synthetic://street with no option but "
+            "'?split=': scenes are made without end, in the size of the model."
+        )
+    classes = class_names(uri, task) or ()
+    if class_count != len(classes):
+        raise ConfigError(
+            f"'{uri}' has {len(classes)} classes ({', '.join(classes)}), the model "
+            f"{class_count}. Set model.task.classes to them."
+        )
+    return SyntheticPairs(
+        seed=seed,
+        split=query.get("split", "train"),
+        frame_size=frame_size,
+        length=length,
+        group=data.group,
+        max_distance=max_distance,
+        both_ways=both_ways,
+        task=task,
+    )
+
+
+def _vid_and_det(uri: str) -> tuple[str, str]:
+    """The names of the two data sets, each with its own options."""
+    root, options = split_query(uri.partition("://")[2])
+    if set(options) - {"frames", "list"}:
+        raise ConfigError(f"'{uri}': expected no options but frames (of VID) and list (of DET).")
+    names = []
+    for scheme, key in (("vid", "frames"), ("det", "list")):
+        own = f"&{key}={options[key]}" if key in options else ""
+        names.append(f"{scheme}://{root}?split=train{own}")
+    return names[0], names[1]

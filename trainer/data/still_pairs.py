@@ -1,0 +1,148 @@
+"""Pairs from single labelled pictures: both frames are views of one, with motion between them.
+
+For data whose neighbouring frames are not there. What it cannot show is what comes into being
+between two frames; flow networks learn real motion from it (docs/experiments).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from dff_edge.runtime.clips import LabelledClip
+from dff_edge.runtime.contract import Task
+from dff_edge.runtime.frames import Image, LabelMap
+from dff_edge.trainer.config import AugmentConfig
+from dff_edge.trainer.data.boxes import clip_boxes, map_boxes
+from dff_edge.trainer.data.clip_pairs import labelled_frames, read_frame
+from dff_edge.trainer.data.colour import jitter_colours
+from dff_edge.trainer.data.motion import Points, draw_motion
+from dff_edge.trainer.data.pairs import (
+    FEATURE_STRIDE,
+    FLOW_STRIDE,
+    Pair,
+    PairBatch,
+    PairData,
+    Truth,
+    stack_pairs,
+)
+
+_MAX_PATCHES = 2
+_EXPOSURE = 0.04  # by which brightness differs at most between the frames of a pair
+_HALVE_FROM = 2.0  # pixels of the picture per pixel of the frame
+
+
+class StillPairs(PairData):
+    """Pairs with synthetic motion, of labelled frames each for itself.
+
+    The distance is drawn from 0 to ``max_distance``, and the motion grows with it, as that of real
+    video does (``motion.py``); at 0 the frames are one. Up to two patches of the picture move on
+    their own, with their labels; on data with boxes none do, as they would hide objects. The truth
+    is the current frame's.
+
+    Args:
+        clips: labelled frames; their neighbours are not read.
+        seed: which stream of pairs.
+        frame_size: H and W.
+        class_count: K; labels of K and above are not scored.
+        length: number of items.
+        group: pairs in an item, each from any frame.
+        max_distance: largest i - k.
+        augment: how pairs are changed.
+        task: whether pairs come with labels or with boxes.
+
+    Raises:
+        ConfigError: when no frame is labelled.
+    """
+
+    knows_flow = True
+
+    def __init__(
+        self,
+        clips: Sequence[LabelledClip],
+        *,
+        seed: int,
+        frame_size: tuple[int, int],
+        class_count: int,
+        length: int,
+        group: int,
+        max_distance: int,
+        augment: AugmentConfig,
+        task: Task = "segmentation",
+    ) -> None:
+        self.clips, self.seed, self.frame_size = clips, seed, frame_size
+        self.class_count, self.length = class_count, length
+        self.group, self.max_distance, self.augment = group, max_distance, augment
+        self.task = task
+        self.labelled = labelled_frames(clips)
+
+    def __getitem__(self, index: int) -> PairBatch:
+        rng = np.random.default_rng([self.seed, index])
+        pairs = []
+        for _ in range(self.group):
+            number, frame = self.labelled[int(rng.integers(len(self.labelled)))]
+            image, truth = read_frame(self.clips[number], frame, self.class_count, self.task)
+            pairs.append(self._moved(rng, image, truth))
+        return stack_pairs(pairs)
+
+    def _moved(self, rng: np.random.Generator, picture: Image, truth: Truth) -> Pair:
+        distance = int(rng.integers(0, self.max_distance + 1))
+        patches = int(rng.integers(0, _MAX_PATCHES + 1))
+        motion = draw_motion(
+            rng,
+            picture_size=picture.shape[:2],
+            frame_size=self.frame_size,
+            distance=distance,
+            enlarge=self.augment.enlarge,
+            mirror=bool(rng.random() < 0.5),
+            patches=0 if distance == 0 or truth.boxes is not None else patches,
+        )
+        exposures = 1 + rng.uniform(-_EXPOSURE, _EXPOSURE, 2)
+        place = motion.current_map()
+        current = sample(picture, place)
+        frames = [current]
+        if distance:
+            key = sample(picture, motion.key_map())
+            both = zip((current, key), exposures, strict=True)
+            frames = [
+                np.asarray(cv2.convertScaleAbs(frame, alpha=exposure), np.uint8)
+                for frame, exposure in both
+            ]
+        frames = jitter_colours(frames, rng, self.augment.colour)
+        out = Truth()
+        if truth.labels is not None:
+            out = out._replace(labels=sample_labels(truth.labels, place))
+        if truth.boxes is not None:
+            # The wave moves borders by less than they are drawn off; it is left out.
+            boxes = map_boxes(truth.boxes, motion.layers[0].current)
+            out = out._replace(boxes=clip_boxes(boxes, self.frame_size))
+        flow = motion.flow(FLOW_STRIDE) / np.float32(FEATURE_STRIDE)
+        return Pair(frames[-1], frames[0], out, distance == 0, flow)
+
+
+def sample(picture: Image, places: Points) -> Image:
+    """Read a picture at places ``(H, W, 2)`` in edge coordinates.
+
+    The picture is halved, as means of four pixels, while a step from pixel to pixel is two of its
+    pixels or more; the rest is bilinear.
+    """
+    step = np.linalg.norm(places[1, 1] - places[0, 0]) / np.sqrt(2)
+    while step >= _HALVE_FROM and min(picture.shape[:2]) >= 2:
+        height, width = (side // 2 for side in picture.shape[:2])
+        scale = np.array([width / picture.shape[1], height / picture.shape[0]])
+        picture = np.asarray(
+            cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), np.uint8
+        )
+        places, step = places * scale, step / 2
+    x, y = np.moveaxis((places - 0.5).astype(np.float32), -1, 0)
+    moved = cv2.remap(picture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(moved, np.uint8)
+
+
+def sample_labels(labels: LabelMap, places: Points) -> LabelMap:
+    """Read labels at places ``(H, W, 2)`` in edge coordinates, the nearest pixel's."""
+    x, y = np.moveaxis(np.floor(places).astype(int), -1, 0)
+    height, width = labels.shape
+    return labels[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)]
