@@ -1,0 +1,55 @@
+"""dff-edge zoo: the models that come with dff-edge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dff_edge.cli.options import Command, json_option, table, write_json
+
+
+@click.command(cls=Command)
+@click.argument("name", required=False)
+@json_option
+def command(name: str | None, json_path: Path | None) -> None:
+    """List the models that come with dff-edge, or show the card of the one called NAME.
+
+    Their names are taken where a checkpoint is (`dff-edge export street`), and where a bundle is
+    (`dff-edge run street VIDEO`).
+    """
+    from dff_edge.zoo import MODELS, read_card, shipped_models
+
+    if name is not None:
+        card = read_card(name)
+        if not write_json(json_path, _facts(name)):
+            click.echo((MODELS / card.name / "README.md").read_text(encoding="utf-8"), nl=False)
+        return
+    names = shipped_models()
+    if write_json(json_path, [_facts(known) for known in names]):
+        return
+    rows = []
+    for known in names:
+        card, facts = read_card(known), _facts(known)
+        size, results = card.frame_size, card.results
+        reached = [f"{100 * results.at_distance[0]:.1f} frame"]
+        reached += [f"{100 * share:.1f} at l = {n}" for n, share in results.at_interval.items()]
+        rows.append(
+            [
+                known,
+                card.task,
+                str(len(card.classes)),
+                f"{size[0]}x{size[1]}",
+                f"{facts['bytes'] / 1e6:.1f}",
+                card.data.name,
+                f"{results.metric} %, {results.split}: {', '.join(reached)}",
+            ]
+        )
+    table(["model", "task", "classes", "frame", "MB", "data", "accuracy"], rows)
+
+
+def _facts(name: str) -> dict[str, Any]:
+    from dff_edge.zoo import model_bytes, read_card
+
+    return {**read_card(name).model_dump(mode="json"), "bytes": model_bytes(name)}

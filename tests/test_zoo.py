@@ -1,0 +1,183 @@
+"""The shipped models: cards that are whole and true, and bundles made when they are wanted."""
+
+import json
+import logging
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from dff_edge import zoo
+from dff_edge.cli import main
+from dff_edge.runtime.errors import BundleError, CheckpointError, MissingDependencyError
+from dff_edge.trainer.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
+from dff_edge.trainer.models import build_model
+from tests.runtime.bundles import make_bundle
+from tests.trainer.tiny import tiny_config
+
+NAMES = zoo.shipped_models()
+
+
+def test_a_model_is_shipped_with_every_checkpoint():
+    assert (
+        set(NAMES) == {path.parent.name for path in zoo.MODELS.glob("*/model.json")} >= {"street"}
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_card_is_that_of_the_model(name):
+    card, checkpoint = zoo.read_card(name), load_checkpoint(name)
+    config = checkpoint.config
+    assert (card.name, checkpoint.name) == (name, name)
+    assert (card.task, card.classes) == (config.task.name, config.task.classes)
+    assert card.frame_size == config.frame_size
+    assert (zoo.MODELS / name / "config.yaml").is_file()
+    assert list((zoo.MODELS / name).glob("log_*.csv"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_results_are_of_data_that_nothing_was_made_from(name):
+    card = zoo.read_card(name)
+    split = re.compile(rf"\b{card.results.split}\b")
+    assert split.search(card.data.test)
+    assert not split.search(card.data.train)
+    assert card.data.validate_on is None or not split.search(card.data.validate_on)
+    assert any(card.data.test in command for command in card.commands)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_readme_says_what_the_card_says(name):
+    card = zoo.read_card(name)
+    text = (zoo.MODELS / name / "README.md").read_text(encoding="utf-8")
+    rows = [card.results.at_distance, card.results.copied_at_distance or ()]
+    for row in filter(None, rows):
+        assert " | ".join(f"{100 * share:.1f}" for share in row) in text
+    assert all(f"{100 * share:.1f}" in text for share in card.results.at_interval.values())
+    words = " ".join(text.split())
+    assert all(" ".join(command.split()) in words for command in card.commands)
+    assert all(part in text for part in (card.results.metric, *card.classes))
+    assert all(heading in text for heading in ("**Made by**", "**Data:**", "**Limits:**"))
+
+
+def test_mean_over_distances_is_dff_at_l():
+    """As many pairs at each distance: "DFF at l" lies between the best and the worst of them."""
+    for name in NAMES:
+        results = zoo.read_card(name).results
+        for interval, share in results.at_interval.items():
+            within = results.at_distance[:interval]
+            assert len(within) == interval
+            assert min(within) <= share <= max(within)
+
+
+def test_command_lists_and_shows():
+    runner = CliRunner()
+    listed = runner.invoke(main, ["zoo"])
+    assert listed.exit_code == 0, listed.output
+    assert all(f"\n{name} " in listed.stdout for name in NAMES)
+    facts = json.loads(runner.invoke(main, ["zoo", "street", "--json", "-"]).stdout)
+    assert facts["results"]["at_distance"][0] == 0.84
+    assert facts["bytes"] == (zoo.MODELS / "street" / "weights.safetensors").stat().st_size
+    assert runner.invoke(main, ["zoo", "street"]).stdout.startswith("# street\n")
+    unknown = runner.invoke(main, ["zoo", "avenue"])
+    assert unknown.exit_code == 1
+    assert "'avenue' is no model that comes with dff-edge, expected one of" in unknown.stderr
+
+
+def test_damaged_card_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(zoo, "MODELS", tmp_path)
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "card.json").write_text('{"name": "bad"}')
+    with pytest.raises(CheckpointError, match=r"bad/card\.json is damaged"):
+        zoo.read_card("bad")
+
+
+# ---- bundles
+
+
+@pytest.fixture
+def tiny_model(tmp_path, monkeypatch):
+    """A model called tiny that comes with dff-edge, and a cache and a folder of one's own."""
+    folder = tmp_path / "models" / "tiny"
+    config = tiny_config().model
+    save_checkpoint(folder, build_model(config), config, name="tiny", training={})
+    facts = json.loads((zoo.MODELS / "street" / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps({**facts, "name": "tiny", "frame_size": [32, 64]}))
+    monkeypatch.setattr(zoo, "MODELS", folder.parent)
+    monkeypatch.setenv("DFF_EDGE_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return folder
+
+
+def _export_quickly(checkpoint, output, *, command, progress):
+    """What export would write, made by hand: a bundle of the model's frame size."""
+    assert command == f"dff-edge export {checkpoint.name}"
+    progress("exporting")
+    make_bundle(output, checkpoint.config.frame_size)
+
+
+def test_run_takes_a_models_name_and_exports_it_once(tiny_model, monkeypatch):
+    monkeypatch.setattr("dff_edge.export.export_bundle", _export_quickly)
+    arguments = ["run", "tiny", "synthetic://street?frames=4", "--interval", "2", "--json", "-"]
+    first = CliRunner().invoke(main, arguments)
+    assert first.exit_code == 0, first.output
+    assert json.loads(first.stdout)["frames"] == 4
+    assert "exporting the model tiny" in first.stderr
+
+    monkeypatch.setattr(zoo, "require", _nothing_is_installed)
+    second = CliRunner().invoke(main, arguments)
+    assert second.exit_code == 0, second.output
+    assert "exporting" not in second.stderr
+    assert [path.name for path in (tiny_model.parents[1] / "cache" / "bundles").iterdir()] == [
+        zoo.find_bundle("tiny").name
+    ]
+
+
+def _nothing_is_installed(module, *, extra, purpose):
+    raise MissingDependencyError(f"{purpose} needs '{module}'.")
+
+
+def test_device_without_torch_is_told_what_to_do(tiny_model, monkeypatch):
+    monkeypatch.setattr(zoo, "require", _nothing_is_installed)
+    done = CliRunner().invoke(main, ["run", "tiny", "synthetic://street?frames=1"])
+    assert done.exit_code == 1
+    assert "The first use of the model 'tiny' needs 'torch'." in done.stderr
+    assert "dff-edge export tiny -o tiny-bundle" in done.stderr
+
+
+def test_failed_export_leaves_nothing(tiny_model, monkeypatch):
+    def fail(*_, **__):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("dff_edge.export.export_bundle", fail)
+    with pytest.raises(OSError, match="no space left"):
+        zoo.find_bundle("tiny")
+    assert list((tiny_model.parents[1] / "cache" / "bundles").iterdir()) == []
+
+
+def test_bundle_in_a_folder_of_the_name_is_taken_with_a_warning(tiny_model, caplog):
+    here = Path("tiny")
+    here.mkdir()
+    (here / "manifest.json").write_text("{}")
+    with caplog.at_level(logging.WARNING):
+        assert zoo.find_bundle("tiny") == here
+    assert f"the folder {here.absolute()}, not for the model" in caplog.text
+
+
+def test_checkpoint_in_a_folder_of_the_name_is_taken_with_a_warning(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    Path("street").mkdir()
+    Path("street/model.json").write_text("{}")
+    with caplog.at_level(logging.WARNING):
+        assert find_checkpoint("street") == Path("street")
+    assert f"the folder {tmp_path / 'street'}, not for the model" in caplog.text
+
+
+def test_neither_folder_nor_model(tmp_path):
+    with pytest.raises(BundleError, match="no folder and no model .* one of .*street"):
+        zoo.find_bundle("avenue")
+    done = CliRunner().invoke(main, ["run", "avenue", "synthetic://street"])
+    assert done.exit_code == 2
+    assert "no model of that name comes with dff-edge (" in done.stderr
+    assert zoo.find_bundle(tmp_path) == tmp_path  # opening it says what it lacks

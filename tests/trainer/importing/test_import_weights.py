@@ -1,0 +1,199 @@
+"""What files are taken for, what becomes of a ResNet, and what is refused."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from torch.nn import functional as F
+
+from dff_edge.runtime.errors import CheckpointError, ConfigError
+from dff_edge.trainer.checkpoint import load_weights, read_state_dict
+from dff_edge.trainer.config import TrainConfig
+from dff_edge.trainer.importing import import_weights
+from dff_edge.trainer.models import ResNet
+from tests.trainer.importing import flow_files
+
+STYLES = {"torchvision": False, "caffe": True}
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(6)
+
+
+def _resnet(**options):
+    network = ResNet("resnet50", width=0.125, channels=8, **options).eval()
+    for name, value in network.named_buffers():
+        if name.endswith("running_mean"):
+            value.uniform_(-0.2, 0.2)
+    own = network.state_dict()
+    return network, {name: own[name] for name in own if not name.startswith("feat_conv")}
+
+
+def _save(tensors, tmp_path, prefix=""):
+    path = tmp_path / "weights.pth"
+    torch.save({f"{prefix}{name}": value for name, value in tensors.items()}, path)
+    return path
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_torchvision_without_classifier(tmp_path, prefix):
+    _, tensors = _resnet()
+    path = _save(
+        {**tensors, "fc.weight": torch.ones(3, 3), "fc.bias": torch.ones(3)}, tmp_path, prefix
+    )
+    card = import_weights(path, tmp_path / "out")
+    written = read_state_dict(tmp_path / "out" / "feature.safetensors")
+    wanted = {name: value for name, value in tensors.items() if "num_batches" not in name}
+    assert written.keys() == wanted.keys()
+    assert all(torch.equal(written[name], wanted[name]) for name in wanted)
+    assert card.model == {"feature": {"name": "resnet50", "width": 0.125}}
+    assert (card.feature_order, card.left_out) == ("rgb", ("fc.bias", "fc.weight"))
+
+
+@pytest.mark.parametrize("mean", [None, (90.0, 100.0, 110.0)])
+@pytest.mark.parametrize("style", STYLES)
+def test_features_of_the_original(tmp_path, style, mean):
+    """An original that sees its own colours, and pads with the colour that ours pads with."""
+    is_caffe = STYLES[style]
+    network, tensors = _resnet(stride_in_1x1=is_caffe)
+    frame = torch.randint(0, 256, (1, 3, 32, 48)).float()
+    import_weights(_save(tensors, tmp_path), tmp_path / "out", is_caffe=is_caffe, mean=mean)
+    card = json.loads((tmp_path / "out" / "card.json").read_text())["model"]
+    ours = ResNet(**card["feature"], channels=8).eval()
+    written = read_state_dict(tmp_path / "out" / "feature.safetensors")
+    written["conv1.weight"] = written["conv1.weight"].flip(1)  # as init.feature_order: rgb does
+    ours.load_state_dict(network.state_dict() | written)
+
+    own_mean = torch.tensor([103.53, 116.28, 123.675]).view(1, 3, 1, 1)
+    own_std = torch.tensor([1.0, 1, 1] if is_caffe else [57.375, 57.12, 58.395]).view(1, 3, 1, 1)
+    our_mean = torch.tensor(card.get("mean", [103.53, 116.28, 123.675])).view(1, 3, 1, 1)
+    our_std = torch.tensor(card.get("std", [57.375, 57.12, 58.395])).view(1, 3, 1, 1)
+    padded = F.pad(frame - our_mean, (3, 3, 3, 3)) + our_mean
+    theirs = (padded - own_mean) / own_std
+    network.conv1.padding = (0, 0)
+    with torch.no_grad():
+        expected = network(theirs if is_caffe else theirs.flip(1))
+        got = ours((frame - our_mean) / our_std)
+    assert expected.std() > 0.01
+    torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3 * expected.max().item())
+
+
+def test_mmtracking_gives_backbone_and_flow_and_names_the_rest(tmp_path):
+    _, tensors = _resnet()
+    rest = {"detector.neck.convs.0.conv.weight": torch.ones(2),
+            "detector.rpn_head.rpn_cls.bias": torch.ones(2)}  # fmt: skip
+    backbone = {f"detector.backbone.{name}": value for name, value in tensors.items()}
+    flow = flow_files.mmtracking_tensors(flow_files.random_layers(False), "motion.")
+    path = tmp_path / "dff.pth"
+    torch.save({"meta": {"epoch": 7}, "state_dict": {**backbone, **flow, **rest}}, path)
+    card = import_weights(path, tmp_path / "out")
+    assert set(card.networks) == {"feature", "flow"}
+    assert card.left_out == tuple(sorted(rest))
+    written = read_state_dict(tmp_path / "out" / "feature.safetensors")
+    assert torch.equal(written["layer2.0.conv2.weight"], tensors["layer2.0.conv2.weight"])
+
+
+def test_the_printed_settings_make_a_configuration(tmp_path):
+    _, tensors = _resnet()
+    card = import_weights(_save(tensors, tmp_path), tmp_path / "out")
+    parts = yaml.safe_load(card.config(tmp_path / "out"))
+    parts["model"] |= {
+        "task": {"classes": ["road"], "colours": [[1, 2, 3]]}, "frame_size": [64, 64],
+    }  # fmt: skip
+    config = TrainConfig.model_validate(
+        {"name": "x", **parts, "stages": [{"kind": "pairs", "steps": 1, "lr": 1.0}]}
+    )
+    assert Path(config.init.feature) == tmp_path / "out" / "feature.safetensors"
+    model = ResNet(config.model.feature.name, width=config.model.feature.width)
+    counters = [name for name in model.state_dict() if name.endswith("num_batches_tracked")]
+    load_weights(
+        model, read_state_dict(config.init.feature), "file", ignore=("feat_conv.", *counters)
+    )
+
+
+def test_older_import_is_replaced_and_no_other_folder(tmp_path):
+    flow_files.flownet_pytorch_file(flow_files.random_layers(False), tmp_path / "flow")
+    import_weights(tmp_path / "flow", tmp_path / "out")
+    import_weights(_save(_resnet()[1], tmp_path), tmp_path / "out")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "card.json", "feature.safetensors",
+    ]  # fmt: skip
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(CheckpointError, match="holds other things than an import"):
+        import_weights(tmp_path / "weights.pth", tmp_path / "mine")
+
+
+def _nan(tensors):
+    tensors["layer1.0.bn2.bias"][0] = float("nan")
+
+
+def _transposed(tensors):
+    tensors["layer1.0.conv2.weight"] = tensors["layer1.0.conv2.weight"][:4]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda t: t.pop("layer4.2.bn3.running_var"), r"1 missing \(layer4\.2\.bn3\.running_var\)"),
+        (lambda t: t.pop("conv1.weight"), r"missing \(conv1\.weight"),
+        (lambda t: t.update({"layer1.0.conv4.bias": torch.ones(1)}), r"unknown \(layer1\.0\.conv4"),
+        (lambda t: t.update({"layer4.3.conv1.bias": torch.ones(1)}), r"\[3, 4, 6, 4\] bottleneck"),
+        (lambda t: t.update({"conv1.weight": torch.ones(3)}), "conv1.weight"),
+        (_transposed, r"layer1\.0\.conv2\.weight \(4, 8, 3, 3\) for \(8, 8, 3, 3\)"),
+        (_nan, "layer1.0.bn2.bias of the feature network holds NaN"),
+    ],
+)  # fmt: skip
+def test_damaged_resnet(tmp_path, damage, message):
+    _, tensors = _resnet()
+    damage(tensors)
+    with pytest.raises(CheckpointError, match=message):
+        import_weights(_save(tensors, tmp_path), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_unknown_kind_lists_the_known(tmp_path):
+    path = _save({"encoder.0.weight": torch.ones(2)}, tmp_path)
+    with pytest.raises(CheckpointError, match=r"encoder\.0\.weight.*torchvision's ResNet-18"):
+        import_weights(path, tmp_path / "out")
+
+
+def test_deviation_of_zero(tmp_path):
+    with pytest.raises(ConfigError, match="expected three positive numbers"):
+        import_weights(_save(_resnet()[1], tmp_path), tmp_path / "out", std=(1.0, 0.0, 1.0))
+
+
+class _Trap:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_nothing_in_a_file_is_executed(tmp_path):
+    torch.save({"state_dict": {}, "extra": _Trap(tmp_path / "executed")}, tmp_path / "weights.pth")
+    with pytest.raises(CheckpointError, match="nothing in a file is executed"):
+        import_weights(tmp_path / "weights.pth", tmp_path / "out")
+    assert not (tmp_path / "executed").exists()
+
+
+def test_damaged_files_are_read_or_refused(tmp_path):
+    tensors = {"layer1.0.conv1.weight": torch.ones(2), "conv1.weight": torch.ones(2)}
+    content, draw = _save(tensors, tmp_path).read_bytes(), random.Random(7)
+    path = tmp_path / "damaged.pth"
+    for number in range(120):
+        damaged = bytearray(content)
+        if number % 2:
+            damaged = damaged[: draw.randrange(len(damaged))]
+        for _ in range(3 if damaged else 0):
+            damaged[draw.randrange(len(damaged))] = draw.randrange(256)
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError):
+            import_weights(path, tmp_path / "out")

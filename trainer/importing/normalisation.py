@@ -1,0 +1,63 @@
+"""Weights for frames that are normalised in another way.
+
+A convolution of normalised frames is a convolution of the frames themselves, so weights that were
+trained with one mean and deviation can be rewritten for another. All triples are per channel in
+BGR order, in units of 0..255.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dff_edge.runtime.errors import ConfigError
+
+Triple = tuple[float, float, float]
+
+
+class Normalisation(NamedTuple):
+    """What is done to a frame: ``(frame - mean) / std``."""
+
+    mean: Triple
+    std: Triple
+
+
+# torchvision's, and the default of a model's configuration.
+IMAGENET = Normalisation((103.53, 116.28, 123.675), (57.375, 57.12, 58.395))
+
+
+def renormalise(
+    weight: Tensor, made_for: Normalisation, wanted: Normalisation
+) -> tuple[Tensor, Tensor]:
+    """Rewrite a first convolution for frames that are normalised in another way.
+
+    Exact where both have the same mean. With another mean the frame's border differs: the
+    convolution pads with zeros, which then stand for another colour.
+
+    Args:
+        weight: ``(kernels, 3 n, size, size)``, n frames one after the other, each BGR.
+        made_for: what ``weight`` expects.
+        wanted: what it shall expect.
+
+    Returns:
+        The new weight, and what has to be added to the convolution's result, ``(kernels,)``.
+
+    Raises:
+        ConfigError: a deviation that is not positive.
+    """
+    if min(wanted.std) <= 0:
+        raise ConfigError(f"std is {wanted.std}, expected three positive numbers.")
+    frames = weight.shape[1] // 3
+    old_mean, old_std, mean, std = (
+        torch.tensor(triple, dtype=torch.float64).repeat(frames).view(1, -1, 1, 1)
+        for triple in (*made_for, *wanted)
+    )
+    shift = (weight * ((mean - old_mean) / old_std)).sum(dim=(1, 2, 3))
+    return (weight * (std / old_std)).to(weight.dtype), shift.to(weight.dtype)
+
+
+def swap_rgb(weight: Tensor) -> Tensor:
+    """Turn a first convolution from RGB to BGR or back, ``(kernels, 3 n, size, size)``."""
+    return torch.cat([frame.flip(1) for frame in weight.split(3, dim=1)], dim=1)
