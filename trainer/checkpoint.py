@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
+import pickle
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,7 @@ from dff_edge.trainer.models import DeepFeatureFlow, ModelConfig, build_model
 
 WEIGHTS, CARD = "weights.safetensors", "model.json"
 _FORMAT = 1
+_log = logging.getLogger("dff_edge.trainer")
 SHIPPED = Path(dff_edge.__file__).parent / "models"
 
 
@@ -88,17 +92,37 @@ def save_checkpoint(
 
 def save_state_dict(path: Path, module: nn.Module) -> None:
     """Write a module's weights as safetensors; the file appears whole or not at all."""
-    _write(path, _packed(module.state_dict()))
+    write_tensors(path, module.state_dict())
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
+    """Write tensors as safetensors; the file appears whole or not at all.
+
+    Returns:
+        SHA-256 of the file, hexadecimal.
+    """
+    content = _packed(tensors)
+    _write(path, content)
+    return hashlib.sha256(content).hexdigest()
 
 
 def find_checkpoint(name: str) -> Path:
     """Find a checkpoint's folder: a path, or the name of a model that comes with the package.
+
+    A checkpoint in a folder of that name goes before the model, with a warning.
 
     Raises:
         CheckpointError: names the shipped models when there is neither.
     """
     path = Path(name)
     if (path / CARD).is_file():
+        if (SHIPPED / name / CARD).is_file() and not path.samefile(SHIPPED / name):
+            _log.warning(
+                "'%s' is taken for the checkpoint in the folder %s, not for the model of that name "
+                "that comes with dff-edge. Run this in another folder to have the model.",
+                name,
+                path.absolute(),
+            )
         return path
     if (SHIPPED / name / CARD).is_file():
         return SHIPPED / name
@@ -107,6 +131,11 @@ def find_checkpoint(name: str) -> Path:
         f"'{name}' is no checkpoint: expected a folder with {CARD} and {WEIGHTS}, or a shipped "
         f"model ({', '.join(shipped) or 'none in this build'})."
     )
+
+
+def is_weights_file(origin: Path) -> bool:
+    """Whether weights are meant to be in one file; else they are in a checkpoint."""
+    return origin.is_file() or (bool(origin.suffix) and not origin.is_dir())
 
 
 def load_checkpoint(name: str | Path) -> Checkpoint:
@@ -197,6 +226,13 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         return _unpacked(_read(path), path)
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        raise CheckpointError(
+            f"{path} cannot be read as a PyTorch state dict: it is damaged, or holds more than "
+            f"tensors and plain values{f' ({found[1]})' if found else ''}, and nothing in a file "
+            "is executed. Where you trust it, load it yourself and save its state dict alone."
+        ) from error
     except Exception as error:  # torch raises many types for damaged files
         raise CheckpointError(f"{path} cannot be read as a PyTorch state dict: {error}") from error
     if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, Tag, ValidationError, model_validator
 
 from dff_edge.runtime.errors import ConfigError
 from dff_edge.trainer.models import ModelConfig
 
+NetworkName = Literal["feature", "task", "flow"]
+
+M = TypeVar("M", bound=BaseModel)
 _LONGEST_VALUE = 60  # characters of a received value in a message
 
 
@@ -23,24 +26,44 @@ class _Config(BaseModel):
 
 
 class InitConfig(_Config):
-    """Weights to start from, each a safetensors or PyTorch state dict, None for random ones.
+    """Weights to start from, None for random ones.
 
-    Paths are relative to the folder that the command runs in.
+    Those of one network are a safetensors or PyTorch state dict, or come out of a checkpoint: its
+    folder, or the name of a shipped model. Paths are relative to the folder that the command runs
+    in.
 
     Attributes:
-        feature: of the feature network, with torchvision's ResNet names; the classifier in it is
-            left out, ``feat_conv`` may be missing.
-        feature_order: order of the image channels that ``feature`` was trained on. torchvision's
-            is rgb; frames here are BGR, so the first convolution is turned round.
-        flow: of the flow network, with this project's names; the scale head may be missing.
-        model: a checkpoint folder, or the name of a shipped model, of the same configuration. The
-            other two are loaded over it.
+        feature: of the feature network, with torchvision's names; a file may hold a classifier,
+            which is left out, and ``feat_conv`` may be missing in it.
+        feature_order: order of the image channels that a file for ``feature`` was trained on.
+            torchvision's is rgb; frames here are BGR, so the first convolution is turned round.
+            Checkpoints are BGR always.
+        flow: of the flow network, with this project's names; the scale head may be missing, and
+            one for features of another width is left out with a warning.
+        task: of the task network, with this project's names.
+        model: a checkpoint of the same configuration. The other three are loaded over it.
     """
 
     feature: Path | None = None
     feature_order: Literal["rgb", "bgr"] = "rgb"
     flow: Path | None = None
+    task: Path | None = None
     model: Path | None = None
+
+
+class AugmentConfig(_Config):
+    """How pairs of clips and pictures are changed, both frames and the truth alike.
+
+    Frames are also mirrored half of the time. Scenes of ``synthetic://`` are used as drawn.
+
+    Attributes:
+        enlarge: largest enlargement; what is cut out is drawn from the whole frame.
+        colour: 0 for none, to 1: by which share brightness, contrast and saturation are changed at
+            most; hue by up to 30 degrees times it.
+    """
+
+    enlarge: float = Field(default=1.5, ge=1, le=8)
+    colour: float = Field(default=0.2, ge=0, le=1)
 
 
 class DataConfig(_Config):
@@ -50,15 +73,24 @@ class DataConfig(_Config):
         train: labelled data by name: ``synthetic://street?split=train`` or a folder.
         validate_on: labelled clips to watch progress on; None for no validation. Never the data
             that results are reported on.
+        validate_flow_on: pairs with true flow, by name as ``train``, on which the end-point error
+            is watched in stages of kind "flow"; None for none.
         max_distance: largest i - k of a pair; 9 in the paper, 0 where there are no neighbouring
             frames.
+        motion: "none" takes pairs from video; "synthetic" makes both frames of a pair from one
+            labelled picture, for data without neighbouring frames: other views of it, moved and
+            bent the more the larger the distance, with known flow.
+        augment: how pairs are changed.
         group: pairs that are made of one video at a time; the batch size is a multiple of it.
         workers: processes that make pairs; 0 makes them in the training process.
     """
 
     train: str = "synthetic://street?split=train"
     validate_on: str | None = None
+    validate_flow_on: str | None = None
     max_distance: int = Field(default=9, ge=0)
+    motion: Literal["none", "synthetic"] = "none"
+    augment: AugmentConfig = AugmentConfig()
     group: int = Field(default=4, ge=1)
     workers: int = Field(default=1, ge=0)
 
@@ -68,19 +100,24 @@ class StageConfig(_Config):
 
     Attributes:
         kind: "recognition" trains feature and task network on single frames; "flow" the flow
-            network on true flow; "pairs" all of them end to end.
+            network on true flow; "pairs" all of them end to end, but for those in ``fixed``.
         steps: optimiser steps.
+        fixed: of "pairs": networks that stay as they are, weights and BatchNorm statistics. The
+            paper's Table 3: feature and task for "DFF fix N", flow for "DFF fix F". A fixed flow
+            network keeps its scale head too, which flow pre-training leaves at all ones.
         batch_size: pairs per device and step.
         optimizer: "sgd" or "adamw".
         lr: learning rate after the warm-up.
         momentum: of SGD.
         weight_decay: on weights, not on biases and BatchNorm.
         warmup: share of the steps in which the rate rises from zero.
-        schedule: "cosine" to zero, "step" times 0.1 at each milestone, "constant".
+        schedule: "cosine" to zero, "step" times ``decay`` at each milestone, "constant".
         milestones: for "step", as shares of the steps.
+        decay: for "step".
         clip_norm: largest norm of all gradients together; None for no limit.
         batch_norm: "train", or "frozen" for fixed statistics and affine, from this stage on.
-        class_weights: weight of each class in the loss; None for equal weights.
+        class_weights: of segmentation: weight of each class in the loss; None for equal weights.
+        hard_examples: of detection: how many boxes of a frame count in the loss, the hardest ones.
         epoch_steps: steps between two saves (and log lines); a broken run resumes from the last
             save.
         validate_every: epochs between two validations; 0 for none.
@@ -88,6 +125,7 @@ class StageConfig(_Config):
 
     kind: Literal["recognition", "flow", "pairs"]
     steps: int = Field(ge=1)
+    fixed: tuple[NetworkName, ...] = ()
     batch_size: int = Field(default=8, ge=1)
     optimizer: Literal["sgd", "adamw"] = "adamw"
     lr: float = Field(gt=0)
@@ -96,11 +134,28 @@ class StageConfig(_Config):
     warmup: float = Field(default=0.05, ge=0, lt=1)
     schedule: Literal["cosine", "step", "constant"] = "cosine"
     milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
+    decay: float = Field(default=0.1, gt=0, lt=1)
     clip_norm: float | None = Field(default=None, gt=0)
     batch_norm: Literal["train", "frozen"] = "train"
     class_weights: tuple[Annotated[float, Field(ge=0)], ...] | None = None
+    hard_examples: int = Field(default=128, ge=1)
     epoch_steps: int = Field(default=100, ge=1)
     validate_every: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _check_fixed(self) -> StageConfig:
+        if self.fixed and self.kind != "pairs":
+            raise ValueError(
+                f"fixed is {list(self.fixed)} in a '{self.kind}' stage, expected it in a 'pairs' "
+                "stage only: the others train their own networks alone."
+            )
+        if len(set(self.fixed)) != len(self.fixed):
+            raise ValueError(f"fixed is {list(self.fixed)}, expected each network once.")
+        if len(self.fixed) == len(get_args(NetworkName)):
+            raise ValueError(
+                "fixed names all networks, expected one left to train. Leave the stage out."
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_milestones(self) -> StageConfig:
@@ -169,6 +224,11 @@ class TrainConfig(_Config):
                     f"{key}.batch_size is {stage.batch_size}, expected a multiple of data.group "
                     f"({self.data.group})."
                 )
+            if stage.class_weights is not None and self.model.rfcn is not None:
+                raise ValueError(
+                    f"{key}.class_weights is given, expected none for detection, which trains on "
+                    "the hardest boxes (hard_examples)."
+                )
             if stage.class_weights is not None and len(stage.class_weights) != classes:
                 raise ValueError(
                     f"{key}.class_weights has {len(stage.class_weights)} numbers, expected one for "
@@ -184,10 +244,16 @@ class TrainConfig(_Config):
 
 
 def load_config(path: Path, changes: Iterable[str] = ()) -> TrainConfig:
+    """Read the configuration of a training run, as ``load_settings`` does."""
+    return load_settings(path, TrainConfig, changes)
+
+
+def load_settings(path: Path, model: type[M], changes: Iterable[str] = ()) -> M:
     """Read a configuration.
 
     Args:
         path: YAML file.
+        model: what it holds.
         changes: ``key=value`` each, the key with dots for levels and numbers for list items
             (``stages.0.lr=0.01``), the value as YAML.
 
@@ -207,9 +273,9 @@ def load_config(path: Path, changes: Iterable[str] = ()) -> TrainConfig:
     for change in changes:
         _apply(raw, change)
     try:
-        return TrainConfig.model_validate(raw)
+        return model.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {describe(error, TrainConfig)}") from error
+        raise ConfigError(f"{path}: {describe(error, model)}") from error
 
 
 def describe(error: ValidationError, model: type[BaseModel]) -> str:
@@ -257,10 +323,22 @@ def _resolve(
         elif isinstance(place, type) and issubclass(place, BaseModel):
             known = tuple(place.model_fields)
             place = place.model_fields[part].annotation if part in known else None
+        elif (member := _tagged(place, part)) is not None:
+            place = member
+            continue
         else:
             break
         written.append(str(part))
     return written, known
+
+
+def _tagged(union: Any, tag: str) -> Any:
+    """The member of a tagged union that a tag stands for, None where there is none."""
+    for member in get_args(union):
+        inner, *notes = get_args(member) or (member,)
+        if any(isinstance(note, Tag) and note.tag == tag for note in notes):
+            return inner
+    return None
 
 
 def _expected(message: str) -> str:

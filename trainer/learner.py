@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dff_edge.runtime.errors import ConfigError
-from dff_edge.trainer.config import StageConfig
+from dff_edge.trainer.config import NetworkName, StageConfig
 from dff_edge.trainer.data.pairs import PairBatch, collate_groups
+from dff_edge.trainer.detection.loss import detection_loss
 from dff_edge.trainer.losses import end_point_error, flow_loss, segmentation_loss
 from dff_edge.trainer.models import (
     DeepFeatureFlow,
@@ -26,6 +27,12 @@ from dff_edge.trainer.models import (
     freeze_batch_norm,
     half_frame,
 )
+
+_NETWORKS: dict[str, tuple[NetworkName, ...]] = {
+    "recognition": ("feature", "task"),
+    "flow": ("flow",),
+    "pairs": ("feature", "task", "flow"),
+}
 
 
 class Learner(lightning.LightningModule):
@@ -59,11 +66,9 @@ class Learner(lightning.LightningModule):
             "class_weights", None if weights is None else torch.tensor(weights), persistent=False
         )
         # A tuple, so that the networks are not registered (and saved) a second time.
-        self._trained: tuple[nn.Module, ...] = {
-            "recognition": (model.feature, model.task),
-            "flow": (model.flow,),
-            "pairs": (model.feature, model.task, model.flow),
-        }[stage.kind]
+        self._trained = tuple(
+            model.get_submodule(name) for name in _NETWORKS[stage.kind] if name not in stage.fixed
+        )
         model.requires_grad_(False)
         for network in self._trained:
             network.requires_grad_(True)
@@ -91,16 +96,14 @@ class Learner(lightning.LightningModule):
         """
         current = _to_float(batch["current"])
         if self.stage.kind == "recognition":
-            loss = segmentation_loss(
-                self.model.recognize(current), batch["labels"], self.class_weights
-            )
+            loss = self._task_loss(self.model.recognize(current), batch)
         elif self.stage.kind == "flow":
             flows = self._flows(_to_float(batch["key"]), current)
             loss = flow_loss(flows, batch["flow"])
             self._log("end_point_error_cells", end_point_error(flows[-1], batch["flow"]))
         else:
-            scores = self.model(_to_float(batch["key"]), current, batch["same"])
-            loss = segmentation_loss(scores, batch["labels"], self.class_weights)
+            answer = self.model(_to_float(batch["key"]), current, batch["same"])
+            loss = self._task_loss(answer, batch)
         if not torch.isfinite(loss):
             raise ConfigError(
                 f"the loss became {loss.item()} at step {self.global_step} of stage "
@@ -149,13 +152,38 @@ class Learner(lightning.LightningModule):
             worker_init_fn=_one_thread,
         )
 
+    def _task_loss(self, answer: Any, batch: PairBatch) -> Tensor:
+        """The loss of what the task network says; of detection, its parts are logged."""
+        if self.model.rfcn is None:
+            return segmentation_loss(answer, batch["labels"], self.class_weights)
+        losses = detection_loss(
+            answer,
+            (batch["current"].shape[2], batch["current"].shape[3]),
+            self.model.rfcn,
+            batch["boxes"],
+            batch["box_labels"],
+            hard_examples=self.stage.hard_examples,
+            step=self.global_step,
+        )
+        for name, value in losses._asdict().items():
+            self._log(f"{name}_loss", value)
+        return losses.total()
+
     def _flows(self, key: Tensor, current: Tensor) -> list[Tensor]:
         key_half = self.model.normalize(half_frame(key))
         current_half = self.model.normalize(half_frame(current))
         return self.model.flow(key_half, current_half, multi_scale=True)
 
     def _log(self, name: str, value: Tensor) -> None:
-        self.log(name, value, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True)
+        self.log(
+            name,
+            value,
+            on_step=False,
+            on_epoch=True,
+            prog_bar=True,
+            sync_dist=True,
+            batch_size=self.stage.batch_size,  # boxes are no stack that it could be read from
+        )
 
 
 class StepSampler(Sampler[int]):
@@ -197,7 +225,8 @@ def rate(stage: StageConfig, step: int) -> float:
     if stage.schedule == "cosine":
         return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
     if stage.schedule == "step":
-        return float(0.1 ** sum(step >= mark * stage.steps for mark in stage.milestones))
+        passed = sum(step >= mark * stage.steps for mark in stage.milestones)
+        return float(stage.decay**passed)
     return 1.0
 
 

@@ -38,6 +38,8 @@ def segmentation_loss(
 def flow_loss(predictions: list[Tensor], truth: Tensor) -> Tensor:
     """Compute the multi-scale end-point error, the mean over scales of |M - M_true|.
 
+    All scales count alike, and in each all of its known cells.
+
     Args:
         predictions: flows ``(N, 2, h_n, w_n)`` in feature cells, coarse to fine.
         truth: ``(N, 2, h, w)`` in feature cells; cells with NaN do not count.
@@ -63,8 +65,17 @@ def end_point_error(flow: Tensor, truth: Tensor) -> Tensor:
     Returns:
         A scalar; 0 where no cell counts.
     """
+    errors = end_point_errors(flow, truth)
+    return errors.sum() / max(errors.numel(), 1)
+
+
+def end_point_errors(flow: Tensor, truth: Tensor) -> Tensor:
+    """Compute |M - M_true| of each known cell, ``(n,)`` in feature cells.
+
+    Arguments are those of ``end_point_error``.
+    """
     squared, is_known = _squared_error(flow, truth)
-    return (squared.sqrt() * is_known).sum() / is_known.sum().clamp(min=1)
+    return squared[is_known].sqrt()
 
 
 def _squared_error(flow: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ import os
 import platform
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,28 +34,28 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from lightning.pytorch.loggers import CSVLogger
 from pydantic import ValidationError
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from dff_edge import __version__
-from dff_edge.runtime.clips import LabelledClip, class_names, open_clips
+from dff_edge.runtime.clips import class_names
 from dff_edge.runtime.errors import ConfigError
-from dff_edge.runtime.evaluation import evaluate
 from dff_edge.trainer.checkpoint import (
+    is_weights_file,
     load_checkpoint,
     load_weights,
     read_state_dict,
     save_checkpoint,
     save_state_dict,
 )
-from dff_edge.trainer.config import StageConfig, TrainConfig
+from dff_edge.trainer.config import NetworkName, StageConfig, TrainConfig
 from dff_edge.trainer.data import PairBatch, open_pairs
 from dff_edge.trainer.learner import Learner
-from dff_edge.trainer.models import DeepFeatureFlow, ModelConfig, build_model
-from dff_edge.trainer.recogniser import TorchRecogniser
+from dff_edge.trainer.models import DeepFeatureFlow, build_model
+from dff_edge.trainer.validation import open_held_out, validation_of
 
 _log = logging.getLogger("dff_edge.trainer")
-_RECORD = "config.yaml"
-_VALIDATION_INTERVAL = 5  # l of the paper for segmentation
+RECORD = "config.yaml"
 # What lightning warns of and is meant to be so: `workers` is the user's choice, a stage's folder
 # holds the logs of earlier starts, and networks that a stage does not train are in eval mode.
 _EXPECTED_WARNINGS = (
@@ -94,15 +94,15 @@ def train(config: TrainConfig, run_folder: Path, *, resume: bool = False) -> Pat
         _check_folder(config, run_folder, resume)
     _check_classes(config)
     pairs = [_open_pairs(config, number) for number in range(len(config.stages))]
-    clips = _open_validation(config)
+    held_out = open_held_out(config)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     model = build_model(config.model)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    _initialise(model, config)
+    initialise(model, config)
     if is_first and not resume:
         run_folder.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-        (run_folder / _RECORD).write_text(text, encoding="utf-8")
+        (run_folder / RECORD).write_text(text, encoding="utf-8")
     for number, stage in enumerate(config.stages):
         folder = run_folder / f"{number}-{stage.kind}"
         done = folder / "weights.safetensors"
@@ -110,7 +110,8 @@ def train(config: TrainConfig, run_folder: Path, *, resume: bool = False) -> Pat
             load_weights(model, read_state_dict(done), str(done))
             _log.info("stage %d (%s) is finished already", number, stage.kind)
             continue
-        _run_stage(model, config, stage, pairs[number], clips, folder)
+        validation = validation_of(config, stage, held_out)
+        _run_stage(model, config, stage, pairs[number], validation, folder)
     checkpoint = run_folder / "checkpoint"
     training = {
         "config": config.model_dump(mode="json"),
@@ -136,7 +137,7 @@ def is_first_process() -> bool:
 
 
 def _check_folder(config: TrainConfig, run_folder: Path, resume: bool) -> None:
-    record = run_folder / _RECORD
+    record = run_folder / RECORD
     if not resume:
         if record.exists():
             raise ConfigError(
@@ -146,14 +147,14 @@ def _check_folder(config: TrainConfig, run_folder: Path, resume: bool) -> None:
             raise ConfigError(f"'{run_folder}' is not an empty folder. Give a new one.")
         return
     if not record.exists():
-        raise ConfigError(f"'{run_folder}' holds no run to resume (no {_RECORD} in it).")
+        raise ConfigError(f"'{run_folder}' holds no run to resume (no {RECORD} in it).")
     try:
         # Compared as configurations, so that a key that came later counts with its default.
         started = TrainConfig.model_validate(yaml.safe_load(record.read_text(encoding="utf-8")))
     except (yaml.YAMLError, UnicodeDecodeError, ValidationError) as error:
         raise ConfigError(f"{record} is damaged, the run cannot be resumed: {error}") from error
     if started != config:
-        then, now = _flat(started.model_dump(mode="json")), _flat(config.model_dump(mode="json"))
+        then, now = (flatten(each.model_dump(mode="json")) for each in (started, config))
         keys = [key for key in {**then, **now} if then.get(key) != now.get(key)]
         raise ConfigError(
             f"{record} differs from the configuration given in {', '.join(keys)}. A run is resumed "
@@ -161,14 +162,14 @@ def _check_folder(config: TrainConfig, run_folder: Path, resume: bool) -> None:
         )
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     """Nested keys as ``stages.0.lr``."""
     if not isinstance(value, dict | list):
         return {prefix: value}
     items = value.items() if isinstance(value, dict) else enumerate(value)
     flat: dict[str, Any] = {}
     for key, item in items:
-        flat |= _flat(item, f"{prefix}.{key}" if prefix else str(key))
+        flat |= flatten(item, f"{prefix}.{key}" if prefix else str(key))
     return flat
 
 
@@ -176,7 +177,7 @@ def _check_classes(config: TrainConfig) -> None:
     """Data that knows its classes must have the model's, in the same order."""
     classes = config.model.task.classes
     for key, uri in (("train", config.data.train), ("validate_on", config.data.validate_on)):
-        known = None if uri is None else class_names(uri)
+        known = None if uri is None else class_names(uri, config.model.task.name)
         if known is not None and known != classes:
             raise ConfigError(
                 f"model.task.classes is {', '.join(classes)}, expected {', '.join(known)}, the "
@@ -187,65 +188,76 @@ def _check_classes(config: TrainConfig) -> None:
 def _open_pairs(config: TrainConfig, number: int) -> Dataset[PairBatch]:
     stage = config.stages[number]
     is_flow = stage.kind == "flow"
-    if is_flow and not config.data.train.startswith("synthetic://"):
-        raise ConfigError(
-            f"stages.{number}.kind is 'flow', which needs true flow, and data.train is "
-            f"'{config.data.train}'. Flow is pre-trained on synthetic://street; leave the stage "
-            "out or give init.flow."
-        )
-    return open_pairs(
-        config.data.train,
+    pairs = open_pairs(
+        config.data,
         seed=config.seed * 1000 + number,
         frame_size=config.model.frame_size,
         class_count=len(config.model.task.classes),
         length=stage.steps * stage.batch_size // config.data.group,
-        group=config.data.group,
         max_distance=0 if stage.kind == "recognition" else config.data.max_distance,
         both_ways=is_flow,
+        task=config.model.task.name,
     )
-
-
-def _open_validation(config: TrainConfig) -> list[LabelledClip]:
-    """The clips to validate on, none where no stage does."""
-    uri = config.data.validate_on
-    intervals = [_validation_interval(stage) for stage in config.stages if stage.validate_every]
-    if uri is None or not any(intervals):
-        return []
-    clips = open_clips(uri)
-    interval = max(intervals)
-    frames = (range(interval - 1, len(clip)) for clip in clips)
-    if not any(clip.is_labelled(i) for clip, rest in zip(clips, frames, strict=True) for i in rest):
+    if is_flow and not pairs.knows_flow:
         raise ConfigError(
-            f"data.validate_on is '{uri}', expected labelled frames with {interval - 1} frames "
-            "before them."
+            f"stages.{number}.kind is 'flow', which needs true flow, and data.train is "
+            f"'{config.data.train}'. Set data.motion: synthetic, train flow on synthetic://street, "
+            "or leave the stage out and give init.flow."
         )
-    return clips
+    if not is_flow and not pairs.knows_truth:
+        raise ConfigError(
+            f"stages.{number}.kind is '{stage.kind}', which needs labels or boxes, and data.train "
+            f"is '{config.data.train}', which has flow alone. Train the other stages from another "
+            "configuration with init.flow."
+        )
+    return pairs
 
 
-def _validation_interval(stage: StageConfig) -> int:
-    """The key interval that a stage is validated at, 0 where it is not."""
-    return {"recognition": 1, "flow": 0, "pairs": _VALIDATION_INTERVAL}[stage.kind]
-
-
-def _initialise(model: DeepFeatureFlow, config: TrainConfig) -> None:
+def initialise(model: DeepFeatureFlow, config: TrainConfig) -> None:
     init = config.init
     if init.model is not None:
         load_weights(model, load_checkpoint(init.model).model.state_dict(), str(init.model))
     if init.feature is not None:
-        tensors = read_state_dict(init.feature)
-        if init.feature_order == "rgb" and "conv1.weight" in tensors:
-            tensors["conv1.weight"] = tensors["conv1.weight"].flip(1)
-        # A classification network has fc and no feat_conv, one of before torch 0.4.1 no counters.
+        tensors = _weights_of(init.feature, "feature")
+        is_rgb = init.feature_order == "rgb" and is_weights_file(init.feature)
+        first = f"{model.feature.input_conv}.weight"
+        if is_rgb and first in tensors:
+            tensors[first] = tensors[first].flip(1)
+        # A published file has a classifier and no feat_conv, one of before torch 0.4.1 no counters.
         counters = [
             name
             for name in {**tensors, **model.feature.state_dict()}
             if name.endswith("num_batches_tracked")
         ]
-        load_weights(
-            model.feature, tensors, str(init.feature), ignore=("fc.", "feat_conv.", *counters)
-        )
+        ignore = (*model.feature.left_out, "feat_conv.", *counters)
+        load_weights(model.feature, tensors, str(init.feature), ignore=ignore)
     if init.flow is not None:
-        load_weights(model.flow, read_state_dict(init.flow), str(init.flow), ignore=("scale.",))
+        tensors = _weights_of(init.flow, "flow")
+        _leave_other_scale(model, tensors)
+        load_weights(model.flow, tensors, str(init.flow), ignore=("scale.",))
+    if init.task is not None:
+        load_weights(model.task, _weights_of(init.task, "task"), str(init.task))
+
+
+def _weights_of(origin: Path, network: NetworkName) -> dict[str, Tensor]:
+    """The weights of one network: what a file holds, or that network of a checkpoint."""
+    if is_weights_file(origin):
+        return read_state_dict(origin)
+    return load_checkpoint(origin).model.get_submodule(network).state_dict()
+
+
+def _leave_other_scale(model: DeepFeatureFlow, tensors: dict[str, Tensor]) -> None:
+    """Drop a scale head for features of another width or split: flow fits them all, scale not."""
+    scale, found = model.flow.scale, tensors.get("scale.weight")
+    if scale is None or found is None or len(found) == scale.out_channels:
+        return
+    _log.warning(
+        "init.flow: the scale head has %d channels, expected %d; scale starts at ones",
+        len(found),
+        scale.out_channels,
+    )
+    for name in ("scale.weight", "scale.bias"):
+        tensors.pop(name, None)
 
 
 def _run_stage(
@@ -253,13 +265,19 @@ def _run_stage(
     config: TrainConfig,
     stage: StageConfig,
     pairs: Dataset[PairBatch],
-    clips: Sequence[LabelledClip],
+    validation: list[Callback],
     folder: Path,
 ) -> None:
     learner = Learner(model, stage, pairs, group=config.data.group, workers=config.data.workers)
     last = folder / "last.ckpt"
     with _without_expected_warnings():
-        trainer = _make_trainer(config, stage, clips, folder)
+        trainer = _make_trainer(config, stage, validation, folder)
+        if trainer.world_size > 1 and stage.batch_norm == "train" and not _is_gpu(config):
+            _log.warning(
+                "%s: BatchNorm sees the batch of each process alone, for torch synchronises it on "
+                "GPUs only; batch_norm: frozen trains as one process would",
+                folder.name,
+            )
         try:
             trainer.fit(learner, ckpt_path=last if last.exists() else None, weights_only=True)
         except SystemExit as error:
@@ -272,9 +290,10 @@ def _run_stage(
 
 
 def _make_trainer(
-    config: TrainConfig, stage: StageConfig, clips: Sequence[LabelledClip], folder: Path
+    config: TrainConfig, stage: StageConfig, validation: list[Callback], folder: Path
 ) -> lightning.Trainer:
     callbacks: list[Callback] = [
+        *validation,
         ModelCheckpoint(
             dirpath=folder,
             filename="last",
@@ -286,9 +305,6 @@ def _make_trainer(
         _EpochLog(),
         _ProgressOnStderr(),
     ]
-    interval = _validation_interval(stage)
-    if stage.validate_every and interval and clips:
-        callbacks.insert(0, _Validation(clips, config.model, stage.validate_every, interval))
     device = config.device
     try:
         return lightning.Trainer(
@@ -318,8 +334,11 @@ def _make_trainer(
 def _syncs_batch_norm(config: TrainConfig, stage: StageConfig) -> bool:
     """Over several GPUs; torch has no synchronised BatchNorm for the CPU."""
     several = config.device.devices != 1 or config.device.nodes != 1
-    is_gpu = config.device.accelerator != "cpu" and torch.cuda.is_available()
-    return several and is_gpu and stage.batch_norm == "train"
+    return several and _is_gpu(config) and stage.batch_norm == "train"
+
+
+def _is_gpu(config: TrainConfig) -> bool:
+    return config.device.accelerator != "cpu" and torch.cuda.is_available()
 
 
 @contextlib.contextmanager
@@ -328,37 +347,6 @@ def _without_expected_warnings() -> Iterator[None]:
         for message in _EXPECTED_WARNINGS:
             warnings.filterwarnings("ignore", message=message)
         yield
-
-
-class _Validation(Callback):
-    """Mean IoU of key frames and of "DFF at l" on held-out clips, every few epochs."""
-
-    def __init__(
-        self, clips: Sequence[LabelledClip], model_config: ModelConfig, every: int, interval: int
-    ) -> None:
-        self._clips = clips
-        self._config = model_config
-        self._every = every
-        self._interval = interval
-
-    def on_train_epoch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
-        assert isinstance(pl_module, Learner)
-        is_last = trainer.global_step >= pl_module.stage.steps
-        is_due = (trainer.current_epoch + 1) % self._every == 0 or is_last
-        if not trainer.is_global_zero or not is_due:
-            return
-        interval = self._interval
-        recogniser = TorchRecogniser(pl_module.model, self._config.frame_size)
-        accuracy = evaluate(recogniser, self._clips, self._config.task.classes, interval)
-        values = {"val_miou_frame": accuracy.miou_at_distance(0)}
-        if interval > 1:
-            values[f"val_miou_l{interval}"] = accuracy.miou_at_interval(interval)
-            values[f"val_miou_distance_{interval - 1}"] = accuracy.miou_at_distance(interval - 1)
-        for name, value in values.items():
-            pl_module.log(name, value, rank_zero_only=True)
-            _log.info("step %d: %s %.4f", trainer.global_step, name, value)
 
 
 class _EpochLog(Callback):

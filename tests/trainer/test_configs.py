@@ -49,3 +49,16 @@ def test_paper_recipe_is_that_of_section_5():
     assert config.init.feature is not None
     assert config.init.flow is not None
     assert config.init.feature_order == "rgb"
+
+
+def test_paper_recipe_for_detection_is_that_of_section_5():
+    config = load_config(FOLDER / "paper_detection.yaml")
+    (stage,) = config.stages
+    rates = [stage.lr * rate(stage, step) for step in (0, 39_900, 40_100, 59_999)]
+
+    assert (config.model.feature.name, config.model.channels) == ("resnet101", 1024)
+    assert (config.model.flow.name, config.model.flow.scale) == ("simple", True)
+    assert len(config.model.task.classes) == 30
+    assert (stage.steps, stage.batch_size * config.device.devices) == (60_000, 8)
+    assert rates == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4])
+    assert stage.hard_examples == 128

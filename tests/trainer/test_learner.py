@@ -83,6 +83,35 @@ def test_stage_trains_its_networks_and_leaves_the_others_to_the_bit(model, batch
     assert statistics & now == {name for name in statistics if name.startswith(TRAINED[kind])}
 
 
+@pytest.mark.parametrize(
+    ("fixed", "left"),
+    [(("feature", "task"), ("flow.",)), (("flow",), ("feature.", "task.")), (("task",), ("f",))],
+    ids=["fix N", "fix F", "fix task"],
+)
+def test_fixed_networks_stay_to_the_bit_in_training_on_pairs(model, batch, fixed, left):
+    """Table 3's "DFF fix N" and "DFF fix F": weights, statistics and gradients."""
+    before = snapshot(model)
+    learner = learner_of(model, "pairs", fixed=fixed, weight_decay=0.1)
+
+    trained(learner, batch, 2)
+
+    now = changed(model, before)
+    statistics = {name for name in before if name.endswith(STATISTICS)}
+    expected = {
+        name
+        for name in before
+        if name.startswith(left) and not name.startswith("flow.predict_flow")
+    }
+    assert {name for name in now if not name.startswith(left)} == set()
+    assert statistics & now == statistics & expected
+    weights = {name for name in expected if name.endswith("weight")}
+    assert weights - now <= {"flow.scale.weight"} | {n for n in weights if "bn" in n}
+    for name, parameter in model.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad == (name in expected), name
+    for name in fixed:
+        assert not model.get_submodule(name).training
+
+
 def test_networks_that_rest_are_in_evaluation_mode(model):
     learner = learner_of(model, "flow")
 

@@ -21,6 +21,7 @@ from dff_edge.trainer.config import TrainConfig
 from dff_edge.trainer.learner import Learner
 from dff_edge.trainer.models import build_model
 from dff_edge.trainer.train import train
+from tests.runtime.datasets.layouts import flying_chairs
 from tests.trainer.tiny import STAGE, TINY, tiny_config, write_config
 
 VALIDATION = "synthetic://street?clips=1&frames=6&height=32&width=64"
@@ -63,6 +64,11 @@ def recorded():
         items.append(seen)
 
         class Recorded(torch.utils.data.Dataset):
+            knows_flow = pairs.knows_flow
+
+            def __getattr__(self, name):
+                return getattr(pairs, name)
+
             def __len__(self):
                 return len(pairs)
 
@@ -303,6 +309,68 @@ def test_a_key_that_came_later_does_not_stop_a_resume(unbroken):
         record.write_text(before)
 
 
+def test_killed_run_resumes_to_the_weights_of_the_unbroken_one(tmp_path):
+    """Nothing is done on SIGKILL; networks are fixed, and the precision is mixed."""
+    config = tiny_config(
+        stages=[{"kind": "pairs", **STAGE, "fixed": ["feature", "task"]}],
+        device=TINY["device"] | {"precision": "bf16-mixed"},
+    )
+    expected = weights(train(config, tmp_path / "unbroken"))
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+
+    killed = subprocess.run(
+        [sys.executable, "-c", _KILLED_BEFORE_STEP_3, path, tmp_path / "killed"],
+        capture_output=True,
+        timeout=300,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    with recorded() as items:
+        checkpoint = train(config, tmp_path / "killed", resume=True)
+
+    assert items == [[2, 3]]  # from the save after two steps
+    for name, value in weights(checkpoint).items():
+        assert torch.equal(value, expected[name]), name
+
+
+_KILLED_BEFORE_STEP_3 = """
+import os, signal, sys
+from pathlib import Path
+from dff_edge.trainer.config import load_config
+from dff_edge.trainer.learner import Learner
+from dff_edge.trainer.train import train
+
+training_step = Learner.training_step
+
+def killed(self, *arguments):
+    if self.global_step == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return training_step(self, *arguments)
+
+Learner.training_step = killed
+train(load_config(Path(sys.argv[1])), Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("kind", ["recognition", "flow", "pairs"])
+def test_mixed_precision_trains_as_single_does(tmp_path, kind):
+    """bf16 has 8 bits: the first loss is the same to a tenth, not to the bit."""
+    losses = {}
+    for precision in ("32-true", "bf16-mixed"):
+        device = TINY["device"] | {"precision": precision}
+        config = tiny_config(stages=one_stage(kind).stages, device=device)
+        checkpoint = train(config, tmp_path / precision)
+        (row,) = [r for r in metrics(checkpoint.parent / f"0-{kind}") if r["loss"]]
+        losses[precision] = float(row["loss"])
+        assert load_file(checkpoint / "weights.safetensors")["flow.flow.weight"].dtype == (
+            torch.float32
+        )
+
+    assert losses["bf16-mixed"] == pytest.approx(losses["32-true"], rel=0.1)
+    assert losses["bf16-mixed"] != losses["32-true"]
+
+
 def test_nothing_to_resume_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"run' holds no run to resume \(no config\.yaml in it\)"):
         train(one_stage(), tmp_path / "run", resume=True)
@@ -388,6 +456,14 @@ def test_flow_stage_on_real_video_is_refused_at_the_start(tmp_path):
         train(tiny_config(data=data, stages=[TINY["stages"][2], TINY["stages"][1]]), tmp_path / "r")
 
 
+def test_other_stages_on_data_with_flow_alone_are_refused_at_the_start(tmp_path):
+    flying_chairs(tmp_path / "chairs", [1, 2])
+    data = TINY["data"] | {"train": f"flyingchairs://{tmp_path / 'chairs'}"}
+
+    with pytest.raises(ConfigError, match=r"stages\.0\.kind is 'pairs', which needs labels or box"):
+        train(tiny_config(data=data, stages=[TINY["stages"][2]]), tmp_path / "r")
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_gpu_that_is_not_there_is_refused(tmp_path):
     config = tiny_config(stages=one_stage().stages, device={"accelerator": "gpu", "devices": 1})
@@ -402,7 +478,7 @@ def test_gpu_that_is_not_there_is_refused(tmp_path):
 def initialised(**init):
     config = tiny_config(init=init)
     model = build_model(config.model)
-    train_module._initialise(model, config)
+    train_module.initialise(model, config)
     return model.state_dict()
 
 
@@ -468,6 +544,51 @@ def test_flow_weights_are_loaded_and_the_scale_head_may_be_missing(tmp_path, mod
     assert (loaded["flow.scale.bias"] == 1).all()
 
 
+@pytest.mark.parametrize("network", ["feature", "task", "flow"])
+def test_one_network_of_a_checkpoint_is_loaded(unbroken, network):
+    config = tiny_config()
+    before = {name: t.clone() for name, t in build_model(config.model).state_dict().items()}
+    model = build_model(config.model)
+    model.load_state_dict(before)
+
+    train_module.initialise(model, tiny_config(init={network: unbroken[0]}))
+
+    expected = weights(unbroken[0])
+    for name, value in model.state_dict().items():
+        origin = expected if name.startswith(f"{network}.") else before
+        assert torch.equal(value, origin[name]), name
+
+
+def test_task_weights_are_loaded_from_a_file(tmp_path, model):
+    save_file(model.task.state_dict(), tmp_path / "task.safetensors")
+
+    loaded = initialised(task=tmp_path / "task.safetensors")
+
+    assert torch.equal(loaded["task.score.weight"], model.task.score.weight)
+
+
+def test_scale_head_for_other_features_starts_at_ones(unbroken, caplog):
+    feature = TINY["model"]["feature"] | {"channels": 16}
+    config = tiny_config(init={"flow": unbroken[0]}, model=TINY["model"] | {"feature": feature})
+    model = build_model(config.model)
+
+    train_module.initialise(model, config)
+
+    assert (model.flow.scale.bias == 1).all()
+    assert (model.flow.scale.weight == 0).all()
+    assert torch.equal(model.flow.flow.weight, weights(unbroken[0])["flow.flow.weight"])
+    assert "init.flow: the scale head has 8 channels, expected 16" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("origin", "message"),
+    [("nowhere", "'nowhere' is no checkpoint"), ("nowhere.pth", r"nowhere\.pth cannot be read")],
+)
+def test_weights_of_nowhere_are_refused(origin, message):
+    with pytest.raises(CheckpointError, match=message):
+        initialised(task=origin)
+
+
 def test_whole_model_is_loaded(unbroken):
     loaded = initialised(model=unbroken[0])
 
@@ -480,7 +601,7 @@ def test_whole_model_of_another_configuration_is_refused(unbroken):
     )
 
     with pytest.raises(CheckpointError, match="checkpoint does not fit the model"):
-        train_module._initialise(build_model(config.model), config)
+        train_module.initialise(build_model(config.model), config)
 
 
 # ---- several devices
@@ -493,10 +614,16 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
     if not command.exists():
         pytest.skip("the dff-edge command is not installed beside this Python")
     common = {**STAGE, "optimizer": "sgd", "batch_norm": "frozen"}
-    kinds = ("recognition", "flow", "pairs")
+    stages = [
+        {"kind": "recognition", **common},
+        {"kind": "flow", **common},
+        {"kind": "pairs", **common},
+        {"kind": "pairs", **common, "fixed": ["feature", "task"]},
+        {"kind": "pairs", **common, "fixed": ["flow"]},
+    ]
     path = write_config(
         tmp_path / "two.yaml",
-        stages=[{"kind": kind, **common} for kind in kinds],
+        stages=stages,
         device={"accelerator": "cpu", "devices": 2, "strategy": "ddp"},
     )
 
@@ -509,7 +636,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     one = train(
-        tiny_config(stages=[{"kind": kind, **common, "batch_size": 4} for kind in kinds]),
+        tiny_config(stages=[stage | {"batch_size": 4} for stage in stages]),
         tmp_path / "one",
     )
 

@@ -1,0 +1,85 @@
+"""Detection end to end: data, training, checkpoint, and answers in source pixels."""
+
+import csv
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from dff_edge.runtime.boxes import in_source_pixels
+from dff_edge.runtime.resize import FrameResizer
+from dff_edge.runtime.synthetic import BOX_CLASSES, StreetScene
+from dff_edge.trainer.checkpoint import load_checkpoint
+from dff_edge.trainer.config import TrainConfig
+from dff_edge.trainer.models import detect, warp_features
+from dff_edge.trainer.recogniser import TorchRecogniser
+from dff_edge.trainer.train import train
+from tests.trainer.tiny import STAGE, tiny_dict
+
+FRAME_SIZE = (64, 128)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    raw = tiny_dict()
+    raw["model"] |= {
+        "frame_size": list(FRAME_SIZE),
+        "task": {
+            "name": "detection",
+            "classes": list(BOX_CLASSES),
+            "colours": [[0, 0, 200], [220, 20, 60], [250, 200, 30]],
+            "rfcn": {"bins": 3, "anchor_scales": [1, 2], "proposals": 20},
+        },
+    }
+    raw["data"]["validate_on"] = "synthetic://street?split=val&clips=1&frames=5&height=64&width=128"
+    raw["stages"] = [
+        {"kind": "recognition", **STAGE},
+        {"kind": "pairs", **STAGE, "validate_every": 2},
+    ]
+    return train(TrainConfig.model_validate(raw), tmp_path_factory.mktemp("run") / "run")
+
+
+@pytest.fixture(scope="module")
+def model(checkpoint):
+    return load_checkpoint(checkpoint).model
+
+
+def test_run_logs_the_parts_of_the_loss_and_validates_by_map(checkpoint):
+    (log,) = checkpoint.parent.glob("1-pairs/logs/*/metrics.csv")
+    with log.open(newline="") as lines:
+        (*_, last) = csv.DictReader(lines)
+
+    parts = ("rpn_class_loss", "rpn_box_loss", "classification_loss", "box_loss")
+    assert sum(float(last[part]) for part in parts) == pytest.approx(float(last["loss"]), rel=1e-4)
+    assert 0 <= float(last["val_map_l5"]) <= 1
+
+
+def test_answers_are_detections_in_source_pixels(model):
+    """Of frames of another size and shape: x and y are scaled apart."""
+    scene = StreetScene(3, "val", FRAME_SIZE, 9)
+    key, current = (cv2.resize(scene.render(n)[0], (96, 80)) for n in (2, 6))
+    recogniser = TorchRecogniser(model, FRAME_SIZE)
+
+    kept = recogniser.extract(key)
+    of_key, of_current = recogniser.answer(kept, None), recogniser.answer(kept, current)
+
+    resizer = FrameResizer(FRAME_SIZE)
+
+    def seen_by(resize, frame, height, width):
+        seen = np.empty((1, height, width, 3), np.uint8)
+        resize(frame, seen)
+        return torch.from_numpy(seen).permute(0, 3, 1, 2).float()
+
+    with torch.no_grad():
+        features = model.extract(seen_by(resizer.full, key, 64, 128))
+        halves = [seen_by(resizer.half, frame, 32, 64) for frame in (key, current)]
+        flow, scale = model.estimate_flow(*halves)
+        moved = warp_features(features, flow, scale)
+        for answer, seen in ((of_key, features), (of_current, moved)):
+            (found,) = detect(model.task(seen), FRAME_SIZE, model.rfcn)
+            expected = in_source_pixels(found, FRAME_SIZE, (80, 96))
+            assert len(answer) > 0
+            np.testing.assert_allclose(answer.boxes, expected.boxes, atol=1e-3)
+            np.testing.assert_array_equal(answer.labels, expected.labels)
+    assert not np.array_equal(of_key.scores, of_current.scores)

@@ -1,0 +1,134 @@
+"""What is measured of the networks while they are trained, on data held out from training."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import lightning
+from lightning.pytorch.callbacks import Callback
+
+from dff_edge.runtime.clips import LabelledClip, open_clips
+from dff_edge.runtime.errors import ConfigError
+from dff_edge.runtime.evaluation import evaluate
+from dff_edge.trainer.config import StageConfig, TrainConfig
+from dff_edge.trainer.data import PairData, open_pairs
+from dff_edge.trainer.flow_validation import FlowValidation, is_due
+from dff_edge.trainer.learner import Learner
+from dff_edge.trainer.models import ModelConfig
+from dff_edge.trainer.recogniser import TorchRecogniser
+
+_log = logging.getLogger("dff_edge.trainer")
+_VALIDATION_INTERVAL = 5  # l of the paper for segmentation
+# Of data without end; Flying Chairs has its own pairs to validate on.
+_FLOW_PAIRS, _FLOW_SEED = 64, 2**32
+
+
+class HeldOut(NamedTuple):
+    """Data to validate on.
+
+    Attributes:
+        clips: for recognition and pairs; none where no stage is validated on them.
+        flow_pairs: for flow; None where no stage is.
+    """
+
+    clips: list[LabelledClip]
+    flow_pairs: PairData | None
+
+
+def open_held_out(config: TrainConfig) -> HeldOut:
+    """Open what the stages of a run are validated on.
+
+    Raises:
+        ConfigError: the data has no frames to validate on, or no true flow.
+        SourceError: it is missing.
+    """
+    return HeldOut(_open_clips(config), _open_flow_pairs(config))
+
+
+def validation_of(config: TrainConfig, stage: StageConfig, held_out: HeldOut) -> list[Callback]:
+    """Give what measures a stage's networks now and then, at most one callback."""
+    every = stage.validate_every
+    if not every:
+        return []
+    if stage.kind == "flow":
+        return [FlowValidation(held_out.flow_pairs, every)] if held_out.flow_pairs else []
+    interval = _interval(stage)
+    return [_Validation(held_out.clips, config.model, every, interval)] if held_out.clips else []
+
+
+def _open_clips(config: TrainConfig) -> list[LabelledClip]:
+    """The clips to validate on, none where no stage does."""
+    uri = config.data.validate_on
+    intervals = [_interval(stage) for stage in config.stages if stage.validate_every]
+    if uri is None or not any(intervals):
+        return []
+    clips = open_clips(uri)
+    interval = max(intervals)
+    frames = (range(interval - 1, len(clip)) for clip in clips)
+    if not any(clip.is_labelled(i) for clip, rest in zip(clips, frames, strict=True) for i in rest):
+        raise ConfigError(
+            f"data.validate_on is '{uri}', expected labelled frames with {interval - 1} frames "
+            "before them."
+        )
+    return clips
+
+
+def _open_flow_pairs(config: TrainConfig) -> PairData | None:
+    """The pairs to measure flow on, None where no stage does."""
+    uri = config.data.validate_flow_on
+    if uri is None or not any(s.kind == "flow" and s.validate_every for s in config.stages):
+        return None
+    pairs = open_pairs(
+        config.data.model_copy(update={"train": uri, "group": 1}),
+        seed=_FLOW_SEED,
+        frame_size=config.model.frame_size,
+        class_count=len(config.model.task.classes),
+        length=_FLOW_PAIRS,
+        max_distance=config.data.max_distance,
+        both_ways=True,
+        task=config.model.task.name,
+    )
+    if not pairs.knows_flow:
+        raise ConfigError(
+            f"data.validate_flow_on is '{uri}', expected pairs with true flow: Flying Chairs or "
+            "synthetic://street."
+        )
+    return pairs
+
+
+def _interval(stage: StageConfig) -> int:
+    """The key interval that a stage is validated at, 0 where it is not."""
+    return {"recognition": 1, "flow": 0, "pairs": _VALIDATION_INTERVAL}[stage.kind]
+
+
+class _Validation(Callback):
+    """Accuracy of key frames and of "DFF at l" on held-out clips, every few epochs."""
+
+    def __init__(
+        self, clips: Sequence[LabelledClip], model_config: ModelConfig, every: int, interval: int
+    ) -> None:
+        self._clips = clips
+        self._config = model_config
+        self._every = every
+        self._interval = interval
+
+    def on_train_epoch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        assert isinstance(pl_module, Learner)
+        if not trainer.is_global_zero or not is_due(trainer, pl_module, self._every):
+            return
+        interval = self._interval
+        recogniser = TorchRecogniser(pl_module.model, self._config.frame_size)
+        task = self._config.task
+        accuracy = evaluate(recogniser, self._clips, task.classes, interval, task=task.name)
+        name = f"val_{accuracy.metric.key}"
+        values = {f"{name}_frame": accuracy.at_distance(0)}
+        if interval > 1:
+            values[f"{name}_l{interval}"] = accuracy.at_interval(interval)
+            values[f"{name}_distance_{interval - 1}"] = accuracy.at_distance(interval - 1)
+        for name, value in values.items():
+            pl_module.log(name, value, rank_zero_only=True)
+            _log.info("step %d: %s %.4f", trainer.global_step, name, value)
