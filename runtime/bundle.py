@@ -16,15 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dff_edge.runtime.bundle_paths import MANIFEST_NAME, STAGING_PREFIX, path_problem
-from dff_edge.runtime.contract import FLAVOURS, Flavour, GraphName, Precision, Subnet
+from dff_edge.runtime.contract import FLAVOURS, Flavour, GraphName, Precision
 from dff_edge.runtime.errors import BundleError
 from dff_edge.runtime.manifest import MAX_MANIFEST_BYTES, Manifest
 from dff_edge.runtime.manifest_records import FileRecord
 from dff_edge.runtime.onnx_check import LOCAL_DOMAIN, GraphSummary, check_onnx
 from dff_edge.runtime.tensorrt_check import WARP_PLUGIN, check_for_tensorrt
-
-# The subnets a frame needs on the native path; propagate.onnx is the other form of the same.
-_RUN_SUBNETS: tuple[Subnet, ...] = ("feature", "flow", "task")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +99,11 @@ class Bundle:
         return check_onnx(data, name, plugins=_plugins(graph, flavour))
 
     def size_bytes(self, precision: Precision, flavour: Flavour = "ort") -> int:
-        """Bytes of the feature, flow and task graphs of a precision."""
-        names = {self._graph_path(precision, subnet, flavour) for subnet in _RUN_SUBNETS}
+        """Bytes of the feature, flow and task graphs of a precision; hand-made flow has none."""
+        self._graph_path(precision, "feature", flavour)  # says what is missing
+        held = self.manifest.graph_paths(flavour)[precision]
+        subnets = ("feature", "flow", self.manifest.task_graph(flavour))
+        names = {held[subnet] for subnet in subnets if subnet in held}
         return sum(self.manifest.files[name].bytes for name in names)
 
     def _graph_path(self, precision: Precision, graph: GraphName, flavour: Flavour) -> str:
@@ -118,7 +118,10 @@ class Bundle:
             )
         name = paths.get(graph)
         if name is None:
-            raise BundleError(f"{self.path} holds no {graph} graph in {precision}.")
+            why = ""
+            if graph == "flow":  # only hand-made flow has none
+                why = f": its flow is computed by '{self.manifest.flow_function}'"
+            raise BundleError(f"{self.path} holds no {graph} graph in {precision}{why}.")
         return name
 
     def _check_folder(self) -> None:

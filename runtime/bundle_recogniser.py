@@ -1,4 +1,4 @@
-"""A bundle as the evaluation sees it: frames in, label maps out, one plain call at a time.
+"""A bundle as the evaluation sees it: frames in, label maps or boxes out, one plain call at a time.
 
 Slower than the pipeline, which overlaps its stages, and easy to trust: feature.onnx on key
 frames, flow.onnx -> native warp -> task.onnx on others, then decoding.
@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dff_edge.runtime.boxes import Detections
 from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.contract import Precision
-from dff_edge.runtime.decode import decode_labels
+from dff_edge.runtime.decoders import decoder_of
 from dff_edge.runtime.frames import Image, LabelMap
 from dff_edge.runtime.open_subnets import CudaOptions, EngineName, open_subnets
 from dff_edge.runtime.resize import FrameResizer, check_image
@@ -69,7 +70,8 @@ class BundleRecogniser:
         self._half = subnets.flow.inputs["frame_half"].empty()
         self._moved = {name: spec.empty() for name, spec in subnets.flow.outputs.items()}
         self._propagated = subnets.task.inputs["features"].empty()
-        self._scores = subnets.task.outputs["scores"].empty()
+        self._outputs = {name: spec.empty() for name, spec in subnets.task.outputs.items()}
+        self._decoder = decoder_of(bundle.manifest, threads=self._warp_threads)
 
     def extract(self, image: Image) -> KeyFrame:
         """Features and half-size image of a key frame; the receiver may keep them."""
@@ -81,8 +83,8 @@ class BundleRecogniser:
         self._resizer.half(image, half)
         return KeyFrame(features, half, (image.shape[0], image.shape[1]))
 
-    def answer(self, key: KeyFrame, image: Image | None) -> LabelMap:
-        """Label map of ``image``, or of the key frame itself for None, at the size of its frame."""
+    def answer(self, key: KeyFrame, image: Image | None) -> LabelMap | Detections:
+        """Answer for ``image``, or for the key frame itself for None, at the size of its frame."""
         if image is None:
             return self._score(key.features, key.size)
         image = check_image(image)
@@ -92,7 +94,7 @@ class BundleRecogniser:
         subnets.flow.run({"key_half": key.half, "frame_half": self._half}, self._moved)
         if subnets.propagate is not None:
             inputs = {"features": key.features, **self._moved}
-            subnets.propagate.run(inputs, {"scores": self._scores})
+            subnets.propagate.run(inputs, self._outputs)
             return self._decode(size)
         warp_features(
             key.features,
@@ -114,9 +116,12 @@ class BundleRecogniser:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _score(self, features: NDArray[Any], size: tuple[int, int]) -> LabelMap:
-        self._subnets.task.run({"features": features}, {"scores": self._scores})
+    def _score(self, features: NDArray[Any], size: tuple[int, int]) -> LabelMap | Detections:
+        self._subnets.task.run({"features": features}, self._outputs)
         return self._decode(size)
 
-    def _decode(self, size: tuple[int, int]) -> LabelMap:
-        return decode_labels(self._scores[0], size, threads=self._warp_threads)
+    def _decode(self, size: tuple[int, int]) -> LabelMap | Detections:
+        answer = self._decoder.decode(self._outputs, size)
+        found = answer.detections if answer.labels is None else answer.labels
+        assert found is not None  # it is one or the other
+        return found

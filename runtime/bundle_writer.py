@@ -38,7 +38,10 @@ from dff_edge.runtime.manifest_records import FileRecord
 
 _OWN_FIELDS = ("schema_version", "subnets", "tensorrt", "files")
 _FIELD_OF: Mapping[Flavour, str] = {"ort": "subnets", "trt": "tensorrt"}
-_GRAPHS_OF: Mapping[Flavour, tuple[GraphName, ...]] = {"ort": SUBNETS, "trt": TENSORRT_GRAPHS}
+_GRAPHS_OF: Mapping[Flavour, tuple[GraphName, ...]] = {
+    "ort": (*SUBNETS, "task_maps"),
+    "trt": TENSORRT_GRAPHS,
+}
 
 
 class BundleWriter:
@@ -100,8 +103,8 @@ class BundleWriter:
         """Add one graph, or replace it. Add all graphs of a precision before ``commit``.
 
         In ``extend``, adding to a precision of a flavour replaces all its graphs and drops what
-        was calibrated and measured of the old ones. A graph for TensorRT that equals the one for
-        ONNX Runtime added before is not stored twice.
+        was calibrated and measured of the old ones. A graph for TensorRT that equals one for ONNX
+        Runtime of its precision, added before, is not stored twice.
 
         Raises:
             BundleError: the graph is not fit for a bundle (``check_file``), or cannot be written.
@@ -118,12 +121,14 @@ class BundleWriter:
                 f"{_GRAPHS_OF[flavour]}."
             )
         record = FileRecord(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
-        name, twin = graph_path(precision, graph, flavour), graph_path(precision, graph)
+        name = graph_path(precision, graph, flavour)
         check_file(data, name, graph, flavour)
         paths = self._graphs.setdefault((flavour, precision), {})
-        if flavour == "trt" and self._files.get(twin) == record:
-            paths[graph] = twin
-            return
+        if flavour == "trt":
+            for twin in self._graphs.get(("ort", precision), {}).values():
+                if self._files[twin] == record:
+                    paths[graph] = twin
+                    return
         try:
             target = self._stage() / PurePosixPath(name)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -313,7 +318,7 @@ def _drop_graphs(fields: dict[str, Any], flavour: Flavour, precision: Precision)
 
 def _merge_records(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Keep the last record of each subject: all of it that is not a measured number."""
-    measured = ("miou", "tolerance", "max_abs_error", "relative_error")
+    measured = ("miou", "map", "tolerance", "max_abs_error", "relative_error")
     merged = {
         tuple(sorted((k, str(v)) for k, v in r.items() if k not in measured and v is not None)): r
         for r in ({"flavour": "ort", **record} for record in records)

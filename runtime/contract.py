@@ -1,10 +1,10 @@
-"""What the four graphs of a bundle take and give: the table of docs/architecture.md."""
+"""What the graphs of a bundle take and give: the tables of docs/architecture.md."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -12,17 +12,34 @@ from numpy.typing import DTypeLike, NDArray
 from dff_edge.runtime.engine import TensorSpec
 from dff_edge.runtime.errors import ConfigError
 
+if TYPE_CHECKING:  # written in terms of records, which are in terms of this
+    from dff_edge.runtime.rfcn import RfcnSettings
+
+Task = Literal["segmentation", "detection"]
 Precision = Literal["fp32", "fp16", "int8"]
-Subnet = Literal["feature", "flow", "task", "propagate"]
+# task_maps is a detector's task network without what follows its learned maps.
+Subnet = Literal["feature", "flow", "task", "task_maps", "propagate"]
 # Whose rules a graph follows: ONNX Runtime's (and OpenVINO's), or TensorRT's.
 Flavour = Literal["ort", "trt"]
 # For TensorRT, propagate has the warp as a plugin node; the portable form is another file.
-GraphName = Literal["feature", "flow", "task", "propagate", "propagate_portable"]
+GraphName = Literal["feature", "flow", "task", "task_maps", "propagate", "propagate_portable"]
+# What gives flow and scale field: flow.onnx, or a function of runtime/handmade_flow.py.
+FlowFunction = Literal[
+    "network",
+    "dis-ultrafast",
+    "dis-fast",
+    "dis-medium",
+    "farneback",
+    "siftflow-fast",
+    "siftflow-slow",
+]
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-SUBNETS: tuple[Subnet, ...] = get_args(Subnet)
+# What every bundle holds; those of detection also task_maps.
+SUBNETS: tuple[Subnet, ...] = ("feature", "flow", "task", "propagate")
 FLAVOURS: tuple[Flavour, ...] = get_args(Flavour)
-TENSORRT_GRAPHS: tuple[GraphName, ...] = get_args(GraphName)
+TENSORRT_GRAPHS: tuple[GraphName, ...] = (*SUBNETS, "propagate_portable")
+HANDMADE_FLOWS: tuple[FlowFunction, ...] = get_args(FlowFunction)[1:]
 
 MIN_STEP, MAX_STEP = 1e-30, 1e6  # of Levels: products with it stay float32 numbers
 STRIDE = 16  # frame pixels per cell of the feature map, each way
@@ -106,15 +123,20 @@ def graph_contract(
     channels: int,
     classes: int,
     maps: DTypeLike = np.float32,
+    rfcn: RfcnSettings | None = None,
+    flavour: Flavour = "ort",
 ) -> GraphContract:
-    """Give the contract of one subnet of a segmentation bundle.
+    """Give the contract of one graph of a bundle.
 
     Args:
-        subnet: which of the graphs.
+        subnet: which of the graphs; task_maps is one of detection only.
         frame_size: ``(H, W)`` of the network's frames, multiples of the stride.
         channels: C of the feature map.
-        classes: K of the score maps.
+        classes: K, without the background of detection.
         maps: dtype of features and scale field; uint8 and int8 mean values by ``MapLevels``.
+        rfcn: of detection; None stands for segmentation.
+        flavour: whose graph. A detector's for TensorRT all end with the learned maps, for
+            TensorRT builds nothing of what follows.
     """
     height, width = frame_size
     cells = (height // STRIDE, width // STRIDE)
@@ -130,19 +152,52 @@ def graph_contract(
             TensorSpec("features", wide, (1, *cells, channels)),
             TensorSpec("flow", float32, (1, *cells, 2)),
             TensorSpec("scale", wide, (1, *cells, channels)),
-            TensorSpec("scores", float32, (1, *cells, classes)),
         )
     }
-    propagate = (("features", "flow", "scale"), ("scores",))
-    names: dict[GraphName, tuple[tuple[str, ...], tuple[str, ...]]] = {
-        "feature": (("frame",), ("features",)),
-        "flow": (("key_half", "frame_half"), ("flow", "scale")),
-        "task": (("features",), ("scores",)),
-        "propagate": propagate,
-        "propagate_portable": propagate,
+    answers = _answers(subnet, cells, classes, rfcn, flavour)
+    moved = ("flow", "scale")
+    inputs: dict[GraphName, tuple[str, ...]] = {
+        "feature": ("frame",),
+        "flow": ("key_half", "frame_half"),
+        "task": ("features",),
+        "task_maps": ("features",),
+        "propagate": ("features", *moved),
+        "propagate_portable": ("features", *moved),
     }
-    inputs, outputs = names[subnet]
-    return GraphContract({n: specs[n] for n in inputs}, {n: specs[n] for n in outputs})
+    outputs: dict[GraphName, tuple[str, ...]] = {"feature": ("features",), "flow": moved}
+    return GraphContract(
+        {name: specs[name] for name in inputs[subnet]},
+        {name: specs[name] for name in outputs[subnet]}
+        if subnet in outputs
+        else {spec.name: spec for spec in answers},
+    )
+
+
+def _answers(
+    subnet: GraphName,
+    cells: tuple[int, int],
+    classes: int,
+    rfcn: RfcnSettings | None,
+    flavour: Flavour,
+) -> tuple[TensorSpec, ...]:
+    """What comes out behind the task network."""
+    float32, int32 = np.dtype(np.float32), np.dtype(np.int32)
+    if rfcn is None:
+        return (TensorSpec("scores", float32, (1, *cells, classes)),)
+    if flavour == "trt" or subnet == "task_maps":
+        bins = rfcn.bins**2
+        return (
+            TensorSpec("objectness", float32, (1, *cells, rfcn.anchors)),
+            TensorSpec("deltas", float32, (1, *cells, 4 * rfcn.anchors)),
+            TensorSpec("class_maps", float32, (1, *cells, bins * (classes + 1))),
+            TensorSpec("box_maps", float32, (1, *cells, 4 * bins)),
+        )
+    return (
+        TensorSpec("boxes", float32, (1, rfcn.detections, 4)),
+        TensorSpec("scores", float32, (1, rfcn.detections)),
+        TensorSpec("labels", int32, (1, rfcn.detections)),
+        TensorSpec("count", int32, (1,)),
+    )
 
 
 def _differences(

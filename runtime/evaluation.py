@@ -1,27 +1,30 @@
-"""How good results are: mean IoU at every distance from the key frame, and temporal consistency.
+"""How good results are: accuracy at every distance from the key frame, and temporal consistency.
 
 Protocol of Zhu et al., CVPR 2017, arXiv:1611.07715, section 5.2: for each labelled frame i, the
-pairs (k, i) with k = i - l + 1 .. i. "DFF at l" is the mean IoU over all these pairs together, one
-confusion matrix; "at distance d" takes the pairs with i - k = d.
+pairs (k, i) with k = i - l + 1 .. i. "DFF at l" is the accuracy over all these pairs together, as
+if they were so many frames; "at distance d" takes the pairs with i - k = d. Accuracy is mean IoU
+(``label_accuracy``) or mAP (``box_accuracy``).
 
 The same code evaluates a torch model and a bundle, both behind ``Recogniser``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dff_edge.runtime.accuracy import Accuracy, Metric
+from dff_edge.runtime.box_accuracy import BoxAccuracy, BoxTally
+from dff_edge.runtime.boxes import Detections
 from dff_edge.runtime.clips import LabelledClip
-from dff_edge.runtime.errors import ConfigError, ShapeError, SourceError
+from dff_edge.runtime.contract import Task
+from dff_edge.runtime.errors import ConfigError
 from dff_edge.runtime.frames import Image, LabelMap
-
-Confusion = NDArray[np.int64]  # (K, K), rows are the truth
+from dff_edge.runtime.label_accuracy import LabelAccuracy, LabelTally, confusion, mean_iou
 
 
 class Recogniser(Protocol):
@@ -31,98 +34,39 @@ class Recogniser(Protocol):
         """What is kept of a key frame: its features and its half-size image."""
         ...
 
-    def answer(self, key: Any, image: Image | None) -> LabelMap:
-        """Label map of ``image``, answered from ``key``; None stands for the key frame itself."""
+    def answer(self, key: Any, image: Image | None) -> LabelMap | Detections:
+        """What ``image`` shows, answered from ``key``; None stands for the key frame itself.
+
+        A label map, or objects in pixels of the image, after the task of the model.
+        """
         ...
 
 
-@dataclass(frozen=True)
-class Accuracy:
-    """Confusion matrices by distance.
+class _Tally(Protocol):
+    """What a task adds up, pair by pair."""
 
-    Attributes:
-        classes: names of the K classes.
-        by_distance: one ``(K, K)`` matrix for each distance 0..l-1, rows are the truth.
-    """
+    def truth(self, clip: LabelledClip, index: int) -> Any:
+        """What is true of a frame, or None where that is not known."""
+        ...
 
-    classes: tuple[str, ...]
-    by_distance: tuple[Confusion, ...]
+    def add(self, distance: int, truth: Any, answer: Any) -> None:
+        """Take in an answer at a distance from its key frame."""
+        ...
 
-    def miou_at_distance(self, distance: int) -> float:
-        """Mean IoU of the pairs at one distance, 0..1; NaN when nothing was scored."""
-        if not 0 <= distance < len(self.by_distance):
-            raise ConfigError(
-                f"distance {distance} was not evaluated, expected 0 to {len(self.by_distance) - 1}."
-            )
-        return mean_iou(self.by_distance[distance])
-
-    def miou_at_interval(self, interval: int) -> float:
-        """Mean IoU of all pairs at distances 0..l-1 together: "DFF at l", 0..1 or NaN."""
-        return mean_iou(self._within(interval))
-
-    def class_iou(self, interval: int) -> dict[str, float | None]:
-        """IoU of each class over distances 0..l-1; None for a class that never occurs."""
-        ious = iou(self._within(interval))
-        return {
-            name: None if np.isnan(value) else float(value)
-            for name, value in zip(self.classes, ious, strict=True)
-        }
-
-    def _within(self, interval: int) -> Confusion:
-        if not 1 <= interval <= len(self.by_distance):
-            raise ConfigError(
-                f"interval {interval} was not evaluated, expected 1 to {len(self.by_distance)}."
-            )
-        within: Confusion = np.sum(self.by_distance[:interval], axis=0)
-        return within
+    def accuracy(self) -> Accuracy:
+        """What all of it comes to."""
+        ...
 
 
-def confusion(truth: LabelMap, labels: LabelMap, class_count: int) -> Confusion:
-    """Count pixels by (true class, answered class).
-
-    Args:
-        truth: uint8 ``(H, W)``; labels of ``class_count`` and above are not scored.
-        labels: uint8 ``(H, W)``, the answer.
-        class_count: K.
-
-    Returns:
-        int64 ``(K, K)``, rows are the truth.
-
-    Raises:
-        ShapeError: when the maps differ in size.
-        ConfigError: when the answer holds a class that the truth cannot have.
-
-    Example:
-        >>> confusion(np.uint8([[0, 1, 255]]), np.uint8([[0, 0, 1]]), 2).tolist()
-        [[1, 0], [1, 0]]
-    """
-    if truth.shape != labels.shape:
-        raise ShapeError(f"labels are {labels.shape}, expected the truth's {truth.shape}.")
-    scored = truth < class_count
-    answers = labels[scored]
-    if answers.size and answers.max() >= class_count:
-        raise ConfigError(
-            f"an answer is class {answers.max()}, expected 0 to {class_count - 1}: the model has "
-            "other classes than the data is scored by."
-        )
-    pairs = truth[scored].astype(np.int64) * class_count + answers
-    counts = np.bincount(pairs, minlength=class_count * class_count)
-    return counts.reshape(class_count, class_count)
-
-
-def iou(matrix: Confusion) -> NDArray[np.float64]:
-    """Intersection over union of each class; NaN where a class is neither true nor answered."""
-    hit = np.diag(matrix).astype(np.float64)
-    union = matrix.sum(axis=0) + matrix.sum(axis=1) - hit
-    ious: NDArray[np.float64] = np.full(len(hit), np.nan)
-    np.divide(hit, union, out=ious, where=union > 0)
-    return ious
-
-
-def mean_iou(matrix: Confusion) -> float:
-    """Mean of ``iou`` over the classes that occur; NaN when nothing was scored."""
-    ious = iou(matrix)
-    return float(np.nanmean(ious)) if np.isfinite(ious).any() else float("nan")
+_TALLIES: Mapping[Task, Callable[[Sequence[str], int], _Tally]] = {
+    "segmentation": LabelTally,
+    "detection": BoxTally,
+}
+_ANSWERS: Mapping[Task, str] = {"segmentation": "a label map", "detection": "boxes"}
+METRICS: Mapping[Task, Metric] = {
+    "segmentation": LabelAccuracy.metric,
+    "detection": BoxAccuracy.metric,
+}
 
 
 def evaluate(
@@ -131,6 +75,7 @@ def evaluate(
     classes: Sequence[str],
     max_interval: int = 10,
     progress: Callable[[int, int], None] | None = None,
+    task: Task = "segmentation",
 ) -> Accuracy:
     """Measure accuracy at every distance 0..max_interval - 1.
 
@@ -140,48 +85,53 @@ def evaluate(
     Args:
         recogniser: what is evaluated.
         clips: labelled video.
-        classes: names of the K classes; true labels of K and above are not scored.
+        classes: names of the K classes; what is true of class K and above is not scored.
         max_interval: the largest key interval of interest, l.
         progress: called with (clips done, clips in all).
+        task: what the recogniser's answers are.
 
     Raises:
         ConfigError: when no clip has a labelled frame with enough frames before it, or the model
-            answers a class that is not in ``classes``.
+            answers a class that is not in ``classes``, or as another task would.
         SourceError: when a label map has not the size of its frame.
     """
     if max_interval < 1:
         raise ConfigError(f"max_interval is {max_interval}, expected 1 or more frames.")
-    totals = np.zeros((max_interval, len(classes), len(classes)), np.int64)
+    tally = _TALLIES[task](classes, max_interval)
     pairs = 0
     for done, clip in enumerate(clips):
         extract = lru_cache(maxsize=max_interval)(_extractor(recogniser, clip))
         for i in range(max_interval - 1, len(clip)):
-            truth = clip.labels(i)
+            truth = tally.truth(clip, i)
             if truth is None:
                 continue
             image = clip.image(i)
-            _check_size(clip, i, image, truth)
             # From the oldest key frame on: the other way round the cache would lose each entry
             # just before it is needed again.
             for distance in reversed(range(max_interval)):
                 key = extract(i - distance)
-                labels = recogniser.answer(key, image if distance else None)
-                totals[distance] += confusion(truth, labels, len(classes))
+                answer = recogniser.answer(key, image if distance else None)
+                if isinstance(answer, Detections) != (task == "detection"):
+                    raise ConfigError(
+                        f"the model does not answer {_ANSWERS[task]}, expected of task '{task}'."
+                    )
+                tally.add(distance, truth, answer)
                 pairs += 1
         if progress is not None:
             progress(done + 1, len(clips))
     if pairs == 0:
         raise ConfigError(
             f"no labelled frame has {max_interval - 1} frames before it in its clip, which key "
-            f"intervals up to {max_interval} need. Give longer clips or a smaller interval."
+            f"intervals up to {max_interval} need; for {task} its label is {_ANSWERS[task]}. Give "
+            "longer clips, a smaller interval, or data of that kind."
         )
-    return Accuracy(tuple(classes), tuple(totals))
+    return tally.accuracy()
 
 
 def temporal_consistency(
     recogniser: Recogniser, clips: Sequence[LabelledClip], class_count: int, interval: int
 ) -> float | None:
-    """Say how steady results are: mean IoU of each against the one before, moved by true flow.
+    """Say how steady label maps are: mean IoU of each against the one before, moved by true flow.
 
     Runs Algorithm 1 at a fixed key interval; pixels that were hidden or outside are not counted,
     nor are clips whose true flow is unknown.
@@ -194,6 +144,9 @@ def temporal_consistency(
 
     Returns:
         0..1, or None when no clip of two frames and more knows its true flow.
+
+    Raises:
+        ConfigError: the interval is below 1, or the recogniser does not answer label maps.
     """
     if interval < 1:
         raise ConfigError(f"interval is {interval}, expected 1 or more frames.")
@@ -208,6 +161,11 @@ def temporal_consistency(
             if i % interval == 0:
                 key = recogniser.extract(image)
             labels = recogniser.answer(key, image if i % interval else None)
+            if isinstance(labels, Detections):
+                raise ConfigError(
+                    "temporal consistency was asked of a model that detects, expected one that "
+                    "segments: it compares label maps."
+                )
             if before is not None:
                 known = clip.flow(i, i - 1)
                 assert known is not None  # a clip knows all of its flow or none
@@ -221,14 +179,6 @@ def _extractor(recogniser: Recogniser, clip: LabelledClip) -> Callable[[int], An
         return recogniser.extract(clip.image(index))
 
     return extract
-
-
-def _check_size(clip: LabelledClip, index: int, image: Image, truth: LabelMap) -> None:
-    if image.shape[:2] != truth.shape:
-        raise SourceError(
-            f"clip '{clip.name}': the labels of frame {index} are {truth.shape}, expected the "
-            f"size of the frame, {image.shape[:2]}."
-        )
 
 
 def _moved(before: LabelMap, flow: NDArray[np.float32], occluded: NDArray[np.bool_]) -> LabelMap:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from dff_edge.runtime.boxes import Detections
+
 Image = NDArray[np.uint8]  # (H, W, 3) BGR
 LabelMap = NDArray[np.uint8]  # (H, W) class index
 
@@ -40,7 +42,8 @@ class Result:
 
     Attributes:
         frame: the frame as it was submitted, not copied.
-        labels: uint8 ``(H, W)`` class per pixel, at the size of ``frame.image``; the receiver's.
+        labels: of segmentation, uint8 ``(H, W)`` class per pixel, at the size of ``frame.image``;
+            the receiver's. None of detection.
         key_index: index of the key frame whose features answered this frame.
         latency_s: seconds between ``submit`` of the frame and its result being ready.
         stage_ms: milliseconds spent in each stage, by its name ("resize", "feature", "flow",
@@ -48,15 +51,18 @@ class Result:
         age_s: seconds from capture to the result being ready, None where the frame is not live.
         confidence: uint8 ``(H, W)``, 255 times the probability of each pixel's class, where the
             pipeline was opened with it; the receiver's.
+        detections: of detection, boxes in pixels of ``frame.image``; the receiver's. None of
+            segmentation.
     """
 
     frame: Frame
-    labels: LabelMap
+    labels: LabelMap | None
     key_index: int
     latency_s: float
     stage_ms: dict[str, float]
     age_s: float | None = None
     confidence: NDArray[np.uint8] | None = None
+    detections: Detections | None = None
 
     @property
     def is_key(self) -> bool:

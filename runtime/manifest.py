@@ -16,10 +16,12 @@ from dff_edge.runtime.contract import (
     FLAVOURS,
     STRIDE,
     Flavour,
+    FlowFunction,
     GraphContract,
     GraphName,
     MapLevels,
     Precision,
+    Task,
     graph_contract,
 )
 from dff_edge.runtime.errors import BundleError
@@ -36,6 +38,7 @@ from dff_edge.runtime.manifest_records import (
     Provenance,
     Record,
 )
+from dff_edge.runtime.rfcn import RfcnSettings
 
 SCHEMA_VERSION = 1
 MAX_MANIFEST_BYTES = 1 << 20
@@ -71,26 +74,28 @@ class Normalisation(Record):
 
 
 class SubnetPaths(Record):
-    """Paths of one precision's graphs in the bundle.
+    """Paths of one precision's graphs in the bundle; no flow graph where flow is hand-made.
 
     ``propagate`` is the portable form of warp and task in one graph; fp32 always has it.
+    ``task_maps`` is what the runtime takes for the task network of detection.
     """
 
     feature: RelativePath
-    flow: RelativePath
+    flow: RelativePath | None = None
     task: RelativePath
+    task_maps: RelativePath | None = None
     propagate: RelativePath | None = None
 
     def paths(self) -> dict[GraphName, str]:
         """Path by subnet, of the subnets that are there."""
-        found: dict[GraphName, str] = {
+        named: dict[GraphName, str | None] = {
             "feature": self.feature,
             "flow": self.flow,
             "task": self.task,
+            "task_maps": self.task_maps,
+            "propagate": self.propagate,
         }
-        if self.propagate is not None:
-            found["propagate"] = self.propagate
-        return found
+        return {graph: path for graph, path in named.items() if path is not None}
 
 
 class TensorRtPaths(Record):
@@ -123,12 +128,15 @@ class Manifest(Record):
     Attributes:
         schema_version: 1. A newer one is refused.
         task: what the bundle computes.
-        classes: classes by index.
+        classes: classes by index; the background of detection is none of them.
         frame_size: ``(H, W)`` of the network's frames, multiples of the stride.
         normalisation: BGR mean and deviation; informational, they are inside the graphs.
         stride: frame pixels per feature cell.
         channels: C of the feature map.
-        decoding: how scores become labels, see docs/architecture.md.
+        flow_function: what gives flow and scale field; any but "network" takes the place of the
+            flow graphs, and runs on the CPU alone, so that there are no graphs for TensorRT.
+        decoding: how what the task network gives becomes the answer, see docs/architecture.md.
+        rfcn: what its detector has to know beside its weights; of detection only.
         default_key_interval: l, where the user names none.
         subnets: the graphs of each precision; fp32 is always there.
         tensorrt: the graphs of each precision for TensorRT; empty in older bundles.
@@ -140,13 +148,15 @@ class Manifest(Record):
     """
 
     schema_version: Literal[1] = 1
-    task: Literal["segmentation"] = "segmentation"
+    task: Task = "segmentation"
     classes: Annotated[tuple[ClassInfo, ...], Field(min_length=1, max_length=256)]
     frame_size: tuple[_Side, _Side]
     normalisation: Normalisation
     stride: Literal[16] = 16
     channels: int = Field(ge=1, le=4096)
-    decoding: Literal["bilinear_half_pixel_argmax"] = "bilinear_half_pixel_argmax"
+    flow_function: FlowFunction = "network"
+    decoding: Literal["bilinear_half_pixel_argmax", "rfcn"] = "bilinear_half_pixel_argmax"
+    rfcn: RfcnSettings | None = None
     default_key_interval: Interval
     subnets: dict[Precision, SubnetPaths]
     tensorrt: dict[Precision, TensorRtPaths] = {}
@@ -212,6 +222,10 @@ class Manifest(Record):
             return {precision: paths.paths() for precision, paths in self.tensorrt.items()}
         return {precision: paths.paths() for precision, paths in self.subnets.items()}
 
+    def task_graph(self, flavour: Flavour = "ort") -> GraphName:
+        """Which graph the runtime takes for the task network."""
+        return "task_maps" if (self.task, flavour) == ("detection", "ort") else "task"
+
     def map_levels(self, precision: Precision, flavour: Flavour = "ort") -> MapLevels | None:
         """What the bytes of features and scale field mean; None where they are floats."""
         record = None
@@ -238,6 +252,8 @@ class Manifest(Record):
             channels=self.channels,
             classes=len(self.classes),
             maps=maps,
+            rfcn=self.rfcn,
+            flavour=flavour,
         )
 
     @model_validator(mode="after")
@@ -248,6 +264,7 @@ class Manifest(Record):
             raise ValueError(f"feature maps below {MAX_FEATURE_BYTES} bytes, not {feature_bytes}")
         if len(set(self.class_names)) < len(self.classes):
             raise ValueError("classes of different names")
+        self._check_task()
         self._check_subnets()
         folded = [path.casefold() for path in self.files]
         if len(set(folded)) < len(folded):
@@ -256,9 +273,27 @@ class Manifest(Record):
             raise ValueError(f"files without {MANIFEST_NAME}, which cannot hold its own digest")
         return self
 
+    def _check_task(self) -> None:
+        is_detection = self.task == "detection"
+        if (self.decoding == "rfcn") != is_detection or (self.rfcn is not None) != is_detection:
+            raise ValueError("decoding 'rfcn' and its settings for detection, and only there")
+        for precision, paths in self.subnets.items():
+            if (paths.task_maps is not None) != is_detection:
+                raise ValueError(
+                    f"a graph task_maps for detection, and only there, unlike {precision}'s"
+                )
+
     def _check_subnets(self) -> None:
         if "fp32" not in self.subnets or self.subnets["fp32"].propagate is None:
-            raise ValueError("subnets of fp32 with all four graphs")
+            raise ValueError("subnets of fp32 with all their graphs")
+        has_network = self.flow_function == "network"
+        if any((paths.flow is not None) != has_network for paths in self.subnets.values()):
+            expected = "a flow graph" if has_network else "no flow graph"
+            raise ValueError(
+                f"{expected} in each precision, for flow_function {self.flow_function!r}"
+            )
+        if self.tensorrt and not has_network:
+            raise ValueError(f"no graphs for TensorRT, for flow_function {self.flow_function!r}")
         if "int8" in self.subnets and "int8" not in self.calibration:
             raise ValueError("a calibration record for int8, which has subnets")
         if ("int8" in self.tensorrt) != (self.tensorrt_calibration is not None):

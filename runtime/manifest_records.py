@@ -113,7 +113,12 @@ class Calibration(Record):
 
 
 class Accuracy(Record):
-    """One measurement: at a key interval (DFF at l), or at one distance ``i - k``."""
+    """One measurement: at a key interval (DFF at l), or at one distance ``i - k``.
+
+    Attributes:
+        miou: mean IoU, of segmentation.
+        map: mean AP at an IoU of 0.5, of detection.
+    """
 
     precision: Precision
     flavour: Flavour = "ort"
@@ -121,12 +126,15 @@ class Accuracy(Record):
     protocol: Text
     key_interval: Interval | None = None
     distance: int | None = Field(default=None, ge=0, le=1000)
-    miou: Share
+    miou: Share | None = None
+    map: Share | None = None
 
     @model_validator(mode="after")
-    def _is_at_one_place(self) -> Accuracy:
+    def _is_one_number(self) -> Accuracy:
         if (self.key_interval is None) == (self.distance is None):
             raise ValueError("either key_interval or distance, not both or neither")
+        if (self.miou is None) == (self.map is None):
+            raise ValueError("either miou or map, not both or neither")
         return self
 
 

@@ -12,6 +12,7 @@ from dff_edge.runtime.deployed import find_platform, open_optimised
 from dff_edge.runtime.device import Device
 from dff_edge.runtime.engine import Engine, usable_cores
 from dff_edge.runtime.errors import ConfigError
+from dff_edge.runtime.handmade_flow import open_flow
 from dff_edge.runtime.subnets import Subnets
 
 EngineName = Literal["onnxruntime", "openvino", "cuda", "tensorrt"]
@@ -85,11 +86,17 @@ def open_subnets(
 
     Raises:
         BundleError: the bundle lacks the precision.
-        ConfigError: for another engine.
+        ConfigError: for another engine, or one on a GPU for hand-made flow.
         EngineError: a graph cannot be loaded, or has not been deployed on this machine.
         MissingDependencyError: a package of the engine is not installed.
     """
     if engine == "cuda" or engine == "tensorrt":
+        flow = bundle.manifest.flow_function
+        if flow != "network":
+            raise ConfigError(
+                f"engine is '{engine}', expected onnxruntime or openvino: the flow of "
+                f"{bundle.path} is computed by '{flow}', which runs on the CPU."
+            )
         from dff_edge.runtime.cuda.open import open_on_cuda  # optional packages
 
         return Opened(*open_on_cuda(bundle, precision, engine, cuda or CudaOptions()))
@@ -110,16 +117,19 @@ def _open_on_cpu(
     engines: dict[Subnet, Engine] = {}
     try:
         for subnet, count in threads.items():
-            if engine == "onnxruntime":
+            graph = bundle.manifest.task_graph() if subnet == "task" else subnet
+            if subnet == "flow" and bundle.manifest.flow_function != "network":
+                engines[subnet] = open_flow(bundle, precision, threads=count)
+            elif engine == "onnxruntime":
                 engines[subnet] = open_optimised(
-                    bundle, precision, subnet, find_platform("cpu"), threads=count
+                    bundle, precision, graph, find_platform("cpu"), threads=count
                 )
             else:
                 from dff_edge.runtime.openvino_engine import OpenVinoEngine  # an optional package
 
-                graph = bundle.graph_bytes(precision, subnet)
-                name = f"{precision} {subnet}"
-                engines[subnet] = OpenVinoEngine(graph, name=name, threads=count)
+                data = bundle.graph_bytes(precision, graph)
+                name = f"{precision} {graph}"
+                engines[subnet] = OpenVinoEngine(data, name=name, threads=count)
     except BaseException:
         for opened in engines.values():
             opened.close()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dff_edge.runtime.decoders import Decoder
 from dff_edge.runtime.device import Device
 from dff_edge.runtime.frames import Frame
 from dff_edge.runtime.scheduler import Scheduler
@@ -42,7 +43,7 @@ class OverlapChoice:
 
 
 def choose_overlap(
-    device: Device, subnets: Subnets, *, depth: int, interval: int, decode_threads: int = 1
+    device: Device, subnets: Subnets, decoder: Decoder | None = None, *, depth: int, interval: int
 ) -> OverlapChoice:
     """Run drawn frames with and without overlap, in turns, and take the faster.
 
@@ -51,10 +52,10 @@ def choose_overlap(
     Args:
         device: where buffers and streams live.
         subnets: what will be run.
+        decoder: as ``Scheduler`` takes it.
         depth: frames in flight at most.
         interval: key interval l of the frames that are run; more than 30 counts as 30, for it
             changes little.
-        decode_threads: threads of the decoding kernel, at most.
 
     Raises:
         PipelineError: when a stage fails.
@@ -69,9 +70,7 @@ def choose_overlap(
     begin_s = time.perf_counter()
     try:
         for overlap in ways:
-            schedulers[overlap] = Scheduler(
-                device, subnets, depth=depth, overlap=overlap, decode_threads=decode_threads
-            )
+            schedulers[overlap] = Scheduler(device, subnets, decoder, depth=depth, overlap=overlap)
             for _ in range(2):  # the first runs allocate, the second may capture
                 _run(schedulers[overlap], frames, interval)
         for turn in range(_ROUNDS):

@@ -1,4 +1,4 @@
-"""The pipeline: what users hold. Frames in, label maps out, in order.
+"""The pipeline: what users hold. Frames in, label maps or boxes out, in order.
 
     with Pipeline.open("street.bundle", precision="int8", policy="fixed:10") as pipeline:
         for result in pipeline.run(open_source("street.mp4")):
@@ -22,6 +22,7 @@ import numpy as np
 
 from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.contract import Precision
+from dff_edge.runtime.decoders import decoder_of
 from dff_edge.runtime.engine import usable_cores
 from dff_edge.runtime.errors import FrameError, PipelineError
 from dff_edge.runtime.frames import Frame, Result
@@ -100,12 +101,13 @@ class Pipeline:
             overlap: whether the networks of several frames run side by side. None has it measured
                 on a GPU, which takes about three seconds, longer with slow networks
                 (``schedule`` says the outcome); on the CPU they do.
-            confidence: whether results say how sure they are, pixel by pixel.
+            confidence: whether label maps come with how sure they are, pixel by pixel.
             trace: takes the time of every stage on every stream.
             cuda: how the GPU is used.
 
         Raises:
             BundleError: when the bundle is damaged or lacks the precision.
+            ConfigError: when a confidence is asked of detection, whose boxes have scores.
             EngineError: when a graph cannot be loaded, or has not been deployed here.
             MissingDependencyError: when the engine is not installed.
         """
@@ -116,6 +118,7 @@ class Pipeline:
         elif isinstance(policy, str):
             policy = parse_policy(policy)
         threads = threads or usable_cores()
+        decoder = decoder_of(bundle.manifest, threads=threads, confidence=confidence)
         # Threads of a small network mostly wake each other: beside others it gets fewer.
         flow_threads = threads if depth == 1 else max(1, threads // 2)
         opened = open_subnets(
@@ -131,19 +134,14 @@ class Pipeline:
                 schedule = OverlapChoice(True, "the networks share out the CPU's threads")
             else:
                 schedule = choose_overlap(
-                    opened.device,
-                    opened.subnets,
-                    depth=depth,
-                    interval=interval,
-                    decode_threads=threads,
+                    opened.device, opened.subnets, decoder, depth=depth, interval=interval
                 )
             scheduler = Scheduler(
                 opened.device,
                 opened.subnets,
+                decoder,
                 depth=depth,
                 overlap=schedule.overlap,
-                decode_threads=threads,
-                confidence=confidence,
                 trace=trace,
             )
         except BaseException:

@@ -6,8 +6,8 @@ Streams and what runs on them::
     feature    f_k = N_feat(I_k)                        key frames
     flow       M, S = F(I_k, I_i)                       other frames
     task       f_i = W(f_k, M, S), y_i = N_task(f_i)    every frame
-    copy out   score maps                               where the device has memory of its own
-    decode     label map at the size of the source      every frame, on the CPU
+    copy out   what the task network gave               where the device has memory of its own
+    decode     label map or boxes of the source frame   every frame, on the CPU
 
 Without overlap all but the last are one stream. The results are the same to the bit: what
 depends on each other is ordered by events.
@@ -30,8 +30,7 @@ from typing import cast
 
 import numpy as np
 
-from dff_edge.runtime.cpu import kernel_threads
-from dff_edge.runtime.decode import decode_labels
+from dff_edge.runtime.decoders import Decoder, DeviceDecoder, LabelDecoder
 from dff_edge.runtime.device import Buffer, Device, Event, ImageDevice, Stream
 from dff_edge.runtime.errors import EngineError, PipelineError
 from dff_edge.runtime.frames import Frame, Result
@@ -49,10 +48,10 @@ class Scheduler:
     Args:
         device: where buffers and streams live; closed by its owner.
         subnets: engines whose tensors fit each other; closed by their owner.
+        decoder: makes answers of what the task network gives, nobody else using it meanwhile;
+            None stands for label maps, in one thread.
         depth: frames in flight at most.
         overlap: whether the networks have a stream each, or one for all of them.
-        decode_threads: threads of the decoding kernel, at most.
-        confidence: whether results get one.
         trace: takes the span of every stage of every result.
     """
 
@@ -60,11 +59,10 @@ class Scheduler:
         self,
         device: Device,
         subnets: Subnets,
+        decoder: Decoder | None = None,
         *,
         depth: int = 2,
         overlap: bool = True,
-        decode_threads: int = 1,
-        confidence: bool = False,
         trace: Trace | None = None,
     ) -> None:
         if depth < 1:
@@ -73,8 +71,7 @@ class Scheduler:
         self._resizer = FrameResizer((frame_shape[1], frame_shape[2]))
         self._device = device
         self._subnets = subnets
-        self._decode_threads = decode_threads
-        self._has_confidence = confidence
+        self._decoder = LabelDecoder() if decoder is None else decoder
         self.depth = depth
         self.overlap = overlap
         self._trace = trace
@@ -165,19 +162,19 @@ class Scheduler:
         slot = self._busy[0]
         slot.done.synchronize()
         self._raise_failure()
-        assert slot.labels is not None
         try:
             stage_ms = slot.stage_times()
         except EngineError as error:  # a GPU that failed at a later frame tells nothing any more
             raise PipelineError(f"a stage failed: {error}") from error
         result = Result(
             frame=slot.frame,
-            labels=slot.labels,
+            labels=slot.answer.labels,
             key_index=slot.key_index,
             latency_s=slot.ready_s - slot.submitted_s,
             stage_ms=stage_ms,
             age_s=slot.ready_s - slot.frame.stamp_s if slot.frame.live else None,
-            confidence=slot.confidence,
+            confidence=slot.answer.confidence,
+            detections=slot.answer.detections,
         )
         if self._trace is not None and self._origins:
             for span in slot.spans(self._origins, self._trace_begin_s):
@@ -248,10 +245,10 @@ class Scheduler:
             scored = self._score(slot, key.features)
         else:
             scored = self._propagate(slot, key)
-        if isinstance(slot.frame.image, np.ndarray):
+        if isinstance(slot.frame.image, np.ndarray) or not isinstance(self._decoder, DeviceDecoder):
             self._decode_on_host(slot, scored)
         else:
-            self._decode_on_device(slot)
+            self._decode_on_device(slot, self._decoder)
 
     def _propagate(self, slot: Slot, key: KeyBuffers) -> Event:
         """Lines 11 and 12: estimate flow and scale, warp the key frame's features, score them."""
@@ -267,7 +264,7 @@ class Scheduler:
         if self._subnets.propagate is not None:
             inputs = {"features": key.features, "flow": slot.flow, "scale": slot.scale}
             with slot.stage("propagate", task) as scored:
-                self._subnets.propagate.enqueue(inputs, {"scores": slot.scores}, task)
+                self._subnets.propagate.enqueue(inputs, slot.outputs, task)
             return scored.end
         assert slot.features is not None
         with slot.stage("warp", task):
@@ -279,7 +276,7 @@ class Scheduler:
     def _score(self, slot: Slot, features: Buffer) -> Event:
         stream = self._task_stream
         with slot.stage("task", stream) as span:
-            self._subnets.task.enqueue({"features": features}, {"scores": slot.scores}, stream)
+            self._subnets.task.enqueue({"features": features}, slot.outputs, stream)
         return span.end
 
     def _take(
@@ -309,7 +306,8 @@ class Scheduler:
         if self._copy_out_stream is not None:
             self._copy_out_stream.wait(scored)
             with slot.stage("copy out", self._copy_out_stream) as copied:
-                self._device.copy_out(slot.scores, self._copy_out_stream)
+                for buffer in slot.outputs.values():
+                    self._device.copy_out(buffer, self._copy_out_stream)
             scored = copied.end
         decode = self._decode_stream
         decode.wait(scored)
@@ -319,22 +317,16 @@ class Scheduler:
 
     def _decode(self, slot: Slot) -> None:
         height, width = slot.frame.image.shape[:2]
-        slot.confidence = np.empty((height, width), np.uint8) if self._has_confidence else None
-        slot.labels = decode_labels(
-            slot.scores.array[0],
-            (height, width),
-            confidence=slot.confidence,
-            threads=kernel_threads(height * width, self._decode_threads),
-        )
+        outputs = {name: buffer.array for name, buffer in slot.outputs.items()}
+        slot.answer = self._decoder.decode(outputs, (height, width))
         slot.mark_ready()
 
-    def _decode_on_device(self, slot: Slot) -> None:
+    def _decode_on_device(self, slot: Slot, decoder: DeviceDecoder) -> None:
         """The result of an image that is on the device stays there."""
         size = slot.frame.image.shape[:2]
-        with slot.stage("decode", self._task_stream) as decoded:
-            slot.labels, slot.confidence = cast(ImageDevice, self._device).decode(
-                slot.scores, size, self._task_stream, confidence=self._has_confidence
-            )
+        device, stream = cast(ImageDevice, self._device), self._task_stream
+        with slot.stage("decode", stream) as decoded:
+            slot.answer = decoder.decode_on_device(device, slot.outputs, size, stream)
         self._decode_stream.wait(decoded.end)
         self._decode_stream.enqueue(slot.mark_ready)
         slot.done = self._decode_stream.event()

@@ -7,12 +7,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
+from dff_edge.runtime.decoders import Answer
 from dff_edge.runtime.device import Device, Event, Stream
 from dff_edge.runtime.errors import EngineError, PipelineError
-from dff_edge.runtime.frames import Frame, LabelMap
+from dff_edge.runtime.frames import Frame
 from dff_edge.runtime.subnets import Subnets
 from dff_edge.runtime.trace import StageSpan
 
@@ -51,6 +49,7 @@ class Slot:
     """What a frame in flight needs, and where it stands.
 
     Attributes:
+        outputs: what the task network gives, by name.
         done: when its result is there.
     """
 
@@ -62,7 +61,7 @@ class Slot:
         # A graph that warps keeps what it warped to itself.
         warped = task.inputs["features"] if subnets.propagate is None else None
         self.features = None if warped is None else device.buffer(warped)
-        self.scores = device.buffer(task.outputs["scores"], host=True)
+        self.outputs = {n: device.buffer(s, host=True) for n, s in task.outputs.items()}
         self.done: Event
         self._spans: dict[tuple[str, str], Span] = {}
 
@@ -70,8 +69,7 @@ class Slot:
         """Take a frame."""
         self.frame = frame
         self.key_index = -1
-        self.labels: LabelMap | None = None
-        self.confidence: NDArray[np.uint8] | None = None
+        self.answer = Answer()
         self.submitted_s = self.ready_s = time.monotonic()
         self._resizes: list[tuple[float, float]] = []
         self._ran: list[tuple[str, str, Span]] = []

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dff_edge.runtime.errors import require
-from dff_edge.runtime.overlay import Colours
-from dff_edge.runtime.sinks import FanOut
+from dff_edge.runtime.lettering import Colours
+from dff_edge.runtime.sinks import SHOWN_SCORE, FanOut
 from dff_edge.runtime.sources import Source
 from dff_edge.serve.address import Address, parse_address
 
@@ -33,6 +33,7 @@ def open_server(
     sinks: FanOut,
     classes: Sequence[str],
     colours: Colours,
+    min_score: float = SHOWN_SCORE,
 ) -> Server:
     """Serve the page of a run until it is closed.
 
@@ -42,6 +43,7 @@ def open_server(
         sinks: whose losses are shown.
         classes: names of the classes, by index.
         colours: ``(red, green, blue)`` of the classes, by index.
+        min_score: detections that score less are not drawn.
 
     Returns:
         The server, which has begun; close it, or use it in a ``with`` block.
@@ -56,4 +58,11 @@ def open_server(
     require("aiohttp", extra="serve", purpose="Showing a run in the browser")
     from dff_edge.serve.server import Server
 
-    return Server(address, source=source, sinks=sinks, classes=classes, colours=colours)
+    return Server(
+        address,
+        source=source,
+        sinks=sinks,
+        classes=classes,
+        colours=colours,
+        min_score=min_score,
+    )

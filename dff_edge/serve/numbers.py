@@ -30,7 +30,7 @@ from typing import Any, Literal
 import numpy as np
 
 from dff_edge.runtime.frames import FrameCounts, Result
-from dff_edge.runtime.overlay import Colours
+from dff_edge.runtime.lettering import Colours
 from dff_edge.runtime.sinks import FanOut
 from dff_edge.runtime.sources import LiveSource, Source
 

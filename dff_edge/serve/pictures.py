@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
-import numpy as np
 
 from dff_edge.runtime.frames import Result
-from dff_edge.runtime.overlay import Colours, draw_overlay
-from dff_edge.runtime.sinks.captions import caption_of
+from dff_edge.runtime.lettering import Colours
+from dff_edge.runtime.sinks.drawing import SHOWN_SCORE, draw_result
 
 MAX_SIDE_PX = 960  # larger frames are drawn smaller: a picture costs the same for every camera
 
 _QUALITY = 80
 
 
-def draw_jpeg(result: Result, colours: Colours) -> bytes:
-    """Draw a result's classes over its frame, at most ``MAX_SIDE_PX`` wide and high."""
-    image, labels = result.frame.image, result.labels
-    height, width = labels.shape
-    scale = min(1.0, MAX_SIDE_PX / max(height, width))
-    if scale < 1:
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-        labels = np.asarray(cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST), np.uint8)
-    picture = draw_overlay(image, labels, colours, caption=caption_of(result))
+def draw_jpeg(
+    result: Result, classes: Sequence[str], colours: Colours, min_score: float = SHOWN_SCORE
+) -> bytes:
+    """Draw a result over its frame, at most ``MAX_SIDE_PX`` wide and high.
+
+    The page has a legend of its own. For the arguments see ``draw_result``.
+    """
+    picture = draw_result(
+        result, classes, colours, min_score=min_score, legend=False, max_side_px=MAX_SIDE_PX
+    )
     _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     return data.tobytes()

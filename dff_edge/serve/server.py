@@ -27,7 +27,7 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
 from dff_edge.runtime.frames import Result
-from dff_edge.runtime.overlay import Colours
+from dff_edge.runtime.lettering import Colours
 from dff_edge.runtime.sinks import FanOut
 from dff_edge.runtime.sources import Source
 from dff_edge.serve.address import Address, is_own_host, listen, own_names
@@ -62,6 +62,7 @@ class Server:
         sinks: whose losses are shown.
         classes: names of the classes, by index.
         colours: ``(red, green, blue)`` of the classes, by index.
+        min_score: detections that score less are not drawn.
 
     Attributes:
         address: where it is served, with the port that was found for port 0.
@@ -79,9 +80,10 @@ class Server:
         sinks: FanOut,
         classes: Sequence[str],
         colours: Colours,
+        min_score: float,
     ) -> None:
         self._numbers = RunNumbers(source, sinks, classes, colours)
-        self._colours = colours
+        self._how_to_draw = (classes, colours, min_score)
         self._newest: Result | None = None
         self._drawn: Result | None = None
         self._picture = b""
@@ -204,7 +206,7 @@ class Server:
             result = self._newest
             if result is not None and result is not self._drawn:
                 self._drawn = result
-                self._picture = draw_jpeg(result, self._colours)
+                self._picture = draw_jpeg(result, *self._how_to_draw)
                 self._picture_number += 1
                 self._next_picture.set()
                 self._next_picture = asyncio.Event()

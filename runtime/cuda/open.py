@@ -57,7 +57,7 @@ def open_on_cuda(
         subnets = Subnets(
             engines["feature"],
             engines["flow"],
-            engines["task"],
+            engines[bundle.manifest.task_graph(flavour)],
             bundle.manifest.map_levels(precision, flavour),
             engines.get("propagate") or engines.get("propagate_portable"),
         )
@@ -82,8 +82,13 @@ def _open_in_onnxruntime(
             "CUDA graphs were asked for with the engine 'cuda': ONNX Runtime's work is not "
             "recorded. Use the engine 'tensorrt', or leave graphs to None."
         )
-    graphs: tuple[GraphName, ...] = ("feature", "flow", "task")
+    graphs: tuple[GraphName, ...] = ("feature", "flow", bundle.manifest.task_graph())
     if not _has_kernels():
+        if bundle.manifest.task == "detection":  # its propagate.onnx gives boxes, and no maps
+            raise EngineError(
+                "libdff_cuda.so was not built, and the engine 'cuda' needs its warp to detect. "
+                "Build the CUDA kernels (docs/gpu.md), or take the engine 'tensorrt' or the CPU."
+            )
         _log.info("libdff_cuda.so was not built: warp and task network are propagate.onnx")
         graphs = (*graphs, "propagate")
     platform = find_platform("cuda", device)

@@ -11,9 +11,9 @@ import cv2
 
 from dff_edge.runtime.errors import SinkError
 from dff_edge.runtime.frames import Result
-from dff_edge.runtime.overlay import Colours, draw_overlay
+from dff_edge.runtime.lettering import Colours
 from dff_edge.runtime.sinks.base import Sink
-from dff_edge.runtime.sinks.captions import caption_of
+from dff_edge.runtime.sinks.drawing import SHOWN_SCORE, draw_result
 
 _STOP_KEYS = (ord("q"), 27)  # q and Escape
 
@@ -23,8 +23,16 @@ class DisplaySink(Sink):
 
     needs_caller = True
 
-    def __init__(self, uri: str, classes: Sequence[str], colours: Colours) -> None:
+    def __init__(
+        self,
+        uri: str,
+        classes: Sequence[str],
+        colours: Colours,
+        *,
+        min_score: float = SHOWN_SCORE,
+    ) -> None:
         super().__init__(uri)
+        self._min_score = min_score
         self._classes = tuple(classes)
         self._colours = colours
         self._title = f"dff-edge {id(self):x}"  # windows are known by title in the whole process
@@ -46,13 +54,7 @@ class DisplaySink(Sink):
     def _write(self, result: Result) -> None:
         if self.stop_requested:
             return
-        picture = draw_overlay(
-            result.frame.image,
-            result.labels,
-            self._colours,
-            caption=caption_of(result),
-            legend=self._classes,
-        )
+        picture = draw_result(result, self._classes, self._colours, min_score=self._min_score)
         try:
             cv2.imshow(self._title, picture)
         except cv2.error as error:

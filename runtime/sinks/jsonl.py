@@ -5,15 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 
+from dff_edge.runtime.boxes import Detections
 from dff_edge.runtime.frames import LabelMap, Result
 from dff_edge.runtime.sinks.base import Sink, open_output
+from dff_edge.runtime.sinks.drawing import SHOWN_SCORE
 
 
 class JsonLinesSink(Sink):
-    """Writes index, stamp, stretch, key frame, times and the share of pixels of each class.
+    """Writes index, stamp, stretch, key frame, times, and what was found.
+
+    Of segmentation that is ``classes``, the share of pixels of each class; of detection
+    ``objects``, the most certain first, each with ``class``, ``score`` and ``box``, ``[x_min,
+    y_min, x_max, y_max]`` in pixels with exclusive maxima.
 
     ``age_ms`` is the time from the frame's capture to its result, null where the source is not
     live; ``latency_ms`` from its ``submit``; the other names are those of ``Frame`` and ``Result``.
@@ -22,15 +29,22 @@ class JsonLinesSink(Sink):
     """
 
     def __init__(
-        self, uri: str, path: Path, classes: Sequence[str], source: str | Path | None = None
+        self,
+        uri: str,
+        path: Path,
+        classes: Sequence[str],
+        source: str | Path | None = None,
+        *,
+        min_score: float = SHOWN_SCORE,
     ) -> None:
         super().__init__(uri)
+        self._min_score = min_score
         self._classes = tuple(classes)
         self._file = open_output(path, uri, source)
         self._size = 0  # not asked of the file: a named pipe does not know
 
     def _write(self, result: Result) -> None:
-        record = {
+        record: dict[str, Any] = {
             "index": result.frame.index,
             "stamp_s": round(result.frame.stamp_s, 6),
             "stretch": result.frame.stretch,
@@ -40,8 +54,11 @@ class JsonLinesSink(Sink):
             "age_ms": None if result.age_s is None else round(result.age_s * 1000, 3),
             "latency_ms": round(result.latency_s * 1000, 3),
             "stage_ms": {stage: round(ms, 3) for stage, ms in result.stage_ms.items()},
-            "classes": _class_shares(result.labels, self._classes),
         }
+        if result.labels is not None:
+            record["classes"] = _class_shares(result.labels, self._classes)
+        if result.detections is not None:
+            record["objects"] = _objects(result.detections.above(self._min_score), self._classes)
         line = (json.dumps(record, ensure_ascii=False) + "\n").encode()
         try:
             self._file.write(line)
@@ -52,6 +69,19 @@ class JsonLinesSink(Sink):
 
     def _finish(self, *, has_failed: bool) -> None:
         self._file.close()
+
+
+def _objects(found: Detections, classes: Sequence[str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "class": classes[label],
+            "score": round(score, 4),
+            "box": [round(side, 2) for side in box],
+        }
+        for box, score, label in zip(
+            found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
+        )
+    ]
 
 
 def _class_shares(labels: LabelMap, classes: Sequence[str]) -> dict[str, float]:

@@ -11,6 +11,14 @@ from dff_edge.runtime.frames import Result
 from dff_edge.runtime.sinks.base import OutputFile, Sink, check_not_source
 
 
+def no_label_maps(uri: str) -> SinkError:
+    """What a sink of label maps says to detections."""
+    return SinkError(
+        f"'{uri}' takes label maps, and this bundle detects. Write its boxes to a file of lines "
+        "instead: out.jsonl"
+    )
+
+
 class LabelSink(Sink):
     """Writes ``FOLDER/000012.png``, 8-bit grey, the pixel being the class; 12 is the frame's index.
 
@@ -34,6 +42,8 @@ class LabelSink(Sink):
         self._folder = folder
 
     def _write(self, result: Result) -> None:
+        if result.labels is None:
+            raise no_label_maps(self.uri)
         _, data = cv2.imencode(".png", result.labels)
         path = self._folder / f"{result.frame.index:06d}.png"
         file = OutputFile(path)

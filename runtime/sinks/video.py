@@ -20,9 +20,9 @@ import numpy as np
 
 from dff_edge.runtime.errors import SinkError
 from dff_edge.runtime.frames import Image, Result
-from dff_edge.runtime.overlay import Colours, draw_overlay
+from dff_edge.runtime.lettering import Colours
 from dff_edge.runtime.sinks.base import Sink, open_output
-from dff_edge.runtime.sinks.captions import caption_of
+from dff_edge.runtime.sinks.drawing import SHOWN_SCORE, draw_result
 
 DEFAULT_FPS = 30.0
 ENCODERS = ("libx264", "libopenh264", "libvpx-vp9")  # what browsers play; the first present is used
@@ -61,9 +61,11 @@ class VideoSink(Sink):
         fps: float | None,
         source: str | Path | None = None,
         *,
+        min_score: float = SHOWN_SCORE,
         encoders: Sequence[str] = ENCODERS,
     ) -> None:
         super().__init__(uri)
+        self._min_score = min_score
         self._classes = tuple(classes)
         self._colours = colours
         self._fps = fps if fps is not None and 0 < fps <= 1000 else DEFAULT_FPS
@@ -78,13 +80,7 @@ class VideoSink(Sink):
         self._has_scaled = False
 
     def _write(self, result: Result) -> None:
-        picture = draw_overlay(
-            result.frame.image,
-            result.labels,
-            self._colours,
-            caption=caption_of(result),
-            legend=self._classes,
-        )
+        picture = draw_result(result, self._classes, self._colours, min_score=self._min_score)
         try:
             if self._container is None:
                 self._start(picture, result.frame.stamp_s)

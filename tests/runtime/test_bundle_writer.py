@@ -21,6 +21,7 @@ from tests.runtime.bundles import (
     make_tensorrt_graphs,
     manifest_fields,
 )
+from tests.runtime.detection_bundles import make_detection_bundle, make_detection_graphs
 
 MIOU = {"data": "street test", "protocol": "DFF at l", "key_interval": 5}
 
@@ -382,3 +383,15 @@ def test_a_writer_is_closed_after_commit(tmp_path):
 
     with pytest.raises(BundleError, match="writer is closed"):
         writer.update(channels=3)
+
+
+def test_task_maps_and_the_task_graph_for_tensorrt_are_stored_once(tmp_path):
+    graphs = make_detection_graphs()
+    base = make_detection_bundle(tmp_path / "b")
+    with BundleWriter.extend(base.path) as writer:
+        for name, data in graphs.items():
+            writer.add_graph("fp32", name, data)
+        for name in ("feature", "flow"):
+            writer.add_graph("fp32", name, graphs[name], "trt")
+        writer.add_graph("fp32", "task", graphs["task_maps"], "trt")
+        assert writer._graphs["trt", "fp32"]["task"] == "task_maps.onnx"

@@ -5,22 +5,12 @@ import itertools
 import numpy as np
 import pytest
 
+from dff_edge.runtime.boxes import Detections, TrueBoxes
 from dff_edge.runtime.clips import open_clips
-from dff_edge.runtime.errors import ConfigError, ShapeError, SourceError
-from dff_edge.runtime.evaluation import (
-    confusion,
-    evaluate,
-    iou,
-    mean_iou,
-    temporal_consistency,
-)
+from dff_edge.runtime.errors import ConfigError, SourceError
+from dff_edge.runtime.evaluation import evaluate, temporal_consistency
+from dff_edge.runtime.label_accuracy import confusion, mean_iou
 from dff_edge.runtime.synthetic import CLASSES
-
-TRUTH = np.uint8([[0, 0, 1], [1, 1, 2], [255, 2, 2]])
-ANSWER = np.uint8([[0, 1, 1], [1, 0, 2], [0, 2, 1]])
-# Rows are the truth. Union of class 0: 2 true + 2 answered (void not counted) - 1 hit.
-MATRIX = [[1, 1, 0], [1, 2, 0], [0, 1, 2]]
-IOU = [1 / 3, 2 / 5, 2 / 3]
 
 
 @pytest.fixture
@@ -49,6 +39,9 @@ class ListClip:
     def labels(self, index):
         return self._truths[index]
 
+    def boxes(self, index):
+        return self._truths[index]
+
     def flow(self, current, key):
         return self._flow
 
@@ -69,62 +62,6 @@ class Recorder:
         current = key if image is None else int(image[0, 0, 0])
         self.pairs.append((key, current))
         return self._answer(key, current)
-
-
-# ---- numbers
-
-
-def test_confusion_by_hand():
-    assert confusion(TRUTH, ANSWER, 3).tolist() == MATRIX
-
-
-def test_iou_by_hand():
-    matrix = np.array(MATRIX)
-
-    np.testing.assert_allclose(iou(matrix), IOU)
-    assert mean_iou(matrix) == pytest.approx(sum(IOU) / 3)
-
-
-def test_class_that_never_occurs_does_not_count():
-    matrix = np.zeros((4, 4), np.int64)
-    matrix[:3, :3] = MATRIX
-
-    assert np.isnan(iou(matrix)[3])
-    assert mean_iou(matrix) == pytest.approx(sum(IOU) / 3)
-
-
-def test_class_that_is_answered_but_never_true_counts_as_zero():
-    matrix = np.diag([4, 4, 0])
-    matrix[0, 2] = 1
-
-    assert iou(matrix).tolist() == [0.8, 1.0, 0.0]
-
-
-def test_nothing_scored_is_nan():
-    assert np.isnan(mean_iou(confusion(np.full((2, 2), 255, np.uint8), ANSWER[:2, :2], 3)))
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_equals_torchmetrics(rng):
-    torch = pytest.importorskip("torch")
-    metrics = pytest.importorskip("torchmetrics")
-    truth, answer = rng.integers(0, 5, (2, 50, 70)).astype(np.uint8)
-    truth[:9] = 255
-    metric = metrics.JaccardIndex("multiclass", num_classes=5, ignore_index=255)
-
-    expected = metric(torch.from_numpy(answer.astype(int)), torch.from_numpy(truth.astype(int)))
-
-    assert mean_iou(confusion(truth, answer, 5)) == pytest.approx(float(expected), abs=1e-6)
-
-
-def test_maps_of_other_sizes_are_refused():
-    with pytest.raises(ShapeError, match=r"labels are \(2, 3\), expected the truth's \(3, 3\)"):
-        confusion(TRUTH, ANSWER[:2], 3)
-
-
-def test_answer_of_a_class_that_is_not_scored_is_refused():
-    with pytest.raises(ConfigError, match="an answer is class 2, expected 0 to 1"):
-        confusion(np.uint8([[0, 1]]), np.uint8([[0, 2]]), 2)
 
 
 # ---- the protocol
@@ -156,13 +93,13 @@ def test_dff_at_l_is_the_mean_over_all_pairs_together(rng):
         for truth, i in itertools.product(truths, (3, 4, 5)):
             for k in range(i - interval + 1, i + 1):
                 matrix += confusion(truth[i], answers[k, i], 3)
-        assert accuracy.miou_at_interval(interval) == mean_iou(matrix)
+        assert accuracy.at_interval(interval) == mean_iou(matrix)
     for distance in range(4):
         matrix = np.zeros((3, 3), np.int64)
         for truth, i in itertools.product(truths, (3, 4, 5)):
             matrix += confusion(truth[i], answers[i - distance, i], 3)
-        assert accuracy.miou_at_distance(distance) == mean_iou(matrix)
-    assert accuracy.miou_at_interval(1) == accuracy.miou_at_distance(0)
+        assert accuracy.at_distance(distance) == mean_iou(matrix)
+    assert accuracy.at_interval(1) == accuracy.at_distance(0)
 
 
 def test_class_iou_names_the_classes_and_gives_none_for_absent_ones():
@@ -172,7 +109,7 @@ def test_class_iou_names_the_classes_and_gives_none_for_absent_ones():
 
     accuracy = evaluate(recorder, [ListClip([truth])], ["a", "b", "c"], max_interval=1)
 
-    assert accuracy.class_iou(1) == {"a": 0.75, "b": 0.0, "c": None}
+    assert accuracy.by_class(1) == {"a": 0.75, "b": 0.0, "c": None}
 
 
 def test_progress_counts_clips():
@@ -210,10 +147,60 @@ def test_intervals_that_were_not_evaluated_are_refused():
 
     for interval in (0, 3):
         with pytest.raises(ConfigError, match=f"interval {interval} was not evaluated, .* 1 to 2"):
-            accuracy.miou_at_interval(interval)
+            accuracy.at_interval(interval)
     for distance in (-1, 2):
         with pytest.raises(ConfigError, match=f"distance {distance} was not eval.* 0 to 1"):
-            accuracy.miou_at_distance(distance)
+            accuracy.at_distance(distance)
+
+
+def test_detections_are_pooled_over_the_pairs():
+    """Two frames with one object: found in the second from its own features only."""
+    box = np.array([[0, 0, 40, 40]], np.float32)
+    truth = TrueBoxes(box, np.int32([0]), np.array([False]))
+
+    def answer(k, i):
+        score = 0.9 if (k, i) == (2, 2) else 0.8
+        moved = box if i == 1 or k == i else box + 100
+        return Detections(moved, np.float32([score]), np.int32([0]))
+
+    clip = ListClip([truth] * 3)
+
+    accuracy = evaluate(Recorder(answer), [clip], ["a", "b"], 2, task="detection")
+
+    assert accuracy.metric.title == "mAP@0.5"
+    assert accuracy.at_distance(0) == 1.0  # 1 and 2 from themselves
+    assert accuracy.at_distance(1) == 0.5  # 1 from 0 and, in vain, 2 from 1; one is as sure
+    # Right at 0.9, then three at 0.8 in the order of distances: right, right, wrong.
+    assert accuracy.at_interval(2) == pytest.approx(3 / 4)
+    assert accuracy.by_class(2) == {"a": pytest.approx(3 / 4), "b": None}
+
+
+@pytest.mark.parametrize(
+    ("task", "answer", "expected"),
+    [("segmentation", None, "a label map"), ("detection", np.zeros((4, 6), np.uint8), "boxes")],
+)
+def test_answers_of_another_task_are_refused(task, answer, expected):
+    nothing = np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int32)
+    recorder = Recorder(lambda k, i: Detections(*nothing) if answer is None else answer)
+    clip = ListClip([np.zeros((4, 6), np.uint8)])
+
+    with pytest.raises(ConfigError, match=f"does not answer {expected}, expected of task"):
+        evaluate(recorder, [clip], ["a"], 1, task=task)
+
+
+def test_data_of_another_task_has_no_labels():
+    clip = ListClip([None] * 3)
+    with pytest.raises(ConfigError, match="no labelled frame has .* for detection .* is boxes"):
+        evaluate(Recorder(None), [clip], ["a"], 1, task="detection")
+
+
+def test_consistency_of_boxes_is_refused():
+    nothing = np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int32)
+    flow = np.zeros((4, 6, 2), np.float32), np.zeros((4, 6), bool)
+    recorder = Recorder(lambda k, i: Detections(*nothing))
+
+    with pytest.raises(ConfigError, match="asked of a model that detects"):
+        temporal_consistency(recorder, [ListClip([None] * 2, flow)], 1, 1)
 
 
 @pytest.mark.parametrize("measure", [evaluate, temporal_consistency])

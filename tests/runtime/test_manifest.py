@@ -17,6 +17,7 @@ FILE = {"sha256": "a" * 64, "bytes": 10}
 FP32 = {subnet: f"{subnet}.onnx" for subnet in ("feature", "flow", "task", "propagate")}
 INT8 = {subnet: f"int8/{subnet}.onnx" for subnet in ("feature", "flow", "task")}
 MIOU = {"precision": "fp32", "data": "street test", "protocol": "DFF at l", "miou": 0.7}
+DETECTION = {"task": "detection", "decoding": "rfcn", "rfcn": {"bins": 3}}
 PARITY = {
     "precision": "fp32",
     "subnet": "flow",
@@ -248,7 +249,16 @@ def test_what_is_no_plain_json_object_is_refused(data, reason):
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"task": "detection"}, r"  task: received 'detection', expected 'segmentation'"),
+        ({"task": "detection"}, r"decoding 'rfcn' and its settings for detection, and only there"),
+        ({"task": "tracking"}, r"  task: received 'tracking', expected 'segmentation' or 'dete"),
+        ({"decoding": "rfcn"}, r"decoding 'rfcn' and its settings for detection, and only there"),
+        ({"rfcn": {}}, r"decoding 'rfcn' and its settings for detection, and only there"),
+        (DETECTION, r"a graph task_maps for detection, and only there, unlike fp32's"),
+        (
+            {"subnets": {"fp32": {**FP32, "task_maps": "task.onnx"}}},
+            r"a graph task_maps for detection, and only there, unlike fp32's",
+        ),
+        ({**DETECTION, "rfcn": {"anchor_scales": [0]}}, r"  rfcn\.anchor_scales\[0\]: received 0"),
         ({"surprise": 1}, r"  surprise: received 1, expected no field of this name"),
         ({"classes": []}, r"  classes: received \[\], expected .*at least 1 item"),
         ({"classes": [{"name": "", "colour": [0, 0, 0]}]}, r"  classes\[0\]\.name: received ''"),
@@ -270,9 +280,9 @@ def test_what_is_no_plain_json_object_is_refused(data, reason):
         ({"default_key_interval": 0}, r"  default_key_interval: received 0"),
         ({"normalisation": {"mean": [0] * 3, "std": [0, 1, 1]}}, r"  normalisation\.std\[0\]"),
         ({"normalisation": {"mean": [float("nan")] * 3, "std": [1] * 3}}, r"mean\[0\]: .*finite"),
-        ({"subnets": {}}, r"subnets of fp32 with all four graphs"),
+        ({"subnets": {}}, r"subnets of fp32 with all their graphs"),
         ({"subnets": {"fp64": FP32}}, r"  subnets\.fp64: received 'fp64'"),
-        ({"subnets": {"fp32": INT8}}, r"subnets of fp32 with all four graphs"),
+        ({"subnets": {"fp32": INT8}}, r"subnets of fp32 with all their graphs"),
         ({"subnets": {"fp32": FP32, "int8": INT8}}, r"a calibration record for int8"),
         ({"files": {}}, r"an entry in files for the subnet 'feature.onnx'"),
         ({"files": {"a.onnx": {**FILE, "sha256": "A" * 64}}}, r"  files\.a\.onnx\.sha256: "),
@@ -282,6 +292,10 @@ def test_what_is_no_plain_json_object_is_refused(data, reason):
         ({"calibration": {"int8": calibration_fields()}}, r"that are there, not of \['int8'\]"),
         ({"calibration": {"fp32": calibration_fields()}}, r"  calibration\.fp32: "),
         ({"accuracy": [MIOU]}, r"  accuracy\[0\]: .*either key_interval or distance"),
+        (
+            {"accuracy": [{**MIOU, "distance": 0, "map": 0.5}]},
+            r"  accuracy\[0\]: .*either miou or map",
+        ),
         ({"accuracy": [{**MIOU, "distance": 0, "miou": 70.0}]}, r"  accuracy\[0\]\.miou: .*70"),
         ({"parity": [{**PARITY, "relative_error": -1.0}]}, r"  parity\[0\]\.relative_error"),
         ({"provenance": {"created": "now", "versions": {}}}, r"  provenance: .*'dff_edge'"),
@@ -355,3 +369,31 @@ def test_names_that_differ_only_in_case_are_refused():
 def test_the_manifest_cannot_list_itself():
     with pytest.raises(BundleError, match="cannot hold its own digest"):
         parse(files={**{path: FILE for path in FP32.values()}, "manifest.json": FILE})
+
+
+def test_a_manifest_of_detection_knows_its_maps():
+    paths = {"fp32": {**FP32, "task_maps": "task_maps.onnx"}}
+    files = {path: FILE for path in paths["fp32"].values()}
+    found = Manifest.build(**fields(**DETECTION, subnets=paths, files=files))
+
+    assert Manifest.parse(found.dump()) == found
+    assert (found.task_graph("ort"), found.task_graph("trt")) == ("task_maps", "task")
+    maps = found.contract("fp32", "task_maps").outputs
+    height, width = (side // 16 for side in found.frame_size)
+    anchors, bins, classes = 3 * 3, 3 * 3, len(found.classes)
+    assert {name: spec.shape for name, spec in maps.items()} == {
+        "objectness": (1, height, width, anchors),
+        "deltas": (1, height, width, 4 * anchors),
+        "class_maps": (1, height, width, bins * (classes + 1)),
+        "box_maps": (1, height, width, 4 * bins),
+    }
+    for graph in ("task", "propagate", "propagate_portable"):  # TensorRT builds no NMS
+        assert found.contract("fp16", graph, "trt").outputs == maps
+    for graph in ("task", "propagate"):
+        whole = found.contract("fp32", graph).outputs
+        assert {name: (spec.dtype.name, spec.shape) for name, spec in whole.items()} == {
+            "boxes": ("float32", (1, 300, 4)),
+            "scores": ("float32", (1, 300)),
+            "labels": ("int32", (1, 300)),
+            "count": ("int32", (1,)),
+        }

@@ -34,9 +34,9 @@ def draws(monkeypatch):
     drawn = []
     draw = server_module.draw_jpeg
 
-    def count(result, colours):
+    def count(result, *how):
         drawn.append(result.frame.index)
-        return draw(result, colours)
+        return draw(result, *how)
 
     monkeypatch.setattr(server_module, "draw_jpeg", count)
     return drawn
@@ -187,9 +187,9 @@ def test_close_ends_a_viewer_whose_next_picture_comes_at_that_moment(monkeypatch
     """Before Python 3.12 the viewer's wait took the picture and lost the cancel: close hung."""
     draw = server_module.draw_jpeg
 
-    def draw_at_the_end(result, colours):
+    def draw_at_the_end(result, *how):
         server._loop.call_soon_threadsafe(server._stop.set)
-        return draw(result, colours)
+        return draw(result, *how)
 
     monkeypatch.setattr(server_module, "draw_jpeg", draw_at_the_end)
     with served() as (server, _), Viewer(server, "waits"):
@@ -226,7 +226,7 @@ def test_open_to_others_only_when_asked_for():
 
 
 def test_server_that_breaks_leaves_the_run_alone(monkeypatch, caplog):
-    def break_down(result, colours):
+    def break_down(result, *how):
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr(server_module, "draw_jpeg", break_down)

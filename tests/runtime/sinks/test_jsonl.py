@@ -10,6 +10,7 @@ import threading
 import numpy as np
 import pytest
 
+from dff_edge.runtime.boxes import Detections
 from dff_edge.runtime.errors import SinkError
 from dff_edge.runtime.frames import Frame, Result
 from dff_edge.runtime.sinks import open_sink
@@ -46,6 +47,30 @@ def test_line_says_everything_about_a_frame(tmp_path):
         "stage_ms": {"flow": 1.235, "task": 2.0},
         "classes": {"road": 0.625, "sky": 0.125, "Fußgänger": 0.125},
     }
+
+
+def detections():
+    frame = Frame(np.zeros((20, 40, 3), np.uint8), 12, 0.4)
+    found = Detections(
+        np.float32([[1, 2, 30.128, 20], [0, 0, 4, 4]]),
+        np.float32([0.87654, 0.25]),
+        np.int32([2, 0]),
+    )
+    return Result(frame, None, 12, 0.01, {}, detections=found)
+
+
+@pytest.mark.parametrize(("how", "count"), [({}, 1), ({"min_score": 0.25}, 2)])
+def test_line_of_detections_has_the_objects_that_are_sure_enough(tmp_path, how, count):
+    with sink_to(tmp_path / "out.jsonl", task="detection", **how) as sink:
+        sink.write(detections())
+
+    line = json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8"))
+    objects = [
+        {"class": "Fußgänger", "score": 0.8765, "box": [1.0, 2.0, 30.13, 20.0]},
+        {"class": "road", "score": 0.25, "box": [0.0, 0.0, 4.0, 4.0]},
+    ]
+    assert line["objects"] == objects[:count]
+    assert "classes" not in line
 
 
 def test_line_of_a_live_frame_tells_its_age(tmp_path):

@@ -75,3 +75,13 @@ def test_folder_of_a_source_image_is_not_written_into(tmp_path):
         with pytest.raises(SinkError, match="is the source itself"):
             sink_to(tmp_path / "b", source=source)
     sink_to(tmp_path / "a", source=tmp_path / "b" / "000000.png").close()
+
+
+def test_detections_are_refused_before_and_while_running(tmp_path):
+    message = "takes label maps, and this bundle detects. Write its boxes to .*out.jsonl"
+    with pytest.raises(SinkError, match=message):
+        sink_to(tmp_path / "a", task="detection")
+    assert not (tmp_path / "a").exists()
+
+    with sink_to(tmp_path / "b") as sink, pytest.raises(SinkError, match=message):
+        sink.write(Result(Frame(np.zeros((2, 2, 3), np.uint8), 0, 0.0), None, 0, 0.0, {}))
