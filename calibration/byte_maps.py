@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,8 +21,8 @@ from dff_edge.calibration.ranges import Range, finite_range
 from dff_edge.calibration.samples import Arrays, Samples
 from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.contract import MIN_STEP, Levels, MapLevels
-from dff_edge.runtime.engine import OrtEngine
 from dff_edge.runtime.errors import CalibrationError
+from dff_edge.runtime.handmade_flow import open_flow
 
 _MOVES = ("Reshape", "Slice", "Transpose")  # operators that change no value
 
@@ -146,6 +147,26 @@ def cut_to_bytes(
     _drop_casts(graph)
 
 
+def dequantize_inputs(model: onnx.ModelProto, levels: Mapping[str, Levels]) -> None:
+    """Make inputs of a float graph uint8, in place: they become floats as soon as they are read.
+
+    Args:
+        model: in which nothing is computed in integers.
+        levels: by name of the input; names that the graph lacks are passed over.
+    """
+    graph = model.graph
+    for value in graph.input:
+        if value.name not in levels:
+            continue
+        own, inside = levels[value.name], f"{value.name}/float"
+        _redirect(graph, value.name, inside)
+        stored = {f"{inside}/step": np.float32(own.step), f"{inside}/zero": np.uint8(own.zero)}
+        graph.initializer.extend(numpy_helper.from_array(v, name) for name, v in stored.items())
+        node = helper.make_node("DequantizeLinear", [value.name, *stored], [inside], inside)
+        graph.node.insert(0, node)
+        value.type.tensor_type.elem_type = TensorProto.UINT8
+
+
 def _cut_input(graph: onnx.GraphProto, name: str, levels: Levels) -> None:
     moved = set(moved_values(graph, name))
     readers = [n for n in graph.node if moved & set(n.input[:1]) and n.op_type not in _MOVES]
@@ -219,7 +240,7 @@ def _redirect(graph: onnx.GraphProto, name: str, to: str) -> None:
 
 
 def _scales(bundle: Bundle, samples: Samples) -> Iterable[np.ndarray]:  # type: ignore[type-arg]
-    with OrtEngine(bundle.graph_bytes("fp32", "flow"), name="fp32 flow") as flow:
+    with closing(open_flow(bundle, "fp32")) as flow:
         moved: Arrays = {name: spec.empty() for name, spec in flow.outputs.items()}
         for pair in samples.flow_inputs():
             flow.run(pair, moved)

@@ -11,7 +11,8 @@ from typing import Any
 from dff_edge import __version__
 from dff_edge.calibration.byte_maps import byte_levels, find_map_ranges
 from dff_edge.calibration.clips import Clip
-from dff_edge.calibration.compare import compare, inputs_of
+from dff_edge.calibration.compare import DETECTIONS, compare, inputs_of
+from dff_edge.calibration.detection import whole_task
 from dff_edge.calibration.fp16 import to_fp16
 from dff_edge.calibration.half import to_half
 from dff_edge.calibration.propagate import plugin_propagate, portable_propagate, propagate_with
@@ -22,7 +23,6 @@ from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.bundle_writer import BundleWriter
 from dff_edge.runtime.contract import (
     FLAVOURS,
-    SUBNETS,
     Flavour,
     GraphName,
     MapLevels,
@@ -31,8 +31,6 @@ from dff_edge.runtime.contract import (
 )
 from dff_edge.runtime.errors import CalibrationError
 from dff_edge.runtime.manifest_records import ByteLevels, Calibration, Parity
-
-_NETWORKS: tuple[Subnet, ...] = ("feature", "flow", "task")
 
 
 def calibrate_bundle(
@@ -43,7 +41,7 @@ def calibrate_bundle(
     interval: int | None = None,
     max_keys: int = 32,
     pairs_per_key: int = 3,
-    flavours: Sequence[Flavour] = FLAVOURS,
+    flavours: Sequence[Flavour] | None = None,
     precisions: Sequence[Precision] = ("int8", "fp16"),
     progress: Callable[[str], None] | None = None,
 ) -> Bundle:
@@ -59,7 +57,8 @@ def calibrate_bundle(
             distances 1..l-1 are seen. None takes the bundle's default.
         max_keys: key frames that are used at most.
         pairs_per_key: pairs for each of them.
-        flavours: "ort" for ONNX Runtime and OpenVINO, "trt" for TensorRT, or both.
+        flavours: "ort" for ONNX Runtime and OpenVINO, "trt" for TensorRT, or both; None for all
+            that the bundle can have: with hand-made flow it is "ort" alone.
         precisions: "int8", "fp16" or both.
         progress: called with a line for each step.
 
@@ -72,10 +71,17 @@ def calibrate_bundle(
         BundleError: the folder is not a bundle.
     """
     say = progress or (lambda line: None)
-    _check_wanted(flavours, precisions)
     with BundleWriter.extend(bundle_path) as writer:
         bundle = Bundle.open(bundle_path)
         manifest = bundle.manifest
+        if flavours is None:
+            flavours = FLAVOURS if manifest.flow_function == "network" else ("ort",)
+        _check_wanted(flavours, precisions)
+        if "trt" in flavours and manifest.flow_function != "network":
+            raise CalibrationError(
+                f"The flow of {bundle.path} is computed by '{manifest.flow_function}' on the CPU, "
+                "so it has no graphs for TensorRT. Calibrate it with --flavour ort."
+            )
         if "trt" in flavours and "fp32" not in manifest.tensorrt:
             raise CalibrationError(
                 f"{bundle.path} holds no graphs for TensorRT: an older dff-edge exported it. Run "
@@ -102,11 +108,10 @@ def calibrate_bundle(
                 levels = byte_levels(ranges) if flavour == "ort" else symmetric_levels(ranges)
             graphs = _convert(bundle, samples, flavour, precision, levels, say)
             say(f"comparing {_label(flavour, precision)} with fp32")
-            for subnet in SUBNETS:
-                name: GraphName = subnet
-                if (flavour, subnet) == ("trt", "propagate"):
-                    name = "propagate_portable"  # that ONNX Runtime can run
-                parity += compare(bundle, samples, flavour, precision, subnet, graphs[name], levels)
+            for name, data in graphs.items():
+                # For TensorRT, ONNX Runtime can run the portable form of propagate alone.
+                if (flavour, name) != ("trt", "propagate"):
+                    parity += compare(bundle, samples, flavour, precision, name, data, levels)
             for name, data in graphs.items():
                 writer.add_graph(precision, name, data, flavour)
             if levels is not None:
@@ -119,12 +124,16 @@ def calibrate_bundle(
         extended = writer.commit()
     for flavour, precision in wanted:
         own = [r for r in parity if (r.flavour, r.precision) == (flavour, precision)]
-        worst = max(own, key=lambda record: record.relative_error)
+        maps = [record for record in own if record.output != DETECTIONS]
+        worst = max(maps, key=lambda record: record.relative_error)
         size = extended.size_bytes(precision, flavour)
         say(
             f"wrote {_label(flavour, precision)}, {size / 1e6:.1f} MB: largest error against fp32 "
             f"{worst.relative_error:.1%} of the range ({worst.output})"
         )
+        for lost in own:
+            if lost.output == DETECTIONS:
+                say(f"{lost.subnet} loses {lost.relative_error:.1%} of {lost.inputs}")
     return extended
 
 
@@ -135,6 +144,13 @@ def _check_wanted(flavours: Sequence[Flavour], precisions: Sequence[Precision]) 
             f"flavours are {tuple(flavours)} and precisions are {tuple(precisions)}, expected "
             "'ort', 'trt' or both, and 'int8', 'fp16' or both."
         )
+
+
+def _networks(bundle: Bundle) -> tuple[Subnet, ...]:
+    """The graphs that are converted; the others are made of them."""
+    task: Subnet = "task" if bundle.manifest.rfcn is None else "task_maps"
+    has_flow = bundle.manifest.flow_function == "network"
+    return ("feature", "flow", task) if has_flow else ("feature", task)
 
 
 def _label(flavour: Flavour, precision: Precision) -> str:
@@ -153,19 +169,23 @@ def _convert(
     quantize = quantize_graph if flavour == "ort" else quantize_symmetric
     halve = to_fp16 if flavour == "ort" else to_half
     graphs: dict[GraphName, bytes] = {}
-    for subnet in _NETWORKS:
+    for subnet in _networks(bundle):
         say(f"converting the {subnet} network to {_label(flavour, precision)}")
         fp32 = bundle.graph_bytes("fp32", subnet)
         if levels is not None:
             graphs[subnet] = quantize(fp32, inputs_of(subnet, bundle, samples), levels)
         else:
             graphs[subnet] = halve(fp32)
-    warp, task = bundle.graph_bytes("fp32", "propagate"), graphs["task"]
+    warp, rfcn = bundle.graph_bytes("fp32", "propagate"), bundle.manifest.rfcn
     if flavour == "ort":
-        graphs["propagate"] = propagate_with(warp, task, levels)
+        if rfcn is not None:
+            graphs["task"] = whole_task(graphs["task_maps"], rfcn)
+        graphs["propagate"] = propagate_with(warp, graphs["task"], levels)
     else:
-        graphs["propagate"] = plugin_propagate(warp, task, levels)
-        graphs["propagate_portable"] = portable_propagate(warp, task, levels)
+        if rfcn is not None:
+            graphs["task"] = graphs.pop("task_maps")
+        graphs["propagate"] = plugin_propagate(warp, graphs["task"], levels)
+        graphs["propagate_portable"] = portable_propagate(warp, graphs["task"], levels)
     return graphs
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from dff_edge.runtime.clips import open_clips
+from dff_edge.runtime.datasets import parse_data_name
 from dff_edge.runtime.errors import CalibrationError
 from dff_edge.runtime.frames import Frame, Image
 from dff_edge.runtime.sources import Source, open_source
@@ -94,6 +95,6 @@ def open_calibration_clips(uri: str) -> Sequence[Clip]:
         CalibrationError, ConfigError, SourceError: it is not one of these, or cannot be read.
     """
     is_labelled = (Path(uri) / "images").is_dir() and (Path(uri) / "labels").is_dir()
-    if uri.startswith("synthetic://") or is_labelled:
+    if uri.startswith("synthetic://") or is_labelled or parse_data_name(uri):
         return open_clips(uri)
     return [FramesClip(uri)]

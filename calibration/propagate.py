@@ -23,7 +23,8 @@ def propagate_with(propagate: bytes, task: bytes, levels: MapLevels | None = Non
 
     Args:
         propagate: propagate.onnx, fp32.
-        task: a task graph; the type of its input is that of features and scale field.
+        task: a task graph; the type of its input is that of features and scale field, and its
+            outputs are those of the result.
         levels: of features and scale field, where they are bytes.
     """
     model, head = onnx.load_from_string(propagate), onnx.load_from_string(task)
@@ -53,8 +54,9 @@ def propagate_with(propagate: bytes, task: bytes, levels: MapLevels | None = Non
     for node in head.graph.node:
         node.input[:] = [given if n == features else n for n in node.input]
     nodes = [*before, warp, *after, *head.graph.node]
-    del model.graph.node[:]
+    del model.graph.node[:], model.graph.output[:]
     model.graph.node.extend(nodes)
+    model.graph.output.extend(head.graph.output)
     model.graph.initializer.extend(head.graph.initializer)
     known = {entry.domain for entry in model.opset_import}
     model.opset_import.extend(e for e in head.opset_import if e.domain not in known)
@@ -78,7 +80,7 @@ def plugin_propagate(propagate: bytes, task: bytes, levels: MapLevels | None = N
     gives the type of the features; int8 in the levels of the features, rounded once.
 
     Args:
-        propagate: propagate.onnx, fp32; inputs and outputs are taken from it.
+        propagate: propagate.onnx, fp32; inputs are taken from it.
         task: a task graph; the type of its input is that of features and scale field.
         levels: of features and scale field, where they are int8; their zeros are 0.
     """
@@ -102,8 +104,9 @@ def plugin_propagate(propagate: bytes, task: bytes, levels: MapLevels | None = N
             value.type.tensor_type.elem_type = features.type.tensor_type.elem_type
     for node in head.graph.node:
         node.input[:] = ["warped" if name == features.name else name for name in node.input]
-    del model.graph.node[:], model.graph.initializer[:], model.functions[:]
+    del model.graph.node[:], model.graph.initializer[:], model.functions[:], model.graph.output[:]
     model.graph.node.extend([warp, *head.graph.node])
+    model.graph.output.extend(head.graph.output)
     model.graph.initializer.extend(head.graph.initializer)
     return finish(model)
 

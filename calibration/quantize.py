@@ -4,7 +4,7 @@ uint8 asymmetric activations and int8 weights with a scale for each output chann
 ONNX Runtime fuses into integer kernels decides what is quantised, and how:
 
 - Q stands right behind Conv; the ReLU between them goes away, since the lowest value of Q is
-  zero. LeakyReLU stays, between pairs of its own.
+  zero, and so does ReLU6. LeakyReLU stays, between pairs of its own.
 - ConvTranspose has no integer kernel: it becomes Conv and a shuffle (``upsampling``).
 - The first convolution reads blocks of pixels, as bytes (``stem``).
 - The scale field's product becomes Conv, which gives bytes (``heads``); feature maps and scale
@@ -47,6 +47,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process  # type: 
 
 from dff_edge.calibration.byte_maps import (
     cut_to_bytes,
+    dequantize_inputs,
     fix_ranges,
     levels_over,
     moved_values,
@@ -63,6 +64,7 @@ Inputs = dict[str, Any]
 _QUANTISED_OPERATORS = (
     "Add",
     "AveragePool",
+    "Clip",
     "Concat",
     "Conv",
     "Gemm",
@@ -74,6 +76,7 @@ _QUANTISED_OPERATORS = (
     "Slice",
     "Transpose",
 )
+_WEIGHTED_OPERATORS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 _FLOAT_OUTPUT_HEADS = frozenset({"flow"})
 
 
@@ -88,9 +91,15 @@ def quantize_graph(graph: bytes, samples: Iterable[Inputs], levels: MapLevels) -
     Returns:
         The ONNX file with inputs and outputs of the same names and shapes.
     """
+    given_model = onnx.load_from_string(graph)
+    borders = {"features": levels.features, "scale": levels.scale}
+    if not any(node.op_type in _WEIGHTED_OPERATORS for node in given_model.graph.node):
+        # A task network without layers (split "none") only reads what was propagated.
+        dequantize_inputs(given_model, borders)
+        return finish(given_model)
     with tempfile.TemporaryDirectory(prefix="dff-edge-") as folder:
         given, prepared = Path(folder) / "given.onnx", Path(folder) / "prepared.onnx"
-        onnx.save(_rewritten(onnx.load_from_string(graph)), given)
+        onnx.save(_rewritten(given_model), given)
         # Shapes are static already; symbolic inference would need sympy.
         quant_pre_process(given, prepared, skip_symbolic_shape=True)
         calibrator = create_calibrator(
@@ -103,7 +112,6 @@ def quantize_graph(graph: bytes, samples: Iterable[Inputs], levels: MapLevels) -
         ranges = calibrator.compute_data()
         del calibrator
         model = onnx.shape_inference.infer_shapes(onnx.load(prepared))
-    borders = {"features": levels.features, "scale": levels.scale}
     fixed = {**fix_ranges(model, borders), **known_values(model)}
     rectified = rectified_outputs(model)
     for name in fixed.keys() & ranges.keys():

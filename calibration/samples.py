@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.engine import OrtEngine
 from dff_edge.runtime.errors import CalibrationError
 from dff_edge.runtime.frames import Image
+from dff_edge.runtime.handmade_flow import open_flow
 from dff_edge.runtime.resize import FrameResizer, check_image
 from dff_edge.runtime.warp import warp_features
 
@@ -104,7 +106,7 @@ class Samples:
         """Features of each key frame: alone, then with flow and scale field of each distance."""
         with (
             OrtEngine(bundle.graph_bytes("fp32", "feature"), name="fp32 feature") as feature,
-            OrtEngine(bundle.graph_bytes("fp32", "flow"), name="fp32 flow") as flow,
+            closing(open_flow(bundle, "fp32")) as flow,
         ):
             moved = {name: spec.empty() for name, spec in flow.outputs.items()}
             for key in self.keys:

@@ -11,10 +11,10 @@ fuses into integer kernels decides where the pairs stand:
 - feature maps and scale field are int8 where they enter and leave (``levels``), with nothing
   but Transpose between the pair and the border.
 
-The products of scale field and scores become Conv (``heads``), whose kernels take any number of
-channels. Biases stay float, as TensorRT wants them. The convolution that gives the flow stays
-float and reads its maps before they are rounded. The weights of a ConvTranspose have one step in
-all: which of their axes TensorRT takes for the channels, 0 or 1, NVIDIA's tools do not agree on
+The products of scale field, scores and R-FCN's maps become Conv (``heads``), whose kernels take any
+number of channels. Biases stay float, as TensorRT wants them. The convolution that gives the flow
+stays float and reads its maps before they are rounded. The weights of a ConvTranspose have one step
+in all: which of their axes TensorRT takes for the channels, 0 or 1, NVIDIA's tools do not agree on
 (NVIDIA/TensorRT#2380, onnx/tensorflow-onnx#2134), and the wrong one gives wrong results.
 
 Measured once, while this was chosen (no command repeats it), with the shipped model on 8 clips of
@@ -45,6 +45,7 @@ import numpy as np
 import onnx
 
 from dff_edge.calibration.byte_maps import MapRanges, fix_ranges
+from dff_edge.calibration.detection import MAPS
 from dff_edge.calibration.heads import rewrite_product
 from dff_edge.calibration.pairs import LARGEST, Pairs
 from dff_edge.calibration.quantize import flow_nodes, known_values
@@ -70,7 +71,7 @@ def quantize_symmetric(graph: bytes, samples: Iterable[dict[str, Any]], levels: 
         CalibrationError: a value that is not finite.
     """
     model = onnx.load_from_string(graph)
-    for output in ("scale", "scores"):
+    for output in ("scale", "scores", *MAPS):
         model = rewrite_product(model, output)
     borders = {"features": levels.features, "scale": levels.scale}
     convolutions = _convolutions(model)

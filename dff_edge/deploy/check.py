@@ -1,47 +1,48 @@
 """Whether engines compute what their graphs say, and how far that is from FP32.
 
 Two references, both by ONNX Runtime on the CPU, on the same frames. The graphs that the engines
-were built from: engines that label pixels otherwise than these were built wrong, and are refused.
-And the bundle's FP32 graphs: how far an engine's outputs and the labels are from theirs is told,
+were built from: engines that answer otherwise than these were built wrong, and are refused.
+And the bundle's FP32 graphs: how far an engine's outputs and the answers are from theirs is told,
 for it is what precision costs. That is calibration's matter, and depends on frames and model: an
-INT8 network labels many pixels otherwise on frames of a kind that it was not made for.
+INT8 network answers otherwise on frames of a kind that it was not made for.
 
 Each engine is given the FP32 reference's inputs, so that errors do not add up and each is told of
-its own. Then the scheduler runs all of them in their order on the device, for the label maps.
+its own. Then the scheduler runs all of them in their order on the device, for the answers.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dff_edge.runtime.boxes import Detections
 from dff_edge.runtime.bundle import Bundle
-from dff_edge.runtime.contract import Flavour, GraphName, Levels, MapLevels, Precision, Subnet
+from dff_edge.runtime.contract import Flavour, GraphName, Levels, MapLevels, Precision
 from dff_edge.runtime.cpu import CpuDevice
+from dff_edge.runtime.decoders import Decoder, decoder_of
 from dff_edge.runtime.device import Device
 from dff_edge.runtime.engine import Engine, OrtEngine, TensorSpec
 from dff_edge.runtime.errors import EngineError, SourceError
 from dff_edge.runtime.frames import Frame, LabelMap
+from dff_edge.runtime.handmade_flow import open_flow
 from dff_edge.runtime.resize import FrameResizer, check_image
 from dff_edge.runtime.scheduler import Scheduler
 from dff_edge.runtime.sources import open_source
 from dff_edge.runtime.subnets import Subnets
 from dff_edge.runtime.uri import hide_credentials
+from dff_edge.runtime.warp import warp_features
 
 FRAMES = 12
 KEY_EVERY = 4  # of these frames: three quarters are propagated, over one to three frames
 
-# Share of pixels that must be labelled as by the graphs. Pixels on the borders between classes
-# change with the last bit of the scores: FP32 of another library moves less than one in a thousand.
-# FP16 has 2**13 times coarser numbers, and sums in another order. In INT8 a value that lies between
-# two levels is rounded to the other one by another order of sums, and layers behind see a step.
-FLOORS: dict[Precision, float] = {"fp32": 0.999, "fp16": 0.99, "int8": 0.95}
+# By which name the reference has what a graph computes.
+_NETWORKS = {"propagate_portable": "propagate", "task_maps": "task"}
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -52,15 +53,16 @@ class Reference:
 
     Attributes:
         frames: the frames, numbered from 0.
-        inputs: what each graph was given, one for each of its runs, by graph.
+        inputs: what each network was given, one for each of its runs: "feature", "flow", "task"
+            and "propagate", the warp and the task network.
         outputs: what it gave.
-        labels: a label map of each frame.
+        answers: a label map or the detections of each frame.
     """
 
     frames: tuple[Frame, ...]
     inputs: dict[str, list[Arrays]]
     outputs: dict[str, list[Arrays]]
-    labels: tuple[LabelMap, ...]
+    answers: tuple[LabelMap | Detections, ...]
 
 
 def draw_frames(source: str) -> tuple[Frame, ...]:
@@ -92,21 +94,29 @@ def compute_reference(bundle: Bundle, frames: Sequence[Frame]) -> Reference:
         EngineError: when they do not load.
         MissingDependencyError: when onnxruntime is not installed.
     """
-    resizer = FrameResizer(bundle.manifest.frame_size)
+    manifest = bundle.manifest
+    resizer = FrameResizer(manifest.frame_size)
     inputs: dict[str, list[Arrays]] = {}
     outputs: dict[str, list[Arrays]] = {}
     with ExitStack() as stack:
-        engines: dict[str, OrtEngine] = {}
-        graphs: tuple[Subnet, ...] = ("feature", "flow", "task", "propagate")
-        for graph in graphs:
+        engines: dict[str, Engine] = {
+            "flow": stack.enter_context(closing(open_flow(bundle, "fp32")))
+        }
+        graphs: dict[str, GraphName] = {"feature": "feature", "task": manifest.task_graph()}
+        if manifest.task == "segmentation":  # that of detection gives boxes, and no maps
+            graphs["propagate"] = "propagate"
+        for network, graph in graphs.items():
             data = bundle.graph_bytes("fp32", graph)
-            engines[graph] = stack.enter_context(OrtEngine(data, name=f"fp32 {graph}"))
+            engines[network] = stack.enter_context(OrtEngine(data, name=f"fp32 {graph}"))
 
-        def run(graph: str, given: Arrays) -> Arrays:
-            taken = {name: spec.empty() for name, spec in engines[graph].outputs.items()}
-            engines[graph].run(given, taken)
-            inputs.setdefault(graph, []).append(given)
-            outputs.setdefault(graph, []).append(taken)
+        def note(network: str, given: Arrays, taken: Arrays) -> Arrays:
+            inputs.setdefault(network, []).append(given)
+            outputs.setdefault(network, []).append(taken)
+            return taken
+
+        def run(network: str, given: Arrays) -> Arrays:
+            taken = {name: spec.empty() for name, spec in engines[network].outputs.items()}
+            engines[network].run(given, taken)
             return taken
 
         features: NDArray[Any] | None = None
@@ -117,16 +127,28 @@ def compute_reference(bundle: Bundle, frames: Sequence[Frame]) -> Reference:
             if _is_key(frame) or features is None or key_half is None:
                 full = engines["feature"].inputs["frame"].empty()
                 resizer.full(frame.image, full)
-                features, key_half = run("feature", {"frame": full})["features"], half
-                run("task", {"features": features})
+                given = {"frame": full}
+                features, key_half = note("feature", given, run("feature", given))["features"], half
+                given = {"features": features}
+                note("task", given, run("task", given))
             else:
-                moved = run("flow", {"key_half": key_half, "frame_half": half})
-                run("propagate", {"features": features, **moved})
+                given = {"key_half": key_half, "frame_half": half}
+                moved = note("flow", given, run("flow", given))
+                given = {"features": features, **moved}
+                if "propagate" in engines:
+                    taken = run("propagate", given)
+                else:
+                    warped = warp_features(features, moved["flow"], moved["scale"])
+                    taken = run("task", {"features": warped})
+                note("propagate", given, taken)
         subnets = Subnets(
-            engines["feature"], engines["flow"], engines["task"], propagate=engines["propagate"]
+            engines["feature"],
+            engines["flow"],
+            engines["task"],
+            propagate=engines.get("propagate"),
         )
-        labels = label_maps(CpuDevice(), subnets, frames)
-    return Reference(tuple(frames), inputs, outputs, labels)
+        answers = answer_frames(CpuDevice(), subnets, decoder_of(manifest), frames)
+    return Reference(tuple(frames), inputs, outputs, answers)
 
 
 def relative_errors(
@@ -146,7 +168,7 @@ def relative_errors(
     Raises:
         EngineError: when an output is not finite, or the engine fails.
     """
-    name = "propagate" if graph == "propagate_portable" else graph
+    name = _NETWORKS.get(graph, graph)
     wrong = dict.fromkeys(engine.outputs, 0.0)
     right = dict.fromkeys(engine.outputs, 0.0)
     taken = {output: spec.empty() for output, spec in engine.outputs.items()}
@@ -169,10 +191,10 @@ def relative_errors(
     return {k: (wrong[k] / right[k]) ** 0.5 if right[k] else float(wrong[k] > 0) for k in taken}
 
 
-def graph_labels(
+def graph_answers(
     bundle: Bundle, precision: Precision, flavour: Flavour, frames: Sequence[Frame]
-) -> tuple[LabelMap, ...]:
-    """Label maps by the graphs of a precision themselves, in ONNX Runtime on the CPU.
+) -> tuple[LabelMap | Detections, ...]:
+    """Answers by the graphs of a precision themselves, in ONNX Runtime on the CPU.
 
     Raises:
         EngineError: when they do not load.
@@ -186,34 +208,29 @@ def graph_labels(
 
         subnets = Subnets(
             opened("feature"),
-            opened("flow"),
-            opened("task"),
+            stack.enter_context(closing(open_flow(bundle, precision, flavour))),
+            opened(bundle.manifest.task_graph(flavour)),
             bundle.manifest.map_levels(precision, flavour),
             # ONNX Runtime does not know TensorRT's plugin, nor the CPU's warp TensorRT's maps.
             propagate=opened("propagate_portable") if flavour == "trt" else None,
         )
-        return label_maps(CpuDevice(), subnets, frames)
+        return answer_frames(CpuDevice(), subnets, decoder_of(bundle.manifest), frames)
 
 
-def agreement(labels: Sequence[LabelMap], expected: Sequence[LabelMap]) -> float:
-    """Share of pixels that are labelled alike, 0..1.
-
-    Example:
-        >>> agreement([np.uint8([[0, 1, 2, 3]])], [np.uint8([[0, 1, 2, 0]])])
-        0.75
-    """
-    return float(np.mean([got == wanted for got, wanted in zip(labels, expected, strict=True)]))
-
-
-def label_maps(device: Device, subnets: Subnets, frames: Sequence[Frame]) -> tuple[LabelMap, ...]:
-    """A label map of each frame, at its size; every fourth frame is a key frame."""
-    scheduler = Scheduler(device, subnets, depth=1)
+def answer_frames(
+    device: Device, subnets: Subnets, decoder: Decoder, frames: Sequence[Frame]
+) -> tuple[LabelMap | Detections, ...]:
+    """The answer for each frame, at its size; every fourth frame is a key frame."""
+    scheduler = Scheduler(device, subnets, decoder, depth=1)
     try:
-        labels = []
+        answers = []
         for frame in frames:
             scheduler.submit(frame, is_key=_is_key(frame))
-            labels.append(scheduler.collect().labels)
-        return tuple(labels)
+            result = scheduler.collect()
+            answer = result.detections if result.labels is None else result.labels
+            assert answer is not None  # a result has one or the other
+            answers.append(answer)
+        return tuple(answers)
     finally:
         scheduler.close()
 

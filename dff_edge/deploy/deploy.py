@@ -5,27 +5,27 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from dff_edge.deploy.agreement import FLOORS, WHAT_AGREES, agreement
 from dff_edge.deploy.check import (
-    FLOORS,
     Reference,
-    agreement,
+    answer_frames,
     compute_reference,
     draw_frames,
-    graph_labels,
-    label_maps,
+    graph_answers,
     relative_errors,
 )
 from dff_edge.deploy.measure import median_ms
 from dff_edge.deploy.target import Built, Progress, Target
 from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.contract import GraphName, Precision
+from dff_edge.runtime.decoders import decoder_of
 from dff_edge.runtime.deployed import why_missing
 from dff_edge.runtime.engine import Engine
 from dff_edge.runtime.engine_cache import (
@@ -36,6 +36,7 @@ from dff_edge.runtime.engine_cache import (
     EngineRecord,
 )
 from dff_edge.runtime.errors import EngineError
+from dff_edge.runtime.handmade_flow import open_flow
 from dff_edge.runtime.subnets import Subnets
 from dff_edge.runtime.uri import hide_credentials
 
@@ -64,9 +65,11 @@ class Deployed:
     Attributes:
         precision: which.
         engines: by graph.
-        fidelity: share of pixels labelled as by the graphs that the engines were built from.
+        fidelity: how far the answers are those of the graphs that the engines were built from,
+            0..1; see ``agreement``.
         floor: the least fidelity that is accepted.
-        agreement: share of pixels labelled as by the FP32 graphs.
+        agreement: how far they are those of the FP32 graphs.
+        measure: what the two are shares of, for people.
     """
 
     precision: Precision
@@ -74,6 +77,7 @@ class Deployed:
     fidelity: float
     floor: float
     agreement: float
+    measure: str
 
 
 def deploy_bundle(
@@ -140,7 +144,14 @@ class _Deploying:
         refusal = self.target.refusal(precision)
         if refusal is not None:
             raise EngineError(f"{precision} on the target {self._name}: {refusal}.")
-        graphs = self.target.graphs
+        flow = self.bundle.manifest.flow_function
+        if flow != "network" and self._name != "cpu":
+            raise EngineError(
+                f"the target is {self._name}, expected cpu: the flow of {self.bundle.path} is "
+                f"computed by '{flow}', which runs on the CPU."
+            )
+        # What is no graph has nothing to build.
+        graphs = tuple(g for g in self._graphs if g != "flow" or flow == "network")
         keys = {g: self.target.platform.key(self.bundle, precision, g) for g in graphs}
         found: dict[GraphName, CachedEngine] = {}
         reasons: dict[GraphName, str] = {}
@@ -150,12 +161,13 @@ class _Deploying:
                 found[graph] = entry
             else:
                 reasons[graph] = reason
-        floor = FLOORS[precision]
+        task = self.bundle.manifest.task
+        floor, measure = FLOORS[task][precision], WHAT_AGREES[task]
         if not reasons:
             fidelity = min(entry.record.fidelity for entry in found.values())
             agreed = min(entry.record.agreement for entry in found.values())
             reports = {g: self._report("cache", "", found[g].record) for g in graphs}
-            return Deployed(precision, reports, fidelity, floor, agreed)
+            return Deployed(precision, reports, fidelity, floor, agreed, measure)
 
         reference = self._reference  # what is wrong with the source is told before a long build
         missing = {g: self._build(precision, g, reason) for g, reason in reasons.items()}
@@ -168,6 +180,8 @@ class _Deploying:
                     data, name=name, graph=graph, threads=None
                 )
                 stack.callback(engines[graph].close)
+            if flow != "network":
+                engines["flow"] = stack.enter_context(closing(open_flow(self.bundle, precision)))
             fidelity, agreed = self._check(precision, engines, reference)
             records = {
                 graph: self._record(keys[graph], engines[graph], made, reference, fidelity, agreed)
@@ -186,7 +200,21 @@ class _Deploying:
             fidelity,
             floor,
             agreed,
+            measure,
         )
+
+    @property
+    def _graphs(self) -> tuple[GraphName, ...]:
+        """The graphs of the bundle that the target needs."""
+        needed, flavour = self.target.graphs, self.target.platform.flavour
+        if self.bundle.manifest.task == "detection" and "propagate" in needed and flavour == "ort":
+            raise EngineError(
+                f"the target {self._name} has no warp of its own here, and needs it to detect: "
+                "libdff_cuda.so was not built. Build the CUDA kernels (docs/gpu.md), or deploy to "
+                "tensorrt or cpu."
+            )
+        task = self.bundle.manifest.task_graph(flavour)
+        return tuple(task if graph == "task" else graph for graph in needed)
 
     @property
     def _name(self) -> str:
@@ -226,23 +254,27 @@ class _Deploying:
         subnets = Subnets(
             engines["feature"],
             engines["flow"],
-            engines["task"],
+            engines[self.bundle.manifest.task_graph(flavour)],
             self.bundle.manifest.map_levels(precision, flavour),
             propagate=engines.get("propagate") or engines.get("propagate_portable"),
         )
-        labels = label_maps(self.target.device, subnets, reference.frames)
-        agreed = agreement(labels, reference.labels)
+        decoder = decoder_of(self.bundle.manifest)
+        answers = answer_frames(self.target.device, subnets, decoder, reference.frames)
+        agreed = agreement(answers, reference.answers)
         # FP32 is the same in both flavours.
         fidelity = (
             agreed
             if precision == "fp32"
-            else agreement(labels, graph_labels(self.bundle, precision, flavour, reference.frames))
+            else agreement(
+                answers, graph_answers(self.bundle, precision, flavour, reference.frames)
+            )
         )
-        if fidelity < FLOORS[precision]:
+        task = self.bundle.manifest.task
+        if fidelity < FLOORS[task][precision]:
             raise EngineError(
-                f"the {precision} engines for {self._name} label {fidelity:.2%} of the pixels of "
-                f"{hide_credentials(self.source)} as the graphs do that they were built from, "
-                f"expected {FLOORS[precision]:.1%}: {self.target.platform.runtime} computes "
+                f"the {precision} engines for {self._name} have {fidelity:.2%} {WHAT_AGREES[task]} "
+                f"on {hide_credentials(self.source)} as by the graphs that they were built from, "
+                f"expected {FLOORS[task][precision]:.1%}: {self.target.platform.runtime} computes "
                 f"something else. Nothing of {precision} was kept. Take another precision, and "
                 "report this with the output of dff-edge doctor."
             )

@@ -13,6 +13,7 @@ import onnx
 import torch
 
 from dff_edge import __version__
+from dff_edge.calibration.detection import MAPS, whole_task
 from dff_edge.calibration.propagate import plugin_propagate, portable_propagate
 from dff_edge.export.graphs import FeatureGraph, FlowGraph, TaskGraph
 from dff_edge.export.parity import check_parity
@@ -20,7 +21,7 @@ from dff_edge.export.to_onnx import check_opset, export_onnx
 from dff_edge.export.warp_function import propagate_model
 from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.bundle_writer import BundleWriter
-from dff_edge.runtime.contract import STRIDE, GraphName, Subnet
+from dff_edge.runtime.contract import STRIDE, FlowFunction, GraphName, Subnet
 from dff_edge.trainer.checkpoint import Checkpoint
 
 _MAX_CONFIG_CHARS = 65536  # of the manifest
@@ -32,17 +33,21 @@ def export_bundle(
     *,
     interval: int = 10,
     opset: int = 17,
+    flow: FlowFunction = "network",
     replace: bool = False,
     command: str = "",
     progress: Callable[[str], None] | None = None,
 ) -> Bundle:
     """Write the fp32 bundle of a checkpoint, for ONNX Runtime and for TensorRT.
 
+    With hand-made flow (SFF) the bundle has no flow graph, and none for TensorRT.
+
     Args:
         checkpoint: a loaded one.
         output: folder of the bundle; absent or empty, unless ``replace``.
         interval: default key interval l of the bundle.
         opset: version of the standard ONNX operators, 17 to 19.
+        flow: what gives the flow: the checkpoint's network, or a hand-made function.
         replace: whether a bundle that is there may be replaced.
         command: the command line, for the manifest.
         progress: called with a line for each step.
@@ -61,14 +66,19 @@ def export_bundle(
     with BundleWriter.create(output, replace=replace) as writer:
         graphs: dict[Subnet, bytes] = {
             subnet: model.SerializeToString(deterministic=True)
-            for subnet, model in export_graphs(checkpoint, opset, say).items()
+            for subnet, model in export_graphs(checkpoint, opset, say, flow=flow).items()
         }
         say("comparing the graphs with the model")
         parity = check_parity(checkpoint.model, graphs, config.frame_size, config.channels)
         for subnet, data in graphs.items():
             writer.add_graph("fp32", subnet, data)
-        for name, data in tensorrt_graphs(graphs).items():
-            writer.add_graph("fp32", name, data, "trt")
+        if flow == "network":
+            for name, data in tensorrt_graphs(graphs).items():
+                writer.add_graph("fp32", name, data, "trt")
+        if checkpoint.model.rfcn is not None:
+            writer.update(
+                task="detection", decoding="rfcn", rfcn=checkpoint.model.rfcn.model_dump()
+            )
         writer.update(
             classes=[
                 {"name": name, "colour": list(colour)}
@@ -77,6 +87,7 @@ def export_bundle(
             frame_size=config.frame_size,
             normalisation={"mean": config.mean, "std": config.std},
             channels=config.channels,
+            flow_function=flow,
             default_key_interval=interval,
             provenance=_provenance(checkpoint, command),
             parity=parity,
@@ -88,9 +99,13 @@ def export_bundle(
 
 
 def export_graphs(
-    checkpoint: Checkpoint, opset: int, say: Callable[[str], None] = lambda line: None
+    checkpoint: Checkpoint,
+    opset: int,
+    say: Callable[[str], None] = lambda line: None,
+    *,
+    flow: FlowFunction = "network",
 ) -> dict[Subnet, onnx.ModelProto]:
-    """Give the four graphs of a checkpoint, not yet compared with it."""
+    """Give the graphs of a checkpoint, not yet compared with it; hand-made flow has none."""
     config, model = checkpoint.config, checkpoint.model
     height, width = config.frame_size
     half = torch.zeros((1, height // 2, width // 2, 3), dtype=torch.uint8)
@@ -102,29 +117,37 @@ def export_graphs(
         ["features"],
         opset,
     )
-    say("exporting the flow network")
-    flow = export_onnx(
-        FlowGraph(model, config.frame_size, config.channels),
-        "flow",
-        {"key_half": half, "frame_half": half.clone()},
-        ["flow", "scale"],
-        opset,
-    )
+    graphs: dict[Subnet, onnx.ModelProto] = {"feature": feature}
+    if flow == "network":
+        say("exporting the flow network")
+        graphs["flow"] = export_onnx(
+            FlowGraph(model, config.frame_size, config.channels),
+            "flow",
+            {"key_half": half, "frame_half": half.clone()},
+            ["flow", "scale"],
+            opset,
+        )
     say("exporting the task network")
     task = export_onnx(
         TaskGraph(model),
         "task",
         {"features": torch.zeros((1, height // STRIDE, width // STRIDE, config.channels))},
-        ["scores"],
+        MAPS if model.rfcn else ["scores"],
         opset,
     )
+    if model.rfcn is not None:
+        graphs["task_maps"] = task
+        task = onnx.load_from_string(whole_task(task.SerializeToString(), model.rfcn))
     propagate = propagate_model(task, opset)
-    return {"feature": feature, "flow": flow, "task": task, "propagate": propagate}
+    return {**graphs, "task": task, "propagate": propagate}
 
 
 def tensorrt_graphs(graphs: Mapping[Subnet, bytes]) -> dict[GraphName, bytes]:
-    """Give the fp32 graphs for TensorRT: those of ONNX Runtime with another warp."""
-    warp, task = graphs["propagate"], graphs["task"]
+    """Give the fp32 graphs for TensorRT: those of ONNX Runtime with another warp.
+
+    A detector's end with the learned maps: TensorRT builds nothing of what follows them.
+    """
+    warp, task = graphs["propagate"], graphs.get("task_maps", graphs["task"])
     return {
         "feature": graphs["feature"],
         "flow": graphs["flow"],

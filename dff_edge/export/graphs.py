@@ -11,29 +11,44 @@ Shapes: C channels, K classes, H x W frame, h x w feature map.
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dff_edge.export.fold import fold_batch_norm, fold_input_scale
+from dff_edge.export.linear import as_linear
+from dff_edge.export.rfcn_graph import PartedMaps, RfcnGraph
 from dff_edge.runtime.errors import ExportError
-from dff_edge.trainer.models import DeepFeatureFlow, SegmentationHead
+from dff_edge.trainer.models import DeepFeatureFlow, FeatureNetwork, SegmentationHead
+from dff_edge.trainer.models.dff import HEAD, NONE, cut, join
+from dff_edge.trainer.models.feature import Step
 from dff_edge.trainer.models.flownet import CELLS_PER_UNIT, FlowNetwork
+from dff_edge.trainer.models.rfcn import RfcnHead
 
 
 class FeatureGraph(nn.Module):
-    """``frame`` uint8 ``(1, H, W, 3)`` to ``features`` ``(1, h, w, C)``."""
+    """``frame`` uint8 ``(1, H, W, 3)`` to ``features`` ``(1, h, w, C)``.
+
+    Where the model is split at "none" the learned maps are in it, as one tensor.
+    """
 
     def __init__(self, model: DeepFeatureFlow, frame_size: tuple[int, int]) -> None:
         super().__init__()
-        network = copy.deepcopy(model.feature).float().cpu().eval()
-        fold_batch_norm(network, torch.empty((1, 3, *frame_size), device="meta"))
-        fold_input_scale(_first_conv(network), model.normalize.inverse_std.cpu())
-        self.network = network
+        self.network = _folded_feature_network(model)
+        fold_input_scale(
+            _first_conv(self.network, self.network.input_conv), model.normalize.inverse_std.cpu()
+        )
+        self.steps, _ = cut(self.network, model.split)
+        self.head = copy.deepcopy(model.task).float().cpu().eval() if model.split == NONE else None
         self.centre = _Centre(model.normalize.mean, frame_size[1])
 
     def forward(self, frame: Tensor) -> Tensor:
-        maps: Tensor = self.network(self.centre(frame.float()))
+        maps = self.centre(frame.float())
+        for step in self.steps:
+            maps = step(maps)
+        if self.head is not None:
+            maps = join(self.head(maps))
         return maps.permute(0, 2, 3, 1)
 
 
@@ -49,7 +64,7 @@ class FlowGraph(nn.Module):
         network = copy.deepcopy(model.flow).float().cpu().eval()
         half = torch.empty((1, 3, frame_size[0] // 2, frame_size[1] // 2), device="meta")
         fold_batch_norm(network, half, half)
-        fold_input_scale(_first_conv(network), model.normalize.inverse_std.cpu())
+        fold_input_scale(_first_conv(network, "conv1"), model.normalize.inverse_std.cpu())
         assert isinstance(network, FlowNetwork)
         with torch.no_grad():
             network.flow.weight *= CELLS_PER_UNIT
@@ -59,7 +74,7 @@ class FlowGraph(nn.Module):
         self.channels = channels
         self.centre = _Centre(model.normalize.mean.repeat(1, 2, 1, 1), frame_size[1] // 2)
         if network.scale is not None:
-            self.scale = _as_linear(network.scale)
+            self.scale = as_linear(network.scale)
             network.scale = None
 
     def forward(self, key_half: Tensor, frame_half: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,20 +88,51 @@ class FlowGraph(nn.Module):
 
 
 class TaskGraph(nn.Module):
-    """``features`` ``(1, h, w, C)`` to ``scores`` ``(1, h, w, K)``."""
+    """``features`` ``(1, h, w, C)`` to ``scores`` ``(1, h, w, K)``, or to the maps of R-FCN.
+
+    Steps of the feature network behind the split point come first.
+    """
 
     def __init__(self, model: DeepFeatureFlow) -> None:
         super().__init__()
-        if not isinstance(model.task, SegmentationHead):
-            raise ExportError(
-                f"The task network is a {type(model.task).__name__}, expected a SegmentationHead: "
-                "only segmentation can be exported by this version."
-            )
-        self.score = _as_linear(model.task.score)
+        self.steps: list[Step] = []
+        if model.split not in (HEAD, NONE):
+            self.network = _folded_feature_network(model)
+            _, self.steps = cut(self.network, model.split)
+        if model.split == NONE:
+            self.head = _parted(model.task)
+        else:
+            self.head = _channels_last_head(model.task)
 
-    def forward(self, features: Tensor) -> Tensor:
-        scores: Tensor = self.score(features)
-        return scores
+    def forward(self, features: Tensor) -> Any:
+        if self.steps:
+            maps = features.permute(0, 3, 1, 2)
+            for step in self.steps:
+                maps = step(maps)
+            features = maps.permute(0, 2, 3, 1)
+        return self.head(features)
+
+
+def _folded_feature_network(model: DeepFeatureFlow) -> FeatureNetwork:
+    network = copy.deepcopy(model.feature).float().cpu().eval()
+    fold_batch_norm(network, torch.empty((1, 3, 64, 64), device="meta"))  # of any size
+    return network
+
+
+def _channels_last_head(head: nn.Module) -> nn.Module:
+    if isinstance(head, SegmentationHead):
+        return as_linear(head.score)
+    if isinstance(head, RfcnHead):
+        return RfcnGraph(head)
+    raise ExportError(
+        f"The task network is a {type(head).__name__}, expected a SegmentationHead or an RfcnHead: "
+        "this version exports no other."
+    )
+
+
+def _parted(head: nn.Module) -> nn.Module:
+    """What is left of a head whose learned maps were propagated."""
+    return PartedMaps(head) if isinstance(head, RfcnHead) else nn.Identity()
 
 
 class _Centre(nn.Module):
@@ -113,32 +159,9 @@ class _Centre(nn.Module):
         return rows.reshape(frame.shape).permute(0, 3, 1, 2)
 
 
-class _ChannelsLastLinear(nn.Module):
-    """A 1x1 convolution of channels-last maps: one MatMul and one Add in ONNX."""
-
-    weight: Tensor
-    bias: Tensor
-
-    def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("weight", weight)
-        self.register_buffer("bias", bias)
-
-    def forward(self, maps: Tensor) -> Tensor:
-        return torch.matmul(maps, self.weight) + self.bias
-
-
-def _as_linear(conv: nn.Conv2d) -> _ChannelsLastLinear:
-    assert conv.kernel_size == (1, 1)
-    assert conv.groups == 1
-    assert conv.bias is not None
-    weight = conv.weight.detach().float().cpu()[:, :, 0, 0].T.contiguous()  # (C_in, C_out)
-    return _ChannelsLastLinear(weight, conv.bias.detach().float().cpu().clone())
-
-
-def _first_conv(network: nn.Module) -> nn.Conv2d:
-    """The convolution that reads the frames; the networks all call it ``conv1``."""
-    first = network.get_submodule("conv1")
+def _first_conv(network: nn.Module, name: str) -> nn.Conv2d:
+    """The convolution that reads the frames."""
+    first = network.get_submodule(name)
     conv = first[0] if isinstance(first, nn.Sequential) else first
     assert isinstance(conv, nn.Conv2d)
     assert conv.in_channels % 3 == 0

@@ -5,6 +5,9 @@ against the model as it was trained: nothing folded, nothing channels-last.
 
 Error: the largest absolute difference, divided by the largest absolute value of the
 reference. One number for maps whose cells may be near zero.
+
+Detections are compared as sets, for rounding may change the order of two that score alike, and so
+what NMS leaves: the error is the share of both sets that has no partner in the other.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dff_edge.calibration.found_again import detections_of, partners
+from dff_edge.runtime.boxes import Detections
 from dff_edge.runtime.contract import STRIDE, Subnet
 from dff_edge.runtime.engine import OrtEngine
 from dff_edge.runtime.errors import ExportError
@@ -25,11 +30,15 @@ from dff_edge.runtime.frames import Image
 from dff_edge.runtime.manifest_records import Parity
 from dff_edge.runtime.resize import FrameResizer
 from dff_edge.runtime.synthetic import StreetScene
-from dff_edge.trainer.models import DeepFeatureFlow, warp_features
+from dff_edge.trainer.models import DeepFeatureFlow, detect, warp_features
+from dff_edge.trainer.models.box_coding import BOX_STDS, PROPOSAL_STDS
 
 # Float32 through a hundred layers, summed in another order, with folded weights: 2e-6 to
 # 1e-5 in measurements. Ten times that; a wrong weight or a swapped input gives 1e-2 and more.
 TOLERANCE = 1e-4
+
+# Partners are the same box in all but rounding. Of a hundred detections two may be lost by a tie.
+_SAME_IOU, _SAME_SCORE, _LOST_SHARE = 0.99, 1e-3, 0.02
 
 _RANDOM, _REAL = "random", "synthetic street"
 _PAIR_DISTANCE = 4
@@ -44,7 +53,7 @@ class _Case:
 
     name: str
     inputs: dict[Subnet, Arrays]
-    outputs: dict[Subnet, Arrays]
+    outputs: dict[Subnet, Arrays | Detections]
 
 
 def check_parity(
@@ -82,9 +91,15 @@ def check_parity(
             for case in cases:
                 outputs = {name: spec.empty() for name, spec in engine.outputs.items()}
                 engine.run(case.inputs[subnet], outputs)
-                for name, found in outputs.items():
-                    expected = case.outputs[subnet][name]
-                    records.append(_compare(subnet, name, case.name, found, expected, tolerance))
+                expected = case.outputs[subnet]
+                if isinstance(expected, Detections):
+                    found = detections_of(outputs)
+                    records.append(_compare_detections(subnet, case.name, found, expected))
+                    continue
+                for name, array in outputs.items():
+                    records.append(
+                        _compare(subnet, name, case.name, array, expected[name], tolerance)
+                    )
     return records
 
 
@@ -113,6 +128,32 @@ def _compare(
         tolerance=tolerance,
         max_abs_error=error,
         relative_error=relative,
+    )
+
+
+def _compare_detections(
+    subnet: Subnet, inputs: str, found: Detections, expected: Detections
+) -> Parity:
+    same = {"min_iou": _SAME_IOU, "max_score_error": _SAME_SCORE}
+    there, back = partners(expected, found, **same), partners(found, expected, **same)
+    lost = int((there < 0).sum() + (back < 0).sum())
+    share = lost / max(1, len(expected) + len(found))
+    if share > _LOST_SHARE:
+        raise ExportError(
+            f"The {subnet} graph differs from its torch model: on {inputs} inputs {lost} of "
+            f"{len(found)} and {len(expected)} detections have no partner in the other set, "
+            f"expected at most {_LOST_SHARE:.0%}. Nothing was written."
+        )
+    is_there = there >= 0
+    apart = np.abs(expected.scores[is_there] - found.scores[there[is_there]])
+    return Parity(
+        precision="fp32",
+        subnet=subnet,
+        output="detections",
+        inputs=inputs,
+        tolerance=_LOST_SHARE,
+        max_abs_error=float(apart.max(initial=0)),
+        relative_error=share,
     )
 
 
@@ -170,21 +211,36 @@ def _case(
     }
     maps = _planes(heads["features"])
     warped = warp_features(maps, _planes(heads["flow"]), _planes(heads["scale"]))
+    size = (frame.shape[1], frame.shape[2])
     return _Case(
         name,
         inputs={
             "feature": {"frame": frame},
             "flow": {"key_half": halves[0], "frame_half": halves[1]},
             "task": {"features": heads["features"]},
+            "task_maps": {"features": heads["features"]},
             "propagate": heads,
         },
         outputs={
             "feature": {"features": outputs["features"]},
             "flow": {"flow": outputs["flow"], "scale": outputs["scale"]},
-            "task": {"scores": _channels_last(model.task(maps))},
-            "propagate": {"scores": _channels_last(model.task(warped))},
+            **_answers(model, maps, size),
+            "propagate": _answers(model, warped, size)["task"],
         },
     )
+
+
+def _answers(
+    model: DeepFeatureFlow, features: Tensor, frame_size: tuple[int, int]
+) -> dict[Subnet, Arrays | Detections]:
+    """What the task network makes of features."""
+    raw = model.answer(features)
+    if model.rfcn is None:
+        return {"task": {"scores": _channels_last(raw)}}
+    learned = {name: _channels_last(own) for name, own in raw._asdict().items()}
+    for name, stds in (("deltas", PROPOSAL_STDS), ("box_maps", BOX_STDS)):
+        learned[name] *= np.resize(np.array(stds, np.float32), learned[name].shape[3])
+    return {"task": detect(raw, frame_size, model.rfcn)[0], "task_maps": learned}
 
 
 def _half(image: Image, frame_size: tuple[int, int]) -> Image:

@@ -8,13 +8,23 @@ from collections import Counter
 import numpy as np
 import onnx
 import pytest
+import torch
+from onnx import helper, numpy_helper
 
 from dff_edge.calibration.byte_maps import byte_levels, find_map_ranges
 from dff_edge.calibration.quantize import float_nodes, quantize_graph
+from dff_edge.export.graphs import FeatureGraph
+from dff_edge.export.to_onnx import export_onnx
 from dff_edge.runtime.contract import Levels, graph_contract
 from dff_edge.runtime.engine import OrtEngine
 from tests.calibration.optimised import optimised_operators
-from tests.export.checkpoints import CHANNELS, CLASSES, FRAME_SIZE, tiny_bundle
+from tests.export.checkpoints import (
+    CHANNELS,
+    CLASSES,
+    FRAME_SIZE,
+    tiny_bundle,
+    tiny_checkpoint,
+)
 
 # Measured: 0.980 (scale field) and more. Random weights have no slack; with a trained
 # network's, label maps agree on 99.9% of the pixels.
@@ -95,6 +105,70 @@ def test_task_network_becomes_one_integer_product(int8, tmp_path):
 
     assert found["QGemm"] == 1
     assert not {"MatMul", "Gemm", "Add"} & found.keys()
+
+
+def test_every_convolution_of_mobilenet_becomes_integer(samples, levels, tmp_path):
+    """Depthwise, strided and dilated ones too; ReLU6 goes away as ReLU does."""
+    model = tiny_checkpoint(feature="mobilenet_v2").model
+    frame = torch.zeros((1, *FRAME_SIZE, 3), dtype=torch.uint8)
+    fp32 = export_onnx(
+        FeatureGraph(model, FRAME_SIZE), "feature", {"frame": frame}, ["features"], 17
+    )
+
+    graph = quantize_graph(fp32.SerializeToString(), samples.feature_inputs(), levels)
+
+    found = optimised_operators(graph, tmp_path)
+    assert found["QLinearConv"] == operators(fp32.SerializeToString())["Conv"] == 52
+    floats = {"Conv", "FusedConv", "Clip", "Relu", "Add", "Cast", "Sub", "Transpose"}
+    assert not (floats | {"QuantizeLinear", "DequantizeLinear"}) & found.keys()
+
+
+def test_relu6_is_the_range_of_the_bytes(levels):
+    """By hand: 10 in gives 6 in float, and the highest byte of 0..6 in int8."""
+    nodes = [
+        helper.make_node("Conv", ["x", "one"], ["product"], "conv"),
+        helper.make_node("Clip", ["product", "low", "high"], ["clipped"], "clip"),
+        helper.make_node("Conv", ["clipped", "one"], ["y"], "again"),
+    ]
+    stored = {"one": np.ones((1, 1, 1, 1)), "low": np.array(0.0), "high": np.array(6.0)}
+    model = helper.make_model(
+        helper.make_graph(
+            nodes,
+            "relu6",
+            [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 1, 1, 4])],
+            [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 1, 1, 4])],
+            [numpy_helper.from_array(v.astype(np.float32), name) for name, v in stored.items()],
+        ),
+        opset_imports=[helper.make_opsetid("", 17)],
+    )
+    given = {"x": np.array([[[[-3, 2, 5, 10]]]], np.float32)}
+
+    graph = quantize_graph(model.SerializeToString(), [given], levels)
+
+    assert operators(graph)["Clip"] == 0
+    np.testing.assert_allclose(outputs_of(graph, given)["y"].ravel(), [0, 2, 5, 6], atol=0.05)
+
+
+def test_task_network_without_layers_reads_bytes(levels):
+    """Split "none": the scores themselves are propagated."""
+    shape = [1, 2, 3, 4]
+    model = helper.make_model(
+        helper.make_graph(
+            [helper.make_node("Identity", ["features"], ["scores"], "same")],
+            "task",
+            [helper.make_tensor_value_info("features", onnx.TensorProto.FLOAT, shape)],
+            [helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, shape)],
+        ),
+        opset_imports=[helper.make_opsetid("", 17)],
+    )
+
+    graph = quantize_graph(model.SerializeToString(), [], levels)
+
+    bytes_ = np.arange(24, dtype=np.uint8).reshape(shape)
+    own = levels.features
+    expected = own.step * (bytes_.astype(np.float32) - own.zero)
+    found = outputs_of(graph, {"features": bytes_})["scores"]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_leaky_relu_is_integer_between_pairs_of_its_own(simple, tmp_path):

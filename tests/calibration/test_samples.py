@@ -20,10 +20,10 @@ class ScaledBundle:
     """A bundle whose scale field is larger by 2 everywhere."""
 
     def __init__(self, bundle):
-        self._bundle = bundle
+        self._bundle, self.manifest = bundle, bundle.manifest
 
-    def graph_bytes(self, precision, subnet):
-        model = onnx.load_from_string(self._bundle.graph_bytes(precision, subnet))
+    def graph_bytes(self, precision, subnet, flavour="ort"):
+        model = onnx.load_from_string(self._bundle.graph_bytes(precision, subnet, flavour))
         for tensor in model.graph.initializer:
             if tensor.name == "scale.bias":
                 larger = numpy_helper.to_array(tensor) + np.float32(2)

@@ -11,7 +11,6 @@ from dff_edge.deploy.check import (
     FRAMES,
     KEY_EVERY,
     Reference,
-    agreement,
     compute_reference,
     draw_frames,
     relative_errors,
@@ -106,19 +105,13 @@ def test_maps_are_given_and_read_as_their_levels_say(graph, dtype, levels, expec
     assert error == pytest.approx(np.linalg.norm(read - values) / np.linalg.norm(values))
 
 
-def test_agreement_counts_pixels():
-    one, other = np.uint8([[0, 1], [2, 3]]), np.uint8([[0, 1], [2, 0]])
-
-    assert agreement([one, one], [one, other]) == 7 / 8
-
-
 def test_the_reference_is_what_the_recogniser_answers(tmp_path):
     bundle = make_bundle(tmp_path / "bundle", (64, 96))
     frames = draw_frames(SOURCE)
     reference = compute_reference(bundle, frames)
 
     with BundleRecogniser(bundle, threads=1) as recogniser:
-        for frame, labels in zip(frames, reference.labels, strict=True):
+        for frame, labels in zip(frames, reference.answers, strict=True):
             if frame.index % KEY_EVERY == 0:
                 key = recogniser.extract(frame.image)
                 expected = recogniser.answer(key, None)

@@ -243,7 +243,7 @@ def flipped(graph):
 def test_engines_that_compute_something_else_are_not_kept(deployable, cache):
     with pytest.raises(
         EngineError,
-        match=r"the fp32 engines for cpu label \d+\.\d+% of the pixels of .* expected 99.9%.*"
+        match=r"the fp32 engines for cpu have \d+\.\d+% of the pixels labelled .* expected 99.9%.*"
         "Nothing of fp32 was kept",
     ):
         deploy(deployable, cache, change=with_its_classes_in_another_order)

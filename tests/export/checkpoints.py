@@ -13,13 +13,25 @@ from dff_edge.export import export_bundle
 from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.synthetic import StreetScene
 from dff_edge.trainer.checkpoint import Checkpoint
-from dff_edge.trainer.models import ModelConfig, build_model, half_frame
+from dff_edge.trainer.models import DeepFeatureFlow, ModelConfig, build_model, half_frame
 
 FRAME_SIZE = (64, 96)
 CHANNELS, CLASSES = 12, 4
 DIGEST = "ab" * 32
 
-_BUNDLES: dict[tuple[str, bool, int], Bundle] = {}
+# A few small anchors and bins, and fewer proposals than there are.
+RFCN = {
+    "bins": 3,
+    "anchor_scales": (1, 2),
+    "anchor_ratios": (0.5, 1, 2),
+    "proposals_before_nms": 100,
+    "proposals": 20,
+    "detections": 30,
+    "min_score": 0.05,
+}
+SPREADS = {"objectness": 2.0, "deltas": 1.0, "class_maps": 6.0, "box_maps": 1.0}
+
+_BUNDLES: dict[tuple[str, bool, int, str], Bundle] = {}
 
 
 def tiny_checkpoint(
@@ -28,6 +40,8 @@ def tiny_checkpoint(
     scale: bool = True,
     feature: str = "resnet18",
     frame_size: tuple[int, int] = FRAME_SIZE,
+    task: str = "segmentation",
+    split: str = "head",
 ) -> Checkpoint:
     """Give a model with random weights whose layers see what layers of trained ones see.
 
@@ -39,9 +53,12 @@ def tiny_checkpoint(
             "feature": {"name": feature, "width": 0.125, "channels": CHANNELS},
             "flow": {"name": flow, "width": 0.25, "scale": scale},
             "task": {
+                "name": task,
+                **({"rfcn": RFCN} if task == "detection" else {}),
                 "classes": [f"class{i}" for i in range(CLASSES)],
                 "colours": [[10 * i, 20, 30] for i in range(CLASSES)],
             },
+            "split": split,
             "frame_size": frame_size,
         }
     )
@@ -62,11 +79,26 @@ def tiny_checkpoint(
         halves = half_frame(frames)
         estimate, _ = model.estimate_flow(halves[:-1], halves[1:])
         model.flow.flow.weight /= estimate.std()
-        nn.init.normal_(model.task.score.weight, std=0.3)
-        scores = model.task(model.extract(frames))
-        model.task.score.bias -= scores.mean((0, 2, 3))
+        if model.rfcn is None:
+            nn.init.normal_(model.task.score.weight, std=0.3)
+            scores = model.recognize(frames)
+            model.task.score.bias -= scores.mean((0, 2, 3))
+        else:
+            _spread_maps(model, frames)
     training = {"config": {"data": {"train": "synthetic://street?split=train"}}, "torch": "2.0"}
     return Checkpoint("tiny", config, model, training, DIGEST)
+
+
+def _spread_maps(model: DeepFeatureFlow, frames: Tensor) -> None:
+    """Have R-FCN's maps vary: sure of some boxes, and moving all of them."""
+    head = model.task
+    for layer in (head.objectness, head.deltas, head.class_maps, head.box_maps):
+        nn.init.normal_(layer.weight)
+    raw = model.recognize(frames)
+    for name, maps in raw._asdict().items():
+        layer = getattr(head, name)
+        layer.weight *= SPREADS[name] / maps.std()
+        layer.bias -= maps.mean((0, 2, 3)) * SPREADS[name] / maps.std()
 
 
 def tiny_bundle(
@@ -75,11 +107,12 @@ def tiny_bundle(
     *,
     scale: bool = True,
     opset: int = 17,
+    task: str = "segmentation",
 ) -> Bundle:
     """Give the exported bundle of ``tiny_checkpoint``. It is shared: do not change it."""
-    key = (flow, scale, opset)
+    key = (flow, scale, opset, task)
     if key not in _BUNDLES:
-        checkpoint = tiny_checkpoint(flow, scale=scale)
+        checkpoint = tiny_checkpoint(flow, scale=scale, task=task)
         path = factory.mktemp("export") / "bundle"
         _BUNDLES[key] = export_bundle(checkpoint, path, interval=4, opset=opset)
     return _BUNDLES[key]

@@ -82,7 +82,7 @@ def test_progress_names_the_steps(tmp_path, monkeypatch, bundle):
     graphs = {
         s: FakeModel(bundle.graph_bytes("fp32", s)) for s in bundle.manifest.subnets["fp32"].paths()
     }
-    monkeypatch.setattr(export_module, "export_graphs", lambda *_: graphs)
+    monkeypatch.setattr(export_module, "export_graphs", lambda *_, **__: graphs)
     lines = []
 
     export_bundle(tiny_checkpoint(), tmp_path / "b", progress=lines.append)
@@ -96,7 +96,7 @@ def test_graph_that_computes_something_else_leaves_nothing_behind(tmp_path, monk
     with torch.no_grad():
         other.model.task.score.bias += 1
     graphs = {"task": FakeModel(bundle.graph_bytes("fp32", "task"))}
-    monkeypatch.setattr(export_module, "export_graphs", lambda *_: graphs)
+    monkeypatch.setattr(export_module, "export_graphs", lambda *_, **__: graphs)
 
     with pytest.raises(ExportError, match="The task graph differs"):
         export_bundle(other, tmp_path / "b")
