@@ -8,12 +8,16 @@ import click
 
 _COMMANDS = {
     "train": "Train a model from a configuration.",
+    "import-weights": "Take published weights to start from.",
     "export": "Write a checkpoint as a bundle of ONNX graphs.",
     "calibrate": "Add INT8 and FP16 graphs to a bundle.",
     "deploy": "Build a bundle's engines for this machine.",
     "evaluate": "Measure accuracy at every distance from the key frame.",
     "run": "Run a bundle on a camera, a video or images.",
     "benchmark": "Compare precisions and key intervals in speed and accuracy.",
+    "zoo": "List the models that come with dff-edge.",
+    "experiment": "Run a table or figure of the paper.",
+    "data": "Check a data set before training on it.",
     "inspect": "Say what a bundle or a checkpoint holds.",
     "doctor": "Say what this machine has, lacks, and how to add it.",
 }
@@ -28,7 +32,7 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"dff_edge.cli.{cmd_name}")
+        module = importlib.import_module(f"dff_edge.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
 

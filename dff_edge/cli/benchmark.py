@@ -10,9 +10,11 @@ import click
 
 from dff_edge.cli.options import (
     SWITCH,
+    BundleName,
     Command,
     Numbers,
     Precisions,
+    bundle_folder,
     check_folder,
     cuda_of,
     cuda_options,
@@ -34,7 +36,7 @@ _TRACED_FRAMES = 60
 
 
 @click.command(cls=Command)
-@click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("bundle", type=BundleName())
 @click.option(
     "--source",
     default="synthetic://street?split=test&clips=4&frames=20",
@@ -95,7 +97,7 @@ _TRACED_FRAMES = 60
 @threads_option
 @json_option
 def command(
-    bundle: Path,
+    bundle: str,
     source: str,
     precisions: tuple[str, ...] | None,
     intervals: tuple[int, ...],
@@ -116,7 +118,7 @@ def command(
     """Compare the precisions of BUNDLE at several key intervals, in one run on this machine.
 
     Accuracy is the paper's "DFF at l". Speed is that of the whole pipeline, from frames in memory
-    to label maps; the speed-up is over FP32 with every frame a key frame.
+    to label maps or boxes; the speed-up is over FP32 with every frame a key frame.
     """
     if plot_path is not None:
         if not plot_path.parent.is_dir():  # not after minutes of measuring
@@ -136,7 +138,7 @@ def command(
     from dff_edge.runtime.bundle import Bundle
     from dff_edge.runtime.clips import open_clips
 
-    opened = Bundle.open(bundle)
+    opened = Bundle.open(bundle_folder(bundle))
     cuda = cuda_of(driver, graphs, warp)
     clips = open_clips(source)
     with progress("benchmark") as update:
@@ -165,7 +167,7 @@ def command(
         _write_timeline(opened, clips, benchmark, SWITCH[overlap], cuda, timeline_path)
     if record:
         record_accuracy(opened, benchmark)
-        click.echo(f"Recorded the accuracy in {bundle / 'manifest.json'}.", err=True)
+        click.echo(f"Recorded the accuracy in {opened.path / 'manifest.json'}.", err=True)
 
 
 def _write_timeline(
@@ -215,7 +217,7 @@ def _print(benchmark: Benchmark) -> None:
     headers = [
         "",
         "l",
-        "mIoU %",
+        f"{settings.metric} %",
         "fps",
         "speed-up",
         "key p50 ms",
@@ -230,7 +232,7 @@ def _print(benchmark: Benchmark) -> None:
         cells = [
             f"{row.precision}{star}",
             str(row.interval),
-            _percent(row.miou),
+            _percent(row.accuracy),
             f"{row.fps:.1f}",
             f"{row.speedup:.2f}x",
             *_latency(row.key),

@@ -6,12 +6,20 @@ from pathlib import Path
 
 import click
 
-from dff_edge.cli.options import Command, interval_option, json_option, table, write_json
+from dff_edge.cli.options import (
+    BundleName,
+    Command,
+    bundle_folder,
+    interval_option,
+    json_option,
+    table,
+    write_json,
+)
 from dff_edge.runtime.errors import require
 
 
 @click.command(cls=Command)
-@click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("bundle", type=BundleName())
 @click.option(
     "--source",
     required=True,
@@ -22,8 +30,7 @@ from dff_edge.runtime.errors import require
 @click.option(
     "--flavour",
     type=click.Choice(["ort", "trt", "both"]),
-    default="both",
-    show_default=True,
+    show_default="both; ort where the flow is hand-made",
     help="For what the graphs are made: ort for ONNX Runtime and OpenVINO, trt for TensorRT.",
 )
 @click.option(
@@ -36,9 +43,9 @@ from dff_edge.runtime.errors import require
 @interval_option
 @json_option
 def command(
-    bundle: Path,
+    bundle: str,
     source: str,
-    flavour: str,
+    flavour: str | None,
     precision: str,
     interval: int | None,
     json_path: Path | None,
@@ -55,12 +62,13 @@ def command(
     from dff_edge.calibration import calibrate_bundle, open_calibration_clips
     from dff_edge.runtime.contract import FLAVOURS
 
+    flavours = {None: None, "both": FLAVOURS}.get(flavour, (flavour,))
     done = calibrate_bundle(
-        bundle,
+        bundle_folder(bundle),
         open_calibration_clips(source),
         source=source,
         interval=interval,
-        flavours=FLAVOURS if flavour == "both" else (flavour,),  # type: ignore[arg-type]
+        flavours=flavours,  # type: ignore[arg-type]
         precisions=("int8", "fp16") if precision == "both" else (precision,),  # type: ignore[arg-type]
         progress=lambda text: click.echo(text, err=True),
     )

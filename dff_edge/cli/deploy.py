@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dff_edge.cli.options import (
+    BundleName,
     Command,
     Precisions,
+    bundle_folder,
     json_option,
     table,
     warp_option,
@@ -25,9 +27,7 @@ _ALL = "all that the bundle holds for the target"
 
 
 @click.command(cls=Command)
-@click.argument(
-    "bundle", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path)
-)
+@click.argument("bundle", required=False, type=BundleName())
 @click.option(
     "--target",
     type=click.Choice(TARGETS),
@@ -64,7 +64,7 @@ _ALL = "all that the bundle holds for the target"
 )
 @json_option
 def command(
-    bundle: Path | None,
+    bundle: str | None,
     target: str | None,
     precisions: tuple[tuple[str, ...], ...],
     source: str,
@@ -90,7 +90,7 @@ def command(
     if bundle is None or target is None:
         raise click.UsageError("expected BUNDLE and --target, or --list.")
     asked = tuple(dict.fromkeys(p for group in precisions for p in group))
-    _deploy(bundle, target, asked, source, rebuild, workspace_mb, warp, json_path)
+    _deploy(bundle_folder(bundle), target, asked, source, rebuild, workspace_mb, warp, json_path)
 
 
 def _deploy(
@@ -156,7 +156,7 @@ def _deploy(
     for deployed in done:
         sources = sorted({report.record.source for report in deployed.engines.values()})
         click.echo(
-            f"{deployed.precision}: {deployed.fidelity:.2%} of the pixels labelled as by its "
+            f"{deployed.precision}: {deployed.fidelity:.2%} {deployed.measure} as by its "
             f"graphs (at least {deployed.floor:.1%}), {deployed.agreement:.2%} as by the FP32 "
             f"graphs, on {', '.join(sources)}"
         )

@@ -12,6 +12,7 @@ from dff_edge.cli.options import (
     ENGINES,
     Command,
     engine_option,
+    flow_option,
     json_option,
     precision_option,
     progress,
@@ -23,6 +24,8 @@ from dff_edge.cli.options import (
 from dff_edge.runtime.errors import require
 
 if TYPE_CHECKING:
+    from dff_edge.runtime.accuracy import Accuracy
+    from dff_edge.runtime.contract import Task
     from dff_edge.runtime.evaluation import Recogniser
 
 
@@ -49,6 +52,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Baseline: copy key features (zero flow, scale one). Of a checkpoint only.",
 )
+@flow_option
 @engine_option
 @warp_option
 @threads_option
@@ -59,6 +63,7 @@ def command(
     precision: str,
     max_interval: int,
     copy_features: bool,
+    flow: str,
     engine: str,
     warp: str,
     threads: int | None,
@@ -66,7 +71,8 @@ def command(
 ) -> None:
     """Measure MODEL, a bundle or a checkpoint, by the paper's protocol.
 
-    "DFF at l" is the mean IoU over all pairs (k, i), k = i - l + 1 .. i, of each labelled frame i.
+    "DFF at l" is the accuracy over all pairs (k, i), k = i - l + 1 .. i, of each labelled frame i:
+    mIoU, or of a model that detects mAP at an IoU of 0.5, as ImageNet VID measures it.
     """
     from dff_edge.runtime.clips import open_clips
     from dff_edge.runtime.evaluation import evaluate, temporal_consistency
@@ -74,43 +80,53 @@ def command(
     is_bundle = (Path(model) / "manifest.json").is_file()
     if is_bundle and copy_features:
         raise click.UsageError("--copy-features is for checkpoints; a bundle always propagates.")
+    if flow != "network" and (is_bundle or copy_features):
+        why = (
+            "a bundle has its own; see `dff-edge export --flow`"
+            if is_bundle
+            else "with --copy-features there is none"
+        )
+        raise click.UsageError(f"--flow {flow} is for checkpoints whose flow is used: {why}.")
     if not is_bundle and precision != "fp32":
         raise click.UsageError(f"--precision {precision} is for bundles; a checkpoint is fp32.")
     if not is_bundle and engine != ENGINES[0]:
         raise click.UsageError(f"--engine {engine} is for bundles; a checkpoint runs in torch.")
     with ExitStack() as stack:
         clips = open_clips(source)
-        recogniser, classes = (
+        recogniser, classes, task, flow = (
             _bundle(stack, model, precision, engine, warp, threads)
             if is_bundle
-            else _checkpoint(model, copy_features, threads)
+            else _checkpoint(model, copy_features, flow, threads)
         )
         update = stack.enter_context(progress("clips", len(clips)))
-        accuracy = evaluate(recogniser, clips, classes, max_interval, update)
+        accuracy = evaluate(recogniser, clips, classes, max_interval, update, task)
         consistency = {
             interval: temporal_consistency(recogniser, clips, len(classes), interval)
             for interval in sorted({1, min(5, max_interval), max_interval})
+            if task == "segmentation"
         }
+    metric = accuracy.metric
     numbers: dict[str, Any] = {
         "model": model,
         "precision": precision,
         "engine": engine if is_bundle else "torch",
         "copy_features": copy_features,
+        "flow": flow,
         "source": source,
         "clips": len(clips),
-        "miou_at_distance": [accuracy.miou_at_distance(d) for d in range(max_interval)],
-        "miou_at_interval": [accuracy.miou_at_interval(n + 1) for n in range(max_interval)],
-        "class_iou_frame": accuracy.class_iou(1),
-        "class_iou": accuracy.class_iou(max_interval),
+        f"{metric.key}_at_distance": [accuracy.at_distance(d) for d in range(max_interval)],
+        f"{metric.key}_at_interval": [accuracy.at_interval(n + 1) for n in range(max_interval)],
+        f"class_{metric.of_class.lower()}_frame": accuracy.by_class(1),
+        f"class_{metric.of_class.lower()}": accuracy.by_class(max_interval),
         "temporal_consistency": {str(n): value for n, value in consistency.items()},
     }
     if not write_json(json_path, numbers):
-        _print(numbers, max_interval)
+        _print(accuracy, consistency)
 
 
 def _bundle(
     stack: ExitStack, model: str, precision: str, engine: str, warp: str, threads: int | None
-) -> tuple[Recogniser, tuple[str, ...]]:
+) -> tuple[Recogniser, tuple[str, ...], Task, str]:
     from dff_edge.runtime.bundle import Bundle
     from dff_edge.runtime.bundle_recogniser import BundleRecogniser
     from dff_edge.runtime.open_subnets import CudaOptions
@@ -118,12 +134,14 @@ def _bundle(
     bundle = Bundle.open(model)
     cuda = CudaOptions(graphs=False, plugin=warp == "plugin")
     recogniser = BundleRecogniser(bundle, precision, threads, engine, cuda)  # type: ignore[arg-type]
-    return stack.enter_context(recogniser), bundle.manifest.class_names
+    manifest = bundle.manifest
+    stack.enter_context(recogniser)
+    return recogniser, manifest.class_names, manifest.task, manifest.flow_function
 
 
 def _checkpoint(
-    model: str, copy_features: bool, threads: int | None
-) -> tuple[Recogniser, tuple[str, ...]]:
+    model: str, copy_features: bool, flow: str, threads: int | None
+) -> tuple[Recogniser, tuple[str, ...], Task, str]:
     torch = require("torch", extra="export", purpose="Evaluating a checkpoint")
     from dff_edge.trainer.checkpoint import load_checkpoint
     from dff_edge.trainer.recogniser import TorchRecogniser
@@ -132,30 +150,36 @@ def _checkpoint(
         torch.set_num_threads(threads)
     checkpoint = load_checkpoint(model)
     recogniser = TorchRecogniser(
-        checkpoint.model, checkpoint.config.frame_size, copies_features=copy_features
+        checkpoint.model,
+        checkpoint.config.frame_size,
+        copies_features=copy_features,
+        flow=flow,  # type: ignore[arg-type]
     )
-    return recogniser, checkpoint.config.task.classes
+    task = checkpoint.config.task
+    return recogniser, task.classes, task.name, flow
 
 
-def _print(numbers: dict[str, Any], max_interval: int) -> None:
+def _print(accuracy: Accuracy, consistency: dict[int, float | None]) -> None:
+    metric, most = accuracy.metric, accuracy.max_interval
     rows = [
         [
             str(n),
-            f"{100 * numbers['miou_at_distance'][n]:.1f}",
-            f"{100 * numbers['miou_at_interval'][n]:.1f}",
+            f"{100 * accuracy.at_distance(n):.1f}",
+            f"{100 * accuracy.at_interval(n + 1):.1f}",
         ]
-        for n in range(max_interval)
+        for n in range(most)
     ]
-    table(["distance", "mIoU %", "DFF at distance + 1"], rows)
+    table(["distance", f"{metric.title} %", "DFF at distance + 1"], rows)
     click.echo()
+    on_key_frames = accuracy.by_class(1)
     table(
-        ["class", "IoU % of key frames", f"at l = {max_interval}"],
+        ["class", f"{metric.of_class} % of key frames", f"at l = {most}"],
         [
-            [name, _percent(numbers["class_iou_frame"][name]), _percent(value)]
-            for name, value in numbers["class_iou"].items()
+            [name, _percent(on_key_frames[name]), _percent(value)]
+            for name, value in accuracy.by_class(most).items()
         ],
     )
-    steady = {n: value for n, value in numbers["temporal_consistency"].items() if value is not None}
+    steady = {n: value for n, value in consistency.items() if value is not None}
     if steady:
         parts = [f"l = {n}: {100 * value:.1f}%" for n, value in steady.items()]
         click.echo(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from dff_edge.cli.options import Command, json_option, table, write_json
+from dff_edge.cli.options import Command, flow_option, json_option, table, write_json
 from dff_edge.runtime.errors import require
 
 
@@ -35,9 +35,10 @@ from dff_edge.runtime.errors import require
     show_default=True,
     help="ONNX operator set.",
 )
+@flow_option
 @json_option
 def command(
-    checkpoint: str, output: Path, interval: int, opset: int, json_path: Path | None
+    checkpoint: str, output: Path, interval: int, opset: int, flow: str, json_path: Path | None
 ) -> None:
     """Write CHECKPOINT as a bundle of FP32 ONNX graphs, each compared with torch.
 
@@ -54,8 +55,9 @@ def command(
         output,
         interval=interval,
         opset=opset,
+        flow=flow,  # type: ignore[arg-type]
         replace=True,
-        command=f"dff-edge export {checkpoint} --interval {interval} --opset {opset}",
+        command=f"dff-edge export {checkpoint} --interval {interval} --opset {opset} --flow {flow}",
         progress=lambda text: click.echo(text, err=True),
     )
     manifest = bundle.manifest

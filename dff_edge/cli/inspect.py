@@ -72,6 +72,7 @@ def _bundle(model: str) -> dict[str, Any]:
         "classes": list(manifest.class_names),
         "frame_size": list(manifest.frame_size),
         "channels": manifest.channels,
+        "flow": manifest.flow_function,
         "key_interval": manifest.default_key_interval,
         "precisions": {name: bundle.size_bytes(name) for name in bundle.precisions},
         "tensorrt": {p: bundle.size_bytes(p, "trt") for p in bundle.precisions_for("trt")},

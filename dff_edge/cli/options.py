@@ -21,6 +21,15 @@ F = TypeVar("F", bound=Callable[..., Any])
 # As in dff_edge.runtime, importing which costs time.
 PRECISIONS = ("fp32", "fp16", "int8")
 ENGINES = ("onnxruntime", "openvino", "cuda", "tensorrt")
+FLOWS = (
+    "network",
+    "dis-ultrafast",
+    "dis-fast",
+    "dis-medium",
+    "farneback",
+    "siftflow-fast",
+    "siftflow-slow",
+)
 SWITCH: dict[str, bool | None] = {"auto": None, "on": True, "off": False}
 WARPS = ("plugin", "gridsample")
 
@@ -74,6 +83,32 @@ class Precisions(click.ParamType):
         return names
 
 
+class BundleName(click.ParamType):
+    """A bundle's folder, or the name of a model that comes with dff-edge; see ``bundle_folder``."""
+
+    name = "bundle"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not Path(value).is_dir():
+            from dff_edge.zoo import shipped_models
+
+            if value not in shipped_models():
+                self.fail(
+                    f"Directory '{value}' does not exist, and no model of that name comes with "
+                    f"dff-edge ({', '.join(shipped_models())}).",
+                    param,
+                    ctx,
+                )
+        return str(value)
+
+
+def bundle_folder(name: str) -> Path:
+    """The folder of a ``BundleName``; the first time that of a model is exported, with a word."""
+    from dff_edge.zoo import find_bundle
+
+    return find_bundle(name, lambda line: click.echo(line, err=True))
+
+
 def precision_option(command: F) -> F:
     """``--precision``: which graphs of the bundle."""
     return click.option(
@@ -113,6 +148,18 @@ def engine_option(command: F) -> F:
         show_default=True,
         help="What computes the graphs. OpenVINO is often faster on Intel's CPUs; cuda is ONNX "
         "Runtime on an NVIDIA GPU; tensorrt takes the engines that `dff-edge deploy` made.",
+    )(command)
+
+
+def flow_option(command: F) -> F:
+    """``--flow``: what gives the flow of a checkpoint."""
+    return click.option(
+        "--flow",
+        type=click.Choice(FLOWS),
+        default=FLOWS[0],
+        show_default=True,
+        help="What gives the flow: the checkpoint's flow network, or a hand-made function with a "
+        "scale of one (shallow feature flow), which runs on the CPU.",
     )(command)
 
 

@@ -14,7 +14,9 @@ import click
 
 from dff_edge.cli.options import (
     SWITCH,
+    BundleName,
     Command,
+    bundle_folder,
     check_folder,
     cuda_of,
     cuda_options,
@@ -63,7 +65,7 @@ def _check_profile(ctx: click.Context, param: click.Parameter, path: Path | None
 
 
 @click.command(cls=Command)
-@click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("bundle", type=BundleName())
 @click.argument("source")
 @click.option(
     "-o",
@@ -80,6 +82,11 @@ def _check_profile(ctx: click.Context, param: click.Parameter, path: Path | None
     callback=_check_address,
     help="Show picture and numbers in a browser, for this machine alone (8080), or for the network "
     "too (0.0.0.0:8080).",
+)
+@click.option(
+    "--min-score",
+    type=click.FloatRange(0, 1),
+    help="Show and write only boxes that score as much. Of bundles that detect.  [default: 0.5]",
 )
 @precision_option
 @interval_option
@@ -105,10 +112,11 @@ def _check_profile(ctx: click.Context, param: click.Parameter, path: Path | None
 @threads_option
 @json_option
 def command(
-    bundle: Path,
+    bundle: str,
     source: str,
     outputs: tuple[str, ...],
     address: Address | None,
+    min_score: float | None,
     precision: str,
     interval: int | None,
     frames: int | None,
@@ -124,16 +132,19 @@ def command(
 ) -> None:
     """Run BUNDLE on SOURCE.
 
+    BUNDLE is the folder that export wrote, or the name of a model of `dff-edge zoo`.
+
     SOURCE is a camera (0, v4l2:///dev/video0, csi://0), a stream (rtsp://..., http://...), a video
     file, a folder or glob of images, or synthetic://street?seed=5. ?rate=30 plays what is recorded
     as if it were live.
     """
     _check_outputs(source, outputs, json_path, profile_path)
+    folder = bundle_folder(bundle)  # before a camera is opened: it may take a minute
 
     from dff_edge.report.running import RunStatistics
     from dff_edge.runtime.errors import SourceError
     from dff_edge.runtime.pipeline import Pipeline
-    from dff_edge.runtime.sinks import FanOut, open_sink
+    from dff_edge.runtime.sinks import SHOWN_SCORE, FanOut, open_sink
     from dff_edge.runtime.sources import open_source
     from dff_edge.runtime.trace import Trace
     from dff_edge.serve import open_server
@@ -153,7 +164,7 @@ def command(
         trace = None if profile_path is None else Trace()
         pipeline = stack.enter_context(
             Pipeline.open(
-                bundle,
+                folder,
                 precision=precision,  # type: ignore[arg-type]
                 policy=policy,
                 depth=depth or (1 if opened.live else 3),
@@ -165,22 +176,45 @@ def command(
             )
         )
         assert pipeline.bundle is not None
-        names = [info.name for info in pipeline.bundle.manifest.classes]
-        colours = [info.colour for info in pipeline.bundle.manifest.classes]
+        manifest = pipeline.bundle.manifest
+        if manifest.task != "detection" and min_score is not None:
+            raise click.BadParameter(
+                f"{bundle} does {manifest.task}, and gives no boxes.", param_hint="--min-score"
+            )
+        min_score = SHOWN_SCORE if min_score is None else min_score
+        names = [info.name for info in manifest.classes]
+        colours = [info.colour for info in manifest.classes]
         sinks = stack.enter_context(FanOut(live=opened.live))
         for uri in outputs:
-            sinks.add(open_sink(uri, classes=names, colours=colours, fps=opened.fps, source=source))
+            sinks.add(
+                open_sink(
+                    uri,
+                    classes=names,
+                    colours=colours,
+                    fps=opened.fps,
+                    source=source,
+                    task=manifest.task,
+                    min_score=min_score,
+                )
+            )
         server = None
         if address is not None:
             server = stack.enter_context(
-                open_server(address, source=opened, sinks=sinks, classes=names, colours=colours)
+                open_server(
+                    address,
+                    source=opened,
+                    sinks=sinks,
+                    classes=names,
+                    colours=colours,
+                    min_score=min_score,
+                )
             )
             click.echo(f"Watch at {server.url}", err=True)
             if server.is_open_to_others:
                 click.echo(
                     "Warning: anyone on the network can watch; there is no password.", err=True
                 )
-        statistics = RunStatistics()
+        statistics = RunStatistics(names if manifest.task == "detection" else None, min_score)
         update = stack.enter_context(progress("frames", frames or opened.length))
         results = _results(pipeline, opened)
         is_stopped = False
@@ -297,6 +331,9 @@ def _print(numbers: dict[str, Any]) -> None:
         click.echo(
             f"age of results, from capture: p50 {age['p50_ms']:.1f} ms, p99 {age['p99_ms']:.1f} ms"
         )
+    if objects := numbers["objects"]:
+        each = ", ".join(f"{count:.1f} {name}" for name, count in objects.items())
+        click.echo(f"objects in a frame: {each}")
     for sink in numbers["sinks"]:
         if sink["lost"]:
             click.echo(f"{sink['uri']}: {sink['written']} written, {sink['lost']} lost")

@@ -25,6 +25,7 @@ from dff_edge.report.results import (
     StageTable,
 )
 from dff_edge.report.speed import Config, Samples, load_images, measure_speed, open_pipelines
+from dff_edge.runtime.accuracy import Accuracy
 from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.bundle_recogniser import BundleRecogniser
 from dff_edge.runtime.bundle_writer import BundleWriter
@@ -32,7 +33,7 @@ from dff_edge.runtime.clips import LabelledClip, class_names
 from dff_edge.runtime.contract import PRECISIONS, Flavour, Precision
 from dff_edge.runtime.engine import usable_cores
 from dff_edge.runtime.errors import BundleError, ConfigError
-from dff_edge.runtime.evaluation import Accuracy, evaluate, temporal_consistency
+from dff_edge.runtime.evaluation import METRICS, evaluate, temporal_consistency
 from dff_edge.runtime.open_subnets import CudaOptions, EngineName, flavour_of, precisions_for
 
 _BASELINE = Config("fp32", 1)
@@ -86,9 +87,15 @@ def benchmark_bundle(
 
     Raises:
         BundleError: the bundle lacks a precision.
-        ConfigError: no precision or interval, the data has other classes than the bundle, or its
-            clips are too short for the largest interval.
+        ConfigError: no precision or interval, the data has other classes than the bundle, its
+            clips are too short for the largest interval, or consistency is asked of detection.
     """
+    names, task = bundle.manifest.class_names, bundle.manifest.task
+    if consistency and task == "detection":
+        raise ConfigError(
+            f"temporal consistency of {bundle.path} was asked for, expected of one that segments: "
+            "it compares label maps, and this bundle detects."
+        )
     precisions = precisions_for(bundle, engine) if precisions is None else precisions
     flavour = flavour_of(engine)
     _check(bundle, source, precisions, intervals, frames, repetitions, flavour)
@@ -101,11 +108,10 @@ def benchmark_bundle(
 
     accuracies: dict[Precision, Accuracy] = {}
     steadiness: dict[Config, float | None] = {}
-    names = bundle.manifest.class_names
     for precision in measured:
         with BundleRecogniser(bundle, precision, threads, engine, cuda) as recogniser:
             accuracies[precision] = evaluate(
-                recogniser, clips, names, max_interval, lambda done, total: step()
+                recogniser, clips, names, max_interval, lambda done, total: step(), task
             )
             for config in configs if consistency else ():
                 if config.precision == precision:
@@ -125,6 +131,7 @@ def benchmark_bundle(
         machine=machine,
         settings=Settings(
             source=source,
+            metric=next(iter(accuracies.values())).metric.title,
             clips=len(clips),
             max_interval=max_interval,
             repetitions=repetitions,
@@ -137,7 +144,7 @@ def benchmark_bundle(
             _row(
                 config,
                 samples,
-                miou=accuracies[config.precision].miou_at_interval(config.interval),
+                accuracy=accuracies[config.precision].at_interval(config.interval),
                 consistency=steadiness.get(config),
                 size_bytes=bundle.size_bytes(config.precision, flavour),
             )
@@ -171,21 +178,27 @@ def record_accuracy(bundle: Bundle, benchmark: Benchmark) -> Bundle:
     Raises:
         BundleError: the bundle changed since it was measured, or cannot be written.
     """
+    metric = METRICS[bundle.manifest.task]
     protocol = (
-        "mean IoU over the pairs (k, i), k = i - l + 1 .. i (Zhu et al., CVPR 2017, section 5.2); "
-        f"frames i with {benchmark.settings.max_interval - 1} frames before them"
+        f"{metric.title} over the pairs (k, i), k = i - l + 1 .. i (Zhu et al., CVPR 2017, section "
+        f"5.2); frames i with {benchmark.settings.max_interval - 1} frames before them"
     )
     common = {"data": benchmark.settings.source, "protocol": protocol}
     records = [
-        {**common, "precision": row.precision, "key_interval": row.interval, "miou": row.miou}
+        {
+            **common,
+            "precision": row.precision,
+            "key_interval": row.interval,
+            metric.key: row.accuracy,
+        }
         for row in benchmark.rows
-        if row.miou is not None
+        if row.accuracy is not None
     ]
     records += [
-        {**common, "precision": precision, "distance": distance, "miou": miou}
+        {**common, "precision": precision, "distance": distance, metric.key: value}
         for precision, accuracy in benchmark.accuracy.items()
-        for distance, miou in enumerate(accuracy.miou_at_distance)
-        if miou is not None
+        for distance, value in enumerate(accuracy.at_distance)
+        if value is not None
     ]
     with BundleWriter.extend(bundle.path) as writer:
         if Bundle.open(bundle.path).digest != bundle.digest:
@@ -213,7 +226,7 @@ def _check(
         )
     for precision in precisions:
         bundle.size_bytes(precision, flavour)  # says what it holds instead
-    classes = class_names(source)
+    classes = class_names(source, bundle.manifest.task)
     if classes is not None and classes != bundle.manifest.class_names:
         raise ConfigError(
             f"{source} has the classes {', '.join(classes)}, the bundle "
@@ -246,7 +259,7 @@ def _row(
     config: Config,
     samples: dict[Config, Samples],
     *,
-    miou: float,
+    accuracy: float,
     consistency: float | None,
     size_bytes: int,
 ) -> Row:
@@ -258,7 +271,7 @@ def _row(
     return Row(
         precision=config.precision,
         interval=config.interval,
-        miou=_number(miou),
+        accuracy=_number(accuracy),
         consistency=_number(consistency),
         frames=own.frames,
         seconds=tuple(own.seconds),
@@ -303,11 +316,11 @@ def _stages(samples: Samples) -> tuple[Stage, ...]:
 
 def _precision_accuracy(accuracy: Accuracy, max_interval: int) -> PrecisionAccuracy:
     return PrecisionAccuracy(
-        miou_at_distance=tuple(
-            _number(accuracy.miou_at_distance(distance)) for distance in range(max_interval)
+        at_distance=tuple(
+            _number(accuracy.at_distance(distance)) for distance in range(max_interval)
         ),
-        class_iou_frame=accuracy.class_iou(1),
-        class_iou=accuracy.class_iou(max_interval),
+        by_class_frame=accuracy.by_class(1),
+        by_class=accuracy.by_class(max_interval),
     )
 
 

@@ -111,8 +111,8 @@ def render_page(
 
 
 def _loss_points(benchmark: Benchmark) -> float | None:
-    """What the headline configuration loses against per-frame FP32, in points of mIoU."""
-    before, after = benchmark.baseline.miou, benchmark.headline.miou
+    """What the headline configuration loses against per-frame FP32, in points of accuracy."""
+    before, after = benchmark.baseline.accuracy, benchmark.headline.accuracy
     return None if before is None or after is None else 100 * (before - after)
 
 

@@ -8,9 +8,14 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from dff_edge.runtime.box_accuracy import match
+from dff_edge.runtime.box_overlay import draw_boxes
+from dff_edge.runtime.boxes import Detections, TrueBoxes
 from dff_edge.runtime.evaluation import Recogniser
 from dff_edge.runtime.frames import Image, LabelMap
-from dff_edge.runtime.overlay import Colours, draw_overlay
+from dff_edge.runtime.lettering import Colours
+from dff_edge.runtime.overlay import draw_overlay
+from dff_edge.runtime.sinks import SHOWN_SCORE
 
 _MAX_WIDTH = 640
 _ALPHA = 0.6
@@ -25,7 +30,9 @@ class Picture:
         distance: frames since the key frame, i - k.
         frame, answer, truth: JPEG files; the latter two with the classes over the frame. No truth
             where it is not known.
-        right: share of the pixels with the true class, None where the truth is not known.
+        right: share of the pixels with the true class, or of the objects that were found; None
+            where the truth is not known.
+        measure: which of the two, for people.
     """
 
     distance: int
@@ -33,23 +40,26 @@ class Picture:
     answer: bytes
     truth: bytes | None
     right: float | None
+    measure: str
 
 
 def draw_pictures(
     recogniser: Recogniser,
     images: Sequence[Image],
-    truths: Sequence[LabelMap | None],
+    truths: Sequence[LabelMap | TrueBoxes | None],
     colours: Colours,
     distances: Sequence[int] = (0, 1, 4, 9),
+    names: Sequence[str] = (),
 ) -> list[Picture]:
     """Answer frames from the first one, as key frame, and draw them.
 
     Args:
         recogniser: what answers.
         images: consecutive frames; the first is the key frame.
-        truths: label map of each, None where it is not known.
+        truths: label map or boxes of each, as the recogniser answers; None where not known.
         colours: ``(red, green, blue)`` of each class.
         distances: which frames; those beyond the end are left out.
+        names: of the classes, for boxes.
     """
     key = recogniser.extract(images[0])
     pictures = []
@@ -57,19 +67,44 @@ def draw_pictures(
         if distance >= len(images):
             continue
         image, truth = images[distance], truths[distance]
-        labels = recogniser.answer(key, image if distance else None)
+        answer = recogniser.answer(key, image if distance else None)
+        if isinstance(answer, Detections):
+            answer = answer.above(SHOWN_SCORE)
+        right = None
+        if isinstance(answer, Detections) and isinstance(truth, TrueBoxes):
+            right = _share_found(answer, truth, len(colours))
+        elif isinstance(answer, np.ndarray) and isinstance(truth, np.ndarray):
+            right = _share_right(answer, truth, len(colours))
         pictures.append(
             Picture(
                 distance=distance,
                 frame=_jpeg(image),
-                answer=_jpeg(draw_overlay(image, labels, colours, alpha=_ALPHA)),
-                truth=None
-                if truth is None
-                else _jpeg(draw_overlay(image, truth, colours, alpha=_ALPHA)),
-                right=None if truth is None else _share_right(labels, truth, len(colours)),
+                answer=_draw(image, answer, colours, names),
+                truth=None if truth is None else _draw(image, truth, colours, names),
+                right=right,
+                measure="of the pixels right"
+                if isinstance(answer, np.ndarray)
+                else "of the objects found",
             )
         )
     return pictures
+
+
+def _draw(
+    image: Image,
+    shown: LabelMap | Detections | TrueBoxes,
+    colours: Colours,
+    names: Sequence[str],
+) -> bytes:
+    if isinstance(shown, np.ndarray):
+        return _jpeg(draw_overlay(image, shown, colours, alpha=_ALPHA))
+    return _jpeg(draw_boxes(image, shown, colours, names))
+
+
+def _share_found(found: Detections, truth: TrueBoxes, class_count: int) -> float | None:
+    matches = match(found, truth, class_count)
+    wanted = int(matches.truths.sum())
+    return float(matches.right.sum() / wanted) if wanted else None
 
 
 def _share_right(labels: LabelMap, truth: LabelMap, class_count: int) -> float | None:

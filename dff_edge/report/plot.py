@@ -68,10 +68,10 @@ def draw_speed(benchmark: Benchmark, theme: Theme = LIGHT) -> bytes:
     Raises:
         MissingDependencyError: matplotlib is not installed.
     """
-    figure, axes = _new_figure(theme, _SIZE)
+    figure, axes = new_figure(theme, _SIZE)
     labelled: set[int] = set()
     for precision, rows in _by_precision(benchmark):
-        points = [(row.fps, 100 * row.miou, row) for row in rows if row.miou is not None]
+        points = [(row.fps, 100 * row.accuracy, row) for row in rows if row.accuracy is not None]
         if not points:
             continue
         xs, ys = [x for x, _, _ in points], [y for _, y, _ in points]
@@ -94,14 +94,14 @@ def draw_speed(benchmark: Benchmark, theme: Theme = LIGHT) -> bytes:
             )
     speeds = [row.fps for row in benchmark.rows]
     if max(speeds) > _LOG_RATIO * min(speeds):
-        _use_log_axis(axes, speeds)
+        use_log_axis(axes, speeds)
     else:
         axes.set_xlim(0, 1.15 * max(speeds))
     axes.set_xlabel("frames per second")
-    axes.set_ylabel("mIoU (DFF at \u2113), %")
+    axes.set_ylabel(f"{benchmark.settings.metric} (DFF at \u2113), %")
     axes.margins(y=0.18)
-    _legend(axes, theme)
-    return _png(figure)
+    add_legend(axes, theme)
+    return png(figure)
 
 
 def draw_distance(benchmark: Benchmark, theme: Theme = LIGHT) -> bytes:
@@ -113,20 +113,20 @@ def draw_distance(benchmark: Benchmark, theme: Theme = LIGHT) -> bytes:
     Raises:
         MissingDependencyError: matplotlib is not installed.
     """
-    figure, axes = _new_figure(theme, _SIZE)
+    figure, axes = new_figure(theme, _SIZE)
     for precision in PRECISIONS:
         if precision not in benchmark.accuracy:
             continue
-        values = benchmark.accuracy[precision].miou_at_distance
-        points = [(d, 100 * miou) for d, miou in enumerate(values) if miou is not None]
+        values = benchmark.accuracy[precision].at_distance
+        points = [(d, 100 * value) for d, value in enumerate(values) if value is not None]
         xs, ys = [d for d, _ in points], [y for _, y in points]
         _line(axes, xs, ys, _label(precision, benchmark), precision, theme, _WIDTHS[precision])
     axes.set_xlabel("frames since the key frame")
-    axes.set_ylabel("mIoU, %")
+    axes.set_ylabel(f"{benchmark.settings.metric}, %")
     axes.set_xticks(range(benchmark.settings.max_interval))
     axes.margins(y=0.15)
-    _legend(axes, theme)
-    return _png(figure)
+    add_legend(axes, theme)
+    return png(figure)
 
 
 def _by_precision(benchmark: Benchmark) -> Iterable[tuple[Precision, list[Row]]]:
@@ -136,7 +136,7 @@ def _by_precision(benchmark: Benchmark) -> Iterable[tuple[Precision, list[Row]]]
             yield precision, rows
 
 
-def _new_figure(theme: Theme, size: tuple[float, float]) -> tuple[Figure, Axes]:
+def new_figure(theme: Theme, size: tuple[float, float]) -> tuple[Figure, Axes]:
     check_plotting()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -184,7 +184,7 @@ def _label(precision: Precision, benchmark: Benchmark) -> str:
     return precision.upper() + (" (emulated)" if is_emulated else "")
 
 
-def _use_log_axis(axes: Axes, values: list[float]) -> None:
+def use_log_axis(axes: Axes, values: list[float]) -> None:
     from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
     axes.set_xscale("log")
@@ -194,12 +194,12 @@ def _use_log_axis(axes: Axes, values: list[float]) -> None:
     axes.set_xlim(min(values) / 1.5, max(values) * 1.5)
 
 
-def _legend(axes: Axes, theme: Theme) -> None:
+def add_legend(axes: Axes, theme: Theme) -> None:
     if axes.lines:
         axes.legend(frameon=False, fontsize=9, labelcolor=theme.ink, loc="best")
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", facecolor=figure.get_facecolor())
     return buffer.getvalue()

@@ -39,7 +39,7 @@ class Row(_Model):
 
     Attributes:
         interval: l.
-        miou: "DFF at l", 0..1; None when nothing was scored.
+        accuracy: "DFF at l", 0..1, by ``Settings.metric``; None when nothing was scored.
         consistency: mean IoU of each result with the one before, moved by the true flow; None when
             not asked for or not known.
         frames: frames of one repetition.
@@ -55,7 +55,7 @@ class Row(_Model):
 
     precision: Precision
     interval: int
-    miou: Share | None
+    accuracy: Share | None
     consistency: Share | None
     frames: int
     seconds: tuple[Number, ...]
@@ -73,14 +73,14 @@ class PrecisionAccuracy(_Model):
     """Accuracy of one precision in detail.
 
     Attributes:
-        miou_at_distance: mean IoU at i - k = 0, 1, ...
-        class_iou_frame: IoU of each class on key frames.
-        class_iou: the same over all distances up to the largest interval.
+        at_distance: accuracy at i - k = 0, 1, ...
+        by_class_frame: of each class on key frames.
+        by_class: the same over all distances up to the largest interval.
     """
 
-    miou_at_distance: tuple[Share | None, ...]
-    class_iou_frame: dict[str, Share | None]
-    class_iou: dict[str, Share | None]
+    at_distance: tuple[Share | None, ...]
+    by_class_frame: dict[str, Share | None]
+    by_class: dict[str, Share | None]
 
 
 class Stage(_Model):
@@ -125,6 +125,7 @@ class Settings(_Model):
 
     Attributes:
         source: the labelled data.
+        metric: what accuracy is, for people.
         clips: how many there are in it.
         max_interval: the largest l; frames with fewer than l - 1 frames before them are not scored.
         repetitions: of each configuration, taking turns.
@@ -135,6 +136,7 @@ class Settings(_Model):
     """
 
     source: str
+    metric: str
     clips: int
     max_interval: int
     repetitions: int

@@ -11,16 +11,26 @@ from typing import Any
 import numpy as np
 
 from dff_edge.runtime.frames import FrameCounts, Result
-from dff_edge.runtime.sinks import SinkReport
+from dff_edge.runtime.sinks import SHOWN_SCORE, SinkReport
 
 _KEPT = 10_000  # times of each kind that percentiles are of: the latest, so that a run may last
 
 
 class RunStatistics:
-    """Collects the stage times of results, in bounded memory. The clock starts when it is made."""
+    """Collects the stage times of results, in bounded memory. The clock starts when it is made.
 
-    def __init__(self) -> None:
+    Args:
+        classes: names of what is detected; None where it is not counted.
+        min_score: detections that score less are not counted.
+    """
+
+    def __init__(
+        self, classes: Sequence[str] | None = None, min_score: float = SHOWN_SCORE
+    ) -> None:
         self.frames = 0
+        self._classes = classes
+        self._min_score = min_score
+        self._objects = np.zeros(len(classes or ()), np.int64)
         self._key_frames = 0
         self._stages: dict[str, _Times] = {}
         self._latencies = {"key frame": _Times(), "other frame": _Times()}
@@ -33,6 +43,9 @@ class RunStatistics:
         """Take in one result."""
         self.frames += 1
         self._key_frames += result.is_key
+        if self._classes is not None and result.detections is not None:
+            labels = result.detections.above(self._min_score).labels
+            self._objects += np.bincount(labels, minlength=len(self._objects))
         for name, value in result.stage_ms.items():
             self._stages.setdefault(name, _Times()).add(value)
         self._latencies["key frame" if result.is_key else "other frame"].add(result.latency_s * 1e3)
@@ -48,7 +61,8 @@ class RunStatistics:
     def as_dict(self, sinks: Sequence[SinkReport] = ()) -> dict[str, Any]:
         """JSON-ready numbers. ``share`` is a stage's part of the time of all stages together;
         percentiles are of the latest 10,000 times; ``age`` is from capture to result, None where
-        the source is not live.
+        the source is not live; ``objects`` is the mean number in a frame by class, None where they
+        are not counted.
 
         Args:
             sinks: what became of the results.
@@ -72,6 +86,12 @@ class RunStatistics:
                 name: times.percentiles() for name, times in self._latencies.items() if times.count
             },
             "age": self._ages.percentiles() if self._ages.count else None,
+            "objects": None
+            if self._classes is None
+            else {
+                name: float(count) / max(self.frames, 1)
+                for name, count in zip(self._classes, self._objects, strict=True)
+            },
             "sinks": [asdict(report) for report in sinks],
         }
 

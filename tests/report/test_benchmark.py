@@ -74,14 +74,14 @@ def test_accuracy_is_that_of_the_evaluation(
         with BundleRecogniser(bundle, precision, 1) as recogniser:
             accuracy = evaluate(recogniser, clips, names, 3)
             steady = temporal_consistency(recogniser, clips, len(names), 3)
-        assert benchmark.row(precision, 1).miou == accuracy.miou_at_interval(1)
-        assert benchmark.row(precision, 3).miou == accuracy.miou_at_interval(3)
+        assert benchmark.row(precision, 1).accuracy == accuracy.at_interval(1)
+        assert benchmark.row(precision, 3).accuracy == accuracy.at_interval(3)
         assert benchmark.row(precision, 3).consistency == steady
         details = benchmark.accuracy[precision]
-        assert details.miou_at_distance == tuple(accuracy.miou_at_distance(d) for d in range(3))
-        assert details.class_iou == accuracy.class_iou(3)
+        assert details.at_distance == tuple(accuracy.at_distance(d) for d in range(3))
+        assert details.by_class == accuracy.by_class(3)
     fp32, int8 = benchmark.row("fp32", 3), benchmark.row("int8", 3)
-    assert fp32.miou != int8.miou  # other weights: each is measured on its own graphs
+    assert fp32.accuracy != int8.accuracy  # other weights: each is measured on its own graphs
 
 
 def test_size_is_that_of_the_three_graphs(benchmark: Benchmark, bundle: Bundle) -> None:
@@ -126,7 +126,7 @@ def test_json_is_read_again_and_holds_no_nan(benchmark: Benchmark) -> None:
 def test_data_that_is_not_labelled_gives_no_number(bundle: Bundle) -> None:
     benchmark = _small(bundle, [UnlabelledClip(1)])
 
-    assert [row.miou for row in benchmark.rows] == [None] * len(benchmark.rows)
+    assert [row.accuracy for row in benchmark.rows] == [None] * len(benchmark.rows)
     json.dumps(benchmark.model_dump(mode="json"), allow_nan=False)
 
 
@@ -181,9 +181,9 @@ def test_accuracy_is_recorded_in_the_manifest(
     recorded = record_accuracy(copy, benchmark).manifest.accuracy
 
     at_interval = {(r.precision, r.key_interval): r.miou for r in recorded if r.key_interval}
-    assert at_interval == {(row.precision, row.interval): row.miou for row in benchmark.rows}
+    assert at_interval == {(row.precision, row.interval): row.accuracy for row in benchmark.rows}
     at_distance = [r.miou for r in recorded if r.precision == "int8" and r.distance is not None]
-    assert tuple(at_distance) == benchmark.accuracy["int8"].miou_at_distance
+    assert tuple(at_distance) == benchmark.accuracy["int8"].at_distance
     assert {r.data for r in recorded} == {"noise"}
 
 

@@ -89,8 +89,8 @@ def test_numbers_are_those_of_the_table(benchmark: Benchmark) -> None:
     page = _full(benchmark)
 
     for row in benchmark.rows:
-        assert row.miou is not None
-        assert f"<td>{100 * row.miou:.1f}</td><td>{row.fps:.1f}</td>" in page
+        assert row.accuracy is not None
+        assert f"<td>{100 * row.accuracy:.1f}</td><td>{row.fps:.1f}</td>" in page
     headline = benchmark.row("int8", 3)
     assert f"<b>{headline.speedup:.1f}<small>" in page
     assert page.count('<tr class=" shown">') == 1
@@ -111,7 +111,7 @@ def test_pictures_have_their_distance_and_score(benchmark: Benchmark) -> None:
 
 
 def test_accuracy_that_was_not_scored_is_a_dash(benchmark: Benchmark) -> None:
-    rows = tuple(row.model_copy(update={"miou": None}) for row in benchmark.rows)
+    rows = tuple(row.model_copy(update={"accuracy": None}) for row in benchmark.rows)
     page = render_page(benchmark.model_copy(update={"rows": rows}), title="t")
 
     assert "\N{EN DASH}" in page
@@ -140,7 +140,11 @@ def test_missing_jinja2_is_named(benchmark: Benchmark, monkeypatch: pytest.Monke
 
 
 def _pictures() -> list[Picture]:
-    return [Picture(0, JPEG, JPEG, JPEG, 0.75), Picture(4, JPEG, JPEG, None, None)]
+    measure = "of the pixels right"
+    return [
+        Picture(0, JPEG, JPEG, JPEG, 0.75, measure),
+        Picture(4, JPEG, JPEG, None, None, measure),
+    ]
 
 
 def _full(benchmark: Benchmark) -> str:

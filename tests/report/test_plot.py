@@ -34,7 +34,7 @@ def test_speeds_far_apart_are_drawn_too(benchmark: Benchmark) -> None:
 
 
 def test_rows_without_accuracy_are_left_out(benchmark: Benchmark) -> None:
-    rows = tuple(row.model_copy(update={"miou": None}) for row in benchmark.rows)
+    rows = tuple(row.model_copy(update={"accuracy": None}) for row in benchmark.rows)
     picture = _decode(draw_speed(benchmark.model_copy(update={"rows": rows})))
 
     assert _count(picture, LIGHT.lines["int8"]) == 0

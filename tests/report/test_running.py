@@ -5,6 +5,7 @@ import pytest
 
 from dff_edge.report import running
 from dff_edge.report.running import RunStatistics
+from dff_edge.runtime.boxes import Detections
 from dff_edge.runtime.frames import Frame, FrameCounts, Result
 from dff_edge.runtime.sinks import SinkReport
 
@@ -79,3 +80,17 @@ def test_a_run_without_frames_has_numbers_too():
     numbers = statistics.as_dict()
     assert (numbers["frames"], numbers["stages"], numbers["latency"]) == (0, {}, {})
     assert (numbers["age"], numbers["sinks"]) == (None, [])
+
+
+def test_objects_are_counted_by_class():
+    statistics = RunStatistics(["car", "cat"], min_score=0.3)
+    for scores, labels in (([0.9, 0.4, 0.2], [1, 0, 0]), ([0.3], [1]), ([], [])):
+        found = Detections(
+            np.zeros((len(scores), 4), np.float32), np.float32(scores), np.int32(labels)
+        )
+        frame = Frame(np.zeros((2, 2, 3), np.uint8), 0, 0.0)
+        statistics.add(Result(frame, None, 0, 0.001, {}, detections=found))
+    statistics.finish()
+
+    assert statistics.as_dict()["objects"] == {"car": 1 / 3, "cat": 2 / 3}
+    assert RunStatistics().as_dict()["objects"] is None

@@ -1,0 +1,95 @@
+"""The commands on a bundle that detects."""
+
+import json
+
+import pytest
+
+from dff_edge.runtime.synthetic import BOX_CLASSES
+from tests.runtime.detection_bundles import make_detection_bundle
+
+SOURCE = "synthetic://street?frames=6&height=64&width=96"
+CLIPS = "synthetic://street?split=test&clips=1&frames=5&height=64&width=96"
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory):
+    return make_detection_bundle(tmp_path_factory.mktemp("cli") / "detector").path
+
+
+def test_run_writes_boxes_and_counts_them(dff_edge, detector, tmp_path):
+    lines, video = tmp_path / "out.jsonl", tmp_path / "out.mp4"
+
+    done = dff_edge(
+        "run", detector, SOURCE, "-o", lines, "-o", video, "--min-score", "0.3", "--json", "-"
+    )
+
+    assert done.exit_code == 0, done.output
+    objects = [json.loads(line)["objects"] for line in lines.read_text().splitlines()]
+    numbers = json.loads(done.stdout)
+    assert len(objects) == numbers["frames"] == 6
+    for name in BOX_CLASSES:
+        count = sum(found["class"] == name for frame in objects for found in frame)
+        assert numbers["objects"][name] == pytest.approx(count / 6)
+    scores = [found["score"] for frame in objects for found in frame]
+    assert min(scores) >= 0.3
+    assert video.stat().st_size > 1000
+    assert "objects in a frame: " in dff_edge("run", detector, SOURCE).stdout
+
+
+def test_run_refuses_label_maps_before_it_begins(dff_edge, detector, tmp_path):
+    done = dff_edge("run", detector, SOURCE, "-o", f"labels://{tmp_path / 'labels'}")
+    assert done.exit_code == 1
+    assert "takes label maps, and this bundle detects" in done.stderr
+
+
+def test_min_score_is_for_bundles_that_detect(dff_edge, bundle_path):
+    done = dff_edge("run", bundle_path, SOURCE, "--min-score", "0.3")
+    assert done.exit_code == 2
+    assert "does segmentation, and gives no boxes" in done.stderr
+
+
+def test_evaluate_gives_map(dff_edge, detector):
+    done = dff_edge("evaluate", detector, "--source", CLIPS, "--max-interval", 3, "--json", "-")
+    numbers = json.loads(done.stdout)
+    assert len(numbers["map_at_distance"]) == 3
+    assert numbers["map_at_interval"][0] == numbers["map_at_distance"][0]
+    assert set(numbers["class_ap"]) == set(BOX_CLASSES)
+    assert numbers["temporal_consistency"] == {}
+    text = dff_edge("evaluate", detector, "--source", CLIPS, "--max-interval", 3).stdout
+    assert "mAP@0.5 %" in text
+    assert "AP % of key frames" in text
+    assert "mIoU" not in text
+
+
+def test_benchmark_gives_and_records_map(dff_edge, detector, tmp_path):
+    done = dff_edge(
+        "benchmark", detector, "--source", CLIPS, "--intervals", "1,3", "--frames", 6,
+        "--repetitions", 1, "--record",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "mAP@0.5 %" in done.stdout
+    records = json.loads(dff_edge("inspect", detector, "--json", "-").stdout)["accuracy"]
+    assert {record["distance"] for record in records if "distance" in record} == {0, 1, 2}
+    assert all("map" in record and "miou" not in record for record in records)
+    assert "mAP@0.5 over the pairs" in records[0]["protocol"]
+
+
+def test_consistency_of_boxes_is_refused(dff_edge, detector):
+    done = dff_edge("benchmark", detector, "--source", CLIPS, "--consistency")
+    assert done.exit_code == 1
+    assert "it compares label maps, and this bundle detects" in done.stderr
+
+
+def test_inspect_names_the_task_and_the_maps(dff_edge, detector):
+    text = dff_edge("inspect", detector).stdout
+    assert "task: detection" in text
+    assert "task_maps.onnx" in text
+
+
+def test_deployed_graphs_detect_as_the_bundle_does(dff_edge, detector, tmp_path, monkeypatch):
+    monkeypatch.setenv("DFF_EDGE_CACHE", str(tmp_path / "cache"))
+    done = dff_edge("deploy", detector, "--target", "cpu", "--source", SOURCE)
+    assert done.exit_code == 0, done.output
+    assert "100.00% of the score given to the same objects as by its graphs" in done.stdout
+    assert "task_maps" in done.stdout
+    assert dff_edge("run", detector, SOURCE).exit_code == 0
