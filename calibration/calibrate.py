@@ -11,7 +11,7 @@ from typing import Any
 from dff_edge import __version__
 from dff_edge.calibration.byte_maps import byte_levels, find_map_ranges
 from dff_edge.calibration.clips import Clip
-from dff_edge.calibration.compare import DETECTIONS, compare, inputs_of
+from dff_edge.calibration.compare import DETECTIONS, SURE_SCORE, compare, inputs_of
 from dff_edge.calibration.detection import whole_task
 from dff_edge.calibration.fp16 import to_fp16
 from dff_edge.calibration.half import to_half
@@ -131,9 +131,15 @@ def calibrate_bundle(
             f"wrote {_label(flavour, precision)}, {size / 1e6:.1f} MB: largest error against fp32 "
             f"{worst.relative_error:.1%} of the range ({worst.output})"
         )
-        for lost in own:
-            if lost.output == DETECTIONS:
-                say(f"{lost.subnet} loses {lost.relative_error:.1%} of {lost.inputs}")
+        compared = [record for record in own if record.output == DETECTIONS]
+        for lost in compared:
+            say(f"{lost.subnet} loses {lost.relative_error:.1%} of {lost.inputs}")
+        if manifest.rfcn is not None and flavour == "ort" and not compared:
+            say(
+                f"Warning: what {_label(flavour, precision)} detects was not compared with fp32, "
+                f"which is sure of nothing on these clips: no object scores {SURE_SCORE} or more. "
+                "Calibrate on clips with objects, or train the model longer."
+            )
     return extended
 
 

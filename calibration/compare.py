@@ -30,7 +30,7 @@ from dff_edge.runtime.manifest_records import Parity
 _TOLERANCES: Mapping[Precision, float] = {"int8": 0.5, "fp16": 0.02}
 # Of what fp32 is sure of, the share that may be missing. A tie that breaks otherwise loses a few.
 _LOST_SHARES: Mapping[Precision, float] = {"int8": 0.5, "fp16": 0.1}
-_SURE_SCORE, _SAME_IOU = 0.5, 0.5
+SURE_SCORE, _SAME_IOU = 0.5, 0.5
 DETECTIONS = "detections"  # the output that records of them name
 
 _LIKELY_CAUSES: Mapping[Precision, str] = {
@@ -75,7 +75,7 @@ def compare(
         levels: of features and scale field, where they are bytes.
 
     Returns:
-        One record for each output, or one of the detections.
+        One record for each output, or one of the detections; none where fp32 is sure of nothing.
 
     Raises:
         CalibrationError: the graph is broken.
@@ -162,7 +162,7 @@ class _Losses:
         return f"{self._sure} detections of fp32 on calibration frames"
 
     def add(self, expected: Arrays, found: Arrays) -> None:
-        sure, own = detections_of(expected).above(_SURE_SCORE), detections_of(found)
+        sure, own = detections_of(expected).above(SURE_SCORE), detections_of(found)
         again = partners(sure, own, min_iou=_SAME_IOU)
         is_there = again >= 0
         self._sure += len(sure)
@@ -172,7 +172,8 @@ class _Losses:
 
     def results(self) -> Iterator[tuple[str, float, float]]:
         """The detections, the largest difference of a score, and the share that is lost."""
-        yield DETECTIONS, self._apart, self._lost / max(1, self._sure)
+        if self._sure:
+            yield DETECTIONS, self._apart, self._lost / self._sure
 
     def text(self, output: str, relative: float) -> str:
         return f"{relative:.1%} of {self.inputs} are lost"

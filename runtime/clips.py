@@ -201,6 +201,26 @@ def class_names(uri: str, task: Task = "segmentation") -> tuple[str, ...] | None
     return BOX_CLASSES if task == "detection" else CLASSES
 
 
+def check_class_names(uri: str, task: Task, names: Sequence[str], owner: str) -> None:
+    """See that labelled data, where it knows its classes, has those of a model.
+
+    Args:
+        uri: of the data.
+        task: of the model.
+        names: the model's classes.
+        owner: what has them, for the error.
+
+    Raises:
+        ConfigError: other classes, or another order.
+    """
+    known = class_names(uri, task)
+    if known is not None and known != tuple(names):
+        raise ConfigError(
+            f"{uri} has the classes {', '.join(known)}, {owner} {', '.join(names)}; expected the "
+            "same in the same order."
+        )
+
+
 def _synthetic_clips(uri: str) -> list[LabelledClip]:
     parts = urlsplit(uri)
     if parts.netloc != "street" or parts.path.strip("/"):

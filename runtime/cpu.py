@@ -28,7 +28,7 @@ def kernel_threads(work: int, threads: int) -> int:
     """How many threads share a native kernel's work.
 
     Args:
-        work: output values: elements of a warp, pixels of a label map.
+        work: output values: elements of a warp, pixels of a label map; samples of pooled maps.
         threads: the most that there may be.
     """
     return max(1, min(threads, work // _WORK_PER_THREAD))

@@ -101,7 +101,9 @@ class BoxDecoder:
         self, settings: RfcnSettings, frame_size: Size, classes: int, *, threads: int = 1
     ) -> None:
         self._frame_size = frame_size
-        self._threads = threads
+        # The threads share the pooling: 2 x 2 samples of every map in every bin of a proposal.
+        samples = 4 * settings.proposals * settings.bins**2 * (1 + classes + 4)
+        self._threads = kernel_threads(samples, threads)
         cells = (frame_size[0] // STRIDE, frame_size[1] // STRIDE)
         self._detector = Detector(settings, cells, classes)
 

@@ -74,7 +74,7 @@ def command(
     "DFF at l" is the accuracy over all pairs (k, i), k = i - l + 1 .. i, of each labelled frame i:
     mIoU, or of a model that detects mAP at an IoU of 0.5, as ImageNet VID measures it.
     """
-    from dff_edge.runtime.clips import open_clips
+    from dff_edge.runtime.clips import check_class_names, open_clips
     from dff_edge.runtime.evaluation import evaluate, temporal_consistency
 
     is_bundle = (Path(model) / "manifest.json").is_file()
@@ -98,6 +98,7 @@ def command(
             if is_bundle
             else _checkpoint(model, copy_features, flow, threads)
         )
+        check_class_names(source, task, classes, "the model")
         update = stack.enter_context(progress("clips", len(clips)))
         accuracy = evaluate(recogniser, clips, classes, max_interval, update, task)
         consistency = {

@@ -29,7 +29,7 @@ from dff_edge.runtime.accuracy import Accuracy
 from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.bundle_recogniser import BundleRecogniser
 from dff_edge.runtime.bundle_writer import BundleWriter
-from dff_edge.runtime.clips import LabelledClip, class_names
+from dff_edge.runtime.clips import LabelledClip, check_class_names
 from dff_edge.runtime.contract import PRECISIONS, Flavour, Precision
 from dff_edge.runtime.engine import usable_cores
 from dff_edge.runtime.errors import BundleError, ConfigError
@@ -226,12 +226,7 @@ def _check(
         )
     for precision in precisions:
         bundle.size_bytes(precision, flavour)  # says what it holds instead
-    classes = class_names(source, bundle.manifest.task)
-    if classes is not None and classes != bundle.manifest.class_names:
-        raise ConfigError(
-            f"{source} has the classes {', '.join(classes)}, the bundle "
-            f"{', '.join(bundle.manifest.class_names)}; expected the same in the same order."
-        )
+    check_class_names(source, bundle.manifest.task, bundle.manifest.class_names, "the bundle")
 
 
 def _configs(precisions: Iterable[Precision], intervals: Iterable[int]) -> list[Config]:

@@ -197,20 +197,24 @@ def test_propagated_bytes_mean_what_the_fp32_networks_and_warp_give(calibrated, 
     made, _ = calibrated
     levels = made.manifest.map_levels("int8")
     pair, frame = next(samples.flow_inputs()), next(samples.feature_inputs())
-    maps = {}
-    for precision in ("fp32", "int8"):
-        maps[precision] = {}
+    maps = {"fp32": {}, "int8": {}}
+    for precision, own in maps.items():
         for subnet, inputs in (("feature", frame), ("flow", pair)):
-            graph = made.graph_bytes(precision, subnet)
-            maps[precision].update(outputs_of(graph, inputs))
-    names = ("features", "flow", "scale")
-    expected = warp_features(*(maps["fp32"][name] for name in names))
-    found = warp_features(*(maps["int8"][name] for name in names), levels=levels)
+            own.update(outputs_of(made.graph_bytes(precision, subnet), inputs))
+    means = {key: getattr(levels, key).values(maps["int8"][key]) for key in ("features", "scale")}
 
+    # Measured: 0.0135 and 0.025.
+    features = maps["fp32"]["features"]
+    assert np.abs(means["features"] - features).mean() < 0.03 * features.max()
+    assert np.abs(means["scale"] - maps["fp32"]["scale"]).mean() < 0.05
+    # With one flow: that of random networks in int8 is a sixth of a cell off, which would outweigh
+    # the bytes, and by how much changes with the last bit of the weights.
+    flow = maps["int8"]["flow"]
+    found = warp_features(maps["int8"]["features"], flow, maps["int8"]["scale"], levels=levels)
+    expected = warp_features(means["features"], flow, means["scale"])
+    expected = expected.clip(0, levels.features.values(np.uint8([255]))[0])
     error = np.abs(levels.features.values(found) - expected)
-    assert error.mean() < 0.03 * np.abs(expected).max()
-    own_error = np.abs(levels.scale.values(maps["int8"]["scale"]) - maps["fp32"]["scale"])
-    assert own_error.mean() < 0.05
+    assert error.max() < 0.51 * levels.features.step  # rounded once
 
 
 def test_too_little_data_leaves_the_bundle_as_it_was(copy, clips):

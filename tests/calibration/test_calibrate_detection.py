@@ -26,7 +26,7 @@ SMALL = {"max_keys": 8, "pairs_per_key": 1}
 
 @pytest.fixture(scope="module")
 def calibrated(clips, tmp_path_factory):
-    fp32 = tiny_bundle(tmp_path_factory, task="detection")
+    fp32 = tiny_bundle(tmp_path_factory, "half", task="detection")
     path = shutil.copytree(fp32.path, tmp_path_factory.mktemp("calibrated") / "bundle")
     lines = []
     calibrate_bundle(path, clips, source="the clips", progress=lines.append, **SMALL)
@@ -104,7 +104,7 @@ def test_runtime_finds_what_the_whole_graphs_find(calibrated, clips, precision):
 def test_precision_that_loses_the_objects_is_refused(
     clips, tmp_path_factory, monkeypatch, tmp_path
 ):
-    fp32 = tiny_bundle(tmp_path_factory, task="detection")
+    fp32 = tiny_bundle(tmp_path_factory, "half", task="detection")
     path = shutil.copytree(fp32.path, tmp_path / "bundle")
 
     def elsewhere(task_maps, settings):
@@ -118,6 +118,22 @@ def test_precision_that_loses_the_objects_is_refused(
     with pytest.raises(CalibrationError, match=r"fp16 task graph is broken: .* are lost"):
         calibrate_bundle(path, clips, source="x", precisions=["fp16"], flavours=["ort"], **SMALL)
     assert (path / "manifest.json").read_bytes() == before
+
+
+def test_it_is_said_when_fp32_is_sure_of_nothing(clips, tmp_path_factory, monkeypatch, tmp_path):
+    """Nothing was lost then, but nothing was compared either."""
+    fp32 = tiny_bundle(tmp_path_factory, "half", task="detection")
+    path = shutil.copytree(fp32.path, tmp_path / "bundle")
+    monkeypatch.setattr("dff_edge.calibration.compare.SURE_SCORE", 1.1)
+    lines = []
+
+    made = calibrate_bundle(
+        path, clips, source="x", precisions=["fp16"], flavours=["ort"], progress=lines.append,
+        **SMALL,
+    )  # fmt: skip
+
+    assert "Warning: what fp16 detects was not compared with fp32" in lines[-1]
+    assert not any(r.output == DETECTIONS and r.precision == "fp16" for r in made.manifest.parity)
 
 
 def test_graphs_for_tensorrt_hold_nothing_that_it_cannot_build(calibrated):

@@ -61,6 +61,15 @@ def test_evaluate_gives_map(dff_edge, detector):
     assert "mIoU" not in text
 
 
+def test_evaluate_refuses_classes_in_another_order(dff_edge, tmp_path):
+    """AP would be that of other classes, and nobody would see it."""
+    classes = [{"name": name, "colour": [0, 0, 0]} for name in reversed(BOX_CLASSES)]
+    path = make_detection_bundle(tmp_path / "detector", classes=classes).path
+    done = dff_edge("evaluate", path, "--source", CLIPS, "--max-interval", 3)
+    assert done.exit_code == 1
+    assert "has the classes vehicle, pedestrian, pole, the model pole, pedestrian" in done.stderr
+
+
 def test_benchmark_gives_and_records_map(dff_edge, detector, tmp_path):
     done = dff_edge(
         "benchmark", detector, "--source", CLIPS, "--intervals", "1,3", "--frames", 6,

@@ -22,7 +22,7 @@ except ImportError as error:
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
-    return tiny_bundle(tmp_path_factory, task="detection")
+    return tiny_bundle(tmp_path_factory, "half", task="detection")
 
 
 @pytest.mark.parametrize("graph", ["task", "propagate_portable"])

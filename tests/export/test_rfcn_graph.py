@@ -24,7 +24,7 @@ from tests.export.checkpoints import (
 
 @pytest.fixture(scope="module")
 def detector(tmp_path_factory):
-    return tiny_bundle(tmp_path_factory, task="detection")
+    return tiny_bundle(tmp_path_factory, "half", task="detection")
 
 
 def tampered(data, change):
@@ -73,7 +73,9 @@ def test_other_threshold_of_nms_in_the_graph_is_refused(detector):
     graph = tampered(data, lambda a: 0 * a if a.shape == (1,) and a == np.float32(0.3) else None)
 
     with pytest.raises(ExportError, match=r"The task graph differs .* have no partner"):
-        check_parity(tiny_checkpoint(task="detection").model, {"task": graph}, FRAME_SIZE, CHANNELS)
+        check_parity(
+            tiny_checkpoint("half", task="detection").model, {"task": graph}, FRAME_SIZE, CHANNELS
+        )
 
 
 def test_other_weights_of_the_maps_are_refused(detector):
@@ -82,5 +84,8 @@ def test_other_weights_of_the_maps_are_refused(detector):
 
     with pytest.raises(ExportError, match="The task_maps graph differs .*relative error of"):
         check_parity(
-            tiny_checkpoint(task="detection").model, {"task_maps": graph}, FRAME_SIZE, CHANNELS
+            tiny_checkpoint("half", task="detection").model,
+            {"task_maps": graph},
+            FRAME_SIZE,
+            CHANNELS,
         )

@@ -77,6 +77,17 @@ def test_classes_are_known_of_synthetic_data_only():
     assert class_names("some/folder") is None
 
 
+def test_step_takes_every_nth_frame_of_the_scene():
+    uri = "synthetic://street?split=test&clips=1&frames={}&step={}&height=32&width=64"
+    (every,), (third,) = open_clips(uri.format(7, 1)), open_clips(uri.format(3, 3))
+
+    assert len(third) == 3
+    for index in range(3):
+        np.testing.assert_array_equal(third.image(index), every.image(3 * index))
+        np.testing.assert_array_equal(third.labels(index), every.labels(3 * index))
+    np.testing.assert_array_equal(third.flow(2, 1)[0], every.flow(6, 3)[0])
+
+
 # ---- folders
 
 

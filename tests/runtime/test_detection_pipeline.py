@@ -11,6 +11,7 @@ from dff_edge.runtime.engine import TensorSpec
 from dff_edge.runtime.errors import ConfigError
 from dff_edge.runtime.frames import Frame
 from dff_edge.runtime.pipeline import Pipeline
+from dff_edge.runtime.rfcn import RfcnSettings
 from dff_edge.runtime.scheduler import Scheduler
 from dff_edge.runtime.subnets import Subnets
 from tests.runtime.bundles import make_bundle
@@ -162,3 +163,21 @@ def test_all_outputs_are_copied_to_the_host_and_decoded_there(in_device_memory):
     scheduler.close()
     expected = [[8 * value * factor for factor in (1, 2, 3, 4)] for value in (50, 200, 60)]
     np.testing.assert_allclose(np.concatenate(boxes), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("classes", "threads"), [(3, 1), (30, 3)])
+def test_few_votes_are_not_worth_a_second_thread(classes, threads, monkeypatch):
+    """It is 10 ms late on a busy machine, where all of the work takes one."""
+    used = []
+
+    def finish(self, *maps, threads):
+        used.append(threads)
+        return Detections(*(np.empty(shape, np.float32) for shape in ((0, 4), 0, 0)))
+
+    monkeypatch.setattr(Detector, "finish", finish)
+    decoder = BoxDecoder(RfcnSettings(), (64, 96), classes, threads=8)
+    maps = ("objectness", "deltas", "class_maps", "box_maps")
+
+    decoder.decode({name: np.zeros((1, 4, 6, 1), np.float32) for name in maps}, (64, 96))
+
+    assert used == [threads]

@@ -65,7 +65,7 @@ def detection_loss(
         maps: of N frames.
         frame_size: ``(H, W)`` in pixels.
         settings: of the head that made the maps.
-        boxes: N tensors ``(T, 4)`` xyxy in pixels; T may be 0.
+        boxes: N tensors ``(T, 4)`` xyxy in pixels; T may be 0, and an empty box is no object.
         labels: N tensors int64 ``(T,)``, 0..K-1, or -1 for an ignored region.
         hard_examples: how many boxes of a frame count, those with the highest loss.
         step: optimiser steps done so far.
@@ -91,7 +91,8 @@ def detection_loss(
         rpn_losses = _rpn_losses(logits[n], deltas[n], anchors, targets.is_object, targets.boxes)
         proposals = propose(logits[n], deltas[n], anchors, frame_size, settings)
         # True boxes too: at first no proposal overlaps them, and nothing would be learnt of them.
-        candidates = torch.cat([proposals, boxes[n][labels[n] >= 0]])
+        is_true = (labels[n] >= 0) & (boxes[n][:, 2:] > boxes[n][:, :2]).all(dim=1)
+        candidates = torch.cat([proposals, boxes[n][is_true]])
         votes = position_sensitive_vote(maps.class_maps[n], candidates, settings.bins)
         shifts = position_sensitive_vote(maps.box_maps[n], candidates, settings.bins)
         wanted = box_targets(candidates, boxes[n], labels[n])

@@ -146,6 +146,19 @@ def test_every_map_gets_a_gradient_from_a_frame_without_boxes(maps):
     assert not maps.box_maps.grad.any()
 
 
+def test_empty_true_box_leaves_the_gradient_finite(maps):
+    """It has no size, by which offsets are measured; the loss itself would not show the NaN."""
+    maps.box_maps.requires_grad_()
+    empty = rows([20, 10, 20, 30])
+
+    losses = detection_loss(
+        maps, FRAME_SIZE, SETTINGS, [empty] * 3, [torch.tensor([0])] * 3, hard_examples=99, step=3
+    )
+
+    (gradient,) = torch.autograd.grad(losses.total(), maps.box_maps)
+    assert gradient.isfinite().all()
+
+
 def test_nan_maps_give_a_loss_of_nan(maps):
     maps = RfcnMaps(*(tensor * float("nan") for tensor in maps))
 
