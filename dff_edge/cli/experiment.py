@@ -1,0 +1,94 @@
+"""dff-edge experiment: a table or figure of the paper, trained and measured."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dff_edge.cli.options import Command
+from dff_edge.runtime.errors import require
+
+_TRAINED = ("table4", "table5", "figure3")
+
+
+class _Seeds(click.ParamType):
+    """A comma-separated list of different whole numbers from 0."""
+
+    name = "n,n,..."
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        parts = [part.strip() for part in str(value).split(",")]
+        if not all(part.isdecimal() and part.isascii() and len(part) < 7 for part in parts):
+            self.fail(f"'{value}' is not a list of seeds, as in 0,1,2.", param, ctx)
+        seeds = tuple(int(part) for part in parts)
+        if len(set(seeds)) < len(seeds):
+            self.fail(f"'{value}' names a seed twice, which would count it twice.", param, ctx)
+        return seeds
+
+
+@click.command(cls=Command)
+@click.argument("experiment", type=click.Choice(("table2", *_TRAINED)))
+@click.option(
+    "--config",
+    "config_path",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="YAML file as in configs/experiments/.",
+)
+@click.option(
+    "-o",
+    "--output",
+    "folder",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="RUN",
+    help="Folder of training runs and results. What is finished in it is used again.",
+)
+@click.option(
+    "--seeds",
+    type=_Seeds(),
+    default="0,1,2",
+    show_default=True,
+    help="Seeds of weights and scenes; table2 trains nothing and needs none.",
+)
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a setting, as in train.stages.0.steps=100; may be given several times.",
+)
+def command(
+    experiment: str,
+    config_path: Path,
+    folder: Path,
+    seeds: tuple[int, ...],
+    changes: tuple[str, ...],
+) -> None:
+    """Run a table or figure of the paper and put its numbers beside the paper's.
+
+    Prints the table; RUN holds it as EXPERIMENT.md and, with all numbers, EXPERIMENT.json. A broken
+    experiment goes on with the same command.
+    """
+    for module in ("torch", "lightning", "yaml", "onnxscript", "onnxruntime"):
+        require(module, extra="train", purpose="dff-edge experiment")
+    for name in ("dff_edge.experiment", "dff_edge.trainer"):
+        logging.getLogger(name).setLevel(logging.INFO)
+    for name in ("lightning.pytorch", "lightning.fabric"):  # hints and adverts come as INFO
+        logging.getLogger(name).setLevel(logging.WARNING)
+    from dff_edge.experiment.run import run_experiment
+
+    try:
+        click.echo(run_experiment(experiment, config_path, changes, folder, seeds), nl=False)
+    except KeyboardInterrupt:
+        raise click.ClickException(
+            f"Stopped by the keyboard. The same command goes on in '{folder}'."
+        ) from None

@@ -1,0 +1,61 @@
+"""Accuracy of a checkpoint by the paper's protocol, kept for the next time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Literal
+
+from dff_edge.runtime.clips import open_clips
+from dff_edge.runtime.contract import FlowFunction
+from dff_edge.runtime.evaluation import evaluate
+from dff_edge.trainer.checkpoint import load_checkpoint
+from dff_edge.trainer.recogniser import TorchRecogniser
+
+Flow = FlowFunction | Literal["copy"]  # "copy": none, key features stand for the current ones
+
+_log = logging.getLogger("dff_edge.experiment")
+
+
+def accuracy_at_intervals(
+    checkpoint: Path, folder: Path, test: str, max_interval: int, flow: Flow = "network"
+) -> list[float]:
+    """Measure "DFF at l" for l = 1..max_interval, all on the same labelled frames.
+
+    Args:
+        checkpoint: its folder.
+        folder: where what was measured is kept, for the next time.
+        test: labelled clips by name.
+        max_interval: largest l.
+        flow: what gives the flow.
+
+    Returns:
+        Accuracy 0..1 for each l.
+
+    Raises:
+        CheckpointError, ConfigError, SourceError: as loading and ``evaluate`` do.
+    """
+    protocol = {"test": test, "max_interval": max_interval, "flow": flow}
+    digest = hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()[:12]
+    kept = folder / f"accuracy-{digest}.json"
+    if kept.is_file():
+        values: list[float] = json.loads(kept.read_text(encoding="utf-8"))["accuracy"]
+        return values
+    _log.info("%s: measuring on %s, flow: %s", folder.name, test, flow)
+    loaded = load_checkpoint(checkpoint)
+    recogniser = TorchRecogniser(
+        loaded.model,
+        loaded.config.frame_size,
+        copies_features=flow == "copy",
+        flow="network" if flow == "copy" else flow,
+    )
+    task = loaded.config.task
+    measured = evaluate(recogniser, open_clips(test), task.classes, max_interval, task=task.name)
+    values = [measured.at_interval(interval + 1) for interval in range(max_interval)]
+    temporary = kept.with_suffix(".part")
+    temporary.write_text(json.dumps({**protocol, "accuracy": values}, indent=1), encoding="utf-8")
+    os.replace(temporary, kept)
+    return values

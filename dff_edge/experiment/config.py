@@ -1,0 +1,123 @@
+"""The configuration of the experiments: a training run, its variations, and how to measure them.
+
+One YAML file serves all tables and the figure, changed by ``--set key=value`` as a training run's
+is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from dff_edge.runtime.contract import FlowFunction
+from dff_edge.trainer.config import TrainConfig
+from dff_edge.trainer.models import FeatureConfig, FlowConfig
+from dff_edge.trainer.models.config import split_points
+from dff_edge.trainer.models.dff import HEAD, NONE
+
+# What comes before the pairs, and the weights that take its place.
+_STARTS = {"recognition": "feature", "flow": "flow"}
+Interval = Annotated[int, Field(ge=1)]
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class SpeedConfig(_Config):
+    """How frames per second are measured.
+
+    Attributes:
+        frames: about how many frames a repetition takes; a multiple of each key interval.
+        repetitions: how often; configurations take turns and the median counts.
+        threads: of the networks; None takes the cores that the process may use.
+    """
+
+    frames: int = Field(default=60, ge=1)
+    repetitions: int = Field(default=5, ge=1)
+    threads: int | None = Field(default=None, ge=1)
+
+
+class ExperimentConfig(_Config):
+    """All tables and the figure.
+
+    Attributes:
+        train: Deep Feature Flow as it is trained by default: stages recognition (where N starts),
+            flow (where F does) and pairs. One of the first two may be missing where ``init`` has
+            weights to start from, as in the paper. On one device.
+        test: labelled clips that results are reported on; nothing else is done with them.
+        interval: key interval l of the tables; in the paper 5 for segmentation, 10 for detection.
+        speed: how frames per second are measured.
+        flow_functions: of Table 4, hand-made flow of the SFF rows, as ``export --flow`` names it.
+        splits: of Table 5, by the paper's number of layers in the task network: ``model.split``.
+        features: of Table 2 and Figure 3, feature networks, each with every flow network.
+        flows: of Table 2 and Figure 3, flow networks.
+        intervals: of Figure 3, key intervals l, each a point of a curve.
+    """
+
+    train: TrainConfig
+    test: str
+    interval: Interval = 5
+    speed: SpeedConfig = SpeedConfig()
+    flow_functions: tuple[FlowFunction, ...] = ()
+    splits: dict[Annotated[int, Field(ge=0)], str] = {}
+    features: tuple[FeatureConfig, ...] = ()
+    flows: tuple[FlowConfig, ...] = ()
+    intervals: tuple[Interval, ...] = tuple(range(1, 11))
+
+    @property
+    def metric(self) -> str:
+        """What accuracy is."""
+        return "mIoU" if self.train.model.task.name == "segmentation" else "mAP"
+
+    @model_validator(mode="after")
+    def _check_train(self) -> ExperimentConfig:
+        kinds = [stage.kind for stage in self.train.stages]
+        if kinds != [kind for kind in (*_STARTS, "pairs") if kind in kinds] or "pairs" not in kinds:
+            raise ValueError(
+                f"train.stages are {', '.join(kinds)}, expected recognition, flow, pairs, each "
+                "once; of the first two those that no weights in train.init take the place of."
+            )
+        init = self.train.init
+        for kind, network in _STARTS.items():
+            if kind not in kinds and init.model is None and getattr(init, network) is None:
+                raise ValueError(
+                    f"train.stages has no '{kind}' stage, expected one, or train.init.{network} "
+                    "with the weights that all variants start from."
+                )
+        if self.train.seed != TrainConfig.model_fields["seed"].default:
+            raise ValueError("train.seed is given: seeds come from --seeds. Leave it out.")
+        if (self.train.device.devices, self.train.device.nodes) != (1, 1):
+            raise ValueError(
+                f"train.device has devices: {self.train.device.devices} and nodes: "
+                f"{self.train.device.nodes}, expected 1 of both. Several devices take a command "
+                "each, with other --seeds."
+            )
+        if self.test in (self.train.data.train, self.train.data.validate_on):
+            raise ValueError(f"test is '{self.test}', which is trained or watched on: give others.")
+        return self
+
+    @model_validator(mode="after")
+    def _check_rows(self) -> ExperimentConfig:
+        known = (HEAD, NONE, *split_points(self.train.model.feature))
+        for layers, split in self.splits.items():
+            if split not in known:
+                raise ValueError(f"splits.{layers} is '{split}', expected {', '.join(known)}.")
+        for key, names in (
+            ("flow_functions", self.flow_functions),
+            ("splits", list(self.splits.values())),
+            ("features", [feature.name for feature in self.features]),
+            ("flows", [flow.name for flow in self.flows]),
+            ("intervals", self.intervals),
+        ):
+            _check_distinct(key, names)
+        return self
+
+
+def _check_distinct(key: str, names: Sequence[object]) -> None:
+    """Rows and curves are called by these names."""
+    twice = [str(name) for number, name in enumerate(names) if name in names[:number]]
+    if twice:
+        raise ValueError(f"{key} has {', '.join(twice)} more than once, expected each once.")

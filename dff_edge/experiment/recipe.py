@@ -1,0 +1,146 @@
+"""The training runs that the rows of the tables are made of.
+
+Source: Zhu et al., CVPR 2017, arXiv:1611.07715, Table 3.
+Differs from the paper: there N starts from ImageNet weights; so it does here where ``init`` has
+    them, else every variant of a seed starts from the same recognition network, trained from
+    scratch on single frames. All then take as many steps, on the same scenes, with the same
+    schedule of the learning rate.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from dff_edge.trainer.config import NetworkName, StageConfig, TrainConfig
+from dff_edge.trainer.models import ModelConfig
+
+_START = 0  # phases of a seed: each has its own stream of scenes
+_END = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run.
+
+    Attributes:
+        name: for people.
+        config: what is trained, and on what.
+        start: networks that begin with the weights that another run ended with, the others with
+            those of ``config.init``.
+        is_trained: False puts the networks of ``start`` together as they are.
+    """
+
+    name: str
+    config: TrainConfig
+    start: Mapping[NetworkName, Run] = field(default_factory=dict)
+    is_trained: bool = True
+
+    @property
+    def key(self) -> str:
+        """Hexadecimal digest of all that decides the outcome: configurations of this run and of
+        those before it. A setting at its default does not count, so that runs stay what they are
+        when the project gains a setting."""
+        settings = {
+            "config": self.config.model_dump(mode="json", exclude={"name"}, exclude_defaults=True),
+            "start": {network: run.key for network, run in sorted(self.start.items())},
+            "is_trained": self.is_trained,
+        }
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The runs of one seed.
+
+    Attributes:
+        train: Deep Feature Flow by default, as ``ExperimentConfig`` has it.
+        seed: of weights and scenes.
+    """
+
+    train: TrainConfig
+    seed: int
+
+    def recognition(self, model: ModelConfig | None = None) -> Run | None:
+        """Where N starts: feature and task network on single frames; None: as ``init`` has it."""
+        default = self.train.model
+        # Single frames know neither flow nor split: whatever these are, they share this run.
+        feature = default.feature if model is None else model.feature
+        return self._first("recognition", default.model_copy(update={"feature": feature}))
+
+    def flow(self, model: ModelConfig | None = None) -> Run | None:
+        """Where F starts: the flow network on true flow; None: as ``init`` has it."""
+        default = self.train.model
+        # True flow knows neither features nor scale: whatever the others, they share this run.
+        flow = default.flow if model is None else model.flow
+        flow = flow.model_copy(update={"scale": default.flow.scale})
+        return self._first("flow", default.model_copy(update={"flow": flow}))
+
+    def frame(self, model: ModelConfig | None = None) -> Run:
+        """*Frame*: further steps on single frames, as many as *DFF* makes on pairs."""
+        default = self.train.model
+        feature = default.feature if model is None else model.feature
+        stage = self._pairs.model_copy(update={"kind": "recognition"})
+        return self._last(
+            "frame",
+            default.model_copy(update={"feature": feature}),
+            stage,
+            _of_n(self.recognition(model)),
+        )
+
+    def dff(
+        self,
+        name: str = "dff",
+        *,
+        model: ModelConfig | None = None,
+        fixed: tuple[NetworkName, ...] = (),
+    ) -> Run:
+        """*DFF* and its variants: pairs end to end.
+
+        Args:
+            name: of the run.
+            model: other networks than the default.
+            fixed: networks that stay as they start. With N fixed it is that of *Frame*.
+        """
+        n = self.frame(model) if "feature" in fixed else self.recognition(model)
+        stage = self._pairs.model_copy(update={"fixed": fixed})
+        start = {**_of_n(n), **_of_f(self.flow(model))}
+        return self._last(name, model or self.train.model, stage, start)
+
+    def separate(self) -> Run:
+        """*DFF separate*: N of *Frame* and F as it was pre-trained."""
+        start = {**_of_n(self.frame()), **_of_f(self.flow())}
+        run = self._last("dff-separate", self.train.model, self._pairs, start)
+        return replace(run, is_trained=False)
+
+    @property
+    def _pairs(self) -> StageConfig:
+        return self.train.stages[-1]
+
+    def _first(self, kind: str, model: ModelConfig) -> Run | None:
+        stages = tuple(stage for stage in self.train.stages if stage.kind == kind)
+        if not stages:
+            return None
+        return Run(f"{kind}-s{self.seed}", self._config(model, _START, stages))
+
+    def _last(
+        self, name: str, model: ModelConfig, stage: StageConfig, start: Mapping[NetworkName, Run]
+    ) -> Run:
+        return Run(f"{name}-s{self.seed}", self._config(model, _END, (stage,)), start)
+
+    def _config(
+        self, model: ModelConfig, phase: int, stages: tuple[StageConfig, ...]
+    ) -> TrainConfig:
+        return self.train.model_copy(
+            update={"model": model, "seed": 2 * self.seed + phase, "stages": stages}
+        )
+
+
+def _of_n(run: Run | None) -> dict[NetworkName, Run]:
+    return {} if run is None else {"feature": run, "task": run}
+
+
+def _of_f(run: Run | None) -> dict[NetworkName, Run]:
+    return {} if run is None else {"flow": run}

@@ -1,0 +1,93 @@
+"""One experiment by name: its configuration read, its folder claimed, its results written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import yaml
+from pydantic import ValidationError
+
+from dff_edge.experiment.config import ExperimentConfig
+from dff_edge.experiment.figure3 import run_figure3
+from dff_edge.experiment.table2 import run_table2
+from dff_edge.experiment.table4 import run_table4
+from dff_edge.experiment.table5 import run_table5
+from dff_edge.runtime.errors import ConfigError
+from dff_edge.trainer.config import load_settings
+from dff_edge.trainer.train import flatten
+
+
+class _Results(Protocol):
+    def markdown(self) -> str: ...
+
+    def model_dump_json(self, *, indent: int) -> str: ...
+
+
+_EXPERIMENTS: dict[str, Callable[[ExperimentConfig, Path, Sequence[int]], _Results]] = {
+    "table2": run_table2,
+    "table4": run_table4,
+    "table5": run_table5,
+    "figure3": run_figure3,
+}
+
+
+def run_experiment(
+    name: str, config_path: Path, changes: Iterable[str], folder: Path, seeds: Sequence[int]
+) -> str:
+    """Run a table or figure, or go on with it.
+
+    Args:
+        name: "table2", "table4", "table5" or "figure3".
+        config_path: YAML file.
+        changes: ``key=value`` each.
+        folder: of its training runs and results, ``<name>.json``, ``<name>.md`` and for a figure
+            ``<name>.png``. All experiments of a configuration share one, and with it the runs that
+            they have in common.
+        seeds: of the training runs.
+
+    Returns:
+        The results as Markdown.
+
+    Raises:
+        ConfigError: a wrong configuration, or the folder belongs to another one.
+        DffEdgeError: as training, evaluation and export do.
+    """
+    config = load_settings(config_path, ExperimentConfig, changes)
+    _claim(folder, config)
+    results = _EXPERIMENTS[name](config, folder, seeds)
+    text = results.markdown()
+    _write(folder / f"{name}.json", results.model_dump_json(indent=2) + "\n")
+    _write(folder / f"{name}.md", text)
+    return text
+
+
+def _claim(folder: Path, config: ExperimentConfig) -> None:
+    """Note what a folder is for, or see that it is for the same."""
+    record = folder / "experiment.yaml"
+    if not record.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(record, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+        return
+    try:
+        before = ExperimentConfig.model_validate(yaml.safe_load(record.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, UnicodeDecodeError, ValidationError) as error:
+        raise ConfigError(
+            f"{record} is damaged: {error}. Remove it; finished runs are found without it."
+        ) from error
+    if before != config:
+        then, now = (flatten(each.model_dump(mode="json")) for each in (before, config))
+        keys = [key for key in {**then, **now} if then.get(key) != now.get(key)]
+        raise ConfigError(
+            f"{record} differs from the configuration given in {', '.join(keys)}. Results of two "
+            "configurations do not belong in one folder: give a new one. Finished runs are found "
+            "there too, once they lie in its runs/."
+        )
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
