@@ -26,6 +26,10 @@ repeats it), on a half-trained ResNet-18 with FlowNet Inception, 30 frames at di
 The extremes are also reduced inside the graph, so that calibration holds two numbers a
 tensor and frame, where percentiles need every activation of a frame at once. The flow
 convolution in int8: 99.79%; the scale field's product in float: 99.80%.
+
+MobileNetV2 with random weights keeps a correlation of 0.69 to 0.82 with fp32 (widths 0.125 to 1),
+and as much where torch rounds the same weights and values: its narrow linear blocks carry every
+rounding on. Nothing is to be gained in the quantiser.
 """
 
 from __future__ import annotations

@@ -192,8 +192,11 @@ def _cached(name: str, say: Callable[[str], None]) -> Path:
             command=f"dff-edge export {name}",
             progress=say,
         )
-        if not folder.is_dir():
+        try:
             os.rename(staged / name, folder)
+        except OSError:  # another export was first
+            if not folder.is_dir():
+                raise
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return folder

@@ -62,6 +62,7 @@ _KEYS: dict[SourceKind, tuple[str, ...]] = {
 _STREAMS = ("rtsp", "rtsps", "http", "https")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
 _QUERY = re.compile(r"\?([A-Za-z_]+=[^?/]*)$")
+_QUERY_WITH_PATHS = re.compile(r"\?([A-Za-z_]+=[^?]*)$")
 _RETRY = re.compile(r"\?(retry=[^\s?/&!]*)$")  # a pipeline may hold other question marks
 _CREDENTIALS = re.compile(r"(?<=://)\S*@")
 _CREDENTIALS_WITH_SPACES = re.compile(r"(?<=://).*@", re.DOTALL)
@@ -283,13 +284,18 @@ def _kind_of_path(path: str) -> SourceKind:
     return "images" if Path(path).suffix.lower() in IMAGE_SUFFIXES else "video"
 
 
-def split_query(text: str) -> tuple[str, dict[str, str]]:
+def split_query(text: str, *, with_paths: bool = False) -> tuple[str, dict[str, str]]:
     """Take ``?key=value&key=value`` off the end of a name.
+
+    Args:
+        text: the name.
+        with_paths: whether values may be paths. Those of sources are none, so that a slash tells
+            the query of a stream's own address.
 
     Raises:
         ConfigError: a key is there twice.
     """
-    query = _QUERY.search(text)
+    query = (_QUERY_WITH_PATHS if with_paths else _QUERY).search(text)
     if query is None:
         return text, {}
     options: dict[str, str] = {}

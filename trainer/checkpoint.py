@@ -244,7 +244,22 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             raise CheckpointError(
                 f"{path} holds {type(value).__name__} as {name!r}, expected names with tensors."
             )
+        if not _is_plain(value):
+            raise CheckpointError(
+                f"{path}: {name} ({value.dtype}) is sparse, quantised, complex, or announces more "
+                "numbers than are stored, expected an ordinary array."
+            )
     return loaded
+
+
+def _is_plain(value: Tensor) -> bool:
+    """Whether a tensor is as large as what is stored of it: a small file can announce terabytes."""
+    return (
+        value.layout is torch.strided
+        and value.device.type == "cpu"
+        and not (value.is_quantized or value.is_nested or value.is_complex())
+        and value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+    )
 
 
 def _as_half(name: str, value: Tensor) -> Tensor:
@@ -268,6 +283,10 @@ def _unpacked(content: bytes, path: Path) -> dict[str, Tensor]:
         return tensors_of(content)
     except SafetensorError as error:
         raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
+    except KeyError as error:  # a type that the format has and torch has not
+        raise CheckpointError(
+            f"{path} holds numbers of type {error}, which torch lacks."
+        ) from error
 
 
 def _some(what: str, names: list[str]) -> str:

@@ -74,7 +74,8 @@ class DataConfig(_Config):
         validate_on: labelled clips to watch progress on; None for no validation. Never the data
             that results are reported on.
         validate_flow_on: pairs with true flow, by name as ``train``, on which the end-point error
-            is watched in stages of kind "flow"; None for none.
+            is watched in stages of kind "flow"; None for none. ``motion`` is for them too, where
+            they do not move of themselves.
         max_distance: largest i - k of a pair; 9 in the paper, 0 where there are no neighbouring
             frames.
         motion: "none" takes pairs from video; "synthetic" makes both frames of a pair from one

@@ -38,7 +38,8 @@ def segmentation_loss(
 def flow_loss(predictions: list[Tensor], truth: Tensor) -> Tensor:
     """Compute the multi-scale end-point error, the mean over scales of |M - M_true|.
 
-    All scales count alike, and in each all of its known cells.
+    All scales count alike, and in each all of its known cells. (FlowNet's weights, taken per cell,
+    are 1 at the three coarsest scales, 2 and 4 at the finer ones.)
 
     Args:
         predictions: flows ``(N, 2, h_n, w_n)`` in feature cells, coarse to fine.

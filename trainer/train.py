@@ -39,7 +39,7 @@ from torch.utils.data import Dataset
 
 from dff_edge import __version__
 from dff_edge.runtime.clips import class_names
-from dff_edge.runtime.errors import ConfigError
+from dff_edge.runtime.errors import ConfigError, DffEdgeError
 from dff_edge.trainer.checkpoint import (
     is_weights_file,
     load_checkpoint,
@@ -174,9 +174,11 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _check_classes(config: TrainConfig) -> None:
-    """Data that knows its classes must have the model's, in the same order."""
+    """Data that knows its classes must have the model's, in the same order; flow has none."""
     classes = config.model.task.classes
-    for key, uri in (("train", config.data.train), ("validate_on", config.data.validate_on)):
+    recognises = any(stage.kind != "flow" for stage in config.stages)
+    train_on = config.data.train if recognises else None
+    for key, uri in (("train", train_on), ("validate_on", config.data.validate_on)):
         known = None if uri is None else class_names(uri, config.model.task.name)
         if known is not None and known != classes:
             raise ConfigError(
@@ -195,7 +197,7 @@ def _open_pairs(config: TrainConfig, number: int) -> Dataset[PairBatch]:
         class_count=len(config.model.task.classes),
         length=stage.steps * stage.batch_size // config.data.group,
         max_distance=0 if stage.kind == "recognition" else config.data.max_distance,
-        both_ways=is_flow,
+        for_flow=is_flow,
         task=config.model.task.name,
     )
     if is_flow and not pairs.knows_flow:
@@ -284,9 +286,17 @@ def _run_stage(
             if not isinstance(error.__context__, KeyboardInterrupt):
                 raise
             raise KeyboardInterrupt from error  # as it was before lightning made it an exit
+        except DffEdgeError as error:
+            raise type(error)(_message(error)) from error
     if trainer.is_global_zero:
         save_state_dict(folder / "weights.safetensors", model)
     trainer.strategy.barrier()
+
+
+def _message(error: DffEdgeError) -> str:
+    """What an error says: of one in a worker process, torch makes the whole traceback its text."""
+    name = f"{type(error).__module__}.{type(error).__qualname__}: "
+    return str(error).rpartition(name)[2].rstrip()
 
 
 def _make_trainer(

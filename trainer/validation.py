@@ -13,7 +13,7 @@ from dff_edge.runtime.clips import LabelledClip, open_clips
 from dff_edge.runtime.errors import ConfigError
 from dff_edge.runtime.evaluation import evaluate
 from dff_edge.trainer.config import StageConfig, TrainConfig
-from dff_edge.trainer.data import PairData, open_pairs
+from dff_edge.trainer.data import PairData, moves_already, open_pairs
 from dff_edge.trainer.flow_validation import FlowValidation, is_due
 from dff_edge.trainer.learner import Learner
 from dff_edge.trainer.models import ModelConfig
@@ -80,20 +80,21 @@ def _open_flow_pairs(config: TrainConfig) -> PairData | None:
     uri = config.data.validate_flow_on
     if uri is None or not any(s.kind == "flow" and s.validate_every for s in config.stages):
         return None
+    motion = "none" if moves_already(uri) else config.data.motion
     pairs = open_pairs(
-        config.data.model_copy(update={"train": uri, "group": 1}),
+        config.data.model_copy(update={"train": uri, "group": 1, "motion": motion}),
         seed=_FLOW_SEED,
         frame_size=config.model.frame_size,
         class_count=len(config.model.task.classes),
         length=_FLOW_PAIRS,
         max_distance=config.data.max_distance,
-        both_ways=True,
+        for_flow=True,
         task=config.model.task.name,
     )
     if not pairs.knows_flow:
         raise ConfigError(
-            f"data.validate_flow_on is '{uri}', expected pairs with true flow: Flying Chairs or "
-            "synthetic://street."
+            f"data.validate_flow_on is '{uri}', expected pairs with true flow: Flying Chairs, "
+            "synthetic://street, or with data.motion: synthetic any labelled pictures."
         )
     return pairs
 

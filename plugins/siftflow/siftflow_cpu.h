@@ -18,7 +18,8 @@ struct SiftFlowSettings {
 };
 
 // Weights and settings of the authors' demonstration; t is ours, about the mean difference of the
-// descriptors of unrelated noise (1470).
+// descriptors of unrelated noise (1470). Their code has no t but for what lies outside, doubles eta
+// with every level, and sends fewer messages at finer levels.
 constexpr SiftFlowWeights kSiftFlowWeights = {1500.f, 0.005f * 255, 2.f * 255, 40.f * 255};
 constexpr SiftFlowSettings kSiftFlowFast = {4, 10, 2, 60, 30};
 constexpr SiftFlowSettings kSiftFlowSlow = {4, 15, 5, 120, 60};

@@ -21,6 +21,7 @@ from dff_edge.runtime.datasets.files_clip import FilesClip, Listing, list_names
 from dff_edge.runtime.errors import SourceError
 
 _LISTS = ("videos", "images", "annotations", "categories")
+_MAX_PX = 1e6  # of a box; more is damage, and soon too much for float32
 
 
 class CocoClip(FilesClip):
@@ -121,7 +122,7 @@ def _load(path: Path) -> _Loaded:
         return _read(data)
     except KeyError as error:
         raise SourceError(f"'{path}': an entry lacks {error}, or what it points to.") from error
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise SourceError(f"'{path}' is damaged: {error}.") from error
 
 
@@ -147,7 +148,8 @@ def _read(data: dict[str, Any]) -> _Loaded:
         if image_id not in known:
             raise KeyError(f"image {image_id}")
         box = [float(value) for value in item["bbox"]]
-        if len(box) != 4 or not np.isfinite(box).all() or min(box[2:]) < 0:
+        # Negated, so that NaN is refused too.
+        if len(box) != 4 or not all(abs(value) <= _MAX_PX for value in box) or min(box[2:]) < 0:
             raise ValueError(f"bbox is {item['bbox']}, expected x, y, width and height")
         is_crowd = bool(item.get("iscrowd", 0))
         objects[image_id].append((class_of[int(item["category_id"])], is_crowd, box))

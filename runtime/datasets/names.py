@@ -4,8 +4,8 @@
   labelled frames alone
 - ``vid://ROOT?split=val``, ImageNet VID; ``frames=15`` to take that many frames of each snippet as
   labelled, evenly spread
-- ``det://ROOT?split=train``, the images of ImageNet DET that VID's 30 classes are in; ``list=FILE``
-  for those that a file of the data set's kind lists
+- ``det://ROOT?split=train``, the images of ImageNet DET that VID's 30 classes are in, by the
+  official list in ROOT; ``list=FILE`` for another
 - ``camvid://ROOT?split=val``
 - ``cocovid://ANNOTATIONS.json?images=FOLDER``, video in COCO's format
 
@@ -139,7 +139,7 @@ def parse_data_name(uri: str) -> DataName | None:
     if not separator or scheme not in DATA_SETS:
         return None
     kind = DATA_SETS[scheme]
-    root, given = split_query(rest)
+    root, given = split_query(rest, with_paths=True)
     if not root:
         raise ConfigError(f"'{uri}' names no folder, expected {scheme}://ROOT.")
     allowed: dict[str, tuple[str, ...] | None] = dict(kind.choices)

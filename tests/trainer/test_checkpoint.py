@@ -279,3 +279,29 @@ def test_files_of_something_else_are_refused(tmp_path, content, message):
 
     with pytest.raises(CheckpointError, match=message):
         read_state_dict(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        torch.zeros(1).half().expand(1 << 20, 1 << 16),  # 400 bytes, 128 GB as float16
+        torch.zeros(2, 3).to_sparse(),
+        torch.zeros(2, 3, device="meta"),
+        torch.zeros(2, dtype=torch.complex64),
+    ],
+    ids=["expanded", "sparse", "meta", "complex"],
+)
+def test_tensors_that_are_no_plain_arrays_are_refused(tmp_path, value):
+    torch.save({"bias": torch.zeros(2), "weight": value}, tmp_path / "net.pth")
+
+    with pytest.raises(CheckpointError, match=r"net.pth: weight .*expected an ordinary array"):
+        read_state_dict(tmp_path / "net.pth")
+
+
+def test_numbers_that_torch_does_not_have_are_refused(tmp_path):
+    header = b'{"weight": {"dtype": "F4", "shape": [8], "data_offsets": [0, 4]}}'
+    content = len(header).to_bytes(8, "little") + header + bytes(4)
+    (tmp_path / "net.safetensors").write_bytes(content)
+
+    with pytest.raises(CheckpointError, match="net.safetensors"):
+        read_state_dict(tmp_path / "net.safetensors")

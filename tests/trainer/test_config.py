@@ -75,7 +75,7 @@ def test_section_that_is_written_empty_can_be_filled(path):
         ("stages.2.lr=0", "stages.2.lr is 0, expected: greater than 0"),
         ("stages.0.fixed=[flow]", "stages.0: fixed is ['flow'] in a 'recognition' stage, expected"),
         ("stages.2.fixed=[flow, flow]", "stages.2: fixed is ['flow', 'flow'], expected each"),
-        ("stages.2.fixed=[flow, feature, task]", "stages.2: fixed names all networks, expected at"),
+        ("stages.2.fixed=[flow, feature, task]", "stages.2: fixed names all networks, expected"),
         ("stages.2.fixed=[scale]", "stages.2.fixed.0 is 'scale', expected: 'feature', 'task' or"),
         ("stages.0.steps=1.5", "stages.0.steps is 1.5, expected: a valid integer"),
         ("device.devices=some", "device.devices is 'some', expected: a valid integer"),

@@ -11,9 +11,11 @@ from torch import nn
 
 from dff_edge.runtime.errors import ConfigError
 from dff_edge.trainer.config import StageConfig
+from dff_edge.trainer.data import SyntheticPairs
 from dff_edge.trainer.flow_validation import average_end_point_error
 from dff_edge.trainer.learner import rate
 from dff_edge.trainer.train import train
+from dff_edge.trainer.validation import open_held_out
 from tests.runtime.datasets.layouts import flying_chairs
 from tests.trainer.tiny import STAGE, TINY, tiny_config
 
@@ -71,6 +73,30 @@ def test_flow_stage_logs_the_error_of_held_out_pairs(tmp_path):
     cells, pixels = (float(rows[0][name]) for name in ("val_aepe_cells", "val_aepe_half_px"))
     assert 0 < cells < 50
     assert pixels == pytest.approx(8 * cells)
+
+
+def test_drawn_scenes_are_for_flow_of_any_model(tmp_path):
+    """Their classes are not those of the model, and nothing reads them."""
+    task = {"classes": ["a", "b"], "colours": [[0, 0, 0], [9, 9, 9]]}
+    stage = {**STAGE, "kind": "flow", "steps": 1}
+    config = tiny_config(model=TINY["model"] | {"task": task}, stages=[stage])
+
+    assert train(config, tmp_path / "run").is_dir()
+
+
+def test_drawn_scenes_beside_pictures_that_are_moved(tmp_path):
+    data = TINY["data"] | {
+        "train": str(tmp_path),
+        "motion": "synthetic",
+        "validate_flow_on": "synthetic://street?split=val",
+    }
+    stage = {**STAGE, "kind": "flow", "validate_every": 1}
+
+    held_out = open_held_out(tiny_config(data=data, stages=[stage]))
+
+    assert isinstance(held_out.flow_pairs, SyntheticPairs)
+    assert held_out.flow_pairs.split == "val"
+    assert held_out.clips == []
 
 
 def test_data_without_true_flow_is_refused(tmp_path):

@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
+from torch._utils import ExceptionWrapper
 
 from dff_edge.runtime.errors import CheckpointError, ConfigError, SourceError
 from dff_edge.trainer import train as train_module
@@ -283,6 +284,19 @@ def test_ctrl_c_leaves_a_run_that_can_be_resumed(tmp_path, monkeypatch, unbroken
     checkpoint = train(with_validation(), tmp_path / "run", resume=True)
     expected = weights(unbroken[0])
     assert all(torch.equal(value, expected[n]) for n, value in weights(checkpoint).items())
+
+
+def test_error_of_a_worker_says_what_is_wrong_and_no_traceback(tmp_path, monkeypatch):
+    """As torch hands it over: the worker's traceback is the text."""
+    try:
+        raise SourceError("a/b.xml is damaged: no element found.")
+    except SourceError:
+        caught = ExceptionWrapper(where="in DataLoader worker process 0")
+
+    monkeypatch.setattr(Learner, "training_step", lambda *_arguments: caught.reraise())
+
+    with pytest.raises(SourceError, match=r"^a/b\.xml is damaged: no element found\.$"):
+        train(one_stage(), tmp_path / "run")
 
 
 def test_resume_with_another_configuration_names_the_keys(unbroken):

@@ -2,72 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import cv2
 import numpy as np
 
-from dff_edge.runtime.boxes import TrueBoxes
-from dff_edge.runtime.clips import LabelledClip
-from dff_edge.runtime.contract import Task
-from dff_edge.runtime.errors import ConfigError, SourceError
+from dff_edge.runtime.errors import SourceError
 from dff_edge.runtime.frames import Image
 from dff_edge.runtime.resize import resize_image
-from dff_edge.trainer.config import AugmentConfig
 from dff_edge.trainer.data.boxes import clip_boxes, map_boxes
 from dff_edge.trainer.data.colour import jitter_colours
+from dff_edge.trainer.data.labelled_pairs import LabelledPairs, read_frame
 from dff_edge.trainer.data.pairs import (
-    IGNORED,
     Pair,
     PairBatch,
-    PairData,
     Truth,
     stack_pairs,
     unknown_flow,
 )
 
 
-class ClipPairs(PairData):
+class ClipPairs(LabelledPairs):
     """Pairs from labelled clips: i is a labelled frame, k up to ``max_distance`` frames before it.
 
     Both frames and the truth of a pair are cut alike, resized to ``frame_size`` as the runtime
-    does it, and mirrored half of the time.
-
-    Args:
-        clips: labelled video.
-        seed: which stream of pairs.
-        frame_size: H and W.
-        class_count: K; labels of K and above are not scored.
-        length: number of items.
-        group: pairs in an item, each from any clip.
-        max_distance: largest i - k; less at the start of a clip.
-        augment: how pairs are changed.
-        task: whether pairs come with labels or with boxes.
-
-    Raises:
-        ConfigError: when no frame is labelled.
+    does it, and mirrored half of the time. At the start of a clip i - k is less than
+    ``max_distance``. Arguments are those of ``LabelledPairs``.
     """
 
     knows_flow = False
-
-    def __init__(
-        self,
-        clips: Sequence[LabelledClip],
-        *,
-        seed: int,
-        frame_size: tuple[int, int],
-        class_count: int,
-        length: int,
-        group: int,
-        max_distance: int,
-        augment: AugmentConfig,
-        task: Task = "segmentation",
-    ) -> None:
-        self.clips, self.seed, self.frame_size = clips, seed, frame_size
-        self.class_count, self.length = class_count, length
-        self.group, self.max_distance, self.augment = group, max_distance, augment
-        self.task = task
-        self.labelled = labelled_frames(clips)
 
     def __getitem__(self, index: int) -> PairBatch:
         rng = np.random.default_rng([self.seed, index])
@@ -119,58 +80,3 @@ class ClipPairs(PairData):
             boxes = clip_boxes(map_boxes(truth.boxes, matrix), self.frame_size)
             out = out._replace(boxes=boxes)
         return Pair(frames[-1], frames[0], out, same, unknown_flow(self.frame_size))
-
-
-def labelled_frames(clips: Sequence[LabelledClip]) -> list[tuple[int, int]]:
-    """List the labelled frames as (number of the clip, index in it).
-
-    Raises:
-        ConfigError: there is none.
-    """
-    labelled = [
-        (number, index)
-        for number, clip in enumerate(clips)
-        for index in range(len(clip))
-        if clip.is_labelled(index)
-    ]
-    if not labelled:
-        raise ConfigError(
-            "the training data has no labelled frame: in a folder, labels/ holds no PNG of a "
-            "frame's stem."
-        )
-    return labelled
-
-
-def read_frame(clip: LabelledClip, index: int, class_count: int, task: Task) -> tuple[Image, Truth]:
-    """Read a labelled frame and what is true of it; labels of K and above become 255.
-
-    Raises:
-        SourceError: image and labels differ in size, or the data is of the other task.
-    """
-    image = clip.image(index)
-    if task == "detection":
-        boxes = clip.boxes(index)
-        if boxes is None:
-            raise SourceError(
-                f"clip '{clip.name}' has label maps and no boxes, expected boxes: the model's "
-                "task is detection."
-            )
-        return image, Truth(boxes=_scored(boxes, class_count))
-    labels = clip.labels(index)
-    if labels is None:
-        raise SourceError(
-            f"clip '{clip.name}' has boxes and no label maps, expected label maps: the model's "
-            "task is segmentation."
-        )
-    if image.shape[:2] != labels.shape:
-        raise SourceError(
-            f"clip '{clip.name}': frame {index} is {image.shape[:2]} and the labels are "
-            f"{labels.shape}, expected one size."
-        )
-    return image, Truth(np.where(labels < class_count, labels, IGNORED).astype(np.uint8))
-
-
-def _scored(boxes: TrueBoxes, class_count: int) -> TrueBoxes:
-    """Boxes of class K and above are of no class that the model knows: background."""
-    known = boxes.labels < class_count
-    return TrueBoxes(boxes.boxes[known], boxes.labels[known], boxes.ignored[known])

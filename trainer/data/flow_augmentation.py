@@ -5,11 +5,13 @@ motion; the flow is changed exactly. What is drawn is fitted into the pictures, 
 has an empty border.
 
 Source: Dosovitskiy et al., FlowNet: Learning Optical Flow with Convolutional Networks, ICCV 2015,
-    section 5.2: translation by up to 20% of the width, rotation by up to 17 degrees, scaling by 0.9
+    section 4.3: translation by up to 20% of the width, rotation by up to 17 degrees, scaling by 0.9
     to 2.0; noise of up to 0.04, contrast -0.8 to 0.4, colours times 0.5 to 2, gamma 0.7 to 1.5,
     brightness of deviation 0.2.
-Differs from the paper: it does not give the size of the relative motion (``_RELATIVE_*``), and
-    fits translation and scaling into the picture by other means.
+Differs from the paper: it does not give the size of the relative motion. Its authors' later
+    training files draw it with deviations of 0.03 of the size, 0.03 radians and 3% of scale, and
+    change the colours of the second frame a little more; here it is drawn evenly from about the
+    same (``_RELATIVE_*``). Translation and scaling are fitted into the picture by other means.
 
 All coordinates here are edge coordinates: the first pixel reaches from 0 to 1.
 """
@@ -23,9 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dff_edge.runtime.frames import Image
+from dff_edge.trainer.data.motion import Matrix, apply, invert
 from dff_edge.trainer.data.pairs import FEATURE_STRIDE, FLOW_STRIDE
-
-Matrix = NDArray[np.float64]  # (2, 3), affine, from a frame to its picture
 
 # A pixel of the picture is one of the half-size frame, which the flow network sees.
 PICTURE_PX = 0.5  # per pixel of the frame, before any scaling
@@ -45,7 +46,7 @@ _MAX_NOISE_DEVIATION = 0.04
 
 
 class Views(NamedTuple):
-    """From the pixels of the frames to those of the pictures they are drawn from."""
+    """Affine, from the pixels of the frames to those of the pictures they are drawn from."""
 
     current: Matrix
     key: Matrix
@@ -133,9 +134,9 @@ def view_pair(
     cells = (frame_size[0] // FLOW_STRIDE, frame_size[1] // FLOW_STRIDE)
     y, x = np.mgrid[: cells[0], : cells[1]]
     points = (np.stack([x, y], -1) + 0.5) * FLOW_STRIDE
-    sources = _apply(views.current, points)
+    sources = apply(views.current, points)
     targets = sources + _sample(flow_px, sources)
-    flow = _apply(_invert(views.key), targets) - points
+    flow = apply(invert(views.key), targets) - points
     return FlowPair(
         _view(current, views.current, frame_size),
         _view(key, views.key, frame_size),
@@ -218,16 +219,6 @@ def _about(
 ) -> Matrix:
     """The affine map with a linear part that takes a point to another."""
     return np.column_stack([linear, to - linear @ point])
-
-
-def _apply(matrix: Matrix, points: NDArray[np.float64]) -> NDArray[np.float64]:
-    moved: NDArray[np.float64] = points @ matrix[:, :2].T + matrix[:, 2]
-    return moved
-
-
-def _invert(matrix: Matrix) -> Matrix:
-    inverse = np.linalg.inv(matrix[:, :2])
-    return np.column_stack([inverse, -inverse @ matrix[:, 2]])
 
 
 def _sample(flow_px: NDArray[np.float32], points: NDArray[np.float64]) -> NDArray[np.float32]:

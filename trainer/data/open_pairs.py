@@ -36,7 +36,7 @@ def open_pairs(
     class_count: int,
     length: int,
     max_distance: int,
-    both_ways: bool = False,
+    for_flow: bool = False,
     task: Task = "segmentation",
 ) -> PairData:
     """Open the training pairs that a configuration names.
@@ -48,15 +48,15 @@ def open_pairs(
         class_count: K.
         length: number of items.
         max_distance: largest i - k.
-        both_ways: of synthetic scenes, also pairs with the key frame after the current one.
+        for_flow: nothing but the flow of the pairs is used: synthetic scenes also give pairs with
+            the key frame after the current one, and their classes need not be the model's.
         task: whether pairs come with labels or with boxes.
 
     Raises:
         ConfigError: for an unknown name or option, or another number of classes than the data's.
         SourceError: for a folder that is not labelled data.
     """
-    makes_motion = data.train.startswith(("synthetic://", "flyingchairs://"))
-    if data.motion != "none" and makes_motion:
+    if data.motion != "none" and moves_already(data.train):
         raise ConfigError(
             f"data.motion is '{data.motion}' with '{data.train}', expected none: its pairs move "
             "already."
@@ -69,7 +69,7 @@ def open_pairs(
             class_count=class_count,
             length=length,
             max_distance=max_distance,
-            both_ways=both_ways,
+            for_flow=for_flow,
             task=task,
         )
     if data.train.startswith("flyingchairs://"):
@@ -120,6 +120,11 @@ def open_pairs(
     return MixedPairs([pairs_of(uri) for uri in _vid_and_det(data.train)], [2, 1], seed=seed)
 
 
+def moves_already(uri: str) -> bool:
+    """Whether pairs of this name come with motion and flow of their own."""
+    return uri.startswith(("synthetic://", "flyingchairs://"))
+
+
 def _synthetic_pairs(
     data: DataConfig,
     *,
@@ -128,7 +133,7 @@ def _synthetic_pairs(
     class_count: int,
     length: int,
     max_distance: int,
-    both_ways: bool,
+    for_flow: bool,
     task: Task,
 ) -> SyntheticPairs:
     uri = data.train
@@ -139,7 +144,7 @@ def _synthetic_pairs(
             "'?split=': scenes are made without end, in the size of the model."
         )
     classes = class_names(uri, task) or ()
-    if class_count != len(classes):
+    if class_count != len(classes) and not for_flow:
         raise ConfigError(
             f"'{uri}' has {len(classes)} classes ({', '.join(classes)}), the model "
             f"{class_count}. Set model.task.classes to them."
@@ -151,14 +156,14 @@ def _synthetic_pairs(
         length=length,
         group=data.group,
         max_distance=max_distance,
-        both_ways=both_ways,
+        both_ways=for_flow,
         task=task,
     )
 
 
 def _vid_and_det(uri: str) -> tuple[str, str]:
     """The names of the two data sets, each with its own options."""
-    root, options = split_query(uri.partition("://")[2])
+    root, options = split_query(uri.partition("://")[2], with_paths=True)
     if set(options) - {"frames", "list"}:
         raise ConfigError(f"'{uri}': expected no options but frames (of VID) and list (of DET).")
     names = []

@@ -6,25 +6,19 @@ between two frames; flow networks learn real motion from it (docs/experiments).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import cv2
 import numpy as np
 
-from dff_edge.runtime.clips import LabelledClip
-from dff_edge.runtime.contract import Task
 from dff_edge.runtime.frames import Image, LabelMap
-from dff_edge.trainer.config import AugmentConfig
 from dff_edge.trainer.data.boxes import clip_boxes, map_boxes
-from dff_edge.trainer.data.clip_pairs import labelled_frames, read_frame
 from dff_edge.trainer.data.colour import jitter_colours
+from dff_edge.trainer.data.labelled_pairs import LabelledPairs, read_frame
 from dff_edge.trainer.data.motion import Points, draw_motion
 from dff_edge.trainer.data.pairs import (
     FEATURE_STRIDE,
     FLOW_STRIDE,
     Pair,
     PairBatch,
-    PairData,
     Truth,
     stack_pairs,
 )
@@ -34,7 +28,7 @@ _EXPOSURE = 0.04  # by which brightness differs at most between the frames of a 
 _HALVE_FROM = 2.0  # pixels of the picture per pixel of the frame
 
 
-class StillPairs(PairData):
+class StillPairs(LabelledPairs):
     """Pairs with synthetic motion, of labelled frames each for itself.
 
     The distance is drawn from 0 to ``max_distance``, and the motion grows with it, as that of real
@@ -42,41 +36,10 @@ class StillPairs(PairData):
     their own, with their labels; on data with boxes none do, as they would hide objects. The truth
     is the current frame's.
 
-    Args:
-        clips: labelled frames; their neighbours are not read.
-        seed: which stream of pairs.
-        frame_size: H and W.
-        class_count: K; labels of K and above are not scored.
-        length: number of items.
-        group: pairs in an item, each from any frame.
-        max_distance: largest i - k.
-        augment: how pairs are changed.
-        task: whether pairs come with labels or with boxes.
-
-    Raises:
-        ConfigError: when no frame is labelled.
+    Neighbours of the labelled frames are not read. Arguments are those of ``LabelledPairs``.
     """
 
     knows_flow = True
-
-    def __init__(
-        self,
-        clips: Sequence[LabelledClip],
-        *,
-        seed: int,
-        frame_size: tuple[int, int],
-        class_count: int,
-        length: int,
-        group: int,
-        max_distance: int,
-        augment: AugmentConfig,
-        task: Task = "segmentation",
-    ) -> None:
-        self.clips, self.seed, self.frame_size = clips, seed, frame_size
-        self.class_count, self.length = class_count, length
-        self.group, self.max_distance, self.augment = group, max_distance, augment
-        self.task = task
-        self.labelled = labelled_frames(clips)
 
     def __getitem__(self, index: int) -> PairBatch:
         rng = np.random.default_rng([self.seed, index])

@@ -1,6 +1,7 @@
 """Video in COCO's format."""
 
 import json
+import math
 
 import pytest
 
@@ -45,6 +46,10 @@ def test_a_video_without_its_frames_is_left_out(tmp_path):
         (lambda c: c["images"][0].update(file_name="../x.jpg"), "expected a path below the folder"),
         (lambda c: c["annotations"][0].update(bbox=[1, 2, 3]), "expected x, y, width and height"),
         (lambda c: c["annotations"][0].update(bbox=[1, 2, -3, 4]), "expected x, y, width"),
+        (lambda c: c["annotations"][0].update(bbox=[1, math.nan, 3, 4]), "expected x, y, width"),
+        (lambda c: c["annotations"][0].update(bbox=[1, 2, 3, 1e60]), "expected x, y, width"),
+        (lambda c: c["annotations"][0].update(bbox=[1, 2, 3, 10**400]), "is damaged"),
+        (lambda c: c["images"][0].update(frame_id=math.inf), "is damaged"),
         (lambda c: c["annotations"][0].update(category_id=8), "lacks 8, or what it points to"),
         (lambda c: c["annotations"][0].update(image_id=8), "lacks 'image 8'"),
         (lambda c: c.update(images=[5]), "is damaged"),

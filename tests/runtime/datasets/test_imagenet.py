@@ -78,17 +78,35 @@ def test_frames_without_annotation_are_not_labelled(tmp_path):
     assert len(listing.problems) == 1
 
 
-def test_det_images_of_the_thirty_classes(tmp_path):
-    in_dog = f"DET/train/ILSVRC2013_train/{DOG}/{DOG}_1"
-    in_person = f"DET/train/ILSVRC2013_train/{PERSON}/{PERSON}_1"
-    imagenet_image(tmp_path, in_dog, [(PERSON, 0, 0, 5, 5), (CAR, 1, 2, 31, 23)])
-    imagenet_image(tmp_path, in_person, [(PERSON, 0, 0, 5, 5)])
+def test_det_trains_on_the_official_list(tmp_path):
+    """Folders do not tell: cars lie in those of sedans, dogs in those of breeds or of 2014."""
+    sedan, person = (f"train/ILSVRC2013_train/{folder}/1" for folder in ("n04166281", PERSON))
+    imagenet_image(tmp_path, f"DET/{sedan}", [(PERSON, 0, 0, 5, 5), (CAR, 1, 2, 31, 23)])
+    imagenet_image(tmp_path, f"DET/{person}", [(PERSON, 0, 0, 5, 5)])
+    (tmp_path / "ImageSets").mkdir()
+    (tmp_path / "ImageSets/DET_train_30classes.txt").write_text(f"{sedan} 1\n")
 
     (clip,) = open_clips(f"det://{tmp_path}?split=train")
 
     assert len(clip) == 1
     assert clip.boxes(0).boxes.tolist() == [[1, 2, 32, 24]]
     assert [CLASSES[label] for label in clip.boxes(0).labels] == ["car"]
+
+
+def test_det_without_the_list_says_where_it_is_from(tmp_path):
+    imagenet_image(tmp_path, f"DET/train/ILSVRC2013_train/{DOG}/1", [(DOG, 0, 0, 5, 5)])
+
+    with pytest.raises(SourceError, match=r"ImageSets.*cannot be read.*msracver/Deep-Feature-Flow"):
+        open_clips(f"det://{tmp_path}?split=train")
+
+
+def test_det_val_is_all_of_it(tmp_path):
+    imagenet_image(tmp_path, "DET/val/a", [(DOG, 0, 0, 5, 5)])
+    imagenet_image(tmp_path, "DET/val/b", [(PERSON, 0, 0, 5, 5)])
+
+    clips = open_clips(f"det://{tmp_path}")
+
+    assert [len(clip.boxes(0)) for clip in clips] == [1, 0]
 
 
 def test_det_by_a_list(tmp_path):

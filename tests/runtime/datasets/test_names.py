@@ -17,6 +17,13 @@ def test_root_and_options():
     assert parse_data_name("vid:///data/vid").root == Path("/data/vid")
 
 
+def test_values_may_be_paths():
+    name = parse_data_name("det:///data/det?split=train&list=/my/lists/det.txt")
+
+    assert name.root == Path("/data/det")
+    assert name.options == {"split": "train", "list": "/my/lists/det.txt"}
+
+
 @pytest.mark.parametrize("text", ["frames/", "synthetic://street", "rtsp://x", "cityscapes:x"])
 def test_other_names_are_none_of_ours(text):
     assert parse_data_name(text) is None

@@ -10,7 +10,7 @@ from dff_edge.runtime.clips import open_clips
 from dff_edge.runtime.errors import ConfigError, SourceError
 from dff_edge.trainer.config import AugmentConfig
 from dff_edge.trainer.data import ClipPairs, StillPairs
-from dff_edge.trainer.data.clip_pairs import read_frame
+from dff_edge.trainer.data.labelled_pairs import read_frame
 from dff_edge.trainer.data.pairs import IGNORED, Truth
 from tests.trainer.data.painted import blobs, painted
 from tests.trainer.data.same import equal

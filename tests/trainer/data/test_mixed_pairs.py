@@ -45,7 +45,8 @@ def test_vid_and_det(tmp_path):
     dog = "n02084071"
     vid_snippet(tmp_path, "train", "a", 5)
     imagenet_image(tmp_path, f"DET/train/ILSVRC2013_train/{dog}/x", [(dog, 1, 1, 30, 22)])
-    pairs = opened(f"vid+det://{tmp_path}?frames=5")
+    (tmp_path / "list.txt").write_text(f"train/ILSVRC2013_train/{dog}/x 1\n")
+    pairs = opened(f"vid+det://{tmp_path}?frames=5&list={tmp_path / 'list.txt'}")
 
     items = [pairs[n] for n in range(20)]
 

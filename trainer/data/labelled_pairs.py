@@ -1,0 +1,108 @@
+"""What pairs from labelled clips and from single labelled pictures are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dff_edge.runtime.boxes import TrueBoxes
+from dff_edge.runtime.clips import LabelledClip
+from dff_edge.runtime.contract import Task
+from dff_edge.runtime.errors import ConfigError, SourceError
+from dff_edge.runtime.frames import Image
+from dff_edge.trainer.config import AugmentConfig
+from dff_edge.trainer.data.pairs import IGNORED, PairData, Truth
+
+
+class LabelledPairs(PairData):
+    """Pairs whose current frame is a labelled one.
+
+    Args:
+        clips: labelled frames.
+        seed: which stream of pairs.
+        frame_size: H and W.
+        class_count: K; labels of K and above are not scored.
+        length: number of items.
+        group: pairs in an item, each from any frame.
+        max_distance: largest i - k.
+        augment: how pairs are changed.
+        task: whether pairs come with labels or with boxes.
+
+    Raises:
+        ConfigError: when no frame is labelled.
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[LabelledClip],
+        *,
+        seed: int,
+        frame_size: tuple[int, int],
+        class_count: int,
+        length: int,
+        group: int,
+        max_distance: int,
+        augment: AugmentConfig,
+        task: Task = "segmentation",
+    ) -> None:
+        self.clips, self.seed, self.frame_size = clips, seed, frame_size
+        self.class_count, self.length = class_count, length
+        self.group, self.max_distance, self.augment = group, max_distance, augment
+        self.task = task
+        self.labelled = labelled_frames(clips)
+
+
+def labelled_frames(clips: Sequence[LabelledClip]) -> list[tuple[int, int]]:
+    """List the labelled frames as (number of the clip, index in it).
+
+    Raises:
+        ConfigError: there is none.
+    """
+    labelled = [
+        (number, index)
+        for number, clip in enumerate(clips)
+        for index in range(len(clip))
+        if clip.is_labelled(index)
+    ]
+    if not labelled:
+        raise ConfigError(
+            "the training data has no labelled frame: in a folder, labels/ holds no PNG of a "
+            "frame's stem."
+        )
+    return labelled
+
+
+def read_frame(clip: LabelledClip, index: int, class_count: int, task: Task) -> tuple[Image, Truth]:
+    """Read a labelled frame and what is true of it; labels of K and above become 255.
+
+    Raises:
+        SourceError: image and labels differ in size, or the data is of the other task.
+    """
+    image = clip.image(index)
+    if task == "detection":
+        boxes = clip.boxes(index)
+        if boxes is None:
+            raise SourceError(
+                f"clip '{clip.name}' has label maps and no boxes, expected boxes: the model's "
+                "task is detection."
+            )
+        return image, Truth(boxes=_scored(boxes, class_count))
+    labels = clip.labels(index)
+    if labels is None:
+        raise SourceError(
+            f"clip '{clip.name}' has boxes and no label maps, expected label maps: the model's "
+            "task is segmentation."
+        )
+    if image.shape[:2] != labels.shape:
+        raise SourceError(
+            f"clip '{clip.name}': frame {index} is {image.shape[:2]} and the labels are "
+            f"{labels.shape}, expected one size."
+        )
+    return image, Truth(np.where(labels < class_count, labels, IGNORED).astype(np.uint8))
+
+
+def _scored(boxes: TrueBoxes, class_count: int) -> TrueBoxes:
+    """Boxes of class K and above are of no class that the model knows: background."""
+    known = boxes.labels < class_count
+    return TrueBoxes(boxes.boxes[known], boxes.labels[known], boxes.ignored[known])
