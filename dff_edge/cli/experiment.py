@@ -8,26 +8,22 @@ from typing import Any
 
 import click
 
-from dff_edge.cli.options import Command
+from dff_edge.cli.options import Command, Numbers
 from dff_edge.runtime.errors import require
 
 _TRAINED = ("table4", "table5", "figure3")
 
 
-class _Seeds(click.ParamType):
+class _Seeds(Numbers):
     """A comma-separated list of different whole numbers from 0."""
 
-    name = "n,n,..."
+    def __init__(self) -> None:
+        super().__init__(minimum=0)
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[int, ...]:
-        if isinstance(value, tuple):
-            return value
-        parts = [part.strip() for part in str(value).split(",")]
-        if not all(part.isdecimal() and part.isascii() and len(part) < 7 for part in parts):
-            self.fail(f"'{value}' is not a list of seeds, as in 0,1,2.", param, ctx)
-        seeds = tuple(int(part) for part in parts)
+        seeds = super().convert(value, param, ctx)
         if len(set(seeds)) < len(seeds):
             self.fail(f"'{value}' names a seed twice, which would count it twice.", param, ctx)
         return seeds

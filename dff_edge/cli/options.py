@@ -48,9 +48,16 @@ class Command(click.Command):
 
 
 class Numbers(click.ParamType):
-    """A comma-separated list of whole numbers of at least 1."""
+    """A comma-separated list of whole numbers.
+
+    Args:
+        minimum: the least that there may be.
+    """
 
     name = "n,n,..."
+
+    def __init__(self, minimum: int = 1) -> None:
+        self.minimum = minimum
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -58,9 +65,13 @@ class Numbers(click.ParamType):
         if isinstance(value, tuple):
             return value
         parts = [part.strip() for part in str(value).split(",")]
-        if not all(part.isdecimal() and len(part) < 10 and int(part) >= 1 for part in parts):
+        if not all(
+            part.isdecimal() and len(part) < 10 and int(part) >= self.minimum for part in parts
+        ):
             self.fail(
-                f"'{value}' is not a list of numbers of at least 1, as in 1,5,10.", param, ctx
+                f"'{value}' is not a list of numbers of at least {self.minimum}, as in 1,5,10.",
+                param,
+                ctx,
             )
         return tuple(int(part) for part in parts)
 
