@@ -1,4 +1,4 @@
-"""A small model with weights that are not those of the start."""
+"""A small model with weights that are not those of the start, and a run that ended."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from dff_edge.trainer.models import build_model
+from dff_edge.trainer.train import train
+from tests.trainer.runs import recorded, with_validation
 from tests.trainer.tiny import tiny_config
 
 
@@ -40,3 +42,12 @@ def model(tiny):
             scores = model.eval().recognize(torch.rand(8, 3, 32, 64) * 255)
             model.task.score.bias.sub_(scores.mean(dim=(0, 2, 3)))
     return model.train()
+
+
+@pytest.fixture(scope="session")
+def unbroken(tmp_path_factory):
+    """A run of three stages with validation, and the numbers of the items it read."""
+    folder = tmp_path_factory.mktemp("train") / "new" / "run"
+    with recorded() as items:
+        checkpoint = train(with_validation(), folder)
+    return checkpoint, items

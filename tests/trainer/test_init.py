@@ -1,0 +1,140 @@
+"""Networks that start from the weights of a file, a checkpoint or a shipped model."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from dff_edge.runtime.errors import CheckpointError
+from dff_edge.trainer import train as train_module
+from dff_edge.trainer.models import build_model
+from tests.trainer.runs import weights
+from tests.trainer.tiny import TINY, tiny_config
+
+
+def initialised(**init):
+    config = tiny_config(init=init)
+    model = build_model(config.model)
+    train_module.initialise(model, config)
+    return model.state_dict()
+
+
+@pytest.fixture
+def classifier(tmp_path, model):
+    """What torchvision's file would hold: no feat_conv, no counters, but a classifier."""
+    tensors = {
+        name: value.clone()
+        for name, value in model.feature.state_dict().items()
+        if not name.startswith("feat_conv.") and not name.endswith("num_batches_tracked")
+    }
+    torch.save(tensors | {"fc.weight": torch.zeros(1000, 64)}, tmp_path / "resnet.pth")
+    return tmp_path / "resnet.pth", tensors
+
+
+def test_feature_weights_of_rgb_are_turned_round(classifier):
+    path, tensors = classifier
+
+    loaded = initialised(feature=path)
+
+    conv1 = tensors.pop("conv1.weight")
+    for channel in range(3):
+        assert torch.equal(loaded["feature.conv1.weight"][:, channel], conv1[:, 2 - channel])
+    assert all(torch.equal(loaded[f"feature.{name}"], value) for name, value in tensors.items())
+
+
+def test_feature_weights_of_bgr_are_taken_as_they_are(classifier):
+    path, tensors = classifier
+
+    loaded = initialised(feature=path, feature_order="bgr")
+
+    assert torch.equal(loaded["feature.conv1.weight"], tensors["conv1.weight"])
+
+
+def test_feature_weights_of_another_network_are_refused(classifier):
+    path, tensors = classifier
+    torch.save(tensors | {"conv1.weight": torch.zeros(64, 3, 7, 7)}, path)
+
+    with pytest.raises(CheckpointError, match=r"resnet\.pth does not fit.*conv1\.weight \(64, 3"):
+        initialised(feature=path)
+
+
+def test_feature_weights_with_a_layer_missing_are_refused(classifier):
+    path, tensors = classifier
+    del tensors["conv1.weight"]
+    torch.save(tensors, path)
+
+    with pytest.raises(CheckpointError, match=r"1 missing \(conv1\.weight\)"):
+        initialised(feature=path)
+
+
+def test_flow_weights_are_loaded_and_the_scale_head_may_be_missing(tmp_path, model):
+    tensors = {
+        name: value
+        for name, value in model.flow.state_dict().items()
+        if not name.startswith("scale.")
+    }
+    save_file(tensors, tmp_path / "flow.safetensors")
+
+    loaded = initialised(flow=tmp_path / "flow.safetensors")
+
+    assert all(torch.equal(loaded[f"flow.{name}"], value) for name, value in tensors.items())
+    assert (loaded["flow.scale.bias"] == 1).all()
+
+
+@pytest.mark.parametrize("network", ["feature", "task", "flow"])
+def test_one_network_of_a_checkpoint_is_loaded(unbroken, network):
+    config = tiny_config()
+    before = {name: t.clone() for name, t in build_model(config.model).state_dict().items()}
+    model = build_model(config.model)
+    model.load_state_dict(before)
+
+    train_module.initialise(model, tiny_config(init={network: unbroken[0]}))
+
+    expected = weights(unbroken[0])
+    for name, value in model.state_dict().items():
+        origin = expected if name.startswith(f"{network}.") else before
+        assert torch.equal(value, origin[name]), name
+
+
+def test_task_weights_are_loaded_from_a_file(tmp_path, model):
+    save_file(model.task.state_dict(), tmp_path / "task.safetensors")
+
+    loaded = initialised(task=tmp_path / "task.safetensors")
+
+    assert torch.equal(loaded["task.score.weight"], model.task.score.weight)
+
+
+def test_scale_head_for_other_features_starts_at_ones(unbroken, caplog):
+    feature = TINY["model"]["feature"] | {"channels": 16}
+    config = tiny_config(init={"flow": unbroken[0]}, model=TINY["model"] | {"feature": feature})
+    model = build_model(config.model)
+
+    train_module.initialise(model, config)
+
+    assert (model.flow.scale.bias == 1).all()
+    assert (model.flow.scale.weight == 0).all()
+    assert torch.equal(model.flow.flow.weight, weights(unbroken[0])["flow.flow.weight"])
+    assert "init.flow: the scale head has 8 channels, expected 16" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("origin", "message"),
+    [("nowhere", "'nowhere' is no checkpoint"), ("nowhere.pth", r"nowhere\.pth cannot be read")],
+)
+def test_weights_of_nowhere_are_refused(origin, message):
+    with pytest.raises(CheckpointError, match=message):
+        initialised(task=origin)
+
+
+def test_whole_model_is_loaded(unbroken):
+    loaded = initialised(model=unbroken[0])
+
+    assert all(torch.equal(loaded[name], value) for name, value in weights(unbroken[0]).items())
+
+
+def test_whole_model_of_another_configuration_is_refused(unbroken):
+    config = tiny_config(
+        init={"model": unbroken[0]}, model=TINY["model"] | {"flow": {"width": 0.5}}
+    )
+
+    with pytest.raises(CheckpointError, match="checkpoint does not fit the model"):
+        train_module.initialise(build_model(config.model), config)
