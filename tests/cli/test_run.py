@@ -217,14 +217,18 @@ def test_ctrl_c_and_stop_leave_whole_files_and_end_the_server(bundle_path, tmp_p
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        url = re.fullmatch(r"Watch at (http://127\.0\.0\.1:\d+/)\n", process.stderr.readline())[1]
-        frames = 0
-        while frames < 30:
-            with urllib.request.urlopen(f"{url}stats.json", timeout=20) as answer:
-                numbers = json.load(answer)
-            frames = numbers["frames"]
-        process.send_signal(signal_number)
-        stdout, stderr = process.communicate(timeout=60)
+        try:
+            first_line = process.stderr.readline()
+            url = re.fullmatch(r"Watch at (http://127\.0\.0\.1:\d+/)\n", first_line)[1]
+            frames = 0
+            while frames < 30:
+                with urllib.request.urlopen(f"{url}stats.json", timeout=20) as answer:
+                    numbers = json.load(answer)
+                frames = numbers["frames"]
+            process.send_signal(signal_number)
+            stdout, stderr = process.communicate(timeout=60)
+        finally:
+            process.kill()  # nothing, where it has ended
 
     assert process.returncode == 0, stderr
     assert "Stopped; what was written stays" in stderr
