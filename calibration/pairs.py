@@ -37,7 +37,9 @@ class Pairs:
         # Nodes to stand behind the one that makes a value, by the value.
         self._behind: dict[str, list[onnx.NodeProto]] = {}
 
-    def store_weight(self, node: onnx.NodeProto, axis: int | None) -> None:
+    def store_weight(
+        self, node: onnx.NodeProto, axis: int | None, least: NDArray[np.float64] | float = 0.0
+    ) -> None:
         """Keep the weight of a convolution as int8, with a step for each channel of an axis.
 
         Convolutions may share a weight; it is stored once.
@@ -45,6 +47,7 @@ class Pairs:
         Args:
             node: the convolution.
             axis: of the weight; None for one step in all.
+            least: what a step is at least, for each channel of the axis or for all; 0 for any.
         """
         name = node.input[1]
         prefix = f"{name}/whole" if axis is None else f"{name}/axis{axis}"
@@ -54,6 +57,8 @@ class Pairs:
         weight = numpy_helper.to_array(self._tensors[name]).astype(np.float64)
         others = tuple(set(range(weight.ndim)) - {axis})
         steps = np.abs(weight).max(axis=others, keepdims=True) / LARGEST
+        along = [-1 if dimension == axis else 1 for dimension in range(weight.ndim)]
+        steps = np.maximum(steps, np.reshape(least, along))
         steps[steps < 2 * MIN_STEP] = 1.0  # a channel of zeros takes any
         steps = steps.astype(np.float32)
         bytes_ = np.rint(weight / steps).clip(-LARGEST, LARGEST).astype(np.int8)

@@ -43,6 +43,8 @@ from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
 
 from dff_edge.calibration.byte_maps import MapRanges, fix_ranges
 from dff_edge.calibration.detection import MAPS
@@ -54,6 +56,7 @@ from dff_edge.calibration.tidy import finish
 from dff_edge.runtime.contract import MIN_STEP, Levels, MapLevels
 
 _CONVOLUTIONS = ("Conv", "ConvTranspose")
+_LARGEST_BIAS = 2**30  # of int32, with room for rounding
 
 
 def quantize_symmetric(graph: bytes, samples: Iterable[dict[str, Any]], levels: MapLevels) -> bytes:
@@ -77,9 +80,14 @@ def quantize_symmetric(graph: bytes, samples: Iterable[dict[str, Any]], levels: 
     convolutions = _convolutions(model)
     readers = _readers(model, convolutions)
     steps = _steps(model, readers, samples, borders)
+    least = _least_steps(model, convolutions, steps)
     pairs = Pairs(model)
     for node in convolutions:
-        pairs.store_weight(node, axis=0 if node.op_type == "Conv" else None)
+        by_channel = least[node.input[1]]
+        if node.op_type == "Conv":
+            pairs.store_weight(node, axis=0, least=by_channel)
+        else:
+            pairs.store_weight(node, axis=None, least=by_channel.max())
     for name, nodes in readers.items():
         pairs.add(name, steps[name], nodes)
     for name, own in borders.items():
@@ -132,6 +140,25 @@ def _steps(
     unknown = [name for name in readers if name not in {**steps, **ranges}]
     ranges |= find_ranges(model, unknown, samples)
     return {**{name: step_over(*own) for name, own in ranges.items()}, **steps}
+
+
+def _least_steps(
+    model: onnx.ModelProto, convolutions: list[onnx.NodeProto], steps: Mapping[str, float]
+) -> dict[str, NDArray[np.float64]]:
+    """The smallest steps of each weight with which the biases can be int32, an output channel each.
+
+    ONNX Runtime keeps a bias in steps of the input times those of the weight, and lets it overflow
+    where these are next to nothing, as those of a channel are that weight decay has all but erased.
+    TensorRT's are floats.
+    """
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    least: dict[str, NDArray[np.float64]] = {}
+    for node in convolutions:
+        has_bias = len(node.input) > 2
+        bias = numpy_helper.to_array(tensors[node.input[2]]) if has_bias else np.zeros(1)
+        own = np.abs(bias.astype(np.float64)) / (steps[node.input[0]] * _LARGEST_BIAS)
+        least[node.input[1]] = np.maximum(least.get(node.input[1], 0.0), own)
+    return least
 
 
 def step_over(low: float, high: float, *, hit_one: bool = False) -> float:

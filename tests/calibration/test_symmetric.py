@@ -9,7 +9,7 @@ import onnx
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from dff_edge.calibration.byte_maps import MapRanges, find_map_ranges
 from dff_edge.calibration.pairs import to_int8
@@ -17,6 +17,7 @@ from dff_edge.calibration.symmetric import quantize_symmetric, step_over, symmet
 from dff_edge.runtime.contract import MIN_STEP, Levels, MapLevels, graph_contract
 from dff_edge.runtime.onnx_check import check_onnx
 from dff_edge.runtime.tensorrt_check import check_for_tensorrt
+from tests.calibration.graphs import model_of
 from tests.calibration.test_quantize import outputs_of
 from tests.export.checkpoints import CHANNELS, CLASSES, FRAME_SIZE, tiny_bundle
 
@@ -191,6 +192,28 @@ def test_results_are_close_to_fp32(bundle, samples, levels, int8, subnet):
         assert np.corrcoef(array.ravel(), values.ravel())[0, 1] > MIN_CORRELATION, name
         # Steps that were wrong by a factor would correlate just as well.
         assert np.abs(values - array).mean() < 0.1 * np.abs(array).max(), name
+
+
+@pytest.mark.parametrize("operator", CONVOLUTIONS)
+def test_a_bias_beside_weights_of_next_to_nothing_is_kept(operator):
+    """As weight decay leaves a channel of the scale head; int32 holds no 1 in steps of 1e-11."""
+    weight = np.float32([[0.5, -0.25], [1e-9, 2e-9]])[..., None, None]
+    erased = weight if operator == "Conv" else 1e-9 * weight.transpose(1, 0, 2, 3)
+    bias = np.float32([0.25, 1.0])
+    x = np.linspace(-1, 1, 18, dtype=np.float32).reshape(1, 2, 3, 3)
+    model = model_of(
+        [helper.make_node(operator, ["x", "weight", "bias"], ["scale"], "conv")],
+        {"x": (np.float32, [1, 2, 3, 3])},
+        {"scale": (np.float32, [1, 2, 3, 3])},
+        {"weight": erased, "bias": bias},
+    )
+    levels = MapLevels(features=Levels(1.0, 0), scale=Levels(0.01, 0))
+
+    int8 = quantize_symmetric(model.SerializeToString(), [{"x": x}], levels)
+
+    found = levels.scale.values(outputs_of(int8, {"x": x})["scale"])
+    expected = outputs_of(model.SerializeToString(), {"x": x})["scale"]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=0.02)
 
 
 def test_a_flow_network_without_scale_head_gives_what_means_one(simple, samples, levels):
