@@ -72,6 +72,8 @@ class Learner(lightning.LightningModule):
         model.requires_grad_(False)
         for network in self._trained:
             network.requires_grad_(True)
+        for path in stage.fixed_layers:
+            find_layer(model, path).requires_grad_(False)
         # What a stage does not compute must not wait for a gradient: DDP would wait for ever.
         for unused in _unused_layers(model, stage):
             unused.requires_grad_(False)
@@ -79,10 +81,12 @@ class Learner(lightning.LightningModule):
             freeze_batch_norm(model)
 
     def on_train_epoch_start(self) -> None:
-        """Set modes: networks that are not trained keep their BatchNorm statistics."""
+        """Set modes: what is not trained keeps its BatchNorm statistics."""
         self.model.eval()
         for network in self._trained:
             network.train()
+        for path in self.stage.fixed_layers:  # found anew: several GPUs replace BatchNorm layers
+            find_layer(self.model, path).eval()
 
     def on_train_batch_start(self, _batch: PairBatch, _batch_index: int) -> int | None:
         """End the last epoch early where the steps are no multiple of ``epoch_steps``."""
@@ -228,6 +232,29 @@ def rate(stage: StageConfig, step: int) -> float:
         passed = sum(step >= mark * stage.steps for mark in stage.milestones)
         return float(stage.decay**passed)
     return 1.0
+
+
+def find_layer(model: DeepFeatureFlow, path: str) -> nn.Module:
+    """Find a layer of ``fixed_layers``.
+
+    Args:
+        model: whose layer it is.
+        path: names from the network down, with dots between.
+
+    Raises:
+        ConfigError: there is none, or it is a whole network.
+    """
+    network, _, below = path.partition(".")
+    owner = dict(model.named_children()).get(network)
+    known = {} if owner is None else dict(owner.named_modules())
+    if not below or below not in known:
+        layers = [name for name, _ in (model if owner is None else owner).named_children()]
+        where = "" if owner is None else f"{network}. and one of "
+        raise ConfigError(
+            f"fixed_layers has '{path}', expected a layer of a network, {where}"
+            f"{', '.join(layers)}, or one below those."
+        )
+    return known[below]
 
 
 def _unused_layers(model: DeepFeatureFlow, stage: StageConfig) -> list[nn.Module]:

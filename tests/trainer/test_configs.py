@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from dff_edge.trainer.config import load_config
+from dff_edge.experiment.config import ExperimentConfig
+from dff_edge.trainer.config import load_config, load_settings
 from dff_edge.trainer.learner import rate
 from dff_edge.trainer.models import build_model
 
@@ -40,6 +41,7 @@ def test_paper_recipe_is_that_of_section_5():
     assert (config.model.flow.name, config.model.flow.scale) == ("simple", True)
     assert config.model.frame_size == (1024, 2048)
     assert config.data.max_distance == 9
+    assert (config.data.augment.enlarge, config.data.augment.colour) == (1, 0)  # mirrored only
     assert (stage.kind, stage.optimizer, stage.batch_norm) == ("pairs", "sgd", "frozen")
     assert (stage.momentum, stage.weight_decay) == (0.9, 0.0005)
     assert config.device.devices * stage.batch_size == 8
@@ -62,3 +64,22 @@ def test_paper_recipe_for_detection_is_that_of_section_5():
     assert (stage.steps, stage.batch_size * config.device.devices) == (60_000, 8)
     assert rates == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4])
     assert stage.hard_examples == 128
+    assert stage.fixed_layers == ("feature.conv1", "feature.layer1")  # the official code's
+    assert (config.data.augment.enlarge, config.data.augment.colour) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "recipe"),
+    [("cityscapes", "paper_segmentation"), ("imagenet_vid", "paper_detection")],
+)
+def test_experiments_on_the_papers_data_have_its_recipe(experiment, recipe):
+    """But for one large GPU in place of eight."""
+    path = FOLDER / "experiments" / f"{experiment}.yaml"
+    ours = load_settings(path, ExperimentConfig).train.model_dump()
+    papers = load_config(FOLDER / f"{recipe}.yaml").model_dump()
+
+    for config in (ours, papers):
+        (stage,) = config["stages"]
+        assert stage.pop("batch_size") * config.pop("device")["devices"] == 8
+        del config["name"], config["data"]["workers"]
+    assert ours == papers

@@ -112,6 +112,37 @@ def test_fixed_networks_stay_to_the_bit_in_training_on_pairs(model, batch, fixed
         assert not model.get_submodule(name).training
 
 
+@pytest.mark.parametrize("kind", ["recognition", "pairs"])
+def test_fixed_layers_stay_to_the_bit(model, batch, kind):
+    """The official code's conv1 and res2."""
+    before = snapshot(model)
+    learner = learner_of(model, kind, fixed_layers=["feature.conv1", "feature.layer1"])
+
+    trained(learner, batch, 2)
+
+    now = changed(model, before)
+    left = ("feature.conv1.", "feature.layer1.")
+    assert not {name for name in now if name.startswith(left)}
+    assert {
+        "feature.bn1.weight",
+        "feature.bn1.running_mean",
+        "feature.layer2.0.conv1.weight",
+    } <= now
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("feature", "fixed_layers has 'feature', expected a layer of a network, feature. and one"),
+        ("feature.layer9", "one of conv1, bn1, "),
+        ("neck.conv1", "'neck.conv1', expected a layer of a network, .*feature"),
+    ],
+)
+def test_fixed_layers_that_are_not_there_are_refused(model, path, message):
+    with pytest.raises(ConfigError, match=message):
+        learner_of(model, "pairs", fixed_layers=[path])
+
+
 def test_networks_that_rest_are_in_evaluation_mode(model):
     learner = learner_of(model, "flow")
 

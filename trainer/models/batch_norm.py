@@ -8,6 +8,7 @@ Differs from the paper: nothing. From-scratch training does not use this.
 from __future__ import annotations
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class _FrozenBatchNorm2d(nn.BatchNorm2d):
@@ -33,7 +34,8 @@ def freeze_batch_norm(module: nn.Module) -> int:
     """
     frozen = 0
     for layer in module.modules():
-        if isinstance(layer, nn.BatchNorm2d):
+        # Not BatchNorm2d alone: after a stage on several GPUs lightning leaves another kind.
+        if isinstance(layer, _BatchNorm):
             # The class is changed rather than the layer replaced, so that optimisers
             # and parents that hold the layer go on holding the same one.
             layer.__class__ = _FrozenBatchNorm2d

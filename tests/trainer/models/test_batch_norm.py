@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
+from lightning.pytorch.plugins import TorchSyncBatchNorm
 from torch import nn
 
 from dff_edge.trainer.models import ResNet, freeze_batch_norm
@@ -58,3 +59,17 @@ def test_names_in_the_state_dict_stay():
 
     assert list(network.state_dict()) == before
     assert isinstance(network.bn1, nn.BatchNorm2d)
+
+
+def test_batch_norm_is_frozen_after_training_on_several_gpus(generator):
+    """There lightning makes every BatchNorm a synchronised one, and something else of it again."""
+    network = make_network()
+    synchronised = TorchSyncBatchNorm()
+    network = synchronised.revert(synchronised.apply(network))
+    before = copy.deepcopy(network.state_dict())
+
+    assert freeze_batch_norm(network) == 1 + 16 + 3
+
+    network.train()(torch.randn(2, 3, 48, 80, generator=generator)).sum().backward()
+    assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+    assert network.bn1.weight.grad is None
