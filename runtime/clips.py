@@ -122,12 +122,12 @@ class FolderClip:
         return len(self._images)
 
     def image(self, index: int) -> Image:
-        """Read a frame.
+        """Read a frame, as it is stored: EXIF rotation is passed over.
 
         Raises:
             FrameError: the file is damaged or gone.
         """
-        return read_image(self._images[index])
+        return read_image(self._images[index], as_stored=True)
 
     def is_labelled(self, index: int) -> bool:
         """Say whether the frame's label file exists."""
@@ -163,11 +163,12 @@ class FolderClip:
         return self._label_dir / f"{self._images[index].stem}.png"
 
 
-def open_clips(uri: str) -> list[LabelledClip]:
+def open_clips(uri: str, *, split: str = "val") -> list[LabelledClip]:
     """Open labelled clips by name.
 
     Args:
         uri: see the head of this file.
+        split: of a data set whose name says none.
 
     Returns:
         At least one clip, those of a folder in natural order of their names.
@@ -182,7 +183,7 @@ def open_clips(uri: str) -> list[LabelledClip]:
     """
     if uri.startswith("synthetic://"):
         return _synthetic_clips(uri)
-    if data := parse_data_name(uri):
+    if data := parse_data_name(uri, split=split):
         return list(data.clips())
     if "://" in uri:
         raise ConfigError(

@@ -52,8 +52,10 @@ class LabelTally:
             SourceError: a label map has not the size of its frame.
         """
         truth = clip.labels(index)
+        if truth is None:
+            return None
         size = clip.image(index).shape[:2]
-        if truth is not None and truth.shape != size:
+        if truth.shape != size:
             raise SourceError(
                 f"clip '{clip.name}': the labels of frame {index} are {truth.shape}, expected the "
                 f"size of the frame, {size}."

@@ -18,6 +18,7 @@ from dff_edge.trainer.models import ModelConfig
 NetworkName = Literal["feature", "task", "flow"]
 
 M = TypeVar("M", bound=BaseModel)
+MAX_SEED = 2**32 - 1
 _LONGEST_VALUE = 60  # characters of a received value in a message
 
 
@@ -106,6 +107,8 @@ class StageConfig(_Config):
         fixed: of "pairs": networks that stay as they are, weights and BatchNorm statistics. The
             paper's Table 3: feature and task for "DFF fix N", flow for "DFF fix F". A fixed flow
             network keeps its scale head too, which flow pre-training leaves at all ones.
+        fixed_layers: layers of the networks that stay as they are too, by path: feature.conv1 and
+            feature.layer1 in the official code for detection.
         batch_size: pairs per device and step.
         optimizer: "sgd" or "adamw".
         lr: learning rate after the warm-up.
@@ -127,6 +130,7 @@ class StageConfig(_Config):
     kind: Literal["recognition", "flow", "pairs"]
     steps: int = Field(ge=1)
     fixed: tuple[NetworkName, ...] = ()
+    fixed_layers: tuple[str, ...] = ()
     batch_size: int = Field(default=8, ge=1)
     optimizer: Literal["sgd", "adamw"] = "adamw"
     lr: float = Field(gt=0)
@@ -206,7 +210,7 @@ class TrainConfig(_Config):
     """
 
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
     model: ModelConfig
     init: InitConfig = InitConfig()
     data: DataConfig = DataConfig()
@@ -235,6 +239,12 @@ class TrainConfig(_Config):
                     f"{key}.class_weights has {len(stage.class_weights)} numbers, expected one for "
                     f"each of the {classes} classes."
                 )
+            needed = "validate_flow_on" if stage.kind == "flow" else "validate_on"
+            if stage.validate_every and getattr(self.data, needed) is None:
+                raise ValueError(
+                    f"{key}.validate_every is {stage.validate_every} without data.{needed}, "
+                    "expected the data to watch progress on, or 0."
+                )
             if is_frozen and stage.batch_norm == "train":
                 raise ValueError(
                     f"{key}.batch_norm is 'train' after a stage with 'frozen', expected 'frozen': "
@@ -242,6 +252,19 @@ class TrainConfig(_Config):
                 )
             is_frozen = stage.batch_norm == "frozen"
         return self
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Refuses a key that is given twice, of which YAML would take the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for number, key in enumerate(keys):
+            if key in keys[:number]:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key}' is given twice", node.value[number][0].start_mark
+                )
+        return super().construct_mapping(node, deep)
 
 
 def load_config(path: Path, changes: Iterable[str] = ()) -> TrainConfig:
@@ -262,7 +285,7 @@ def load_settings(path: Path, model: type[M], changes: Iterable[str] = ()) -> M:
         ConfigError: names the key, the value received and what was expected.
     """
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

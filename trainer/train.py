@@ -38,7 +38,6 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dff_edge import __version__
-from dff_edge.runtime.clips import class_names
 from dff_edge.runtime.errors import ConfigError, DffEdgeError
 from dff_edge.trainer.checkpoint import (
     is_weights_file,
@@ -49,9 +48,10 @@ from dff_edge.trainer.checkpoint import (
     save_state_dict,
 )
 from dff_edge.trainer.config import NetworkName, StageConfig, TrainConfig
-from dff_edge.trainer.data import PairBatch, open_pairs
-from dff_edge.trainer.learner import Learner
+from dff_edge.trainer.data import PairBatch, open_pairs, training_classes
+from dff_edge.trainer.learner import Learner, find_layer
 from dff_edge.trainer.models import DeepFeatureFlow, build_model
+from dff_edge.trainer.saves import WholeSaves
 from dff_edge.trainer.validation import open_held_out, validation_of
 
 _log = logging.getLogger("dff_edge.trainer")
@@ -98,6 +98,9 @@ def train(config: TrainConfig, run_folder: Path, *, resume: bool = False) -> Pat
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     model = build_model(config.model)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for stage in config.stages:  # now, not when its turn comes in a day
+        for path in stage.fixed_layers:
+            find_layer(model, path)
     initialise(model, config)
     if is_first and not resume:
         run_folder.mkdir(parents=True, exist_ok=True)
@@ -179,7 +182,7 @@ def _check_classes(config: TrainConfig) -> None:
     recognises = any(stage.kind != "flow" for stage in config.stages)
     train_on = config.data.train if recognises else None
     for key, uri in (("train", train_on), ("validate_on", config.data.validate_on)):
-        known = None if uri is None else class_names(uri, config.model.task.name)
+        known = None if uri is None else training_classes(uri, config.model.task.name)
         if known is not None and known != classes:
             raise ConfigError(
                 f"model.task.classes is {', '.join(classes)}, expected {', '.join(known)}, the "
@@ -200,6 +203,11 @@ def _open_pairs(config: TrainConfig, number: int) -> Dataset[PairBatch]:
         for_flow=is_flow,
         task=config.model.task.name,
     )
+    if pairs.is_held_out:
+        raise ConfigError(
+            f"data.train is '{config.data.train}', expected split=train: this one is for "
+            "data.validate_flow_on."
+        )
     if is_flow and not pairs.knows_flow:
         raise ConfigError(
             f"stages.{number}.kind is 'flow', which needs true flow, and data.train is "
@@ -332,6 +340,7 @@ def _make_trainer(
             log_every_n_steps=stage.epoch_steps,
             use_distributed_sampler=False,
             sync_batchnorm=_syncs_batch_norm(config, stage),
+            plugins=[WholeSaves()],
             enable_model_summary=False,
             default_root_dir=folder,
         )

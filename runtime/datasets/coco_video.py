@@ -2,7 +2,8 @@
 
 ``videos`` (id, name), ``images`` (id, file_name, video_id, frame_id), ``annotations`` (image_id,
 category_id, bbox as x, y, width, height; iscrowd) and ``categories`` (id, name), as in COCO-VID of
-mmtracking. Classes are the categories in the order of their ids. Every image counts as labelled.
+mmtracking. Classes are the categories in the order of their ids. Every image counts as labelled. A
+video of which frames are missing is several clips.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import cache, lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -82,19 +84,31 @@ def list_clips(root: Path, options: dict[str, str]) -> Listing:
         if not frames:
             listing.problems.append(f"{root}: video {name} has no images")
             continue
-        if numbers[-1] - numbers[0] >= len(numbers):
-            listing.problems.append(f"{root}: video {name} lacks frames between others")
         files = [file for _, _, file in frames]
         missing = next((folder / file for file in files if not is_there(folder / file)), None)
         if missing is not None:
             listing.problems.append(f"{missing} is missing; the video is left out")
             continue
+        parts = _consecutive(numbers)
+        if len(parts) > 1:
+            listing.problems.append(
+                f"{root}: video {name} lacks frames between others; what is whole of it makes "
+                f"{len(parts)} clips"
+            )
         boxes = [_true_boxes(objects.get(image, [])) for _, image, _ in frames]
-        listing.clips.append(CocoClip(name, folder, files, root, boxes))
+        for part in parts:
+            part_name = name if len(parts) == 1 else f"{name}:{numbers[part.start]}"
+            listing.clips.append(CocoClip(part_name, folder, files[part], root, boxes[part]))
     if not listing.clips:
         why = f": {listing.problems[0]}" if listing.problems else ""
         raise SourceError(f"'{root}' has no video whose images are there{why}.")
     return listing
+
+
+def _consecutive(numbers: list[int]) -> list[slice]:
+    """Where numbers that rise go on without a gap."""
+    gaps = [n for n in range(1, len(numbers)) if numbers[n] != numbers[n - 1] + 1]
+    return [slice(start, end) for start, end in pairwise([0, *gaps, len(numbers)])]
 
 
 _Loaded = tuple[

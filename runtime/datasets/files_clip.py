@@ -52,12 +52,12 @@ class FilesClip:
         return self.truth_folder / self.truths[index]
 
     def image(self, index: int) -> Image:
-        """Read a frame.
+        """Read a frame, as it is stored: EXIF rotation is passed over.
 
         Raises:
             FrameError: the file is damaged or gone.
         """
-        return read_image(self.folder / self.images[index])
+        return read_image(self.folder / self.images[index], as_stored=True)
 
     def is_labelled(self, index: int) -> bool:
         """Say whether a file belongs to the frame."""

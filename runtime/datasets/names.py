@@ -125,8 +125,12 @@ class DataName:
         return self.kind.classes(self.root, self.options)
 
 
-def parse_data_name(uri: str) -> DataName | None:
+def parse_data_name(uri: str, *, split: str = "val") -> DataName | None:
     """Say what data set a name means, without opening it; None where its scheme is of none.
+
+    Args:
+        uri: the name.
+        split: where the name says none.
 
     Raises:
         ConfigError: it has no root, or an option that its data set does not know.
@@ -152,6 +156,6 @@ def parse_data_name(uri: str) -> DataName | None:
         values = allowed[key]
         if values is not None and value not in values:
             raise ConfigError(f"'{uri}': {key} is '{value}', expected {' or '.join(values)}.")
-    defaults = {"split": "val", "ids": "19", "sequence": "1"}
+    defaults = {"split": split, "ids": "19", "sequence": "1"}
     options = {key: defaults[key] for key in allowed if key in defaults} | given
     return DataName(uri, kind, Path(root), options)

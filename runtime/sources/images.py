@@ -48,8 +48,13 @@ class ImageSource(PulledSource):
             yield Frame(image, index, index / self.fps)
 
 
-def read_image(path: str | Path) -> Image:
+def read_image(path: str | Path, *, as_stored: bool = False) -> Image:
     """Read an image file as uint8 ``(H, W, 3)`` BGR.
+
+    Args:
+        path: of the file.
+        as_stored: pass EXIF rotation over; labels and boxes of data sets are of the pixels as they
+            are stored.
 
     Raises:
         FrameError: it is missing, damaged, cut off or of an unknown format.
@@ -65,7 +70,8 @@ def read_image(path: str | Path) -> Image:
     if _is_cut_off(data):  # OpenCV 4 would fill the rest with grey
         raise FrameError(f"'{path}' is cut off: its end is missing")
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        flags = cv2.IMREAD_COLOR | (cv2.IMREAD_IGNORE_ORIENTATION if as_stored else 0)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise FrameError(f"'{path}' cannot be decoded: {error.err or error}") from error
     if image is None:

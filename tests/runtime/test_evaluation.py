@@ -141,6 +141,22 @@ def test_labels_of_another_size_than_the_frame_are_refused():
         evaluate(recorder, [ListClip([np.zeros((2, 3), np.uint8)])], ["a"], 1)
 
 
+def test_frames_without_labels_that_no_pair_has_are_not_read():
+    read = set()
+
+    class Noting(ListClip):
+        def image(self, index):
+            read.add(index)
+            return super().image(index)
+
+    truth = np.zeros((4, 6), np.uint8)
+    recorder = Recorder(lambda k, i: truth)
+
+    evaluate(recorder, [Noting([None, None, None, truth, None, None])], ["a"], max_interval=2)
+
+    assert read == {2, 3}
+
+
 def test_intervals_that_were_not_evaluated_are_refused():
     recorder = Recorder(lambda k, i: np.zeros((4, 6), np.uint8))
     accuracy = evaluate(recorder, [ListClip([np.zeros((4, 6), np.uint8)] * 2)], ["a"], 2)

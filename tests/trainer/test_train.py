@@ -13,6 +13,7 @@ import yaml
 from safetensors.torch import load_file
 from torch._utils import ExceptionWrapper
 
+from dff_edge.runtime.datasets.imagenet import CLASSES
 from dff_edge.runtime.errors import CheckpointError, ConfigError, SourceError
 from dff_edge.trainer.checkpoint import load_checkpoint
 from dff_edge.trainer.config import TrainConfig
@@ -20,9 +21,7 @@ from dff_edge.trainer.learner import Learner
 from dff_edge.trainer.train import train
 from tests.runtime.datasets.layouts import flying_chairs
 from tests.trainer.runs import metrics, one_stage, weights, with_validation
-from tests.trainer.tiny import STAGE, TINY, tiny_config, write_config
-
-DDP_ATOL = 2e-5  # float32: two halves of a batch are averaged in another order
+from tests.trainer.tiny import DDP_ATOL, STAGE, TINY, tiny_config, write_config
 
 
 def test_run_ends_with_a_checkpoint_that_loads(unbroken):
@@ -237,7 +236,7 @@ def test_folder_with_other_files_is_refused(tmp_path):
 )
 def test_what_cannot_work_is_refused(tmp_path, changes, error, message):
     merged = {key: TINY.get(key, {}) | value for key, value in changes.items()}
-    stages = [{"kind": "pairs", **STAGE, "validate_every": 1}]
+    stages = [{"kind": "pairs", **STAGE, "validate_every": int("validate_on" in str(changes))}]
     config = tiny_config(**({"stages": stages} | merged))
 
     with pytest.raises(error, match=message):
@@ -267,6 +266,33 @@ def test_other_stages_on_data_with_flow_alone_are_refused_at_the_start(tmp_path)
 
     with pytest.raises(ConfigError, match=r"stages\.0\.kind is 'pairs', which needs labels or box"):
         train(tiny_config(data=data, stages=[TINY["stages"][2]]), tmp_path / "r")
+
+
+def test_training_on_held_out_pairs_is_refused_at_the_start(tmp_path):
+    flying_chairs(tmp_path / "chairs", [1, 2])
+    data = TINY["data"] | {"train": f"flyingchairs://{tmp_path / 'chairs'}?split=val"}
+
+    with pytest.raises(ConfigError, match=r"split=val', expected split=train: this one is for"):
+        train(tiny_config(data=data, stages=[TINY["stages"][1]]), tmp_path / "r")
+
+
+def test_classes_in_another_order_than_those_of_vid_and_det_are_refused(tmp_path):
+    names = sorted(CLASSES, reverse=True)
+    task = {"name": "detection", "classes": names, "colours": [[0, 0, 0]] * 30}
+    model = TINY["model"] | {"task": task}
+    data = TINY["data"] | {"train": f"vid+det://{tmp_path}"}
+
+    with pytest.raises(ConfigError, match=r"classes is zebra, .*, expected airplane, antelope"):
+        train(tiny_config(model=model, data=data, stages=one_stage().stages), tmp_path / "r")
+
+
+def test_fixed_layers_that_are_not_there_are_refused_at_the_start(tmp_path):
+    stages = [TINY["stages"][0], TINY["stages"][2] | {"fixed_layers": ["feature.layer9"]}]
+
+    with pytest.raises(ConfigError, match=r"fixed_layers has 'feature\.layer9', expected"):
+        train(tiny_config(stages=stages), tmp_path / "r")
+
+    assert not (tmp_path / "r").exists()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -6,7 +6,7 @@ import copy
 
 import yaml
 
-from dff_edge.runtime.synthetic import CLASSES, COLOURS
+from dff_edge.runtime.synthetic import BOX_CLASSES, CLASSES, COLOURS
 from dff_edge.trainer.config import TrainConfig
 
 STAGE = {"steps": 4, "batch_size": 2, "lr": 0.01, "epoch_steps": 2}
@@ -27,6 +27,16 @@ TINY = {
     ],
     "device": {"accelerator": "cpu", "devices": 1},
 }
+DETECTION_MODEL = TINY["model"] | {
+    "frame_size": [64, 128],
+    "task": {
+        "name": "detection",
+        "classes": list(BOX_CLASSES),
+        "colours": [[0, 0, 200], [220, 20, 60], [250, 200, 30]],
+        "rfcn": {"bins": 3, "anchor_scales": [1, 2], "proposals": 20},
+    },
+}
+DDP_ATOL = 2e-5  # float32: two halves of a batch are averaged in another order
 
 
 def tiny_dict(**changes):

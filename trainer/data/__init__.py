@@ -1,7 +1,7 @@
 """Training pairs from labelled clips, from single pictures and from synthetic scenes."""
 
 from dff_edge.trainer.data.clip_pairs import ClipPairs
-from dff_edge.trainer.data.open_pairs import moves_already, open_pairs
+from dff_edge.trainer.data.open_pairs import moves_already, open_pairs, training_classes
 from dff_edge.trainer.data.pairs import PairBatch, PairData
 from dff_edge.trainer.data.still_pairs import StillPairs
 from dff_edge.trainer.data.synthetic_pairs import SyntheticPairs
@@ -14,4 +14,5 @@ __all__ = [
     "SyntheticPairs",
     "moves_already",
     "open_pairs",
+    "training_classes",
 ]

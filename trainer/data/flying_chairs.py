@@ -45,9 +45,10 @@ class FlyingChairsPairs(PairData):
         length: int,
         group: int,
     ) -> None:
-        self.split, self.seed, self.frame_size = split, seed, frame_size
+        self.seed, self.frame_size = seed, frame_size
         self.folder, self.numbers = list_chairs(root)[split]
-        self.length = length if split == "train" else -(-len(self.numbers) // group)
+        self.is_held_out = split == "val"
+        self.length = -(-len(self.numbers) // group) if self.is_held_out else length
         self.group = group
 
     def __getitem__(self, index: int) -> PairBatch:
@@ -61,15 +62,15 @@ class FlyingChairsPairs(PairData):
                     f"{flow} is {flow_px.shape[:2]} and its pictures are {images[0].shape[:2]} and "
                     f"{images[1].shape[:2]}, expected one size. Is the download whole?"
                 )
-            if self.split == "train":
-                made = augment_flow(rng, *images, flow_px, self.frame_size)
-            else:
+            if self.is_held_out:
                 made = plain_flow(*images, flow_px, self.frame_size)
+            else:
+                made = augment_flow(rng, *images, flow_px, self.frame_size)
             pairs.append(Pair(made.key, made.current, Truth(), False, made.flow))
         return stack_pairs(pairs)
 
     def _numbers_of(self, index: int, rng: np.random.Generator) -> list[int]:
         """The numbers of the pairs of an item; the last one of "val" may have fewer."""
-        if self.split == "val":
+        if self.is_held_out:
             return self.numbers[index * self.group : (index + 1) * self.group]
         return [self.numbers[int(rng.integers(len(self.numbers)))] for _ in range(self.group)]

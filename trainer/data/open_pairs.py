@@ -7,6 +7,8 @@ All names of labelled clips (``runtime/clips.py``), and
   from DET: "each mini-batch samples images from either ImageNet VID or ImageNet DET datasets, at
   2 : 1 ratio" (section 5.1 of the paper)
 - ``flyingchairs://ROOT?split=train``, for flow
+
+The split is "train" where a name says none.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ from dff_edge.trainer.data.mixed_pairs import MixedPairs
 from dff_edge.trainer.data.pairs import PairData
 from dff_edge.trainer.data.still_pairs import StillPairs
 from dff_edge.trainer.data.synthetic_pairs import SyntheticPairs
+
+_VID_AND_DET = "vid+det://"
 
 
 def open_pairs(
@@ -99,7 +103,7 @@ def open_pairs(
 
     def pairs_of(uri: str) -> PairData:
         return kind(
-            open_clips(uri),
+            open_clips(uri, split="train"),
             seed=seed,
             frame_size=frame_size,
             class_count=class_count,
@@ -110,7 +114,7 @@ def open_pairs(
             task=task,
         )
 
-    if not data.train.startswith("vid+det://"):
+    if not data.train.startswith(_VID_AND_DET):
         return pairs_of(data.train)
     if task != "detection" or class_count != len(imagenet.CLASSES):
         raise ConfigError(
@@ -118,6 +122,11 @@ def open_pairs(
             f"is {task} of {class_count}."
         )
     return MixedPairs([pairs_of(uri) for uri in _vid_and_det(data.train)], [2, 1], seed=seed)
+
+
+def training_classes(uri: str, task: Task) -> tuple[str, ...] | None:
+    """The classes of training pairs for a task where their name tells them, else None."""
+    return imagenet.CLASSES if uri.startswith(_VID_AND_DET) else class_names(uri, task)
 
 
 def moves_already(uri: str) -> bool:

@@ -77,10 +77,12 @@ class PairData(Dataset[PairBatch]):
     Attributes:
         knows_flow: whether pairs come with true flow, which pre-training of the flow network needs.
         knows_truth: whether pairs come with labels or boxes, which all other training needs.
+        is_held_out: whether they are to watch progress on and come once, in order.
     """
 
     knows_flow: bool
     knows_truth: bool = True
+    is_held_out: bool = False
     length: int
 
     def __len__(self) -> int:

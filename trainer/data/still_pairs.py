@@ -91,7 +91,9 @@ def sample(picture: Image, places: Points) -> Image:
     The picture is halved, as means of four pixels, while a step from pixel to pixel is two of its
     pixels or more; the rest is bilinear.
     """
-    step = np.linalg.norm(places[1, 1] - places[0, 0]) / np.sqrt(2)
+    # The median: a step over the border of a patch that moves on its own is a leap.
+    steps = np.linalg.norm(places[1:, 1:] - places[:-1, :-1], axis=-1)
+    step = float(np.median(steps)) / np.sqrt(2)
     while step >= _HALVE_FROM and min(picture.shape[:2]) >= 2:
         height, width = (side // 2 for side in picture.shape[:2])
         scale = np.array([width / picture.shape[1], height / picture.shape[0]])

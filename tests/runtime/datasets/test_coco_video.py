@@ -36,6 +36,21 @@ def test_a_video_without_its_frames_is_left_out(tmp_path):
     assert listing.problems == [f"{tmp_path / 'frames/b/0.jpg'} is missing; the video is left out"]
 
 
+def test_a_video_with_missing_frames_is_several_clips(tmp_path, caplog):
+    path, content = coco_video(tmp_path)
+    for image in content["images"]:
+        image["frame_id"] += 5 * (image["frame_id"] > 0)  # 0, 6, 7
+    path.write_text(json.dumps(content))
+
+    clips = open_clips(f"cocovid://{path}?images=frames")
+
+    assert "lacks frames between others; what is whole of it makes 2 clips" in caplog.text
+    assert [(clip.name, len(clip)) for clip in clips] == [("a:0", 1), ("a:6", 2), ("b", 1)]
+    assert clips[0].boxes(0).boxes.shape == (0, 4)
+    assert clips[1].boxes(0).boxes.tolist() == [[2, 3, 12, 7], [0, 0, 32, 24]]
+    assert [int(clips[1].image(n)[0, 0, 0]) for n in range(2)] == [10, 20]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -6,8 +6,42 @@ from dff_edge.runtime.clips import class_names, open_clips
 from dff_edge.runtime.datasets import DATA_SETS
 from dff_edge.runtime.datasets.imagenet import CLASSES, read_boxes
 from dff_edge.runtime.errors import ConfigError, SourceError
-from tests.runtime.datasets.layouts import imagenet_image, vid_snippet
+from dff_edge.runtime.sources.images import read_image
+from tests.runtime.datasets.layouts import SIZE, imagenet_image, vid_snippet
 
+# As WordNet 3.0 has them, in its order.
+NAMES = {
+    "n01503061": "bird",
+    "n01662784": "turtle",
+    "n01674464": "lizard",
+    "n01726692": "snake",
+    "n02062744": "whale",
+    "n02084071": "dog",
+    "n02118333": "fox",
+    "n02121808": "domestic cat",
+    "n02129165": "lion",
+    "n02129604": "tiger",
+    "n02131653": "bear",
+    "n02324045": "rabbit",
+    "n02342885": "hamster",
+    "n02355227": "squirrel",
+    "n02374451": "horse",
+    "n02391049": "zebra",
+    "n02402425": "cattle",
+    "n02411705": "sheep",
+    "n02419796": "antelope",
+    "n02484322": "monkey",
+    "n02503517": "elephant",
+    "n02509815": "red panda",
+    "n02510455": "giant panda",
+    "n02691156": "airplane",
+    "n02834778": "bicycle",
+    "n02924116": "bus",
+    "n02958343": "car",
+    "n03790512": "motorcycle",
+    "n04468005": "train",
+    "n04530566": "watercraft",
+}
 DOG, CAR, PERSON = "n02084071", "n02958343", "n00007846"  # the last is in DET alone
 
 
@@ -42,7 +76,31 @@ def test_the_thirty_classes():
     assert CLASSES.index("dog") == 8
     assert CLASSES.index("domestic cat") == 9
     assert CLASSES.index("zebra") == 29
-    assert sorted(set(CLASSES)) == sorted(CLASSES)
+    assert sorted(CLASSES) == sorted(NAMES.values())
+
+
+def test_every_class_has_its_wordnet_id(tmp_path):
+    objects = [(wordnet_id, 1, 1, 4, 4) for wordnet_id in NAMES]
+    imagenet_image(tmp_path, "DET/val/a", objects)
+
+    boxes = read_boxes(tmp_path / "Annotations/DET/val/a.xml")
+
+    assert [CLASSES[label] for label in boxes.labels] == list(NAMES.values())
+
+
+def test_exif_rotation_is_passed_over(tmp_path):
+    """Boxes are of the pixels as they are stored."""
+    imagenet_image(tmp_path, "DET/val/a", [(DOG, 30, 2, 43, 9)])
+    path = tmp_path / "Data/DET/val/a.JPEG"
+    tag = b"\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00"  # orientation 6, a quarter turn
+    exif = b"Exif\0\0MM\0*\x00\x00\x00\x08\x00\x01" + tag + b"\0\0\0\0"
+    data = path.read_bytes()
+    path.write_bytes(data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:])
+    assert read_image(path).shape[:2] == SIZE[::-1]  # what a source of pictures gives
+
+    (clip,) = open_clips(f"det://{tmp_path}")
+
+    assert clip.image(0).shape[:2] == SIZE
 
 
 def test_evenly_spread_frames(tmp_path):

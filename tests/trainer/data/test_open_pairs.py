@@ -1,11 +1,14 @@
 """Training pairs by name."""
 
+import numpy as np
 import pytest
 
+from dff_edge.runtime.clips import open_clips
 from dff_edge.runtime.errors import ConfigError
 from dff_edge.runtime.synthetic import CLASSES
 from dff_edge.trainer.config import DataConfig
 from dff_edge.trainer.data import ClipPairs, StillPairs, SyntheticPairs, open_pairs
+from tests.runtime.datasets.layouts import write
 from tests.trainer.data.same import equal
 
 CLASS_COUNT = len(CLASSES)
@@ -71,3 +74,16 @@ def test_what_moves_takes_no_other_motion(uri):
 def test_names_of_chairs_are_checked(uri):
     with pytest.raises(ConfigError, match=r"expected flyingchairs://ROOT with no option but"):
         opened(uri)
+
+
+def test_data_sets_are_trained_on_their_training_split(tmp_path):
+    """Also where the name says no split, by which evaluation means the other one."""
+    for split, shade in (("train", 10), ("val", 200)):
+        write(tmp_path / split / "0016E5_07959.png", np.full((32, 64, 3), shade, np.uint8))
+        write(tmp_path / f"{split}annot" / "0016E5_07959.png", np.full((32, 64), 3, np.uint8))
+    plain = {"augment": {"enlarge": 1, "colour": 0}}
+
+    pairs = opened(f"camvid://{tmp_path}", 11, (32, 64), **plain)
+
+    assert pairs[0]["current"].unique().tolist() == [10]
+    assert np.unique(open_clips(f"camvid://{tmp_path}")[0].image(0)).tolist() == [200]

@@ -9,6 +9,7 @@ from dff_edge.runtime.errors import ConfigError
 from dff_edge.trainer.config import AugmentConfig
 from dff_edge.trainer.data import StillPairs
 from dff_edge.trainer.data.pairs import IGNORED
+from dff_edge.trainer.data.still_pairs import sample
 from tests.trainer.data.same import equal
 
 
@@ -92,3 +93,24 @@ def test_data_without_labels_is_refused(folder):
 
     with pytest.raises(ConfigError, match="the training data has no labelled frame"):
         still_pairs(folder)
+
+
+def test_a_patch_over_the_first_pixels_does_not_blur_the_picture():
+    """A step over a patch's border is a leap that says nothing of the picture's scale."""
+    picture = np.random.default_rng(3).integers(0, 256, (40, 60, 3), np.uint8)
+    places = np.stack(np.meshgrid(np.arange(60) + 0.5, np.arange(40) + 0.5), axis=-1)
+    leaping = places.copy()
+    leaping[0, 0] += 30
+
+    sampled = sample(picture, leaping)
+
+    assert (sampled[1:] == picture[1:]).all()
+    assert (sampled[0, 1:] == picture[0, 1:]).all()
+
+
+def test_a_view_from_afar_is_of_means():
+    picture = np.random.default_rng(3).integers(0, 256, (40, 60, 3), np.uint8)
+    places = np.stack(np.meshgrid(np.arange(30) * 2 + 1.0, np.arange(20) * 2 + 1.0), axis=-1)
+
+    means = picture.reshape(20, 2, 30, 2, 3).mean(axis=(1, 3))
+    assert np.abs(sample(picture, places) - means).max() <= 0.5
