@@ -12,6 +12,7 @@ import os
 import pickle
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -272,6 +273,25 @@ def _as_half(name: str, value: Tensor) -> Tensor:
             "weights in full (save_half: false)."
         )
     return half
+
+
+def digest(origin: Path) -> str:
+    """Give the SHA-256 of weights, hexadecimal: of a file, or of those in a checkpoint.
+
+    Raises:
+        CheckpointError: there is neither.
+    """
+    path = origin if is_weights_file(origin) else find_checkpoint(str(origin)) / WEIGHTS
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from error
+    return _digest(path, status.st_mtime_ns, status.st_size)
+
+
+@cache
+def _digest(path: Path, _modified_ns: int, _size: int) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _packed(tensors: dict[str, Tensor]) -> bytes:

@@ -38,7 +38,7 @@ def command(config: Path, run_folder: Path, changes: tuple[str, ...], resume: bo
     for module in ("torch", "lightning", "yaml"):
         require(module, extra="train", purpose="dff-edge train")
     from dff_edge.trainer.config import load_config
-    from dff_edge.trainer.train import is_first_process, train
+    from dff_edge.trainer.train import RECORD, is_first_process, train
 
     logging.getLogger("dff_edge.trainer").setLevel(logging.INFO)
     for name in ("lightning.pytorch", "lightning.fabric"):  # hints and adverts come as INFO
@@ -46,8 +46,8 @@ def command(config: Path, run_folder: Path, changes: tuple[str, ...], resume: bo
     try:
         checkpoint = train(load_config(config, changes), run_folder, resume=resume)
     except KeyboardInterrupt:
-        raise click.ClickException(
-            f"Stopped by the keyboard. The same command with --resume goes on in '{run_folder}'."
-        ) from None
+        hint = f" The same command with --resume goes on in '{run_folder}'."
+        is_begun = (run_folder / RECORD).exists()
+        raise click.ClickException(f"Stopped by the keyboard.{hint if is_begun else ''}") from None
     if is_first_process():
         click.echo(checkpoint)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Annotated
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dff_edge.runtime.contract import FlowFunction
+from dff_edge.runtime.datasets import parse_data_name
 from dff_edge.trainer.config import TrainConfig
 from dff_edge.trainer.models import FeatureConfig, FlowConfig
 from dff_edge.trainer.models.config import split_points
@@ -95,7 +97,8 @@ class ExperimentConfig(_Config):
                 f"{self.train.device.nodes}, expected 1 of both. Several devices take a command "
                 "each, with other --seeds."
             )
-        if self.test in (self.train.data.train, self.train.data.validate_on):
+        data = self.train.data
+        if self.test == data.validate_on or _holds(data.train, self.test):
             raise ValueError(f"test is '{self.test}', which is trained or watched on: give others.")
         return self
 
@@ -114,6 +117,23 @@ class ExperimentConfig(_Config):
         ):
             _check_distinct(key, names)
         return self
+
+
+def _holds(train: str, test: str) -> bool:
+    """Whether clips for testing are of a split that is trained on."""
+    if train == test:
+        return True
+    if test.startswith("synthetic://") and train.startswith("synthetic://"):
+        splits = [dict(parse_qsl(urlsplit(uri).query)).get("split") for uri in (train, test)]
+        return (splits[0] or "train") == (splits[1] or "val")
+    trained = parse_data_name(train.replace("vid+det://", "vid://"), split="train")
+    tested = parse_data_name(test)
+    if trained is None or tested is None or trained.kind is not tested.kind:
+        return False
+    return (trained.root, trained.options.get("split")) == (
+        tested.root,
+        tested.options.get("split"),
+    )
 
 
 def _check_distinct(key: str, names: Sequence[object]) -> None:

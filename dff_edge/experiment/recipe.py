@@ -13,7 +13,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+from dff_edge.trainer.checkpoint import digest
 from dff_edge.trainer.config import NetworkName, StageConfig, TrainConfig
 from dff_edge.trainer.models import ModelConfig
 
@@ -41,13 +43,16 @@ class Run:
     @property
     def key(self) -> str:
         """Hexadecimal digest of all that decides the outcome: configurations of this run and of
-        those before it. A setting at its default does not count, so that runs stay what they are
-        when the project gains a setting."""
-        settings = {
+        those before it, and the weights that ``init`` names. A setting at its default does not
+        count, so that runs stay what they are when the project gains a setting."""
+        settings: dict[str, Any] = {
             "config": self.config.model_dump(mode="json", exclude={"name"}, exclude_defaults=True),
             "start": {network: run.key for network, run in sorted(self.start.items())},
             "is_trained": self.is_trained,
         }
+        origins = self.config.init.model_dump(exclude_defaults=True, exclude={"feature_order"})
+        if origins:
+            settings["weights"] = {name: digest(origin) for name, origin in origins.items()}
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -77,7 +77,8 @@ class Results(_Record):
         experiment: "table4", ...
         metric: what accuracy is, "mIoU" or "mAP".
         seeds: in the order of each row's accuracies.
-        rows: of the table; the first is per-frame evaluation, which speed-ups are over.
+        rows: of the table. Speed-ups are over per-frame evaluation: the row of the same title at
+            l = 1, else the first row, if that is at l = 1.
         orderings: what the paper claims of the rows, checked here.
         config: the experiment's configuration.
         machine: what speeds were measured on.
@@ -93,7 +94,7 @@ class Results(_Record):
 
     def markdown(self) -> str:
         """The table, the paper's numbers beside ours, and the orderings."""
-        metric, base = self.metric, self.rows[0]
+        metric = self.metric
         ours = [metric + " %", "fps", "speed-up"]
         lines = markdown_table(
             ["method", "l", *ours, *(f"paper: {title}" for title in ours)],
@@ -103,10 +104,10 @@ class Results(_Record):
                     str(row.interval),
                     _accuracy(row),
                     number(row.fps, 1),
-                    _ratio(row.fps, base.fps),
+                    _ratio(row, self._base(row), "fps"),
                     number(row.paper_accuracy, 1),
                     number(row.paper_fps, 2),
-                    _ratio(row.paper_fps, base.paper_fps),
+                    _ratio(row, self._base(row), "paper_fps"),
                 ]
                 for row in self.rows
             ],
@@ -119,6 +120,10 @@ class Results(_Record):
         if self.orderings:
             lines += ["", *self._orderings(), "", _RULE]
         return "\n".join(lines) + "\n"
+
+    def _base(self, row: Row) -> Row | None:
+        own = [other for other in self.rows if other.title == row.title]
+        return next((base for base in (*own, self.rows[0]) if base.interval == 1), None)
 
     def _orderings(self) -> list[str]:
         titles = {row.name: row.title for row in self.rows}
@@ -179,5 +184,6 @@ def number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def _ratio(value: float | None, base: float | None) -> str:
-    return "-" if value is None or base is None else f"{value / base:.2f}x"
+def _ratio(row: Row, base: Row | None, speed: Literal["fps", "paper_fps"]) -> str:
+    value, over = getattr(row, speed), getattr(base, speed, None)
+    return "-" if value is None or over is None else f"{value / over:.2f}x"

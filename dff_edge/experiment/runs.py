@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+import yaml
 
 from dff_edge.experiment.recipe import Run
 from dff_edge.trainer.checkpoint import CARD, save_checkpoint
@@ -54,8 +57,23 @@ class Runs:
             _put_together(config, done)
             return done
         is_begun = (folder / RECORD).exists()
+        if is_begun:
+            _find_again(folder / RECORD, start)
         _log.info("%s: %s", run.name, "goes on with its training" if is_begun else "training")
         return train(config, folder, resume=is_begun)
+
+
+def _find_again(record: Path, start: Mapping[str, Path]) -> None:
+    """Note where the runs that a broken run started from lie now: the folder may have been moved,
+    or be called by another path. They are the same runs, by the key in the run's name."""
+    try:
+        config = yaml.safe_load(record.read_text(encoding="utf-8"))
+        config["init"] |= {network: str(checkpoint) for network, checkpoint in start.items()}
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError):
+        return  # damaged, which ``train`` says
+    temporary = record.with_name(record.name + ".part")
+    temporary.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    os.replace(temporary, record)
 
 
 def _put_together(config: TrainConfig, output: Path) -> None:

@@ -56,16 +56,22 @@ def test_progress_goes_to_stderr_without_adverts(config, tmp_path):
     assert line.startswith("INFO: recognition: step 2/2, loss ")
 
 
-def test_ctrl_c_says_how_to_go_on(dff_edge, config, tmp_path, monkeypatch):
-    def stopped(*_arguments, **_options):
+@pytest.mark.parametrize("is_begun", [True, False])
+def test_ctrl_c_says_how_to_go_on(dff_edge, config, tmp_path, monkeypatch, is_begun):
+    def stopped(_config, folder, **_options):
+        if is_begun:
+            folder.mkdir()
+            (folder / "config.yaml").touch()
         raise KeyboardInterrupt
 
     monkeypatch.setattr("dff_edge.trainer.train.train", stopped)
 
     done = dff_edge("train", config, "-o", tmp_path / "run")
 
+    hint = " The same command with --resume goes on in "
     assert done.exit_code == 1
-    assert "Stopped by the keyboard. The same command with --resume goes on in" in done.stderr
+    assert "Stopped by the keyboard." in done.stderr
+    assert (hint in done.stderr) == is_begun
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,14 @@ def test_configuration_is_read_back_from_its_record():
             "no 'recognition'.*train.init.feature",
         ),
         ({"test": "synthetic://street?split=train"}, "test is .*trained or watched on"),
+        ({"test": "synthetic://street?split=train&clips=2"}, "test is .*trained or watched on"),
+        (
+            {
+                "train": TRAIN | {"data": {"train": "camvid://a", "group": 2}},
+                "test": "camvid://a?split=train",
+            },
+            "test is .*trained or watched on",
+        ),
         ({"flow_functions": ["magic"]}, "flow_functions.0 is 'magic'"),
         ({"interval": 0}, "interval is 0"),
         ({"splits": {1: "head", 0: "head"}}, "splits has head more than once"),

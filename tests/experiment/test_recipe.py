@@ -49,10 +49,12 @@ def test_variants_start_as_the_paper_has_it(recipe):
     assert not recipe.separate().is_trained
 
 
-def test_weights_at_hand_take_the_place_of_a_stage():
+def test_weights_at_hand_take_the_place_of_a_stage(tmp_path):
     """As the paper starts: N from ImageNet's weights, F from Flying Chairs'."""
     train = tiny_config().train
-    init = InitConfig(feature="resnet.pth", flow="flownet.pth")
+    for name in ("resnet.pth", "flownet.pth"):
+        (tmp_path / name).write_text(name)
+    init = InitConfig(feature=tmp_path / "resnet.pth", flow=tmp_path / "flownet.pth")
     recipe = Recipe(train.model_copy(update={"stages": train.stages[2:], "init": init}), seed=0)
 
     assert recipe.recognition() is None
@@ -60,7 +62,10 @@ def test_weights_at_hand_take_the_place_of_a_stage():
     assert recipe.dff().start == recipe.frame().start == {}
     assert recipe.dff().config.init == init
     assert set(recipe.dff(fixed=("feature", "task")).start) == {"feature", "task"}
-    assert Recipe(train, 0).dff().key != recipe.dff().key
+    key = recipe.dff().key
+    assert Recipe(train, 0).dff().key != key
+    (tmp_path / "flownet.pth").write_text("others under the same name")
+    assert recipe.dff().key != key
 
 
 def test_networks_that_a_stage_does_not_use_do_not_change_it(recipe):

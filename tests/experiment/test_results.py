@@ -97,3 +97,20 @@ def test_what_the_table_has_not_is_not_compared():
 def test_json_gives_the_results_back():
     given = results()
     assert Results.model_validate_json(given.model_dump_json()) == given
+
+
+def test_speed_up_of_a_curve_is_over_its_own_first_point():
+    rows = tuple(
+        Row(name=f"{title} {length}", title=title, interval=length, accuracy=(0.5,), fps=fps)
+        for title, length, fps in (("a", 1, 10.0), ("a", 5, 30.0), ("b", 1, 20.0), ("b", 5, 50.0))
+    )
+
+    lines = results(rows, seeds=(0,), claims=()).markdown().splitlines()
+
+    assert [cells(line)[4] for line in lines[2:6]] == ["1.00x", "3.00x", "1.00x", "2.50x"]
+
+
+def test_without_per_frame_evaluation_there_is_no_speed_up():
+    lines = results(ROWS[1:], claims=()).markdown().splitlines()
+
+    assert cells(lines[2])[4] == "-"

@@ -10,6 +10,7 @@ from dff_edge.experiment.recipe import Recipe
 from dff_edge.experiment.runs import Runs
 from dff_edge.trainer.checkpoint import load_checkpoint
 from tests.experiment.tiny import tiny_config
+from tests.trainer.runs import breaking
 
 RECIPE = Recipe(tiny_config().train, seed=0)
 
@@ -86,3 +87,16 @@ def test_broken_run_goes_on_to_the_weights_of_an_unbroken_one(runs, tmp_path, mo
 
     assert resumed == [False]
     assert all(same(found[name], unbroken[name]) for name in found)
+
+
+def test_broken_run_goes_on_in_a_folder_that_was_moved(tmp_path, monkeypatch):
+    """Its record names the checkpoints that it started from."""
+    run, before, after = RECIPE.dff(), tmp_path / "before", tmp_path / "after"
+    with monkeypatch.context() as patch:
+        breaking(patch, RuntimeError("power cut"), "pairs", step=1)
+        with pytest.raises(RuntimeError, match="power cut"):
+            Runs(before).checkpoint(run)
+    before.rename(after)
+
+    assert (Runs(after).checkpoint(run) / "model.json").is_file()
+    assert Runs(after).folder(run).parent == after

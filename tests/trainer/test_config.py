@@ -95,6 +95,9 @@ def test_section_that_is_written_empty_can_be_filled(path):
         ("stages.2.class_weights=[1, 2]", "stages.2.class_weights has 2 numbers, expected one for"),
         ("stages.0.milestones=[0.5]", "milestones is [0.5] with schedule 'cosine', expected"),
         ("stages.0.schedule=step", "schedule is 'step' without milestones, expected one or more"),
+        ("stages.0.validate_every=1", "validate_every is 1 without data.validate_on, expected"),
+        ("stages.1.validate_every=1", "validate_every is 1 without data.validate_flow_on, exp"),
+        ("seed=4294967296", "seed is 4294967296, expected: less than or equal to 4294967295"),
         ("stages.0.batch_norm=frozen", "stages.1.batch_norm is 'train' after a stage with 'froz"),
     ],
 )
@@ -185,3 +188,10 @@ def test_yaml_tags_do_not_run_code(path, tmp_path):
 def test_missing_file_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"none\.yaml cannot be read: No such file"):
         load_config(tmp_path / "none.yaml")
+
+
+def test_a_key_that_is_given_twice_is_refused(path):
+    path.write_text(path.read_text(encoding="utf-8") + "seed: 5\n", encoding="utf-8")
+
+    with pytest.raises(ConfigError, match="not readable as YAML: the key 'seed' is given twice"):
+        load_config(path)

@@ -9,29 +9,20 @@ import torch
 
 from dff_edge.runtime.boxes import in_source_pixels
 from dff_edge.runtime.resize import FrameResizer
-from dff_edge.runtime.synthetic import BOX_CLASSES, StreetScene
+from dff_edge.runtime.synthetic import StreetScene
 from dff_edge.trainer.checkpoint import load_checkpoint
 from dff_edge.trainer.config import TrainConfig
 from dff_edge.trainer.models import detect, warp_features
 from dff_edge.trainer.recogniser import TorchRecogniser
 from dff_edge.trainer.train import train
-from tests.trainer.tiny import STAGE, tiny_dict
+from tests.trainer.tiny import DETECTION_MODEL, STAGE, tiny_dict
 
-FRAME_SIZE = (64, 128)
+FRAME_SIZE = tuple(DETECTION_MODEL["frame_size"])
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    raw = tiny_dict()
-    raw["model"] |= {
-        "frame_size": list(FRAME_SIZE),
-        "task": {
-            "name": "detection",
-            "classes": list(BOX_CLASSES),
-            "colours": [[0, 0, 200], [220, 20, 60], [250, 200, 30]],
-            "rfcn": {"bins": 3, "anchor_scales": [1, 2], "proposals": 20},
-        },
-    }
+    raw = tiny_dict(model=DETECTION_MODEL)
     raw["data"]["validate_on"] = "synthetic://street?split=val&clips=1&frames=5&height=64&width=128"
     raw["stages"] = [
         {"kind": "recognition", **STAGE},
@@ -43,6 +34,14 @@ def checkpoint(tmp_path_factory):
 @pytest.fixture(scope="module")
 def model(checkpoint):
     return load_checkpoint(checkpoint).model
+
+
+def test_trains_in_64_bits(tmp_path):
+    stages = [{"kind": "pairs", **STAGE, "steps": 1}]
+    device = {"accelerator": "cpu", "devices": 1, "precision": "64-true"}
+    raw = tiny_dict(model=DETECTION_MODEL, stages=stages, device=device)
+
+    assert train(TrainConfig.model_validate(raw), tmp_path / "run").is_dir()
 
 
 def test_run_logs_the_parts_of_the_loss_and_validates_by_map(checkpoint):

@@ -90,6 +90,17 @@ def test_batch_without_a_scored_pixel_is_zero_with_zero_gradient(scores):
     assert (scores.grad == 0).all()
 
 
+def test_batch_of_a_class_without_weight_is_zero_with_zero_gradient(scores):
+    scores.requires_grad_(True)
+    labels = torch.full((2, 10, 14), 1, dtype=torch.uint8)
+
+    loss = segmentation_loss(scores, labels, torch.tensor([1.0, 0.0, 2.5]))
+    loss.backward()
+
+    assert loss.item() == 0
+    assert (scores.grad == 0).all()
+
+
 @pytest.mark.parametrize("size", [(80, 112), (5, 7), (33, 50)])
 def test_scores_are_upsampled_as_decoding_does_it(scores, size):
     full = upsampled(scores, size)

@@ -13,9 +13,10 @@ from dff_edge.runtime.errors import ConfigError
 from dff_edge.trainer import train as train_module
 from dff_edge.trainer.checkpoint import load_checkpoint
 from dff_edge.trainer.config import TrainConfig
+from dff_edge.trainer.saves import WholeSaves
 from dff_edge.trainer.train import train
 from tests.trainer.runs import breaking, one_stage, recorded, weights, with_validation
-from tests.trainer.tiny import STAGE, TINY, tiny_config
+from tests.trainer.tiny import DDP_ATOL, DETECTION_MODEL, STAGE, TINY, tiny_config, write_config
 
 COUNTER = "feature.bn1.num_batches_tracked"
 
@@ -144,6 +145,32 @@ def test_killed_run_resumes_to_the_weights_of_the_unbroken_one(tmp_path):
         assert torch.equal(value, expected[name]), name
 
 
+@pytest.mark.slow
+def test_two_killed_processes_resume_to_the_weights_of_one_with_twice_the_batch(tmp_path):
+    """Of the detector, whose anchors are sampled: that must not depend on the process either."""
+    stage = {"kind": "pairs", **STAGE, "optimizer": "sgd", "batch_norm": "frozen", "lr": 0.001}
+    two = {"accelerator": "cpu", "devices": 2, "strategy": "ddp"}
+    path = write_config(tmp_path / "two.yaml", model=DETECTION_MODEL, stages=[stage], device=two)
+    script = tmp_path / "killed.py"  # a file, since lightning starts the second process from it
+    script.write_text(_KILLED_BEFORE_STEP_3)
+    run = tmp_path / "run"
+
+    killed = subprocess.run(
+        [sys.executable, script, path, run], capture_output=True, timeout=300, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not (run / "checkpoint").exists()
+    done = subprocess.run(
+        [sys.executable, script, path, run, "resume"], capture_output=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    one = tiny_config(model=DETECTION_MODEL, stages=[stage | {"batch_size": 4}])
+    expected = weights(train(one, tmp_path / "one"))
+
+    for name, value in weights(run / "checkpoint").items():
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=DDP_ATOL)
+
+
 _KILLED_BEFORE_STEP_3 = """
 import os, signal, sys
 from pathlib import Path
@@ -158,9 +185,45 @@ def killed(self, *arguments):
         os.kill(os.getpid(), signal.SIGKILL)
     return training_step(self, *arguments)
 
-Learner.training_step = killed
-train(load_config(Path(sys.argv[1])), Path(sys.argv[2]))
+resume = sys.argv[3:] == ["resume"]
+if not resume:
+    Learner.training_step = killed
+train(load_config(Path(sys.argv[1])), Path(sys.argv[2]), resume=resume)
 """
+
+
+@pytest.mark.parametrize("broken_at", ["torch.save", "os.fsync"])
+def test_save_that_breaks_leaves_the_one_before(tmp_path, monkeypatch, broken_at):
+    path = tmp_path / "last.ckpt"
+    WholeSaves().save_checkpoint({"step": 1}, path)
+
+    def power_cut(_content, file=None):
+        if file is not None:
+            file.write(b"half of it")
+        raise OSError("power cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(broken_at, power_cut)
+        with pytest.raises(OSError, match="power cut"):
+            WholeSaves().save_checkpoint({"step": 2}, path)
+
+    assert WholeSaves().load_checkpoint(path) == {"step": 1}
+
+
+def test_damaged_save_is_refused_by_name(tmp_path, monkeypatch):
+    config = one_stage(steps=4, epoch_steps=2)
+    with monkeypatch.context() as patch:
+        breaking(patch, RuntimeError("power cut"), "recognition", step=3)
+        with pytest.raises(RuntimeError, match="power cut"):
+            train(config, tmp_path / "run")
+    save = tmp_path / "run" / "0-recognition" / "last.ckpt"
+    save.write_bytes(save.read_bytes()[:1000])
+
+    with pytest.raises(ConfigError, match=r"last\.ckpt is damaged: .* Remove it, and --resume st"):
+        train(config, tmp_path / "run", resume=True)
+
+    save.unlink()
+    assert train(config, tmp_path / "run", resume=True).is_dir()
 
 
 def test_nothing_to_resume_is_refused(tmp_path):

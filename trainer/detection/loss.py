@@ -74,6 +74,7 @@ def detection_loss(
         ConfigError: no anchor fits into the frame, so that none could be trained.
     """
     maps = RfcnMaps(*(tensor.float() for tensor in maps))
+    boxes = [of_frame.float() for of_frame in boxes]
     map_size = (maps.objectness.shape[2], maps.objectness.shape[3])
     anchors = anchor_boxes(map_size, settings, maps.objectness.device)
     if not is_inside(anchors, frame_size).any():

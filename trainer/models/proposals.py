@@ -36,7 +36,7 @@ def anchor_boxes(
     columns = (torch.arange(width, device=device) + 0.5) * FEATURE_STRIDE_PX
     y, x = torch.meshgrid(rows, columns, indexing="ij")
     centres = torch.stack([x, y], dim=-1)[:, :, None]  # (h, w, 1, 2)
-    return torch.cat([centres - half, centres + half], dim=-1).reshape(-1, 4)
+    return torch.cat([centres - half, centres + half], dim=-1).reshape(-1, 4).float()
 
 
 def per_anchor(objectness: Tensor, deltas: Tensor) -> tuple[Tensor, Tensor]:

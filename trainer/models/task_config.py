@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 
 from dff_edge.runtime.rfcn import RfcnSettings
 
-_MAX_CLASSES = 256  # label maps are uint8
+_MAX_CLASSES = 255  # label maps are uint8, and 255 is what does not count
 
 Colour = tuple[
     Annotated[int, Field(ge=0, le=255)],
