@@ -1,5 +1,6 @@
 """The recipes in configs/: each is valid, and its networks can be built."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,24 @@ def test_experiments_on_the_papers_data_have_its_recipe(experiment, recipe):
         assert stage.pop("batch_size") * config.pop("device")["devices"] == 8
         del config["name"], config["data"]["workers"]
     assert ours == papers
+
+
+@pytest.mark.parametrize("recipe", ["paper_segmentation", "paper_detection"])
+def test_variants_of_the_readme_are_changes_that_are_taken(recipe):
+    """Table 3's rows, each with its ``--set``."""
+    readme = (FOLDER / "README.md").read_text(encoding="utf-8")
+    rows = readme.partition("| variant | how |")[2].partition("\n\n")[0]
+    changes = {
+        line.split("|")[1].strip(): re.findall(r'--set (?:"([^"]*)"|([^\s`]+))', line)
+        for line in rows.splitlines()[2:]
+    }
+
+    stages = {
+        variant: load_config(FOLDER / f"{recipe}.yaml", [a or b for a, b in given]).stages[0]
+        for variant, given in changes.items()
+    }
+
+    assert stages["Frame"].kind == "recognition"
+    assert stages["DFF fix N"].fixed == ("feature", "task")
+    assert stages["DFF fix F"].fixed == ("flow",)
+    assert set(stages) == {"Frame", "DFF", "DFF fix N", "DFF fix F", "DFF separate", "SFF"}

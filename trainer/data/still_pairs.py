@@ -1,7 +1,7 @@
 """Pairs from single labelled pictures: both frames are views of one, with motion between them.
 
 For data whose neighbouring frames are not there. What it cannot show is what comes into being
-between two frames; flow networks learn real motion from it (docs/experiments).
+between two frames; flow networks learn real motion from it (docs/experiments, CamVid).
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ Source: Zhu et al., "Deep Feature Flow for Video Recognition", CVPR 2017,
     FlowNet Inception -> FlowNetInception
 Differs from the paper: as in its reference code, not flow and scale but the last
     concatenation is averaged to stride 16, and both are computed there.
+Differs from the reference code: the bias of the scale head is trained, which is held
+    at 1 there.
 Differs from the paper: it does not specify FlowNet Inception. Ours has ReLU and
     BatchNorm, which fold into INT8 convolutions, encodes to stride 64 of the frame, and
     decodes straight to stride 16, without the level at stride 8 that is averaged away.
