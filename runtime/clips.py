@@ -8,6 +8,9 @@ One grammar names them everywhere:
 - a folder with ``images/`` and ``labels/``: frames in natural order and, for some or all of
   them, an 8-bit PNG of the same stem. Each folder inside ``images/`` is a clip of its own, its
   labels in the folder of the same name inside ``labels/``. Labels of K and above are not scored.
+
+Pictures are read as they are stored, EXIF rotation passed over: labels and boxes are of those
+pixels.
 """
 
 from __future__ import annotations

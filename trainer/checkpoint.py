@@ -281,12 +281,15 @@ def digest(origin: Path) -> str:
     Raises:
         CheckpointError: there is neither.
     """
-    path = origin if is_weights_file(origin) else find_checkpoint(str(origin)) / WEIGHTS
+    path = origin if is_weights_file(origin) else _folder_of(str(origin)) / WEIGHTS
     try:
         status = path.stat()
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from error
     return _digest(path, status.st_mtime_ns, status.st_size)
+
+
+_folder_of = cache(find_checkpoint)  # which may warn, once is enough
 
 
 @cache

@@ -239,12 +239,6 @@ class TrainConfig(_Config):
                     f"{key}.class_weights has {len(stage.class_weights)} numbers, expected one for "
                     f"each of the {classes} classes."
                 )
-            needed = "validate_flow_on" if stage.kind == "flow" else "validate_on"
-            if stage.validate_every and getattr(self.data, needed) is None:
-                raise ValueError(
-                    f"{key}.validate_every is {stage.validate_every} without data.{needed}, "
-                    "expected the data to watch progress on, or 0."
-                )
             if is_frozen and stage.batch_norm == "train":
                 raise ValueError(
                     f"{key}.batch_norm is 'train' after a stage with 'frozen', expected 'frozen': "
@@ -257,14 +251,17 @@ class TrainConfig(_Config):
 class _UniqueKeyLoader(yaml.SafeLoader):
     """Refuses a key that is given twice, of which YAML would take the last without a word."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for number, key in enumerate(keys):
-            if key in keys[:number]:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key '{key}' is given twice", node.value[number][0].start_mark
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            given = (key.tag, str(key.value))
+            if given in seen and key.tag != "tag:yaml.org,2002:merge":
+                raise yaml.composer.ComposerError(
+                    None, None, f"the key '{key.value}' is given twice", key.start_mark
                 )
-        return super().construct_mapping(node, deep)
+            seen.add(given)
+        return node
 
 
 def load_config(path: Path, changes: Iterable[str] = ()) -> TrainConfig:
@@ -379,7 +376,7 @@ def _apply(raw: dict[str, Any], change: str) -> None:
     if not separator or not key:
         raise ConfigError(f"'{change}' is no change of a setting, expected key=value.")
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, _UniqueKeyLoader)
     except yaml.YAMLError as error:
         raise ConfigError(f"'{change}': the value is not readable as YAML: {error}") from error
     *parents, last = key.split(".")

@@ -74,6 +74,11 @@ class Learner(lightning.LightningModule):
             network.requires_grad_(True)
         for path in stage.fixed_layers:
             find_layer(model, path).requires_grad_(False)
+        if not any(p.requires_grad for n in self._trained for p in n.parameters()):
+            raise ConfigError(
+                f"fixed_layers is {list(stage.fixed_layers)} in a '{stage.kind}' stage with fixed "
+                f"{list(stage.fixed)}, expected a layer left to train."
+            )
         # What a stage does not compute must not wait for a gradient: DDP would wait for ever.
         for unused in _unused_layers(model, stage):
             unused.requires_grad_(False)

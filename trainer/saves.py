@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -37,7 +36,10 @@ class WholeSaves(TorchCheckpointIO):
         """
         try:
             return super().load_checkpoint(path, *arguments, **options)
-        except (RuntimeError, EOFError, UnpicklingError) as error:
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # torch raises many types for damaged files
             raise ConfigError(
-                f"{path} is damaged: {error}. Remove it, and --resume starts its stage anew."
+                f"{path} is damaged: {error or 'it is empty'}. Without it the run goes on from the "
+                "start of this stage: remove it."
             ) from error

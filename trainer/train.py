@@ -52,7 +52,7 @@ from dff_edge.trainer.data import PairBatch, open_pairs, training_classes
 from dff_edge.trainer.learner import Learner, find_layer
 from dff_edge.trainer.models import DeepFeatureFlow, build_model
 from dff_edge.trainer.saves import WholeSaves
-from dff_edge.trainer.validation import open_held_out, validation_of
+from dff_edge.trainer.validation import open_held_out, unused_settings, validation_of
 
 _log = logging.getLogger("dff_edge.trainer")
 RECORD = "config.yaml"
@@ -64,6 +64,7 @@ _EXPECTED_WARNINGS = (
     r".*GPU available but not used",
     r".*in eval mode at the start of training",
     r".*when logging on epoch level in distributed setting",  # of what only the first process knows
+    r".*dirpath has changed",  # of a folder that was moved: its save is read all the same
     r".*LeafSpec.* is deprecated",  # between lightning 2.6 and torch 2.13
 )
 
@@ -95,6 +96,9 @@ def train(config: TrainConfig, run_folder: Path, *, resume: bool = False) -> Pat
     _check_classes(config)
     pairs = [_open_pairs(config, number) for number in range(len(config.stages))]
     held_out = open_held_out(config)
+    if is_first:
+        for line in unused_settings(config):
+            _log.warning(line)
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     model = build_model(config.model)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

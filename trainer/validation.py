@@ -47,6 +47,26 @@ def open_held_out(config: TrainConfig) -> HeldOut:
     return HeldOut(_open_clips(config), _open_flow_pairs(config))
 
 
+def unused_settings(config: TrainConfig) -> list[str]:
+    """Say what is set for watching progress and comes to nothing, a line each."""
+    lines = []
+    for key, kinds in (
+        ("validate_on", ("recognition", "pairs")),
+        ("validate_flow_on", ("flow",)),
+    ):
+        uri = getattr(config.data, key)
+        watched = [
+            f"stages.{number}"
+            for number, stage in enumerate(config.stages)
+            if stage.kind in kinds and stage.validate_every
+        ]
+        if uri is None and watched:
+            lines.append(f"{watched[0]}.validate_every does nothing without data.{key}")
+        if uri is not None and not watched:
+            lines.append(f"data.{key} is not used: no stage that it is for has validate_every")
+    return lines
+
+
 def validation_of(config: TrainConfig, stage: StageConfig, held_out: HeldOut) -> list[Callback]:
     """Give what measures a stage's networks now and then, at most one callback."""
     every = stage.validate_every
@@ -90,6 +110,7 @@ def _open_flow_pairs(config: TrainConfig) -> PairData | None:
         max_distance=config.data.max_distance,
         for_flow=True,
         task=config.model.task.name,
+        split="val",
     )
     if not pairs.knows_flow:
         raise ConfigError(

@@ -7,6 +7,7 @@ is.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import parse_qsl, urlsplit
 
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from dff_edge.runtime.contract import FlowFunction
 from dff_edge.runtime.datasets import parse_data_name
 from dff_edge.trainer.config import TrainConfig
+from dff_edge.trainer.data import VID_AND_DET, vid_and_det
 from dff_edge.trainer.models import FeatureConfig, FlowConfig
 from dff_edge.trainer.models.config import split_points
 from dff_edge.trainer.models.dff import HEAD, NONE
@@ -98,7 +100,8 @@ class ExperimentConfig(_Config):
                 "each, with other --seeds."
             )
         data = self.train.data
-        if self.test == data.validate_on or _holds(data.train, self.test):
+        watched = data.validate_on
+        if _holds(data.train, self.test, "train") or (watched and _holds(watched, self.test)):
             raise ValueError(f"test is '{self.test}', which is trained or watched on: give others.")
         return self
 
@@ -119,20 +122,21 @@ class ExperimentConfig(_Config):
         return self
 
 
-def _holds(train: str, test: str) -> bool:
-    """Whether clips for testing are of a split that is trained on."""
-    if train == test:
-        return True
-    if test.startswith("synthetic://") and train.startswith("synthetic://"):
-        splits = [dict(parse_qsl(urlsplit(uri).query)).get("split") for uri in (train, test)]
-        return (splits[0] or "train") == (splits[1] or "val")
-    trained = parse_data_name(train.replace("vid+det://", "vid://"), split="train")
-    tested = parse_data_name(test)
-    if trained is None or tested is None or trained.kind is not tested.kind:
-        return False
-    return (trained.root, trained.options.get("split")) == (
-        tested.root,
-        tested.options.get("split"),
+def _holds(used: str, test: str, split: str = "val") -> bool:
+    """Whether data is that for testing, or of its split; ``split`` where its name says none."""
+    if used.startswith(f"{VID_AND_DET}://"):
+        return any(_holds(part, test, split) for part in vid_and_det(used))
+    if used.startswith("synthetic://") and test.startswith("synthetic://"):
+        splits = [dict(parse_qsl(urlsplit(uri).query)).get("split") for uri in (used, test)]
+        is_trained_on = split == "train"  # scenes without end; clips of one split may be others
+        return used == test or (is_trained_on and (splits[0] or split) == (splits[1] or "val"))
+    ours, theirs = parse_data_name(used, split=split), parse_data_name(test)
+    if ours is None or theirs is None:
+        return Path(used) == Path(test)
+    return (ours.kind, ours.root, ours.options.get("split")) == (
+        theirs.kind,
+        theirs.root,
+        theirs.options.get("split"),
     )
 
 

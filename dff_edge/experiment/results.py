@@ -78,7 +78,7 @@ class Results(_Record):
         metric: what accuracy is, "mIoU" or "mAP".
         seeds: in the order of each row's accuracies.
         rows: of the table. Speed-ups are over per-frame evaluation: the row of the same title at
-            l = 1, else the first row, if that is at l = 1.
+            l = 1 where a title has several rows, else the first row, if that is at l = 1.
         orderings: what the paper claims of the rows, checked here.
         config: the experiment's configuration.
         machine: what speeds were measured on.
@@ -123,7 +123,8 @@ class Results(_Record):
 
     def _base(self, row: Row) -> Row | None:
         own = [other for other in self.rows if other.title == row.title]
-        return next((base for base in (*own, self.rows[0]) if base.interval == 1), None)
+        bases = own if len(own) > 1 else self.rows[:1]
+        return next((base for base in bases if base.interval == 1), None)
 
     def _orderings(self) -> list[str]:
         titles = {row.name: row.title for row in self.rows}

@@ -137,7 +137,7 @@ def read_colours(path: Path) -> LabelMap:
     Raises:
         SourceError: a colour is none of the 32.
     """
-    image = read_image(path)
+    image = read_image(path, as_stored=True)
     packed = image.astype(np.int32) @ (1, 256, 65536)  # BGR
     labels = np.full(packed.shape, _IGNORED, np.uint8)
     known = packed == 0

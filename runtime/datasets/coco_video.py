@@ -92,8 +92,8 @@ def list_clips(root: Path, options: dict[str, str]) -> Listing:
         parts = _consecutive(numbers)
         if len(parts) > 1:
             listing.problems.append(
-                f"{root}: video {name} lacks frames between others; what is whole of it makes "
-                f"{len(parts)} clips"
+                f"{root}: video {name} lacks frames between others; pairs over these gaps are left "
+                f"out, the rest makes {len(parts)} clips"
             )
         boxes = [_true_boxes(objects.get(image, [])) for _, image, _ in frames]
         for part in parts:

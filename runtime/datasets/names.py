@@ -112,7 +112,7 @@ class DataName:
         listing = self.kind.list(self.root, self.options)
         if listing.problems:
             _log.warning(
-                "'%s': %d problems, left out what they are about; the first: %s. `dff-edge data "
+                "'%s': %d problems, what they are about is left out; the first: %s. `dff-edge data "
                 "check` lists them",
                 self.text,
                 len(listing.problems),

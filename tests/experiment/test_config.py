@@ -53,6 +53,24 @@ def test_configuration_is_read_back_from_its_record():
             },
             "test is .*trained or watched on",
         ),
+        (
+            {
+                "train": TRAIN | {"data": {"train": "vid+det://a?list=l", "group": 2}},
+                "test": "det://a?split=train",
+            },
+            "test is .*trained or watched on",
+        ),
+        (
+            {
+                "train": TRAIN | {"data": {"validate_on": "camvid://a", "group": 2}},
+                "test": "camvid://a?split=val",
+            },
+            "test is .*trained or watched on",
+        ),
+        (
+            {"train": TRAIN | {"data": {"train": "a/b", "group": 2}}, "test": "a/b/"},
+            "test is .*trained or watched on",
+        ),
         ({"flow_functions": ["magic"]}, "flow_functions.0 is 'magic'"),
         ({"interval": 0}, "interval is 0"),
         ({"splits": {1: "head", 0: "head"}}, "splits has head more than once"),
@@ -64,6 +82,19 @@ def test_wrong_setting_is_refused(tmp_path, change, message):
 
     with pytest.raises(ConfigError, match=message):
         load_settings(path, ExperimentConfig)
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("vid+det://a?frames=15&list=l", "vid://a?split=val"),
+        ("camvid://a", "camvid://a"),
+        ("camvid://a", "camvid://b?split=train"),
+        ("synthetic://street", "synthetic://street?clips=2"),
+    ],
+)
+def test_other_splits_are_for_testing(train, test):
+    tiny_config(train=TRAIN | {"data": {"train": train, "group": 2}}, test=test)
 
 
 def test_split_that_the_network_has_not_is_refused(tmp_path):

@@ -110,6 +110,14 @@ def test_speed_up_of_a_curve_is_over_its_own_first_point():
     assert [cells(line)[4] for line in lines[2:6]] == ["1.00x", "3.00x", "1.00x", "2.50x"]
 
 
+def test_rows_at_key_interval_1_are_over_per_frame_evaluation_too():
+    rows = tuple(row.model_copy(update={"interval": 1}) for row in ROWS)
+
+    lines = results(rows, claims=()).markdown().splitlines()
+
+    assert [cells(line)[4] for line in lines[2:5]] == ["1.00x", "4.00x", "-"]
+
+
 def test_without_per_frame_evaluation_there_is_no_speed_up():
     lines = results(ROWS[1:], claims=()).markdown().splitlines()
 

@@ -8,6 +8,7 @@ from dff_edge.runtime.clips import class_names, open_clips
 from dff_edge.runtime.errors import ConfigError, FrameError, SourceError
 from dff_edge.runtime.synthetic import BOX_CLASSES, CLASSES, Box, StreetScene, true_boxes
 from dff_edge.runtime.uri import IMAGE_SUFFIXES
+from tests.runtime.datasets.layouts import turn_by_exif
 
 
 @pytest.fixture
@@ -103,6 +104,16 @@ def test_folder_in_natural_order_with_sparse_labels(folder):
     assert clip.labels(2)[0].tolist() == [255] * 7
     assert clip.labels(2)[1].tolist() == [0, 0, 0, 1, 1, 1, 1]
     assert clip.flow(1, 0) is None
+
+
+def test_exif_rotation_of_a_folder_is_passed_over(tmp_path):
+    """As its labels are of the picture as it is stored."""
+    write_clip(tmp_path, ["f0.jpg"], labelled=["f0"])
+    turn_by_exif(tmp_path / "images" / "f0.jpg")
+
+    (clip,) = open_clips(str(tmp_path))
+
+    assert clip.image(0).shape[:2] == clip.labels(0).shape == (5, 7)
 
 
 def test_folders_inside_are_clips_of_their_own_in_natural_order(tmp_path):

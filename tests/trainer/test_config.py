@@ -95,8 +95,6 @@ def test_section_that_is_written_empty_can_be_filled(path):
         ("stages.2.class_weights=[1, 2]", "stages.2.class_weights has 2 numbers, expected one for"),
         ("stages.0.milestones=[0.5]", "milestones is [0.5] with schedule 'cosine', expected"),
         ("stages.0.schedule=step", "schedule is 'step' without milestones, expected one or more"),
-        ("stages.0.validate_every=1", "validate_every is 1 without data.validate_on, expected"),
-        ("stages.1.validate_every=1", "validate_every is 1 without data.validate_flow_on, exp"),
         ("seed=4294967296", "seed is 4294967296, expected: less than or equal to 4294967295"),
         ("stages.0.batch_norm=frozen", "stages.1.batch_norm is 'train' after a stage with 'froz"),
     ],
@@ -195,3 +193,31 @@ def test_a_key_that_is_given_twice_is_refused(path):
 
     with pytest.raises(ConfigError, match="not readable as YAML: the key 'seed' is given twice"):
         load_config(path)
+
+
+def test_keys_of_a_merged_mapping_may_be_given_again(tmp_path):
+    """YAML's merge keys, also in a chain; what stands beside them goes before."""
+    path = tmp_path / "merged.yaml"
+    stages = (
+        "[{<<: &b {<<: &a {kind: flow, steps: 4, lr: 0.1}, lr: 0.2}, steps: 5}, {<<: [*a, *b]}]"
+    )
+    text = yaml.safe_dump({k: v for k, v in tiny_dict().items() if k not in ("stages", "data")})
+    path.write_text(f"{text}stages: {stages}\n", encoding="utf-8")
+
+    first, second = load_config(path, ["data.group=4"]).stages
+
+    assert (first.steps, first.lr) == (5, 0.2)
+    assert (second.steps, second.lr) == (4, 0.1)
+
+
+def test_a_key_that_is_given_twice_in_a_change_is_refused(path):
+    with pytest.raises(ConfigError, match="the key 'train' is given twice"):
+        load_config(path, ["data={train: a, group: 2, train: b}"])
+
+
+def test_label_maps_have_room_for_255_classes(path):
+    """255 is what does not count."""
+    names, colours = [str(n) for n in range(256)], [[0, 0, 0]] * 256
+
+    with pytest.raises(ConfigError, match=r"model\.task\.classes is .*at most 255 items"):
+        load_config(path, [f"model.task.classes={names}", f"model.task.colours={colours}"])

@@ -15,7 +15,7 @@ from dff_edge.trainer.data import SyntheticPairs
 from dff_edge.trainer.flow_validation import average_end_point_error
 from dff_edge.trainer.learner import rate
 from dff_edge.trainer.train import train
-from dff_edge.trainer.validation import open_held_out
+from dff_edge.trainer.validation import open_held_out, unused_settings
 from tests.runtime.datasets.layouts import flying_chairs
 from tests.trainer.tiny import STAGE, TINY, tiny_config
 
@@ -97,6 +97,40 @@ def test_drawn_scenes_beside_pictures_that_are_moved(tmp_path):
     assert isinstance(held_out.flow_pairs, SyntheticPairs)
     assert held_out.flow_pairs.split == "val"
     assert held_out.clips == []
+
+
+def test_held_out_pairs_without_a_split_are_not_those_for_training(tmp_path):
+    flying_chairs(tmp_path / "chairs", [1, 2, 2])
+    data = TINY["data"] | {"validate_flow_on": f"flyingchairs://{tmp_path / 'chairs'}"}
+    stage = {**STAGE, "kind": "flow", "validate_every": 1}
+
+    held_out = open_held_out(tiny_config(data=data, stages=[stage]))
+
+    assert held_out.flow_pairs.is_held_out
+
+
+@pytest.mark.parametrize(
+    ("data", "stage", "expected"),
+    [
+        ({}, {"kind": "flow"}, []),
+        ({}, {"kind": "flow", "validate_every": 2}, ["without data.validate_flow_on"]),
+        ({}, {"kind": "pairs", "validate_every": 2}, ["without data.validate_on"]),
+        ({"validate_on": "x"}, {"kind": "pairs", "validate_every": 2}, []),
+        ({"validate_on": "x"}, {"kind": "pairs"}, ["data.validate_on is not used"]),
+        (
+            {"validate_on": "x"},
+            {"kind": "flow", "validate_every": 1},
+            ["data.validate_on is not used", "stages.0.validate_every does nothing without"],
+        ),
+    ],
+)
+def test_what_is_set_and_comes_to_nothing(data, stage, expected):
+    config = tiny_config(data=TINY["data"] | data, stages=[STAGE | stage])
+
+    lines = unused_settings(config)
+
+    assert [any(part in line for line in lines) for part in expected] == [True] * len(expected)
+    assert len(lines) == len(expected)
 
 
 def test_data_without_true_flow_is_refused(tmp_path):

@@ -143,6 +143,13 @@ def test_fixed_layers_that_are_not_there_are_refused(model, path, message):
         learner_of(model, "pairs", fixed_layers=[path])
 
 
+def test_fixed_layers_that_leave_nothing_to_train_are_refused(model):
+    layers = [f"task.{name}" for name, _ in model.task.named_children()]
+
+    with pytest.raises(ConfigError, match=r"fixed_layers is .*, expected a layer left to train"):
+        learner_of(model, "pairs", fixed=["feature", "flow"], fixed_layers=layers)
+
+
 def test_networks_that_rest_are_in_evaluation_mode(model):
     learner = learner_of(model, "flow")
 

@@ -210,7 +210,18 @@ def test_save_that_breaks_leaves_the_one_before(tmp_path, monkeypatch, broken_at
     assert WholeSaves().load_checkpoint(path) == {"step": 1}
 
 
-def test_damaged_save_is_refused_by_name(tmp_path, monkeypatch):
+@pytest.mark.parametrize("size", [0, 1000, 5000, 70_000, -1])
+def test_damaged_save_is_refused(tmp_path, size):
+    path = tmp_path / "last.ckpt"
+    WholeSaves().save_checkpoint({"weights": torch.arange(50_000.0)}, path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:size])
+
+    with pytest.raises(ConfigError, match=r"last\.ckpt is damaged: .+ remove it\."):
+        WholeSaves().load_checkpoint(path)
+
+
+def test_run_with_a_damaged_save_goes_on_without_it(tmp_path, monkeypatch):
     config = one_stage(steps=4, epoch_steps=2)
     with monkeypatch.context() as patch:
         breaking(patch, RuntimeError("power cut"), "recognition", step=3)
@@ -219,7 +230,7 @@ def test_damaged_save_is_refused_by_name(tmp_path, monkeypatch):
     save = tmp_path / "run" / "0-recognition" / "last.ckpt"
     save.write_bytes(save.read_bytes()[:1000])
 
-    with pytest.raises(ConfigError, match=r"last\.ckpt is damaged: .* Remove it, and --resume st"):
+    with pytest.raises(ConfigError, match=r"last\.ckpt is damaged"):
         train(config, tmp_path / "run", resume=True)
 
     save.unlink()

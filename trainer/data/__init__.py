@@ -1,12 +1,19 @@
 """Training pairs from labelled clips, from single pictures and from synthetic scenes."""
 
 from dff_edge.trainer.data.clip_pairs import ClipPairs
-from dff_edge.trainer.data.open_pairs import moves_already, open_pairs, training_classes
+from dff_edge.trainer.data.open_pairs import (
+    VID_AND_DET,
+    moves_already,
+    open_pairs,
+    training_classes,
+    vid_and_det,
+)
 from dff_edge.trainer.data.pairs import PairBatch, PairData
 from dff_edge.trainer.data.still_pairs import StillPairs
 from dff_edge.trainer.data.synthetic_pairs import SyntheticPairs
 
 __all__ = [
+    "VID_AND_DET",
     "ClipPairs",
     "PairBatch",
     "PairData",
@@ -15,4 +22,5 @@ __all__ = [
     "moves_already",
     "open_pairs",
     "training_classes",
+    "vid_and_det",
 ]

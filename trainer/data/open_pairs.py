@@ -8,7 +8,7 @@ All names of labelled clips (``runtime/clips.py``), and
   2 : 1 ratio" (section 5.1 of the paper)
 - ``flyingchairs://ROOT?split=train``, for flow
 
-The split is "train" where a name says none.
+The split is that for training where a name says none.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from dff_edge.trainer.data.pairs import PairData
 from dff_edge.trainer.data.still_pairs import StillPairs
 from dff_edge.trainer.data.synthetic_pairs import SyntheticPairs
 
-_VID_AND_DET = "vid+det://"
+VID_AND_DET = "vid+det"
 
 
 def open_pairs(
@@ -42,6 +42,7 @@ def open_pairs(
     max_distance: int,
     for_flow: bool = False,
     task: Task = "segmentation",
+    split: str = "train",
 ) -> PairData:
     """Open the training pairs that a configuration names.
 
@@ -55,6 +56,7 @@ def open_pairs(
         for_flow: nothing but the flow of the pairs is used: synthetic scenes also give pairs with
             the key frame after the current one, and their classes need not be the model's.
         task: whether pairs come with labels or with boxes.
+        split: of data whose name says none.
 
     Raises:
         ConfigError: for an unknown name or option, or another number of classes than the data's.
@@ -75,10 +77,11 @@ def open_pairs(
             max_distance=max_distance,
             for_flow=for_flow,
             task=task,
+            split=split,
         )
     if data.train.startswith("flyingchairs://"):
         root, query = split_query(data.train.partition("://")[2])
-        split = query.pop("split", "train")
+        split = query.pop("split", split)
         if query or split not in flying_chairs.SPLITS or not root:
             raise ConfigError(
                 f"'{data.train}': expected flyingchairs://ROOT with no option but '?split=', "
@@ -103,7 +106,7 @@ def open_pairs(
 
     def pairs_of(uri: str) -> PairData:
         return kind(
-            open_clips(uri, split="train"),
+            open_clips(uri, split=split),
             seed=seed,
             frame_size=frame_size,
             class_count=class_count,
@@ -114,19 +117,19 @@ def open_pairs(
             task=task,
         )
 
-    if not data.train.startswith(_VID_AND_DET):
+    if not data.train.startswith(f"{VID_AND_DET}://"):
         return pairs_of(data.train)
     if task != "detection" or class_count != len(imagenet.CLASSES):
         raise ConfigError(
             f"'{data.train}' is for detection of {len(imagenet.CLASSES)} classes, the model's task "
             f"is {task} of {class_count}."
         )
-    return MixedPairs([pairs_of(uri) for uri in _vid_and_det(data.train)], [2, 1], seed=seed)
+    return MixedPairs([pairs_of(uri) for uri in vid_and_det(data.train)], [2, 1], seed=seed)
 
 
 def training_classes(uri: str, task: Task) -> tuple[str, ...] | None:
     """The classes of training pairs for a task where their name tells them, else None."""
-    return imagenet.CLASSES if uri.startswith(_VID_AND_DET) else class_names(uri, task)
+    return imagenet.CLASSES if uri.startswith(f"{VID_AND_DET}://") else class_names(uri, task)
 
 
 def moves_already(uri: str) -> bool:
@@ -144,6 +147,7 @@ def _synthetic_pairs(
     max_distance: int,
     for_flow: bool,
     task: Task,
+    split: str,
 ) -> SyntheticPairs:
     uri = data.train
     query = dict(parse_qsl(urlsplit(uri).query, keep_blank_values=True))
@@ -160,7 +164,7 @@ def _synthetic_pairs(
         )
     return SyntheticPairs(
         seed=seed,
-        split=query.get("split", "train"),
+        split=query.get("split", split),
         frame_size=frame_size,
         length=length,
         group=data.group,
@@ -170,8 +174,12 @@ def _synthetic_pairs(
     )
 
 
-def _vid_and_det(uri: str) -> tuple[str, str]:
-    """The names of the two data sets, each with its own options."""
+def vid_and_det(uri: str) -> tuple[str, str]:
+    """Give the names of the two data sets of ``vid+det://``, each with its own options.
+
+    Raises:
+        ConfigError: an option is of neither.
+    """
     root, options = split_query(uri.partition("://")[2], with_paths=True)
     if set(options) - {"frames", "list"}:
         raise ConfigError(f"'{uri}': expected no options but frames (of VID) and list (of DET).")

@@ -29,6 +29,14 @@ def cityscapes(root, split="val", city="lindau", sequence=3, labelled=19, ids=No
     write(root / "gtFine" / split / city / f"{stem}_color.png", np.zeros((*SIZE, 3), np.uint8))
 
 
+def turn_by_exif(path):
+    """Write into a JPEG that it is to be shown turned by a quarter."""
+    orientation = b"\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00"
+    exif = b"Exif\0\0MM\0*\x00\x00\x00\x08\x00\x01" + orientation + b"\0\0\0\0"
+    data = path.read_bytes()
+    path.write_bytes(data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:])
+
+
 def imagenet_image(root, path, objects, number=0):
     """``path`` below Data and Annotations; objects as (WordNet id, xmin, ymin, xmax, ymax)."""
     write(root / "Data" / f"{path}.JPEG", picture(number))

@@ -7,7 +7,7 @@ from dff_edge.runtime.datasets import DATA_SETS
 from dff_edge.runtime.datasets.imagenet import CLASSES, read_boxes
 from dff_edge.runtime.errors import ConfigError, SourceError
 from dff_edge.runtime.sources.images import read_image
-from tests.runtime.datasets.layouts import SIZE, imagenet_image, vid_snippet
+from tests.runtime.datasets.layouts import SIZE, imagenet_image, turn_by_exif, vid_snippet
 
 # As WordNet 3.0 has them, in its order.
 NAMES = {
@@ -92,10 +92,7 @@ def test_exif_rotation_is_passed_over(tmp_path):
     """Boxes are of the pixels as they are stored."""
     imagenet_image(tmp_path, "DET/val/a", [(DOG, 30, 2, 43, 9)])
     path = tmp_path / "Data/DET/val/a.JPEG"
-    tag = b"\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00"  # orientation 6, a quarter turn
-    exif = b"Exif\0\0MM\0*\x00\x00\x00\x08\x00\x01" + tag + b"\0\0\0\0"
-    data = path.read_bytes()
-    path.write_bytes(data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:])
+    turn_by_exif(path)
     assert read_image(path).shape[:2] == SIZE[::-1]  # what a source of pictures gives
 
     (clip,) = open_clips(f"det://{tmp_path}")

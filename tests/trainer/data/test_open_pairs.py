@@ -76,14 +76,21 @@ def test_names_of_chairs_are_checked(uri):
         opened(uri)
 
 
-def test_data_sets_are_trained_on_their_training_split(tmp_path):
-    """Also where the name says no split, by which evaluation means the other one."""
-    for split, shade in (("train", 10), ("val", 200)):
-        write(tmp_path / split / "0016E5_07959.png", np.full((32, 64, 3), shade, np.uint8))
-        write(tmp_path / f"{split}annot" / "0016E5_07959.png", np.full((32, 64), 3, np.uint8))
-    plain = {"augment": {"enlarge": 1, "colour": 0}}
+@pytest.mark.parametrize(("split", "shade"), [("train", 10), ("val", 200)])
+def test_split_of_a_name_without_one(tmp_path, split, shade):
+    for name, grey in (("train", 10), ("val", 200)):
+        write(tmp_path / name / "0016E5_07959.png", np.full((32, 64, 3), grey, np.uint8))
+        write(tmp_path / f"{name}annot" / "0016E5_07959.png", np.full((32, 64), 3, np.uint8))
 
-    pairs = opened(f"camvid://{tmp_path}", 11, (32, 64), **plain)
+    pairs = open_pairs(
+        DataConfig(train=f"camvid://{tmp_path}", group=2, augment={"enlarge": 1, "colour": 0}),
+        seed=5,
+        frame_size=(32, 64),
+        class_count=11,
+        length=4,
+        max_distance=0,
+        split=split,
+    )
 
-    assert pairs[0]["current"].unique().tolist() == [10]
+    assert pairs[0]["current"].unique().tolist() == [shade]
     assert np.unique(open_clips(f"camvid://{tmp_path}")[0].image(0)).tolist() == [200]

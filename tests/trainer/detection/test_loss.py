@@ -130,6 +130,21 @@ def test_samples_follow_from_the_step_alone(maps, monkeypatch):
     assert losses_of(maps, [0, 1], step=4).rpn_class != first.rpn_class
 
 
+def test_boxes_in_64_bits_give_the_same(maps):
+    """As they come where all of training is."""
+    losses = detection_loss(
+        maps,
+        FRAME_SIZE,
+        SETTINGS,
+        [boxes.double() for boxes in BOXES],
+        LABELS,
+        hard_examples=4,
+        step=3,
+    )
+
+    assert torch.equal(torch.stack(losses), torch.stack(losses_of(maps, [0, 1, 2])))
+
+
 def test_ignored_region_is_no_background(maps):
     maps.objectness[2, 0, 1, 1] = 50  # an anchor that is the region; proposed with certainty
 
