@@ -35,7 +35,7 @@ define cpp_tests
 PATH="$(CURDIR)/$(BIN):$$PATH"; \
 cmake -S plugins -B build/$(1) -G Ninja $(2); \
 cmake --build build/$(1) -j $(JOBS); \
-$(3) ctest --test-dir build/$(1) --output-on-failure
+$(3) ctest --test-dir build/$(1) --output-on-failure --parallel $(JOBS)
 endef
 
 .PHONY: help install lint test test-cpp test-sanitize test-aarch64 test-older test-cuda test-python
@@ -74,9 +74,8 @@ test-sanitize: install  ## C++ tests with address, undefined-behaviour and threa
 	$(call cpp_tests,sanitize-thread,$(SANITIZE_THREAD),$(FIXED_ADDRESSES))
 
 test-older: test-cpp  ## C++ tests on x86-64 without AVX-512 and without AVX, played by qemu
-	for cpu in Haswell Nehalem; do for test in build/cpp/test_*; do \
-	    qemu-x86_64 -cpu $$cpu "$$test"; \
-	done; done
+	for cpu in Haswell Nehalem; do printf "$$cpu %s\n" build/cpp/test_*; done \
+	    | xargs -P $(JOBS) -L 1 qemu-x86_64 -cpu
 
 test-aarch64: install  ## C++ tests built for 64-bit Arm and run by qemu
 	@$(if $(CAN_CROSS),,echo 'Cross compiler or qemu missing. Install them: $(CROSS_HINT)' >&2; exit 1)
