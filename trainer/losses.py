@@ -30,9 +30,10 @@ def segmentation_loss(
     full = functional.interpolate(
         scores, size=labels.shape[-2:], mode="bilinear", align_corners=False
     )
-    counted = labels[labels != IGNORED].long()
-    weights = counted.new_ones(len(counted)) if class_weights is None else class_weights[counted]
-    if not weights.any():  # the mean over nothing would be NaN
+    counts = labels != IGNORED
+    if class_weights is not None:
+        counts &= class_weights[torch.where(counts, labels, 0).long()] > 0
+    if not counts.any():  # the mean over nothing would be NaN
         return full.sum() * 0
     return functional.cross_entropy(full, labels.long(), class_weights, ignore_index=IGNORED)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import shutil
 import sys
 
+import numpy as np
 import pytest
 
 from dff_edge.runtime.engine_cache import EngineCache
+from dff_edge.runtime.frames import Frame
 from tests.export.checkpoints import FRAME_SIZE, tiny_bundle
 
 # Fixtures: pytest finds them by their names here.
@@ -49,6 +51,16 @@ def deployable(tmp_path_factory):
     return calibrate_bundle(
         path, clips, source="clips", flavours=["ort", "trt"], max_keys=10, pairs_per_key=2
     )
+
+
+@pytest.fixture
+def frames():
+    """Of a size of their own, each unlike the others."""
+    random = np.random.default_rng(5)
+    size = (FRAME_SIZE[0] + 8, FRAME_SIZE[1] + 24, 3)
+    coarse = random.integers(0, 256, (9, *[side // 8 for side in size[:2]], 3), np.uint8)
+    images = coarse.repeat(8, axis=1).repeat(8, axis=2)
+    return [Frame(image, index, index / 30) for index, image in enumerate(images)]
 
 
 @pytest.fixture

@@ -10,11 +10,10 @@ import pytest
 
 from dff_edge.calibration.found_again import partners
 from dff_edge.runtime.errors import EngineError
-from dff_edge.runtime.frames import Frame
 from dff_edge.runtime.pipeline import Pipeline
 from tests.deploy.conftest import play_tensorrt
 from tests.deploy.test_deploy import deploy
-from tests.export.checkpoints import FRAME_SIZE, tiny_bundle
+from tests.export.checkpoints import tiny_bundle
 from tests.runtime.cuda.fake_ort import play_cuda_provider
 from tests.runtime.cuda.fake_tensorrt import VERSIONS
 
@@ -24,16 +23,6 @@ JITTER_US = 300
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     return tiny_bundle(tmp_path_factory, task="detection")
-
-
-@pytest.fixture(scope="module")
-def frames():
-    """Of a size of their own, each unlike the others."""
-    random = np.random.default_rng(5)
-    size = (FRAME_SIZE[0] + 8, FRAME_SIZE[1] + 24, 3)
-    coarse = random.integers(0, 256, (9, *[side // 8 for side in size[:2]], 3), np.uint8)
-    images = coarse.repeat(8, axis=1).repeat(8, axis=2)
-    return [Frame(image, index, index / 30) for index, image in enumerate(images)]
 
 
 def detections(bundle, frames, **how):

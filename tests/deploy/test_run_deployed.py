@@ -20,7 +20,6 @@ from dff_edge.runtime.bundle_recogniser import BundleRecogniser
 from dff_edge.runtime.deployed import Platform
 from dff_edge.runtime.engine import TensorSpec
 from dff_edge.runtime.errors import BundleError, EngineError, PipelineError
-from dff_edge.runtime.frames import Frame
 from dff_edge.runtime.open_subnets import CudaOptions, precisions_for
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.trace import Trace
@@ -33,16 +32,6 @@ from tests.runtime.cuda.fake_ort import play_cuda_provider
 from tests.runtime.cuda.fake_tensorrt import VERSIONS
 
 JITTER_US = 300
-
-
-@pytest.fixture
-def frames():
-    """Of a size of their own, each unlike the others."""
-    random = np.random.default_rng(5)
-    size = (FRAME_SIZE[0] + 8, FRAME_SIZE[1] + 24, 3)
-    coarse = random.integers(0, 256, (9, *[side // 8 for side in size[:2]], 3), np.uint8)
-    images = coarse.repeat(8, axis=1).repeat(8, axis=2)
-    return [Frame(image, index, index / 30) for index, image in enumerate(images)]
 
 
 @pytest.fixture
