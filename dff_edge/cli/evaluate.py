@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dff_edge.cli.console import progress
 from dff_edge.cli.options import (
     ENGINES,
     Command,
+    command_line,
     engine_option,
     flow_option,
     json_option,
     precision_option,
-    progress,
     table,
     threads_option,
     warp_option,
@@ -92,7 +93,8 @@ def command(
     if not is_bundle and engine != ENGINES[0]:
         raise click.UsageError(f"--engine {engine} is for bundles; a checkpoint runs in torch.")
     with ExitStack() as stack:
-        clips = open_clips(source)
+        with command_line():
+            clips = open_clips(source)
         recogniser, classes, task, flow = (
             _bundle(stack, model, precision, engine, warp, threads)
             if is_bundle

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from dff_edge.cli.console import say
 from dff_edge.cli.options import Command, flow_option, json_option, table, write_json
 from dff_edge.runtime.errors import require
 
@@ -58,7 +59,7 @@ def command(
         flow=flow,  # type: ignore[arg-type]
         replace=True,
         command=f"dff-edge export {checkpoint} --interval {interval} --opset {opset} --flow {flow}",
-        progress=lambda text: click.echo(text, err=True),
+        progress=say,
     )
     manifest = bundle.manifest
     numbers = {

@@ -89,9 +89,6 @@ def test_int8_and_fp32_differ(dff_edge, bundle_path, frames_folder, tmp_path):
         (["no/such.mp4"], "no/such.mp4"),
         (["99"], "Camera '99'"),
         (["rtsp://127.0.0.1:1/"], "rtsp"),
-        (["synthetic://street?colour=red"], "colour"),
-        (["{frames}", "-o", "no/such/folder/out.mp4"], "no/such/folder"),
-        (["{frames}", "-o", "out.xyz"], "out.xyz"),
         (["{frames}", "--precision", "fp16"], "fp16"),
     ],
 )
