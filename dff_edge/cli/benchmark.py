@@ -123,6 +123,8 @@ def command(
     to label maps or boxes; the speed-up is over FP32 with every frame a key frame.
     """
     if plot_path is not None:
+        if plot_path.suffix != ".png":
+            raise click.UsageError(f"--plot is '{plot_path}', expected a .png.")
         from dff_edge.report.plot import check_plotting
 
         check_plotting()

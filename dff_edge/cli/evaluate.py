@@ -12,6 +12,7 @@ from dff_edge.cli.console import progress
 from dff_edge.cli.options import (
     ENGINES,
     Command,
+    ModelName,
     command_line,
     engine_option,
     flow_option,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command)
-@click.argument("model")
+@click.argument("model", type=ModelName())
 @click.option(
     "--source",
     required=True,

@@ -7,12 +7,12 @@ from pathlib import Path
 import click
 
 from dff_edge.cli.console import say
-from dff_edge.cli.options import Command, flow_option, json_option, table, write_json
+from dff_edge.cli.options import Command, ModelName, flow_option, json_option, table, write_json
 from dff_edge.runtime.errors import require
 
 
 @click.command(cls=Command)
-@click.argument("checkpoint")
+@click.argument("checkpoint", type=ModelName())
 @click.option(
     "-o",
     "--output",

@@ -78,7 +78,7 @@ class Command(click.Command):
         quiet, verbose = ctx.params.pop("quiet"), ctx.params.pop("verbose")
         log_file = ctx.meta[_LOG_FILE] = ctx.params.pop("log_file")
         if quiet and verbose:
-            raise click.UsageError("--quiet and --verbose are opposites; choose one.")
+            raise click.UsageError("--quiet and --verbose are opposites; choose one.", ctx)
         with console_of(quiet=quiet, verbose=verbose, log_file=log_file):
             try:
                 for param in self.params:
@@ -190,6 +190,37 @@ class BundleName(click.ParamType):
                     param,
                     ctx,
                 )
+        return str(value)
+
+
+class ModelName(click.ParamType):
+    """A checkpoint's or a bundle's path, or the name of a model that comes with dff-edge."""
+
+    name = "model"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not Path(value).exists():
+            from dff_edge.zoo import shipped_models
+
+            if value not in shipped_models():
+                self.fail(
+                    f"'{value}' does not exist, and no model of that name comes with dff-edge "
+                    f"({', '.join(shipped_models())}).",
+                    param,
+                    ctx,
+                )
+        return str(value)
+
+
+class Change(click.ParamType):
+    """A change of a setting, ``KEY=VALUE``; whether there is such a key its file says."""
+
+    name = "change"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        key, separator, _ = str(value).partition("=")
+        if not separator or not key:
+            self.fail(f"'{value}' is no change of a setting, expected KEY=VALUE.", param, ctx)
         return str(value)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from dff_edge.cli.options import Command
+from dff_edge.cli.options import Change, Command
 from dff_edge.runtime.errors import require
 
 
@@ -25,6 +25,7 @@ from dff_edge.runtime.errors import require
 @click.option(
     "--set",
     "changes",
+    type=Change(),
     multiple=True,
     metavar="KEY=VALUE",
     help="Change a setting, as in stages.0.lr=0.01; may be given several times.",

@@ -78,7 +78,6 @@ def test_ctrl_c_says_how_to_go_on(dff_edge, config, tmp_path, monkeypatch, is_be
     ("changes", "message"),
     [
         (["--set", "stages.0.lr=-1"], "stages.0.lr is -1, expected: greater than 0."),
-        (["--set", "seed"], "'seed' is no change of a setting, expected key=value."),
         (["--resume"], "holds no run to resume"),
     ],
 )
@@ -95,6 +94,10 @@ def test_command_line_mistakes_exit_2(dff_edge, config, tmp_path):
     assert dff_edge("train", config).exit_code == 2
     assert dff_edge("train", tmp_path / "none.yaml", "-o", tmp_path / "run").exit_code == 2
     assert dff_edge("train", config, "-o", config).exit_code == 2
+    for change in ("seed", "=3"):
+        done = dff_edge("train", config, "-o", tmp_path / "run", "--set", change)
+        assert done.exit_code == 2
+        assert f"'{change}' is no change of a setting, expected KEY=VALUE" in done.stderr
 
 
 def test_help_names_the_options(dff_edge):
