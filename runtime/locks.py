@@ -13,7 +13,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -98,6 +98,29 @@ class FolderLock:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+@contextmanager
+def own_folder(path: Path) -> Iterator[None]:
+    """Make a folder where it is missing, and hold its lock for the block.
+
+    A folder that was made and into which nothing came is removed.
+
+    Raises:
+        SinkError: it cannot be made, or another process holds its lock.
+    """
+    is_new = not path.exists()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SinkError(f"the folder '{path}' cannot be made: {error.strerror}.") from error
+    try:
+        with FolderLock(path, str(path)):
+            yield
+    finally:
+        if is_new:
+            with suppress(OSError):  # it is not empty
+                path.rmdir()
 
 
 def holder(descriptor: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -38,6 +39,7 @@ def command(config: Path, run_folder: Path, changes: tuple[str, ...], resume: bo
     """
     for module in ("torch", "lightning", "yaml"):
         require(module, extra="train", purpose="dff-edge train")
+    from dff_edge.runtime.locks import own_folder
     from dff_edge.trainer.config import load_config
     from dff_edge.trainer.train import RECORD, is_first_process, train
 
@@ -45,7 +47,8 @@ def command(config: Path, run_folder: Path, changes: tuple[str, ...], resume: bo
     for name in ("lightning.pytorch", "lightning.fabric"):  # hints and adverts come as INFO
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
-        checkpoint = train(load_config(config, changes), run_folder, resume=resume)
+        with own_folder(run_folder) if is_first_process() else nullcontext():
+            checkpoint = train(load_config(config, changes), run_folder, resume=resume)
     except KeyboardInterrupt:
         hint = f" The same command with --resume goes on in '{run_folder}'."
         is_begun = (run_folder / RECORD).exists()

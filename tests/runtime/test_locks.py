@@ -10,7 +10,7 @@ from datetime import datetime
 import pytest
 
 from dff_edge.runtime.errors import SinkError
-from dff_edge.runtime.locks import FolderLock, holder, lock
+from dff_edge.runtime.locks import FolderLock, holder, lock, own_folder
 from tests.runtime.processes import process_that
 
 HOLD = """
@@ -90,3 +90,23 @@ def test_folder_is_for_one(tmp_path):
 def test_folder_that_is_none_is_refused(tmp_path):
     with pytest.raises(SinkError, match="cannot be opened: No such file"):
         FolderLock(tmp_path / "gone", "x")
+
+
+def test_own_folder_is_made_and_one_that_stays_empty_is_removed(tmp_path):
+    with own_folder(tmp_path / "a" / "run"):
+        assert (tmp_path / "a" / "run").is_dir()
+        with pytest.raises(SinkError, match="run' is being written by this process"):
+            FolderLock(tmp_path / "a" / "run", str(tmp_path / "a" / "run"))
+    assert not (tmp_path / "a" / "run").exists()
+    with own_folder(tmp_path / "run"):
+        (tmp_path / "run" / "weights").touch()
+    with own_folder(tmp_path / "run"):
+        pass
+    assert (tmp_path / "run" / "weights").exists()
+
+
+def test_own_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(SinkError, match="the folder '.*/file/run' cannot be made: Not a directory"):
+        with own_folder(tmp_path / "file" / "run"):
+            pass
