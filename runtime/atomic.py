@@ -18,7 +18,8 @@ from dff_edge.runtime.errors import SinkError
 from dff_edge.runtime.locks import lock
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # full disk, quota, size limit
-_MIN_FREE_BYTES = 1 << 20  # less is a full disk: about a second of video
+_NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)  # the file system cannot flush
+_LEAST_FREE_BYTES = 1 << 16
 
 
 class AtomicFile:
@@ -86,7 +87,7 @@ class AtomicFile:
             return
         try:
             if self._durable:
-                os.fsync(self._descriptor)
+                sync_file(self._descriptor)
             os.replace(self._staged, self._target)
             self._staged = None
             if self._durable:
@@ -197,14 +198,14 @@ def check_folder(folder: Path, name: str | Path) -> None:
         raise SinkError(f"'{name}' cannot be written: the folder '{folder}' is not writable.")
 
 
-def check_room(folder: Path, name: str | Path) -> None:
-    """Raise ``SinkError`` where the disk of a folder has less than 1 MB left."""
+def check_room(folder: Path, name: str | Path, least_bytes: int = _LEAST_FREE_BYTES) -> None:
+    """Raise ``SinkError`` where the disk of a folder has less room left than that."""
     try:
         disk = os.statvfs(folder)
     except OSError:  # then writing says more
         return
     free_bytes = disk.f_bavail * disk.f_frsize
-    if disk.f_blocks and free_bytes < _MIN_FREE_BYTES:
+    if disk.f_blocks and free_bytes < least_bytes:
         raise SinkError(
             f"'{name}' cannot be written, no room is left: the disk of '{folder}' has "
             f"{free_bytes / 1e6:.1f} MB free. Make room, or write somewhere else."
@@ -221,6 +222,19 @@ def take_over_mode(descriptor: int, about: os.stat_result) -> None:
     with suppress(OSError):  # some file systems have no modes
         os.fchmod(descriptor, stat.S_IMODE(about.st_mode))
         os.fchown(descriptor, about.st_uid, about.st_gid)
+
+
+def sync_file(descriptor: int) -> None:
+    """Have the content of a file reach the disk, where its file system can do that.
+
+    Raises:
+        OSError: the disk is full or broken: some file systems say so now only.
+    """
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
 
 
 def sync_folder(folder: Path) -> None:

@@ -72,7 +72,7 @@ class RunReport:
     Attributes:
         source: as the user wrote it, without credentials.
         state: "finished": the source ended, or ``frames`` were reached; "stopped" by a person;
-            "failed": the source failed or gave nothing that could be used.
+            "failed": the source failed or gave nothing that could be used, or no output was left.
         failure: what went wrong, of the source or of sinks; None where nothing did.
         numbers: ready for JSON; see ``RunStatistics.as_dict``.
         sinks: what became of the results.
@@ -185,6 +185,7 @@ class Runner:
                     if statistics.frames == self.options.frames:
                         break
                     if sinks.is_dead and watcher is None:
+                        state = "failed"  # no output is left
                         break
                     if sinks.stop_requested:
                         state = "stopped"

@@ -8,7 +8,12 @@ from pathlib import Path
 from dff_edge.runtime.atomic import check_folder, check_room, write_atomically
 from dff_edge.runtime.errors import SinkError
 from dff_edge.runtime.locks import FolderLock
-from dff_edge.runtime.sinks.output_file import check_not_source, make_folder, remove_if_empty
+from dff_edge.runtime.sinks.output_file import (
+    RECORDING_BYTES,
+    check_not_source,
+    make_folder,
+    remove_if_empty,
+)
 
 _NUMBER = re.compile(r"%(?:0([1-9]))?d")
 _SHOWN = 3
@@ -45,7 +50,7 @@ class NumberedFiles:
         self._has_made_folder = make_folder(self.folder, uri)
         try:
             check_folder(self.folder, uri)
-            check_room(self.folder, uri)
+            check_room(self.folder, uri, RECORDING_BYTES)
             self._lock = FolderLock(self.folder, uri)
             self._is_old = self._find_old()
             if self._is_old and not replace:

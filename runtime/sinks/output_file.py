@@ -15,6 +15,7 @@ from dff_edge.runtime.atomic import (
     check_room,
     check_writable,
     open_locked,
+    sync_file,
     sync_folder,
     take_over_mode,
 )
@@ -22,6 +23,7 @@ from dff_edge.runtime.errors import SinkError
 from dff_edge.runtime.uri import IMAGE_SUFFIXES, parse_source
 
 _LOG = logging.getLogger("dff_edge.runtime")
+RECORDING_BYTES = 1 << 20  # less room is a full disk: about a second of video
 _MOST_LEFT = 1000  # recordings of killed runs beside one file
 
 
@@ -79,7 +81,7 @@ class OutputFile:
         if about is not None and not stat.S_ISREG(about.st_mode):
             self._own = self._descriptor = _open_special(self._target)
             return
-        check_room(self._target.parent, self._uri)
+        check_room(self._target.parent, self._uri, RECORDING_BYTES)
         self._is_new = about is None
         self._own, _ = open_locked(self._target, self._uri)
         if os.fstat(self._own).st_size == 0:
@@ -155,7 +157,7 @@ class OutputFile:
                 self.place,
             )
             return
-        os.fsync(written)  # the rename must not reach the disk first
+        sync_file(written)  # the rename must not reach the disk first
         os.replace(self.place, self._target)
         sync_folder(self._target.parent)
         self.place = self.path

@@ -179,7 +179,9 @@ def test_run_ends_when_its_only_output_fails(dff_edge, bundle_path, tmp_path):
     )  # fmt: skip
 
     assert done.exit_code == 1
-    assert json.loads(done.stdout)["frames"] < 5000
+    numbers = json.loads(done.stdout)
+    assert numbers["frames"] < 5000
+    assert numbers["state"] == "failed"
     assert "no room is left" in done.stderr
 
 

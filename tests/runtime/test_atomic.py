@@ -73,11 +73,12 @@ def test_full_disk_names_the_file_and_leaves_the_old_one(tmp_path, before):
 
 def test_disk_without_room_is_told_before_anything_is_made(tmp_path, monkeypatch):
     class Disk:
-        f_blocks, f_bavail, f_frsize = 10**6, 100, 4096
+        f_blocks, f_bavail, f_frsize = 10**6, 15, 4096
 
     monkeypatch.setattr(os, "statvfs", lambda path: Disk)
-    with pytest.raises(SinkError, match=r"'x' cannot be written, no room is left.* has 0\.4 MB"):
+    with pytest.raises(SinkError, match=r"'x' cannot be written, no room is left.* has 0\.1 MB"):
         check_room(tmp_path, "x")
+    check_room(tmp_path, "x", 61_000)
     with pytest.raises(SinkError, match="no room is left"):
         AtomicFile(tmp_path / "run.json")
     assert os.listdir(tmp_path) == []
@@ -210,3 +211,21 @@ def test_planted_link_in_place_of_the_staging_file_is_not_followed(tmp_path):
     with pytest.raises(SinkError, match="run.json' cannot be written"):
         write_atomically(tmp_path / "run.json", "x")
     assert (tmp_path / "victim").read_text() == "precious"
+
+
+@pytest.mark.parametrize(("number", "is_raised"), [(22, False), (95, False), (28, True), (5, True)])
+def test_file_system_that_cannot_flush_is_no_error_but_a_full_disk_is(
+    tmp_path, monkeypatch, number, is_raised
+):
+    def fail(descriptor):
+        raise OSError(number, os.strerror(number))
+
+    (tmp_path / "run.json").write_text("old")
+    monkeypatch.setattr(os, "fsync", fail)
+    if is_raised:
+        with pytest.raises(SinkError, match="run.json' cannot be written"):
+            write_atomically(tmp_path / "run.json", "new")
+    else:
+        write_atomically(tmp_path / "run.json", "new")
+    assert (tmp_path / "run.json").read_text() == ("old" if is_raised else "new")
+    assert os.listdir(tmp_path) == ["run.json"]
