@@ -48,7 +48,9 @@ def test_results_are_written_and_told(bundle, tmp_path):
     assert done == [(count, 6) for count in range(1, 7)]
 
 
-def test_engines_are_opened_once_for_sources_of_a_kind(bundle, monkeypatch):
+@pytest.fixture
+def opened(monkeypatch):
+    """Depths of the pipelines that are opened."""
     opened, really_open = [], Pipeline.open
 
     def count(*args, **how):
@@ -56,6 +58,10 @@ def test_engines_are_opened_once_for_sources_of_a_kind(bundle, monkeypatch):
         return really_open(*args, **how)
 
     monkeypatch.setattr(Pipeline, "open", count)
+    return opened
+
+
+def test_engines_are_opened_once_for_sources_of_a_kind(bundle, opened):
     with Runner(bundle) as runner:
         for source in (SCENE.format(2), SCENE.format(3), SCENE.format(3) + "&rate=200"):
             assert runner.run(source).numbers["frames"] > 0
@@ -110,7 +116,7 @@ def test_source_without_a_usable_frame_leaves_everything_as_it_was(bundle, tmp_p
     assert (tmp_path / "a.jsonl").read_bytes() == b"of another run"
 
 
-def test_failed_stage_is_raised_and_the_next_source_has_new_engines(bundle, monkeypatch):
+def test_failed_stage_is_raised_and_the_next_source_has_new_engines(bundle, opened, monkeypatch):
     with Runner(bundle) as runner:
         broken = lambda self, source: (_ for _ in ()).throw(PipelineError("a stage"))  # noqa: E731
         with monkeypatch.context() as patch:
@@ -118,6 +124,7 @@ def test_failed_stage_is_raised_and_the_next_source_has_new_engines(bundle, monk
             with pytest.raises(PipelineError):
                 runner.run(SCENE.format(3))
         assert runner.run(SCENE.format(3)).numbers["frames"] == 3
+    assert opened == [3, 3]
 
 
 def test_folder_gets_a_picture_of_a_picture_and_a_video_of_a_video(bundle, pictures, tmp_path):

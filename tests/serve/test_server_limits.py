@@ -153,7 +153,7 @@ def test_body_that_never_ends_is_ended(monkeypatch):
             )
             start_s = time.monotonic()
             while not _is_over(client):
-                assert time.monotonic() < start_s + WAIT_S
+                assert time.monotonic() < start_s + 7  # of 1 s; aiohttp waits for 10
                 with contextlib.suppress(ConnectionError, TimeoutError):
                     client.sendall(bytes(1000))
         assert numbers(server)["state"] == "running"
