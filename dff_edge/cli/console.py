@@ -6,6 +6,7 @@ printed meanwhile.
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from collections.abc import Callable, Iterator
@@ -36,6 +37,8 @@ def console_of(*, quiet: bool, verbose: bool, log_file: Path | None) -> Iterator
         verbose: log what the parts of dff-edge tell at level INFO too.
         log_file: what is appended to, in any case.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may be no text: give their bytes
+        sys.stdout.reconfigure(errors="surrogateescape")
     handlers: list[logging.Handler] = [_Printer(logging.ERROR if quiet else logging.NOTSET)]
     if log_file is not None:
         file = logging.FileHandler(

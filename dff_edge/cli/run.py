@@ -251,6 +251,9 @@ def _run_each(
         label = f"{text} ({number} of {len(sources)})"
         try:
             report = _run(runner, source, outputs, None, profile_path, label)
+        except KeyboardInterrupt:  # while it was opened
+            say("Stopped; what was written stays.")
+            break
         except (DffEdgeError, OSError) as error:
             runs.append({"source": text, "state": "failed", "failure": str(error)})
         else:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import av
 import cv2
@@ -134,3 +136,36 @@ def test_classes_opacity_and_legend_are_those_that_were_asked_for(dff_edge, bund
     assert f"'dragon' is no class of {bundle_path}, expected some of {name}" in " ".join(
         wrong.stderr.split()
     )
+
+
+def test_names_that_are_no_text_are_printed_byte_by_byte(bundle_path, folder):
+    os.rename(b"drives/b2.mp4", b"drives/b\xe4.mp4")
+    command = [sys.executable, "-c", "from dff_edge.cli import main; main()", "run", bundle_path]
+    done = subprocess.run(
+        [*command, "drives", "-o", "out/"],
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict", "LC_ALL": "C.UTF-8"},
+        capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert b"drives/b\xe4.mp4\n4 frames in" in done.stdout
+    assert sorted(os.listdir(b"out")) == [b"b10.mp4", b"b\xe4.mp4"]
+
+
+def test_ctrl_c_while_a_source_is_opened_leaves_what_was_written(
+    dff_edge, bundle_path, folder, monkeypatch
+):
+    from dff_edge.runtime import live
+
+    really_open = live.open_source
+
+    def open_or_stop(uri):
+        if "b10" in uri:
+            raise KeyboardInterrupt
+        return really_open(uri)
+
+    monkeypatch.setattr(live, "open_source", open_or_stop)
+    done = dff_edge("run", bundle_path, "drives", "-o", "out/", "--json", "run.json")
+    assert done.exit_code == 0, done.output
+    assert os.listdir("out") == ["b2.mp4"]
+    runs = json.loads((folder / "run.json").read_text())["sources"]
+    assert [run["source"] for run in runs] == ["drives/b2.mp4"]
