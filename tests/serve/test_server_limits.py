@@ -85,7 +85,7 @@ def test_number_of_those_that_are_refused_is_bounded_too(monkeypatch):
         assert one.ask("/stats.json")[0] == 200
 
 
-@pytest.mark.parametrize("path", ["/", "/stats.json", "/nothing"])
+@pytest.mark.parametrize("path", ["/", "/nothing"])
 def test_clients_that_ask_without_end_and_read_nothing_lose_their_places(monkeypatch, caplog, path):
     monkeypatch.setattr(server_module, "STALL_S", 1.0)
     monkeypatch.setattr(server_module, "IDLE_S", 60.0)  # not by this
@@ -116,30 +116,29 @@ def test_client_that_reads_slowly_but_reads_is_served(monkeypatch):
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
             client.sendall(request * 30)
-            received, end_s = 0, time.monotonic() + 3
-            while time.monotonic() < end_s:  # three times as long as a stall
+            received, start_s = 0, time.monotonic()
+            while received < 60_000 or time.monotonic() < start_s + 1.5:  # more than a stall
                 data = client.recv(20_000)
                 assert data
                 received += len(data)
-            assert received > 100_000
 
 
-@pytest.mark.parametrize(
-    "start",
-    [b"GET /stats.json HTTP/1.1\r\nHost: localhost\r\nX-A: ", b"G", b"POST / HTTP/1.1\r\n"],
-    ids=["header", "method", "post"],
-)
-def test_request_that_never_ends_is_ended(monkeypatch, start):
+def test_requests_that_never_end_are_ended(monkeypatch):
     """Slowloris: a byte now and then."""
     monkeypatch.setattr(server_module, "IDLE_S", 1.0)
+    starts = (b"GET /stats.json HTTP/1.1\r\nX-A: ", b"G", b"POST / HTTP/1.1\r\n")
     with served() as (server, _):
-        with socket.create_connection(("127.0.0.1", server.address.port), 0.05) as client:
+        where = ("127.0.0.1", server.address.port)
+        clients = [socket.create_connection(where, 0.05) for _ in starts]
+        for client, start in zip(clients, starts, strict=True):
             client.sendall(start)
-            start_s = time.monotonic()
+        start_s = time.monotonic()
+        for client in clients:
             while not _is_over(client):
                 assert time.monotonic() < start_s + WAIT_S
                 with contextlib.suppress(ConnectionError):
                     client.sendall(b"x")
+            client.close()
         assert numbers(server)["state"] == "running"
 
 
@@ -210,15 +209,27 @@ def _is_answered(server):
         return False
 
 
-@pytest.mark.parametrize(
-    "path",
-    ["/nothing", "/stream.mjpg/", "/..%2f..%2fetc/passwd", "//", "/../../etc/passwd"]
-    + ["/%2e%2e/%2e%2e/etc/passwd", "/page.html", "/server.py", "/stats.json/../../etc/passwd"]
-    + ["/..\\..\\etc", "/%00", "http://localhost/etc/passwd"],
+OTHER_PATHS = (
+    "/nothing",
+    "/stream.mjpg/",
+    "/..%2f..%2fetc/passwd",
+    "//",
+    "/../../etc/passwd",
+    "/%2e%2e/%2e%2e/etc/passwd",
+    "/page.html",
+    "/server.py",
+    "/stats.json/../../etc/passwd",
+    "/..\\..\\etc",
+    "/%00",
+    "http://localhost/etc/passwd",
 )
-def test_other_paths_are_not_found(path):
+
+
+def test_other_paths_are_not_found():
     with served() as (server, _):
-        assert ask(server, path)[0] == 404
+        assert {path: ask(server, path)[0] for path in OTHER_PATHS} == dict.fromkeys(
+            OTHER_PATHS, 404
+        )
 
 
 @pytest.mark.parametrize("path", ["/", "/stats.json", "/stream.mjpg"])
@@ -253,22 +264,32 @@ def test_other_sites_may_link_to_the_page_but_not_embed_the_stream(site):
         assert ask(server, "/stats.json", Sec_Fetch_Site="same-origin")[0] == 200
 
 
-@pytest.mark.parametrize(
-    "request_text",
-    [b"\x00\xff\r\n\r\n", b"GET /stats.json HTTP/1.1\r\n\r\n", b"GET / HTTP/9\r\n\r\n"]
-    + [b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 100_000 + b"\r\n\r\n"]
-    + [b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: y\r\n" * 20_000 + b"\r\n"]
-    + [b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n"]
-    + [b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n"]
-    + [b"GET /stats.json HTTP/1.1\r\nHost: evil.example\r\nHost: localhost\r\n\r\n"],
-    ids=["rubbish", "no host", "no version", "huge header", "many headers", "long path"]
-    + ["two hosts", "two hosts, other order"],
-)
-def test_bad_request_is_refused_and_the_server_goes_on(request_text, caplog):
+HOST = b"Host: localhost\r\n"
+BAD_REQUESTS = {
+    "rubbish": b"\x00\xff\r\n\r\n",
+    "no host": b"GET /stats.json HTTP/1.1\r\n\r\n",
+    "no version": b"GET / HTTP/9\r\n\r\n",
+    "two hosts": b"GET / HTTP/1.1\r\n" + HOST + b"Host: evil.example\r\n\r\n",
+    "two hosts, other order": b"GET / HTTP/1.1\r\nHost: evil.example\r\n" + HOST + b"\r\n",
+}
+HUGE_REQUESTS = {
+    "huge header": b"GET / HTTP/1.1\r\n" + HOST + b"X: " + b"x" * 100_000 + b"\r\n\r\n",
+    "many headers": b"GET / HTTP/1.1\r\n" + HOST + b"X: y\r\n" * 20_000 + b"\r\n",
+    "long path": b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n",
+}
+
+
+def test_bad_requests_are_refused_and_the_server_goes_on(caplog):
     with served() as (server, _):
-        with socket.create_connection(("127.0.0.1", server.address.port), WAIT_S) as client:
-            client.sendall(request_text)
-            assert re.match(rb"HTTP/1.[01] 4\d\d ", client.recv(1000))
+        for name, request in {**BAD_REQUESTS, **HUGE_REQUESTS}.items():
+            with socket.create_connection(("127.0.0.1", server.address.port), WAIT_S) as client:
+                try:
+                    client.sendall(request)
+                    answer = client.recv(1000)
+                except ConnectionError:  # it was ended before all was sent
+                    assert name in HUGE_REQUESTS
+                    continue
+            assert re.match(rb"HTTP/1.[01] 4\d\d ", answer), name
         assert numbers(server)["state"] == "running"
     assert caplog.text == ""
 
