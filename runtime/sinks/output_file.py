@@ -173,9 +173,11 @@ class OutputFile:
                 if left:
                     shown = ", ".join(left[:3]) + (" and others" if len(left) > 3 else "")
                     _LOG.warning(
-                        "'%s': %s of a run that was killed beside it; what was written stays there",
+                        "'%s': %s beside it %s left by runs that were killed, and stay%s",
                         self._uri,
-                        f"there is {shown}" if len(left) == 1 else f"there are {shown}",
+                        shown,
+                        "was" if len(left) == 1 else "were",
+                        "s" if len(left) == 1 else "",
                     )
                 return place
             left.append(place.name)

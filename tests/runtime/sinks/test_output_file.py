@@ -101,7 +101,9 @@ def test_killed_runs_leave_all_that_they_wrote(tmp_path, caplog):
     left = ["drive.mp4", "drive.new-2.mp4", "drive.new.mp4"]
     assert names(tmp_path) == left
     file = output(path)
-    assert "there are drive.new.mp4, drive.new-2.mp4 of a run that was killed" in caplog.text
+    assert (
+        "drive.new.mp4, drive.new-2.mp4 beside it were left by runs that were killed" in caplog.text
+    )
     file.write(b"whole")
     file.close()
     assert path.read_bytes() == b"whole"
