@@ -60,33 +60,50 @@ def draw_boxes(
     drawn: Image = image.copy()
     text_px = text_height_px(drawn)
     thick = max(2, round(text_px / 6))
-    for index in reversed(range(len(found))):
-        label = int(found.labels[index])
-        text, width = names[label], thick
+    order = list(reversed(range(len(found))))
+    inks = [tuple(int(value) for value in palette[label]) for label in found.labels]
+    corners = [[round(float(side)) for side in box] for box in found.boxes]
+    for index in order:
+        left, top, right, bottom = corners[index]
+        is_ignored = isinstance(found, TrueBoxes) and found.ignored[index]
+        # Maxima are exclusive, those of OpenCV are not.
+        ends = (left, top), (right - 1, bottom - 1)
+        cv2.rectangle(drawn, *ends, inks[index], 1 if is_ignored else thick)
+    used = draw_caption(drawn, caption, text_px) if caption else (0, 0)
+    for index in order:
+        text = names[int(found.labels[index])]
         if isinstance(found, Detections):
             text += f" {found.scores[index]:.2f}"
-        elif found.ignored[index]:
-            width = 1
-        colour = tuple(int(value) for value in palette[label])
-        left, top, right, bottom = (round(float(side)) for side in found.boxes[index])
-        # Maxima are exclusive, those of OpenCV are not.
-        cv2.rectangle(drawn, (left, top), (right - 1, bottom - 1), colour, width)
-        _draw_name(drawn, text, (left, top), text_px * _NAME_PX, colour)
-    if caption:
-        draw_caption(drawn, caption, text_px)
+        _draw_name(drawn, text, corners[index][:2], text_px * _NAME_PX, inks[index], used)
     return drawn
 
 
 def _draw_name(
-    image: Image, text: str, corner: tuple[int, int], text_px: float, colour: tuple[int, ...]
+    image: Image,
+    text: str,
+    corner: Sequence[int],
+    text_px: float,
+    colour: tuple[int, ...],
+    used: tuple[int, int],
 ) -> None:
-    """A name on its class's colour, above the box, or in it where there is no room above."""
+    """Draw a name on its class's colour above the box, or in it where there is no room above.
+
+    Args:
+        image: drawn on.
+        text: the name.
+        corner: of the box, (x, y) of its top left.
+        text_px: height of capitals.
+        colour: of the class, BGR.
+        used: height and width of the top left corner that the caption has.
+    """
     pad = max(1, round(text_px * 0.25))
     width, height = text_width_px(text, text_px) + 2 * pad, round(text_px) + 2 * pad
     if width > image.shape[1] or height >= image.shape[0]:
         return
     x = min(max(corner[0], 0), image.shape[1] - width)
     y = corner[1] - height if corner[1] >= height else max(corner[1], 0)
+    if x < used[1]:
+        y = max(y, used[0])
     y = min(y, image.shape[0] - height)
     image[y : y + height, x : x + width] = colour
     ink = _BLACK if float(_LUMA @ np.array(colour)) >= _BRIGHT else _WHITE

@@ -38,40 +38,59 @@ def palette_of(colours: Colours) -> NDArray[np.uint8]:
     return table
 
 
-def draw_caption(image: Image, caption: str, text_px: float) -> int:
-    """Write a caption top left, unless it does not fit; gives the height that it took."""
+def draw_caption(image: Image, caption: str, text_px: float) -> tuple[int, int]:
+    """Write a caption top left, unless it does not fit.
+
+    Returns:
+        Height and width in pixels that it took.
+    """
     width = text_width_px(caption, text_px)
     pad = round(text_px * 0.6)
     panel_height, panel_width = round(text_px + 2 * pad), width + 2 * pad
     if panel_width > image.shape[1] or panel_height > image.shape[0] // 4:
-        return 0
+        return 0, 0
     _shade(image[:panel_height, :panel_width])
     write(image, caption, (pad, round(pad + text_px)), text_px)
-    return panel_height
+    return panel_height, panel_width
 
 
 def draw_legend(
     image: Image,
-    names: Sequence[str],
-    palette: NDArray[np.uint8],
+    rows: Sequence[tuple[str, NDArray[np.uint8]]],
     text_px: float,
     room_px: int,
 ) -> None:
-    """A swatch and a name for each class, bottom left, if two thirds of the room hold them."""
+    """Draw a swatch and a name for each class, bottom left, where there is room.
+
+    Args:
+        image: uint8 ``(H, W, 3)`` BGR, drawn on.
+        rows: name and BGR colour of each class.
+        text_px: height of capitals.
+        room_px: height that is free. Two thirds of it are used; what is longer goes into columns,
+            and is left out where these are wider than two thirds of the image.
+    """
+    if not rows:
+        return
     pad = round(text_px * 0.6)
     line_px = round(text_px * 1.7)
     swatch = round(text_px)
-    widest = max(text_width_px(name, text_px) for name in names)
-    panel_height, panel_width = line_px * len(names) + pad, widest + swatch + 3 * pad
+    lines = min(len(rows), (room_px * 2 // 3 - pad) // line_px)
+    if lines < 1:
+        return
+    columns = -(-len(rows) // lines)
+    lines = -(-len(rows) // columns)  # all of about the same length
+    column_px = max(text_width_px(name, text_px) for name, _ in rows) + swatch + 2 * pad
     height, width = image.shape[:2]
-    if panel_height > room_px * 2 // 3 or panel_width > width // 2:
+    panel_height, panel_width = line_px * lines + pad, column_px * columns + pad
+    if panel_width > width * 2 // 3:
         return
     top = height - panel_height
     _shade(image[top:, :panel_width])
-    for row, name in enumerate(names):
-        y = top + pad + row * line_px
-        image[y : y + swatch, pad : pad + swatch] = palette[row]
-        write(image, name, (2 * pad + swatch, round(y + text_px)), text_px)
+    for row, (name, colour) in enumerate(rows):
+        column, line = divmod(row, lines)
+        x, y = pad + column * column_px, top + pad + line * line_px
+        image[y : y + swatch, x : x + swatch] = colour
+        write(image, name, (x + swatch + pad, round(y + text_px)), text_px)
 
 
 def _shade(region: Image) -> None:
@@ -79,13 +98,17 @@ def _shade(region: Image) -> None:
 
 
 def text_height_px(image: Image) -> float:
-    """Height of capitals that are read well on an image of this size."""
-    return float(max(9.0, min(image.shape[:2]) / 30.0))
+    """Return the height of capitals that are read well on an image of this size.
+
+    9 pixels at 320x240, 14 at 640x480, 24 at 1920x1080: larger pictures are mostly shown larger,
+    but not in proportion.
+    """
+    return float(9.0 * max(1.0, min(image.shape[:2]) / 240) ** 0.65)
 
 
 def text_width_px(text: str, text_px: float) -> int:
-    """How wide a text of that height is."""
-    return int(cv2.getTextSize(text, _FONT, text_px / _FONT_PX, 1)[0][0])
+    """Return how wide a text of that height is."""
+    return int(cv2.getTextSize(text, _FONT, text_px / _FONT_PX, _thickness(text_px))[0][0])
 
 
 def write(
@@ -96,6 +119,10 @@ def write(
     colour: tuple[int, int, int] = _WHITE,
 ) -> None:
     """Write a line whose baseline begins at ``origin`` (x, y); the colour is BGR."""
-    scale = text_px / _FONT_PX
-    thickness = 1 if scale < 0.9 else round(scale * 1.6)
+    scale, thickness = text_px / _FONT_PX, _thickness(text_px)
     cv2.putText(image, text, origin, _FONT, scale, colour, thickness, cv2.LINE_AA)
+
+
+def _thickness(text_px: float) -> int:
+    """Return the width of strokes in pixels: OpenCV 4 draws strokes, 5 a bolder letter."""
+    return max(1, round(text_px / 14))

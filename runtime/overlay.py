@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import cv2
 import numpy as np
@@ -26,6 +26,7 @@ def draw_overlay(
     alpha: float = 0.5,
     caption: str | None = None,
     legend: Sequence[str] | None = None,
+    shown: Collection[int] | None = None,
 ) -> Image:
     """Blend the colour of each pixel's class over the image.
 
@@ -37,6 +38,8 @@ def draw_overlay(
         alpha: share of the class colour, 0..1.
         caption: one line for the top left corner.
         legend: names of the classes, drawn bottom left.
+        shown: classes that are drawn, by index; the picture is left as it is where the others are.
+            None for all.
 
     Returns:
         A new uint8 ``(H, W, 3)`` BGR image. Caption and legend are left out where they do not fit.
@@ -57,11 +60,20 @@ def draw_overlay(
     palette = palette_of(colours)
     painted = cv2.LUT(cv2.cvtColor(labels, cv2.COLOR_GRAY2BGR), palette[None])
     blended = np.asarray(cv2.addWeighted(image, 1.0 - alpha, painted, alpha, 0.0), np.uint8)
-    if int(labels.max(initial=0)) >= len(colours):
-        np.copyto(blended, image, where=(labels >= len(colours))[:, :, None])
+    if shown is not None or int(labels.max(initial=0)) >= len(colours):
+        is_drawn = np.zeros(256, np.bool_)
+        is_drawn[: len(colours)] = True
+        if shown is not None:
+            is_drawn &= np.isin(np.arange(256), list(shown))
+        np.copyto(blended, image, where=~is_drawn[labels][:, :, None])
 
     text_px = text_height_px(blended)
-    used_px = draw_caption(blended, caption, text_px) if caption else 0
+    used_px = draw_caption(blended, caption, text_px)[0] if caption else 0
     if legend:
-        draw_legend(blended, legend, palette, text_px * 0.8, blended.shape[0] - used_px)
+        rows = [
+            (name, palette[index])
+            for index, name in enumerate(legend)
+            if shown is None or index in shown
+        ]
+        draw_legend(blended, rows, text_px, blended.shape[0] - used_px)
     return blended

@@ -9,9 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import islice
+
+from dff_edge.runtime.atomic import AtomicFile
 
 MAX_SPANS = 200_000  # about 30 MB as a file; what comes later is counted only
+_EVENTS_PER_WRITE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +55,16 @@ class Trace:
         else:
             self.lost += 1
 
-    def write(self, path: Path) -> None:
+    def write(self, file: AtomicFile) -> None:
         """Write the trace as JSON; open it with https://ui.perfetto.dev or chrome://tracing."""
-        with path.open("w", encoding="utf-8") as file:
-            # An event a line: a long trace is not built up in memory a second time.
-            file.write('{"displayTimeUnit": "ms", "traceEvents": [\n')
-            file.write(",\n".join(json.dumps(event) for event in self._events()))
-            file.write("\n]}\n")
+        file.write('{"displayTimeUnit": "ms", "traceEvents": [\n')
+        events = self._events()
+        separator = ""
+        # A part at a time: a long trace is not built up in memory a second time.
+        while part := list(islice(events, _EVENTS_PER_WRITE)):
+            file.write(separator + ",\n".join(json.dumps(event) for event in part))
+            separator = ",\n"
+        file.write("\n]}\n")
 
     def _events(self) -> Iterator[dict[str, object]]:
         tracks: dict[str, int] = {}

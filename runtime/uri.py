@@ -1,4 +1,4 @@
-"""The one grammar that names sources and sinks, for every command.
+"""The one grammar that names sources, for every command.
 
 Live sources, all with ``?retry=SECONDS``, how long an outage may last before it is an error (0: not
 at all; without it a camera is waited for for ever)::
@@ -17,8 +17,7 @@ second: what is not taken in time is dropped::
     frames/  or  'frames/*.png'  images in natural order, a folder or a glob    (?fps=)
     synthetic://street?seed=5    a drawn street    (&frames= &height= &width= &split= &fps=)
 
-Sinks: ``out.mp4`` (annotated video), ``out.jsonl`` (a line a frame), ``labels://FOLDER`` (a PNG of
-class indices a frame), ``display://`` (a window), ``null://`` (counts and forgets).
+Sinks are named in `dff_edge.runtime.sinks.names`.
 
 A ``pathlib.Path`` is always a path. Of a string, a path that exists comes before a query: a file
 that is called ``a?fps=3`` is found. A folder called ``0`` is written ``./0``. From the query of an
@@ -43,13 +42,11 @@ IMAGE_SUFFIXES = frozenset(
 )
 
 SourceKind = Literal["camera", "csi", "gstreamer", "stream", "video", "images", "synthetic"]
-SinkKind = Literal["video", "jsonl", "labels", "display", "null"]
 
 _SOURCES = (
     "a video file, a folder or glob of images, a camera number (0) or v4l2:///dev/video0, csi://0, "
     "rtsp://HOST/PATH, http://HOST/PATH, gst://PIPELINE, or synthetic://street?seed=5"
 )
-_SINKS = "out.mp4, out.jsonl, labels://FOLDER, display:// or null://"
 _KEYS: dict[SourceKind, tuple[str, ...]] = {
     "camera": ("fps", "height", "retry", "width"),
     "csi": ("fps", "height", "retry", "width"),
@@ -140,15 +137,6 @@ class SourceUri:
         return value
 
 
-@dataclass(frozen=True, slots=True)
-class SinkUri:
-    """A sink, parsed but not opened; ``path`` is None where it writes no file."""
-
-    text: str
-    kind: SinkKind
-    path: Path | None = None
-
-
 def parse_source(uri: str | Path) -> SourceUri:
     """Say what a source URI means, without opening it.
 
@@ -173,37 +161,6 @@ def parse_source(uri: str | Path) -> SourceUri:
     target, options = split_query(uri)
     kind: SourceKind = "camera" if target.isdecimal() else _kind_of_path(target)
     return SourceUri(uri, kind, target, _checked(uri, kind, options))
-
-
-def parse_sink(uri: str | Path) -> SinkUri:
-    """Say what a sink URI means, without opening it.
-
-    Raises:
-        ConfigError: it is no sink.
-
-    Example:
-        >>> parse_sink("out.jsonl").kind
-        'jsonl'
-    """
-    text = str(uri)
-    if isinstance(uri, str) and (scheme := _SCHEME.fullmatch(text)):
-        name, rest = scheme[1].lower(), scheme[2]
-        if name == "labels" and rest:
-            return SinkUri(text, "labels", Path(rest))
-        if name == "display" and not rest:
-            return SinkUri(text, "display")
-        if name == "null" and not rest:
-            return SinkUri(text, "null")
-    elif text.lower().endswith(".mp4"):
-        return SinkUri(text, "video", Path(text))
-    elif text.lower().endswith(".jsonl"):
-        return SinkUri(text, "jsonl", Path(text))
-    elif text.endswith("/") or os.path.isdir(text):
-        raise ConfigError(
-            f"'{text}' is a folder; to write label images into it, say labels://{text}"
-        )
-    text = _ALMOST_ADDRESS.sub(r"\1***@", hide_credentials(text))
-    raise ConfigError(f"'{text}' is not a sink that dff-edge knows, expected {_SINKS}.")
 
 
 def _refuse_almost_address(uri: str) -> None:

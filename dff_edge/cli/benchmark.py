@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dff_edge.cli.console import progress, say
 from dff_edge.cli.options import (
     SWITCH,
     BundleName,
@@ -15,13 +16,13 @@ from dff_edge.cli.options import (
     Numbers,
     Precisions,
     bundle_folder,
-    check_folder,
+    check_output,
+    command_line,
     cuda_of,
     cuda_options,
     engine_option,
     json_option,
     overlap_option,
-    progress,
     table,
     threads_option,
     write_json,
@@ -79,6 +80,7 @@ _TRACED_FRAMES = 60
     "plot_path",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE.png",
+    callback=check_output,
     help="Draw accuracy against speed.",
 )
 @click.option("--record", is_flag=True, help="Write the accuracy into the bundle's manifest.")
@@ -87,7 +89,7 @@ _TRACED_FRAMES = 60
     "timeline_path",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE.png",
-    callback=check_folder,
+    callback=check_output,
     help="Draw when each stage ran on each stream, at the last precision and the largest interval, "
     "and write the same as FILE.json for ui.perfetto.dev.",
 )
@@ -121,10 +123,8 @@ def command(
     to label maps or boxes; the speed-up is over FP32 with every frame a key frame.
     """
     if plot_path is not None:
-        if not plot_path.parent.is_dir():  # not after minutes of measuring
-            raise click.UsageError(
-                f"There is no folder '{plot_path.parent}' to write '{plot_path}' into."
-            )
+        if plot_path.suffix != ".png":
+            raise click.UsageError(f"--plot is '{plot_path}', expected a .png.")
         from dff_edge.report.plot import check_plotting
 
         check_plotting()
@@ -135,12 +135,14 @@ def command(
 
         check_plotting()
     from dff_edge.report.benchmark import benchmark_bundle, record_accuracy
+    from dff_edge.runtime.atomic import write_atomically
     from dff_edge.runtime.bundle import Bundle
     from dff_edge.runtime.clips import open_clips
 
     opened = Bundle.open(bundle_folder(bundle))
     cuda = cuda_of(driver, graphs, warp)
-    clips = open_clips(source)
+    with command_line():
+        clips = open_clips(source)
     with progress("benchmark") as update:
         benchmark = benchmark_bundle(
             opened,
@@ -162,12 +164,12 @@ def command(
     if plot_path is not None:
         from dff_edge.report.plot import draw_speed
 
-        plot_path.write_bytes(draw_speed(benchmark))
+        write_atomically(plot_path, draw_speed(benchmark))
     if timeline_path is not None:
         _write_timeline(opened, clips, benchmark, SWITCH[overlap], cuda, timeline_path)
     if record:
         record_accuracy(opened, benchmark)
-        click.echo(f"Recorded the accuracy in {opened.path / 'manifest.json'}.", err=True)
+        say(f"Recorded the accuracy in {opened.path / 'manifest.json'}.")
 
 
 def _write_timeline(
@@ -196,10 +198,9 @@ def _write_timeline(
     for file in (path, path.with_suffix(".json")):
         write_timeline(trace, file)
     networks = [span for span in trace.spans if span.stream in NETWORK_STREAMS]
-    click.echo(
+    say(
         f"{path}: two streams or more at work in {overlapped_share(trace.spans):.1%} of the busy "
-        f"time, of the networks' streams in {overlapped_share(networks):.1%}",
-        err=True,
+        f"time, of the networks' streams in {overlapped_share(networks):.1%}"
     )
 
 

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import click
 
+from dff_edge.cli.console import say
 from dff_edge.cli.options import (
     BundleName,
     Command,
     bundle_folder,
+    command_line,
     interval_option,
     json_option,
     table,
@@ -63,14 +65,16 @@ def command(
     from dff_edge.runtime.contract import FLAVOURS
 
     flavours = {None: None, "both": FLAVOURS}.get(flavour, (flavour,))
+    with command_line():
+        clips = open_calibration_clips(source)
     done = calibrate_bundle(
         bundle_folder(bundle),
-        open_calibration_clips(source),
+        clips,
         source=source,
         interval=interval,
         flavours=flavours,  # type: ignore[arg-type]
         precisions=("int8", "fp16") if precision == "both" else (precision,),  # type: ignore[arg-type]
-        progress=lambda text: click.echo(text, err=True),
+        progress=say,
     )
     manifest = done.manifest
     sizes = {

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dff_edge.cli.console import say
 from dff_edge.cli.options import (
     BundleName,
     Command,
     Precisions,
+    SourceName,
     bundle_folder,
     json_option,
     table,
@@ -42,6 +44,7 @@ _ALL = "all that the bundle holds for the target"
 )
 @click.option(
     "--source",
+    type=SourceName(),
     default="synthetic://street",
     show_default=True,
     help="Frames that engines are checked with against the FP32 graphs: best the device's own.",
@@ -107,9 +110,6 @@ def _deploy(
     from dff_edge.runtime.bundle import Bundle
     from dff_edge.runtime.engine_cache import EngineCache
 
-    def progress(text: str) -> None:
-        click.echo(text, err=True)
-
     bundle = Bundle.open(path)
     cache = EngineCache()
     done: list[Deployed] = []
@@ -118,7 +118,7 @@ def _deploy(
         cache,
         plugin=warp == "plugin",
         workspace_mb=workspace_mb,
-        progress=progress,
+        progress=say,
     ) as target:
         precisions: Any = asked or precisions_of(target, bundle)
         left_out = {
@@ -134,7 +134,7 @@ def _deploy(
                 cache,
                 source=source,
                 rebuild=rebuild,
-                progress=progress,
+                progress=say,
             ):
                 done.append(deployed)
         except Exception:
@@ -161,10 +161,9 @@ def _deploy(
             f"graphs, on {', '.join(sources)}"
         )
         if deployed.agreement < deployed.floor:
-            click.echo(
+            say(
                 f"{deployed.precision} costs more than usual on these frames: run `dff-edge "
-                "evaluate`, or deploy with frames of the device's own as --source.",
-                err=True,
+                "evaluate`, or deploy with frames of the device's own as --source."
             )
     click.echo(f"{numbers['runtime']}, {numbers['device']}; engines in {cache.folder}")
     for precision, reason in left_out.items():
@@ -242,7 +241,7 @@ def _prune(target: str | None, warp: str, json_path: Path | None) -> None:
         removed = cache.prune(is_kept)
     if not write_json(json_path, {"cache": str(cache.folder), "removed": _entry_numbers(removed)}):
         _print_entries(cache, removed)
-        click.echo(f"{len(removed)} engines removed", err=True)
+        say(f"{len(removed)} engines removed")
 
 
 def _target_of(entry: Entry) -> str | None:

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dff_edge.cli.console import progress
 from dff_edge.cli.options import (
     ENGINES,
     Command,
+    ModelName,
+    command_line,
     engine_option,
     flow_option,
     json_option,
     precision_option,
-    progress,
     table,
     threads_option,
     warp_option,
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command)
-@click.argument("model")
+@click.argument("model", type=ModelName())
 @click.option(
     "--source",
     required=True,
@@ -92,7 +94,8 @@ def command(
     if not is_bundle and engine != ENGINES[0]:
         raise click.UsageError(f"--engine {engine} is for bundles; a checkpoint runs in torch.")
     with ExitStack() as stack:
-        clips = open_clips(source)
+        with command_line():
+            clips = open_clips(source)
         recogniser, classes, task, flow = (
             _bundle(stack, model, precision, engine, warp, threads)
             if is_bundle

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from dff_edge.cli.options import Command, Numbers
+from dff_edge.cli.options import Change, Command, Numbers
 from dff_edge.runtime.errors import require
 
 _TRAINED = ("table4", "table5", "figure3")
@@ -58,6 +58,7 @@ class _Seeds(Numbers):
 @click.option(
     "--set",
     "changes",
+    type=Change(),
     multiple=True,
     metavar="KEY=VALUE",
     help="Change a setting, as in train.stages.0.steps=100; may be given several times.",

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
-from dff_edge.cli.options import Command, flow_option, json_option, table, write_json
+from dff_edge.cli.console import say
+from dff_edge.cli.options import Command, ModelName, flow_option, json_option, table, write_json
 from dff_edge.runtime.errors import require
 
 
 @click.command(cls=Command)
-@click.argument("checkpoint")
+@click.argument("checkpoint", type=ModelName())
 @click.option(
     "-o",
     "--output",
@@ -58,7 +59,7 @@ def command(
         flow=flow,  # type: ignore[arg-type]
         replace=True,
         command=f"dff-edge export {checkpoint} --interval {interval} --opset {opset} --flow {flow}",
-        progress=lambda text: click.echo(text, err=True),
+        progress=say,
     )
     manifest = bundle.manifest
     numbers = {

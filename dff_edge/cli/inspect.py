@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dff_edge.cli.options import Command, json_option, table, write_json
+from dff_edge.cli.options import Command, ModelName, json_option, table, write_json
 from dff_edge.runtime.errors import require
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command)
-@click.argument("model")
+@click.argument("model", type=ModelName())
 @json_option
 def command(model: str, json_path: Path | None) -> None:
     """Say what MODEL, a bundle or a checkpoint, holds, after verifying it."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +10,9 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from dff_edge.runtime.errors import DffEdgeError
+from dff_edge.cli.console import console_of, note_failure, say
+from dff_edge.runtime.atomic import AtomicFile, check_writable
+from dff_edge.runtime.errors import ConfigError, DffEdgeError, SinkError
 
 if TYPE_CHECKING:
     from dff_edge.runtime.open_subnets import CudaOptions
@@ -32,19 +32,83 @@ FLOWS = (
 )
 SWITCH: dict[str, bool | None] = {"auto": None, "on": True, "off": False}
 WARPS = ("plugin", "gridsample")
+_CLAIMS = "dff_edge.claims"  # keys of click's Context.meta
+_LOG_FILE = "dff_edge.log_file"
+
+
+class OutputOption(click.Option):
+    """A file that is written when the work is done.
+
+    Whether it can be written is looked at before the work, and it is claimed for the time of the
+    command: a second one that writes it is refused. See ``write_output``.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("type", click.Path(dir_okay=False, path_type=Path))
+        kwargs.setdefault("metavar", "FILE")
+        super().__init__(*args, **kwargs)
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+        path = super().type_cast_value(ctx, value)
+        return check_output(ctx, self, path)
 
 
 class Command(click.Command):
-    """A command whose failures are one message on stderr and exit code 1, not a traceback."""
+    """A command whose failures are one message on stderr and an exit code, not a traceback.
+
+    Every command has ``--quiet``, ``--verbose`` and ``--log-file``, and holds the files of its
+    ``OutputOption``s while it works.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params += [
+            click.Option(["-q", "--quiet"], is_flag=True, help="Print errors and results only."),
+            click.Option(["-v", "--verbose"], is_flag=True, help="Print more of what is done."),
+            click.Option(
+                ["--log-file"],
+                type=click.Path(dir_okay=False, path_type=Path),
+                metavar="FILE",
+                callback=check_output,
+                help="Append what is printed while it works to FILE, with times.",
+            ),
+        ]
 
     def invoke(self, ctx: click.Context) -> Any:
-        logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:
-            raise  # the reader of stdout went away; click ends quietly
-        except (DffEdgeError, OSError) as error:
-            raise click.ClickException(str(error)) from error
+        quiet, verbose = ctx.params.pop("quiet"), ctx.params.pop("verbose")
+        log_file = ctx.meta[_LOG_FILE] = ctx.params.pop("log_file")
+        if quiet and verbose:
+            raise click.UsageError("--quiet and --verbose are opposites; choose one.", ctx)
+        with console_of(quiet=quiet, verbose=verbose, log_file=log_file):
+            try:
+                for param in self.params:
+                    path = ctx.params.get(param.name or "")
+                    if isinstance(param, OutputOption) and path is not None and str(path) != "-":
+                        claims = ctx.meta.setdefault(_CLAIMS, {})
+                        claims[path] = ctx.with_resource(AtomicFile(path))
+                return super().invoke(ctx)
+            except BrokenPipeError:
+                raise  # the reader of stdout went away; click ends quietly
+            except (click.exceptions.Exit, click.Abort):
+                raise
+            except click.ClickException as error:
+                note_failure(error, is_expected=True)
+                raise
+            except (DffEdgeError, OSError) as error:
+                note_failure(error, is_expected=True)
+                raise click.ClickException(str(error)) from error
+            except BaseException as error:
+                note_failure(error, is_expected=isinstance(error, KeyboardInterrupt))
+                raise
+
+
+@contextmanager
+def command_line() -> Iterator[None]:
+    """Have names and options that cannot be understood end the command with exit code 2."""
+    try:
+        yield
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from error
 
 
 class Numbers(click.ParamType):
@@ -94,6 +158,22 @@ class Precisions(click.ParamType):
         return names
 
 
+class SourceName(click.ParamType):
+    """A source; see `dff_edge.runtime.uri`."""
+
+    name = "source"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from dff_edge.runtime.errors import ConfigError
+        from dff_edge.runtime.uri import parse_source
+
+        try:
+            parse_source(value)
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
 class BundleName(click.ParamType):
     """A bundle's folder, or the name of a model that comes with dff-edge; see ``bundle_folder``."""
 
@@ -113,11 +193,42 @@ class BundleName(click.ParamType):
         return str(value)
 
 
+class ModelName(click.ParamType):
+    """A checkpoint's or a bundle's path, or the name of a model that comes with dff-edge."""
+
+    name = "model"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not Path(value).exists():
+            from dff_edge.zoo import shipped_models
+
+            if value not in shipped_models():
+                self.fail(
+                    f"'{value}' does not exist, and no model of that name comes with dff-edge "
+                    f"({', '.join(shipped_models())}).",
+                    param,
+                    ctx,
+                )
+        return str(value)
+
+
+class Change(click.ParamType):
+    """A change of a setting, ``KEY=VALUE``; whether there is such a key its file says."""
+
+    name = "change"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        key, separator, _ = str(value).partition("=")
+        if not separator or not key:
+            self.fail(f"'{value}' is no change of a setting, expected KEY=VALUE.", param, ctx)
+        return str(value)
+
+
 def bundle_folder(name: str) -> Path:
     """The folder of a ``BundleName``; the first time that of a model is exported, with a word."""
     from dff_edge.zoo import find_bundle
 
-    return find_bundle(name, lambda line: click.echo(line, err=True))
+    return find_bundle(name, say)
 
 
 def precision_option(command: F) -> F:
@@ -225,13 +336,19 @@ def cuda_of(driver: str | None, graphs: str, warp: str) -> CudaOptions:
     return CudaOptions(driver, graphs=SWITCH[graphs], plugin=warp == "plugin")  # type: ignore[arg-type]
 
 
-def check_folder(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
+def check_output(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
     """Refuse a file that cannot be made now, not when the work is done."""
     if path is not None and str(path) != "-":
-        if not path.parent.is_dir():
-            raise click.BadParameter(f"there is no folder '{path.parent}' to write '{path}' into.")
-        if not os.access(path if path.exists() else path.parent, os.W_OK):
-            raise click.BadParameter(f"'{path}' is not writable.")
+        try:
+            check_writable(path)
+        except SinkError as error:
+            raise click.BadParameter(str(error), ctx=ctx, param=param) from error
+    return path
+
+
+def log_file_of(ctx: click.Context) -> Path | None:
+    """What ``--log-file`` names."""
+    path: Path | None = ctx.meta[_LOG_FILE]
     return path
 
 
@@ -240,18 +357,27 @@ def json_option(command: F) -> F:
     return click.option(
         "--json",
         "json_path",
+        cls=OutputOption,
         type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
-        metavar="FILE",
-        callback=check_folder,
         help="Write all numbers as JSON to FILE; - for stdout instead of the table.",
     )(command)
 
 
+def claimed(path: Path) -> AtomicFile:
+    """Return the file of an ``OutputOption`` of the command that is running, to be written."""
+    file: AtomicFile = click.get_current_context().meta[_CLAIMS][path]
+    return file
+
+
 def write_json(path: Path | None, content: Any) -> bool:
-    """Write JSON where asked.
+    """Write JSON where ``--json`` asked for it.
 
     Returns:
         Whether stdout was taken, so that no table is printed.
+
+    Raises:
+        SinkError: the file cannot be written. The JSON is on stdout then: it may have taken hours
+            to come by.
     """
     if path is None:
         return False
@@ -259,32 +385,14 @@ def write_json(path: Path | None, content: Any) -> bool:
     if str(path) == "-":
         click.echo(text)
         return True
-    path.write_text(text + "\n", encoding="utf-8")
+    file = claimed(path)
+    try:
+        file.write(text + "\n")
+        file.commit()
+    except SinkError as error:
+        click.echo(text)
+        raise SinkError(f"{error} The numbers are on stdout instead.") from error
     return False
-
-
-@contextmanager
-def progress(label: str, total: int | None = None) -> Iterator[Callable[[int, int | None], None]]:
-    """A progress bar on stderr; call what it gives with (done, total).
-
-    Only a terminal gets the moving bar; a log file gets nothing of it.
-    """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=total)
-
-        def update(done: int, of: int | None = None) -> None:
-            bar.update(task, completed=done, total=of if of is not None else total)
-
-        yield update
 
 
 def table(headers: list[str], rows: list[list[str]], file: IO[str] | None = None) -> None:

@@ -3,90 +3,98 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
-from collections.abc import Generator, Iterable
-from contextlib import ExitStack
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from dff_edge.cli.console import progress, say
 from dff_edge.cli.options import (
     SWITCH,
     BundleName,
     Command,
+    SourceName,
     bundle_folder,
-    check_folder,
+    command_line,
     cuda_of,
     cuda_options,
     engine_option,
     interval_option,
     json_option,
+    log_file_of,
     overlap_option,
     precision_option,
-    progress,
     table,
     threads_option,
     write_json,
 )
+from dff_edge.cli.run_checks import NAME, ServeAddress, SinkName, check_profile, check_run
 
 if TYPE_CHECKING:
-    from dff_edge.runtime.frames import Result
-    from dff_edge.runtime.pipeline import Pipeline
-    from dff_edge.runtime.sinks import SinkReport
+    from dff_edge.runtime.bundle import Bundle
+    from dff_edge.runtime.live import Runner, RunReport
+    from dff_edge.runtime.sinks import FanOut, SinkReport, Style
+    from dff_edge.runtime.sinks.names import SinkUri
     from dff_edge.runtime.sources import Source
     from dff_edge.serve import Address
+    from dff_edge.serve.server import Server
 
-_LOOK_S = 0.1  # how often a live run without frames looks at its window and its outputs
 _LOG = logging.getLogger("dff_edge.runtime")
 
 
-def _check_address(ctx: click.Context, param: click.Parameter, text: str | None) -> Address | None:
-    if text is None:
-        return None
-    from dff_edge.runtime.errors import ConfigError
-    from dff_edge.serve import parse_address
+class _Page(NamedTuple):
+    """Where the page of a run is to be served: the address, and its open port."""
 
-    try:
-        return parse_address(text)
-    except ConfigError as error:
-        raise click.BadParameter(str(error)) from error
-
-
-def _check_profile(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
-    if path is not None and path.suffix not in (".json", ".png"):
-        raise click.BadParameter(f"'{path}' ends in neither .json nor .png.")
-    if path is not None and path.suffix == ".png":
-        from dff_edge.report.plot import check_plotting
-
-        check_plotting()
-    return check_folder(ctx, param, path)
+    address: Address
+    listener: socket.socket
 
 
 @click.command(cls=Command)
 @click.argument("bundle", type=BundleName())
-@click.argument("source")
+@click.argument("sources", metavar="SOURCE...", type=SourceName(), nargs=-1, required=True)
 @click.option(
     "-o",
     "--output",
     "outputs",
+    type=SinkName(),
     multiple=True,
     metavar="SINK",
-    help="out.mp4, out.jsonl, labels://FOLDER, display://; may be given several times.",
+    help="out.mp4, out.jsonl, frames/%06d.png, out.png, labels://FOLDER, display://; may be given "
+    "several times. Of several sources a folder, out/, or a name of each, 'out/{name}.jsonl'.",
 )
 @click.option(
     "--serve",
     "address",
+    type=ServeAddress(),
     metavar="[HOST:]PORT",
-    callback=_check_address,
     help="Show picture and numbers in a browser, for this machine alone (8080), or for the network "
     "too (0.0.0.0:8080).",
 )
 @click.option(
-    "--min-score",
+    "--legend/--no-legend", default=True, show_default=True, help="Name the classes in pictures."
+)
+@click.option(
+    "--opacity",
     type=click.FloatRange(0, 1),
-    help="Show and write only boxes that score as much. Of bundles that detect.  [default: 0.5]",
+    default=0.5,
+    show_default=True,
+    help="Of the classes' colours over the picture.",
+)
+@click.option(
+    "--classes",
+    metavar="NAME,NAME,...",
+    help="Draw only these classes. Lines, label maps and numbers have all of them.",
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    help="Draw, write and count only boxes that score as much. Of bundles that detect.  "
+    "[default: 0.5]",
 )
 @precision_option
 @interval_option
@@ -102,7 +110,7 @@ def _check_profile(ctx: click.Context, param: click.Parameter, path: Path | None
     "profile_path",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    callback=_check_profile,
+    callback=check_profile,
     help="Write when each stage ran on each stream: a .json for ui.perfetto.dev or "
     "chrome://tracing, a .png of the latest frames as a picture.",
 )
@@ -111,12 +119,17 @@ def _check_profile(ctx: click.Context, param: click.Parameter, path: Path | None
 @cuda_options
 @threads_option
 @json_option
+@click.pass_context
 def command(
+    ctx: click.Context,
     bundle: str,
-    source: str,
-    outputs: tuple[str, ...],
-    address: Address | None,
-    min_score: float | None,
+    sources: tuple[str, ...],
+    outputs: tuple[SinkUri, ...],
+    address: Any,
+    legend: bool,
+    opacity: float,
+    classes: str | None,
+    threshold: float | None,
     precision: str,
     interval: int | None,
     frames: int | None,
@@ -130,195 +143,211 @@ def command(
     threads: int | None,
     json_path: Path | None,
 ) -> None:
-    """Run BUNDLE on SOURCE.
+    """Run BUNDLE on SOURCE, or on one SOURCE after another.
 
     BUNDLE is the folder that export wrote, or the name of a model of `dff-edge zoo`.
 
     SOURCE is a camera (0, v4l2:///dev/video0, csi://0), a stream (rtsp://..., http://...), a video
-    file, a folder or glob of images, or synthetic://street?seed=5. ?rate=30 plays what is recorded
-    as if it were live.
+    file, a folder or glob of images or of videos, or synthetic://street?seed=5. ?rate=30 plays what
+    is recorded as if it were live.
     """
-    _check_outputs(source, outputs, json_path, profile_path)
-    folder = bundle_folder(bundle)  # before a camera is opened: it may take a minute
-
-    from dff_edge.report.running import RunStatistics
-    from dff_edge.runtime.errors import SourceError
-    from dff_edge.runtime.pipeline import Pipeline
-    from dff_edge.runtime.sinks import SHOWN_SCORE, FanOut, open_sink
-    from dff_edge.runtime.sources import open_source
-    from dff_edge.runtime.trace import Trace
-    from dff_edge.serve import open_server
-
+    with command_line():
+        others = {"--profile": profile_path, "--json": json_path, "--log-file": log_file_of(ctx)}
+        expanded = check_run(
+            sources, outputs, frames=frames, is_served=address is not None, others=others
+        )
     with ExitStack() as stack:
         # A service manager's stop ends a run as the keyboard does: with whole files.
         previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
         stack.callback(signal.signal, signal.SIGTERM, previous)
-        opened = stack.enter_context(open_source(source))
-        if opened.live and depth not in (None, 1):
-            raise click.BadParameter(
-                f"{opened.uri} is live: its newest frame is computed alone, and {depth} would only "
-                "leave the flow network half of the threads. Leave it out, or say 1.",
-                param_hint="--depth",
-            )
-        policy = None if interval is None else f"fixed:{interval}"
-        trace = None if profile_path is None else Trace()
-        pipeline = stack.enter_context(
-            Pipeline.open(
-                folder,
-                precision=precision,  # type: ignore[arg-type]
-                policy=policy,
-                depth=depth or (1 if opened.live else 3),
-                threads=threads,
-                engine=engine,  # type: ignore[arg-type]
-                overlap=SWITCH[overlap],
-                cuda=cuda_of(driver, graphs, warp),
-                trace=trace,
-            )
+        page = None
+        if address is not None:  # before anything is opened: another run may have the port
+            from dff_edge.serve import listen
+
+            page = _Page(address, stack.enter_context(listen(address)))
+        opened = _open_bundle(bundle)
+
+        from dff_edge.runtime.live import Runner, RunOptions
+
+        options = RunOptions(
+            precision=precision,  # type: ignore[arg-type]
+            policy=None if interval is None else f"fixed:{interval}",
+            depth=depth,
+            threads=threads,
+            engine=engine,  # type: ignore[arg-type]
+            overlap=SWITCH[overlap],
+            cuda=cuda_of(driver, graphs, warp),
+            frames=frames,
+            style=_style(opened, legend, opacity, classes, threshold),
         )
-        assert pipeline.bundle is not None
-        manifest = pipeline.bundle.manifest
-        if manifest.task != "detection" and min_score is not None:
-            raise click.BadParameter(
-                f"{bundle} does {manifest.task}, and gives no boxes.", param_hint="--min-score"
-            )
-        min_score = SHOWN_SCORE if min_score is None else min_score
-        names = [info.name for info in manifest.classes]
-        colours = [info.colour for info in manifest.classes]
-        sinks = stack.enter_context(FanOut(live=opened.live))
-        for uri in outputs:
-            sinks.add(
-                open_sink(
-                    uri,
-                    classes=names,
-                    colours=colours,
-                    fps=opened.fps,
-                    source=source,
-                    task=manifest.task,
-                    min_score=min_score,
-                )
-            )
-        server = None
-        if address is not None:
-            server = stack.enter_context(
-                open_server(
-                    address,
-                    source=opened,
-                    sinks=sinks,
-                    classes=names,
-                    colours=colours,
-                    min_score=min_score,
-                )
-            )
-            click.echo(f"Watch at {server.url}", err=True)
-            if server.is_open_to_others:
-                click.echo(
-                    "Warning: anyone on the network can watch; there is no password.", err=True
-                )
-        statistics = RunStatistics(names if manifest.task == "detection" else None, min_score)
-        update = stack.enter_context(progress("frames", frames or opened.length))
-        results = _results(pipeline, opened)
-        is_stopped = False
-        failure: SourceError | None = None
-        try:
-            for result in results:
-                if result is None:
-                    sinks.idle()
-                else:
-                    sinks.write(result)
-                    if server is not None:
-                        server.show(result)
-                    statistics.add(result)
-                    update(statistics.frames, None)
-                if statistics.frames == frames or (sinks.is_dead and server is None):
-                    break
-                if is_stopped := sinks.stop_requested:
-                    break
-        except KeyboardInterrupt:
-            is_stopped = True
-            click.echo("Stopped; what was written stays.", err=True)
-        except SourceError as error:
-            failure = error  # told when the results that there are have been kept
-        statistics.finish(opened.counts)
-        if server is not None:
-            if failure is not None:
-                server.finish("failed", str(failure))
-            else:
-                server.finish("stopped" if is_stopped else "finished")
-        results.close()
-        sinks.close()
-    if trace is not None and profile_path is not None:
-        from dff_edge.report.timeline import write_timeline
-
-        write_timeline(trace, profile_path)
-        if trace.lost:
-            click.echo(f"{profile_path} holds the beginning: {trace.lost} spans are left out.")
-    numbers = statistics.as_dict(sinks.reports)
-    if not write_json(json_path, numbers):
-        _print(numbers)
+        runner = stack.enter_context(Runner(opened, options))
+        if len(expanded) == 1:
+            with command_line():
+                report = _run(runner, expanded[0], outputs, page, profile_path)
+            numbers = report.numbers
+            if not write_json(json_path, numbers):
+                _print(numbers)
+            failure = report.failure
+        else:
+            failure = _run_each(runner, expanded, outputs, profile_path, json_path)
     if failure is not None:
-        raise failure
-    if not statistics.frames:
-        raise click.ClickException(f"{opened.uri} gave no frame that could be used.")
-    _raise_failures(sinks.reports)
+        raise click.ClickException(failure)
 
 
-def _check_outputs(
-    source: str, outputs: Iterable[str], json_path: Path | None, profile_path: Path | None
-) -> None:
-    """Refuse outputs that would overwrite the source or each other, before any is opened."""
-    from dff_edge.runtime.sinks.base import check_not_source
-    from dff_edge.runtime.uri import parse_sink
+def _open_bundle(name: str) -> Bundle:
+    """Open a bundle, and say what a model that comes with dff-edge was made for."""
+    from dff_edge.runtime.bundle import Bundle
+    from dff_edge.zoo import read_card, shipped_models
 
-    named = [(uri, parse_sink(uri).path) for uri in outputs]
-    named += [(f"--profile {profile_path}", profile_path)]
-    named += [(f"--json {json_path}", None if str(json_path) == "-" else json_path)]
-    seen: dict[object, str] = {}
-    for name, path in named:
-        if path is None:
-            continue
-        check_not_source(path, name, source)
-        about = os.stat(path) if path.exists() else None
-        place = path.resolve() if about is None else (about.st_dev, about.st_ino)
-        if place in seen:
-            raise click.UsageError(
-                f"'{seen[place]}' and '{name}' are the same place, and one would overwrite the "
-                "other; choose another name."
-            )
-        seen[place] = name
+    folder = bundle_folder(name)  # it may take a minute
+    if name in shipped_models() and folder != Path(name):
+        card = read_card(name)
+        height, width = card.frame_size
+        say(
+            f"{name}: {card.summary} Made from {card.data.name} at {height}x{width}: "
+            f"{', '.join(card.classes)}. {card.limits}"
+        )
+    return Bundle.open(folder)
 
 
-def _results(pipeline: Pipeline, source: Source) -> Generator[Result | None, None, None]:
-    """Results of all frames; of a live source also None, when none came for ``_LOOK_S``."""
-    from dff_edge.runtime.errors import FrameError
-    from dff_edge.runtime.sources import LiveSource
+def _style(
+    bundle: Bundle, legend: bool, opacity: float, classes: str | None, threshold: float | None
+) -> Style:
+    from dff_edge.runtime.sinks import SHOWN_SCORE, Style
 
-    if not isinstance(source, LiveSource):
-        yield from pipeline.run(source)
-        return
-    while True:
-        is_over = source.state == "closed"  # looked at first: the last frame comes before the end
-        frame = source.read(_LOOK_S)
-        if frame is None:
-            if is_over:
-                return
-            yield None
-            continue
+    manifest = bundle.manifest
+    if manifest.task != "detection" and threshold is not None:
+        raise click.BadParameter(
+            f"{bundle.path} does {manifest.task}, and gives no boxes.", param_hint="--threshold"
+        )
+    shown = None
+    if classes is not None:
+        names = [name.strip() for name in classes.split(",")]
+        for name in names:
+            if name not in manifest.class_names:
+                raise click.BadParameter(
+                    f"'{name}' is no class of {bundle.path}, expected some of "
+                    f"{', '.join(manifest.class_names)}.",
+                    param_hint="--classes",
+                )
+        shown = frozenset(manifest.class_names.index(name) for name in names)
+    return Style(legend, opacity, SHOWN_SCORE if threshold is None else threshold, shown)
+
+
+def _run_each(
+    runner: Runner,
+    sources: Sequence[str],
+    outputs: Sequence[SinkUri],
+    profile_path: Path | None,
+    json_path: Path | None,
+) -> str | None:
+    """Run on one source after another; return what failed."""
+    from dff_edge.runtime.errors import DffEdgeError
+    from dff_edge.runtime.uri import parse_source
+
+    runs, failures = [], []
+    for number, source in enumerate(sources, start=1):
+        text = parse_source(source).text
+        label = f"{text} ({number} of {len(sources)})"
         try:
-            pipeline.submit(frame)
-        except FrameError as error:
-            _LOG.warning("frame %s skipped: %s", frame.index, error)
-            source.counts.fail(str(error))
-            continue
-        yield pipeline.poll(block=True)
-
-
-def _raise_failures(reports: list[SinkReport]) -> None:
-    failures = [report.failure for report in reports if report.failure is not None]
+            report = _run(runner, source, outputs, None, profile_path, label)
+        except KeyboardInterrupt:  # while it was opened
+            say("Stopped; what was written stays.")
+            break
+        except (DffEdgeError, OSError) as error:
+            runs.append({"source": text, "state": "failed", "failure": str(error)})
+        else:
+            runs.append(report.numbers)
+            if str(json_path) != "-":
+                click.echo(text)
+                _print(report.numbers)
+                click.echo()
+        if (failure := runs[-1]["failure"]) is not None:
+            _LOG.error("%s: %s", text, failure)
+            failures.append(text)
+        if runs[-1]["state"] == "stopped":
+            break
+    write_json(json_path, {"sources": runs, "failed": len(failures)})
     if not failures:
-        return
-    others = len(reports) - len(failures)
-    start = f"{len(failures)} of {len(reports)} outputs failed. " if others else ""
-    raise click.ClickException(start + "\n".join(failures))
+        return None
+    return f"{len(failures)} of {len(sources)} sources failed: {', '.join(failures)}"
+
+
+def _run(
+    runner: Runner,
+    source: str,
+    outputs: Sequence[SinkUri],
+    page: _Page | None,
+    profile_path: Path | None,
+    label: str = "frames",
+) -> RunReport:
+    """Run on one source, and say what was written."""
+    from dff_edge.runtime.atomic import AtomicFile
+    from dff_edge.runtime.sinks.names import source_name
+    from dff_edge.runtime.trace import Trace
+
+    with ExitStack() as stack:
+        profile: AtomicFile | None = None
+        trace = None if profile_path is None else Trace()
+
+        def begin(frames: Source, sinks: FanOut) -> None:
+            nonlocal profile
+            if profile_path is not None:
+                path = Path(str(profile_path).replace(NAME, source_name(source)))
+                profile = stack.enter_context(AtomicFile(path))
+            for sink in sinks.reports:
+                if sink.replaces is not None:
+                    say(
+                        f"{sink.replaces} is there from another run: this one writes to "
+                        f"{sink.place}, which takes its place when the run ends"
+                    )
+
+        bar = stack.enter_context(progress(label, runner.options.frames))
+        report = runner.run(
+            source,
+            outputs,
+            watch=None if page is None else partial(_serve, page, runner),
+            opened=begin,
+            progress=bar,
+            trace=trace,
+        )
+        if report.state == "stopped":
+            say("Stopped; what was written stays.")
+        for sink in report.sinks:
+            if sink.place is not None and sink.written:
+                say(_wrote(sink))
+        if profile is not None and trace is not None:
+            from dff_edge.report.timeline import write_timeline
+
+            write_timeline(trace, profile)
+            lost = f"; it holds the beginning, {trace.lost} spans are left out" * bool(trace.lost)
+            say(f"wrote {profile.path}{lost}")
+    return report
+
+
+@contextmanager
+def _serve(page: _Page, runner: Runner, frames: Source, sinks: FanOut) -> Iterator[Server]:
+    from dff_edge.serve import open_server
+
+    manifest = runner.bundle.manifest
+    with open_server(
+        page.address,
+        listener=page.listener,
+        source=frames,
+        sinks=sinks,
+        classes=list(manifest.class_names),
+        colours=[info.colour for info in manifest.classes],
+        style=runner.options.style,
+    ) as server:
+        say(f"Watch at {server.url}")
+        if server.is_open_to_others:
+            _LOG.warning("anyone on the network can watch; there is no password.")
+        yield server
+
+
+def _wrote(sink: SinkReport) -> str:
+    lost = f", {sink.lost} lost" if sink.lost else ""
+    return f"wrote {sink.place} ({sink.written} frame{'s' * (sink.written != 1)}{lost})"
 
 
 def _print(numbers: dict[str, Any]) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
 
-from dff_edge.cli.options import Command
+from dff_edge.cli.options import Change, Command
 from dff_edge.runtime.errors import require
 
 
@@ -25,6 +26,7 @@ from dff_edge.runtime.errors import require
 @click.option(
     "--set",
     "changes",
+    type=Change(),
     multiple=True,
     metavar="KEY=VALUE",
     help="Change a setting, as in stages.0.lr=0.01; may be given several times.",
@@ -37,6 +39,7 @@ def command(config: Path, run_folder: Path, changes: tuple[str, ...], resume: bo
     """
     for module in ("torch", "lightning", "yaml"):
         require(module, extra="train", purpose="dff-edge train")
+    from dff_edge.runtime.locks import own_folder
     from dff_edge.trainer.config import load_config
     from dff_edge.trainer.train import RECORD, is_first_process, train
 
@@ -44,7 +47,8 @@ def command(config: Path, run_folder: Path, changes: tuple[str, ...], resume: bo
     for name in ("lightning.pytorch", "lightning.fabric"):  # hints and adverts come as INFO
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
-        checkpoint = train(load_config(config, changes), run_folder, resume=resume)
+        with own_folder(run_folder) if is_first_process() else nullcontext():
+            checkpoint = train(load_config(config, changes), run_folder, resume=resume)
     except KeyboardInterrupt:
         hint = f" The same command with --resume goes on in '{run_folder}'."
         is_begun = (run_folder / RECORD).exists()

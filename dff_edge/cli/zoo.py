@@ -22,6 +22,12 @@ def command(name: str | None, json_path: Path | None) -> None:
     from dff_edge.zoo import MODELS, read_card, shipped_models
 
     if name is not None:
+        if name not in shipped_models():
+            raise click.BadParameter(
+                f"'{name}' is no model that comes with dff-edge, expected one of "
+                f"{', '.join(shipped_models())}.",
+                param_hint="NAME",
+            )
         card = read_card(name)
         if not write_json(json_path, _facts(name)):
             click.echo((MODELS / card.name / "README.md").read_text(encoding="utf-8"), nl=False)

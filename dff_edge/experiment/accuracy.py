@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from pathlib import Path
 from typing import Literal
 
+from dff_edge.runtime.atomic import write_atomically
 from dff_edge.runtime.clips import open_clips
 from dff_edge.runtime.contract import FlowFunction
 from dff_edge.runtime.evaluation import evaluate
@@ -55,7 +55,5 @@ def accuracy_at_intervals(
     task = loaded.config.task
     measured = evaluate(recogniser, open_clips(test), task.classes, max_interval, task=task.name)
     values = [measured.at_interval(interval + 1) for interval in range(max_interval)]
-    temporary = kept.with_suffix(".part")
-    temporary.write_text(json.dumps({**protocol, "accuracy": values}, indent=1), encoding="utf-8")
-    os.replace(temporary, kept)
+    write_atomically(kept, json.dumps({**protocol, "accuracy": values}, indent=1))
     return values

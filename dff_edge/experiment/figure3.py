@@ -23,6 +23,7 @@ from dff_edge.report.plot import (
     png,
     use_log_axis,
 )
+from dff_edge.runtime.atomic import write_atomically
 from dff_edge.runtime.errors import ConfigError
 
 _SIZE = (6.4, 4.4)  # inches
@@ -41,7 +42,7 @@ def run_figure3(config: ExperimentConfig, folder: Path, seeds: Sequence[int]) ->
     check_plotting()  # not after an hour of training
     check_networks(config)
     results = measure("figure3", config, folder, seeds, lambda recipe: methods(recipe, config), ())
-    (folder / "figure3.png").write_bytes(draw_tradeoff(results))
+    write_atomically(folder / "figure3.png", draw_tradeoff(results))
     return results
 
 

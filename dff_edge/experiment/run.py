@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +14,7 @@ from dff_edge.experiment.figure3 import run_figure3
 from dff_edge.experiment.table2 import run_table2
 from dff_edge.experiment.table4 import run_table4
 from dff_edge.experiment.table5 import run_table5
+from dff_edge.runtime.atomic import write_atomically
 from dff_edge.runtime.errors import ConfigError
 from dff_edge.trainer.config import load_settings
 from dff_edge.trainer.train import flatten
@@ -59,8 +59,8 @@ def run_experiment(
     _claim(folder, config)
     results = _EXPERIMENTS[name](config, folder, seeds)
     text = results.markdown()
-    _write(folder / f"{name}.json", results.model_dump_json(indent=2) + "\n")
-    _write(folder / f"{name}.md", text)
+    write_atomically(folder / f"{name}.json", results.model_dump_json(indent=2) + "\n")
+    write_atomically(folder / f"{name}.md", text)
     return text
 
 
@@ -69,7 +69,7 @@ def _claim(folder: Path, config: ExperimentConfig) -> None:
     record = folder / "experiment.yaml"
     if not record.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        _write(record, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+        write_atomically(record, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
         return
     try:
         before = ExperimentConfig.model_validate(yaml.safe_load(record.read_text(encoding="utf-8")))
@@ -85,9 +85,3 @@ def _claim(folder: Path, config: ExperimentConfig) -> None:
             "configurations do not belong in one folder: give a new one. Finished runs are found "
             "there too, once they lie in its runs/."
         )
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

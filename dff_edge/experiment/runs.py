@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 import yaml
 
 from dff_edge.experiment.recipe import Run
+from dff_edge.runtime.atomic import write_atomically
+from dff_edge.runtime.locks import own_folder
 from dff_edge.trainer.checkpoint import CARD, save_checkpoint
 from dff_edge.trainer.config import TrainConfig
 from dff_edge.trainer.models import build_model
-from dff_edge.trainer.train import RECORD, initialise, train
+from dff_edge.trainer.train import RECORD, initialise, is_first_process, train
 
 _log = logging.getLogger("dff_edge.experiment")
 
@@ -22,7 +24,7 @@ _log = logging.getLogger("dff_edge.experiment")
 class Runs:
     """The runs of a folder.
 
-    Two processes may work in one folder as long as they train different seeds.
+    Two processes may work in one folder; a run that both want is refused to the later one.
 
     Args:
         folder: where they lie, ``<name>-<key>`` each, as ``dff-edge train`` leaves them; made when
@@ -43,6 +45,7 @@ class Runs:
 
         Raises:
             ConfigError, CheckpointError, SourceError: as ``train`` does.
+            SinkError: another process trains it.
         """
         folder = self.folder(run)
         done = folder / "checkpoint"
@@ -56,11 +59,14 @@ class Runs:
         if not run.is_trained:
             _put_together(config, done)
             return done
-        is_begun = (folder / RECORD).exists()
-        if is_begun:
-            _find_again(folder / RECORD, start)
-        _log.info("%s: %s", run.name, "goes on with its training" if is_begun else "training")
-        return train(config, folder, resume=is_begun)
+        with own_folder(folder) if is_first_process() else nullcontext():
+            if (done / CARD).is_file():  # by another process, just now
+                return done
+            is_begun = (folder / RECORD).exists()
+            if is_begun:
+                _find_again(folder / RECORD, start)
+            _log.info("%s: %s", run.name, "goes on with its training" if is_begun else "training")
+            return train(config, folder, resume=is_begun)
 
 
 def _find_again(record: Path, start: Mapping[str, Path]) -> None:
@@ -71,9 +77,7 @@ def _find_again(record: Path, start: Mapping[str, Path]) -> None:
         config["init"] |= {network: str(checkpoint) for network, checkpoint in start.items()}
     except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError):
         return  # damaged, which ``train`` says
-    temporary = record.with_name(record.name + ".part")
-    temporary.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-    os.replace(temporary, record)
+    write_atomically(record, yaml.safe_dump(config, sort_keys=False))
 
 
 def _put_together(config: TrainConfig, output: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dff_edge.report.plot import LIGHT, Theme
+from dff_edge.runtime.atomic import AtomicFile
 from dff_edge.runtime.errors import require
 from dff_edge.runtime.trace import StageSpan, Trace
 
@@ -40,12 +41,19 @@ def overlapped_share(spans: Sequence[StageSpan]) -> float:
     return overlapped_ms / busy_ms if busy_ms else 0.0
 
 
-def write_timeline(trace: Trace, path: Path) -> None:
-    """Write a trace to ``path``: of its latest frames a .png, else JSON for Perfetto."""
-    if path.suffix == ".png":
-        path.write_bytes(draw_timeline(trace.spans))
-    else:
-        trace.write(path)
+def write_timeline(trace: Trace, file: Path | AtomicFile) -> None:
+    """Write a trace to a file: of its latest frames a .png, else JSON for Perfetto.
+
+    Raises:
+        SinkError: it cannot be written.
+        MissingDependencyError: matplotlib is not installed.
+    """
+    with file if isinstance(file, AtomicFile) else AtomicFile(file) as opened:
+        if opened.path.suffix == ".png":
+            opened.write(draw_timeline(trace.spans))
+        else:
+            trace.write(opened)
+        opened.commit()
 
 
 def draw_timeline(spans: Sequence[StageSpan], *, frames: int = 24, theme: Theme = LIGHT) -> bytes:

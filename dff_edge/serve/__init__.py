@@ -11,19 +11,37 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dff_edge.runtime.errors import require
 from dff_edge.runtime.lettering import Colours
-from dff_edge.runtime.sinks import SHOWN_SCORE, FanOut
+from dff_edge.runtime.sinks import FanOut, Style
+from dff_edge.runtime.sinks.drawing import DEFAULT_STYLE
 from dff_edge.runtime.sources import Source
+from dff_edge.serve import address as addresses
 from dff_edge.serve.address import Address, parse_address
 
 if TYPE_CHECKING:
     from dff_edge.serve.server import Server
 
-__all__ = ["Address", "open_server", "parse_address"]
+__all__ = ["Address", "listen", "open_server", "parse_address"]
+
+
+def listen(address: str | Address) -> socket.socket:
+    """Open the port of a page, to serve it later: connections wait until then.
+
+    Returns:
+        What ``open_server`` takes as ``listener``; close it, or use it in a ``with`` block.
+
+    Raises:
+        ConfigError: the address is not one.
+        MissingDependencyError: aiohttp is not installed.
+        SinkError: the port is in use, for example by another run.
+    """
+    require("aiohttp", extra="serve", purpose="Showing a run in the browser")
+    return addresses.listen(parse_address(address) if isinstance(address, str) else address)
 
 
 def open_server(
@@ -33,7 +51,8 @@ def open_server(
     sinks: FanOut,
     classes: Sequence[str],
     colours: Colours,
-    min_score: float = SHOWN_SCORE,
+    style: Style = DEFAULT_STYLE,
+    listener: socket.socket | None = None,
 ) -> Server:
     """Serve the page of a run until it is closed.
 
@@ -43,7 +62,8 @@ def open_server(
         sinks: whose losses are shown.
         classes: names of the classes, by index.
         colours: ``(red, green, blue)`` of the classes, by index.
-        min_score: detections that score less are not drawn.
+        style: what is drawn of results, and how; the page has a legend of its own.
+        listener: the address's open port, from ``listen``, which the server takes over.
 
     Returns:
         The server, which has begun; close it, or use it in a ``with`` block.
@@ -53,16 +73,16 @@ def open_server(
         MissingDependencyError: aiohttp is not installed.
         SinkError: the address cannot be served: the port is in use, for example.
     """
-    if isinstance(address, str):
-        address = parse_address(address)
-    require("aiohttp", extra="serve", purpose="Showing a run in the browser")
+    address = parse_address(address) if isinstance(address, str) else address
+    listener = listen(address) if listener is None else listener
     from dff_edge.serve.server import Server
 
     return Server(
         address,
+        listener,
         source=source,
         sinks=sinks,
         classes=classes,
         colours=colours,
-        min_score=min_score,
+        style=style,
     )

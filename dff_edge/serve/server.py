@@ -1,8 +1,9 @@
 """The web server of a run's page, in a thread of its own.
 
 It never slows the run: the run hands over references, and pictures are drawn only while somebody
-watches, at most ``PICTURES_PER_S``, once for all. A viewer that reads too slowly skips pictures;
-one that reads nothing is put out. Everything that a stranger can make grow is bounded.
+watches, at most ``PICTURES_PER_S``, once for all. A viewer that reads too slowly skips pictures.
+Everything that a stranger can make grow or last is bounded: see ``Doorkeeper`` for connections,
+``MAX_VIEWERS`` for streams.
 """
 
 from __future__ import annotations
@@ -28,19 +29,21 @@ from aiohttp.http import HttpProcessingError
 
 from dff_edge.runtime.frames import Result
 from dff_edge.runtime.lettering import Colours
-from dff_edge.runtime.sinks import FanOut
+from dff_edge.runtime.sinks import FanOut, Style
 from dff_edge.runtime.sources import Source
-from dff_edge.serve.address import Address, is_own_host, listen, own_names
+from dff_edge.serve.address import Address, is_own_host, own_names
+from dff_edge.serve.doorkeeper import Doorkeeper
 from dff_edge.serve.numbers import RunNumbers, RunState
 from dff_edge.serve.pictures import draw_jpeg
 
 PICTURES_PER_S = 10
 MAX_VIEWERS = 8
 MAX_CONNECTIONS = 64
-STALL_S = 10.0  # a viewer that takes no picture for so long is put out
+STALL_S = 10.0  # a client that does not read what it is sent for so long is dropped
 REPEAT_S = 5.0  # the same picture again, where none is new: shows that somebody is there
 NUMBERS_S = 0.2  # numbers are gathered at most so often, for all who ask
 IDLE_S = 15.0  # a connection on which nothing is asked for so long is ended
+LINGER_S = 2.0  # of what follows a request that is answered, so long is read and dropped
 FAREWELL_S = 2.5  # pages ask every second: so long the end of the run is told to them
 
 _BOUNDARY = "dff-edge-the-next-picture"  # so long that no picture holds it
@@ -58,32 +61,31 @@ class Server:
 
     Args:
         address: where; without a way in from outside unless it says so.
+        listener: its open port, which is closed with the server.
         source: whose state and counts are shown.
         sinks: whose losses are shown.
         classes: names of the classes, by index.
         colours: ``(red, green, blue)`` of the classes, by index.
-        min_score: detections that score less are not drawn.
+        style: what is drawn of results, and how.
 
     Attributes:
         address: where it is served, with the port that was found for port 0.
         is_open_to_others: whether other machines reach it.
-
-    Raises:
-        SinkError: the address cannot be served.
     """
 
     def __init__(
         self,
         address: Address,
+        listener: socket.socket,
         *,
         source: Source,
         sinks: FanOut,
         classes: Sequence[str],
         colours: Colours,
-        min_score: float,
+        style: Style,
     ) -> None:
         self._numbers = RunNumbers(source, sinks, classes, colours)
-        self._how_to_draw = (classes, colours, min_score)
+        self._how_to_draw = (classes, colours, style)
         self._newest: Result | None = None
         self._drawn: Result | None = None
         self._picture = b""
@@ -94,7 +96,7 @@ class Server:
         self._asked_s = float("-inf")
         self._finished_s: float | None = None
 
-        self._socket = listen(address)
+        self._socket = listener
         self._ip, port = self._socket.getsockname()[:2]
         self.address = Address(address.host, port)
         self.is_open_to_others = not ipaddress.ip_address(self._ip).is_loopback
@@ -174,17 +176,14 @@ class Server:
             access_log=None,
             handler_cancellation=True,
             keepalive_timeout=IDLE_S,
+            lingering_time=LINGER_S,
             logger=_HTTP_LOG,
             shutdown_timeout=0.5,
         )
         await runner.setup()
-        handlers = runner.server
-        assert handlers is not None
-
-        def accept() -> asyncio.Protocol:
-            return handlers() if len(handlers.connections) < MAX_CONNECTIONS else _ClosedDoor()
-
-        listener = await self._loop.create_server(accept, sock=self._socket)
+        assert runner.server is not None
+        doorkeeper = Doorkeeper(runner.server, MAX_CONNECTIONS, STALL_S)
+        listener = await self._loop.create_server(doorkeeper.admit, sock=self._socket)
         artist = asyncio.create_task(self._draw())
         stop = asyncio.create_task(self._stop.wait())
         try:
@@ -317,14 +316,6 @@ def _abort(request: web.Request) -> None:
     """End a connection without waiting for a viewer to read what is in its buffers."""
     if request.transport is not None:
         request.transport.abort()
-
-
-class _ClosedDoor(asyncio.Protocol):
-    """Ends a connection at once."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.abort()
 
 
 def _read_page() -> tuple[str, str]:

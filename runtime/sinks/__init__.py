@@ -6,62 +6,80 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dff_edge.runtime.contract import Task
+from dff_edge.runtime.errors import ConfigError
 from dff_edge.runtime.lettering import Colours
 from dff_edge.runtime.sinks.base import NullSink, Sink
-from dff_edge.runtime.sinks.drawing import SHOWN_SCORE
+from dff_edge.runtime.sinks.drawing import DEFAULT_STYLE, SHOWN_SCORE, Style
 from dff_edge.runtime.sinks.fan_out import FanOut, SinkReport
-from dff_edge.runtime.uri import parse_sink
+from dff_edge.runtime.sinks.names import SinkUri, parse_sink
 
-__all__ = ["SHOWN_SCORE", "FanOut", "Sink", "SinkReport", "open_sink"]
+__all__ = ["SHOWN_SCORE", "FanOut", "Sink", "SinkReport", "Style", "open_sink"]
 
 
 def open_sink(
-    uri: str | Path,
+    uri: str | Path | SinkUri,
     *,
     classes: Sequence[str],
     colours: Colours,
     fps: float | None,
     source: str | Path | None = None,
     task: Task = "segmentation",
-    min_score: float = SHOWN_SCORE,
+    style: Style = DEFAULT_STYLE,
 ) -> Sink:
-    """Open a sink of results by its URI (see `dff_edge.runtime.uri`).
+    """Open a sink of results by its URI (see `dff_edge.runtime.sinks.names`).
+
+    Opening one changes nothing that is there: the place is claimed for this run, and written to
+    when the first result comes.
 
     Args:
-        uri: ``out.mp4``, ``out.jsonl``, ``labels://FOLDER``, ``display://`` or ``null://``.
+        uri: ``out.mp4``, ``out.jsonl``, ``frames/%06d.png``, ``out.png``, ``labels://FOLDER``,
+            ``display://`` or ``null://``; or the same, parsed.
         classes: names of the classes, by index.
         colours: ``(red, green, blue)`` of the classes, by index.
         fps: nominal rate of the source; None is taken as 30.
         source: the source's URI, so that it is not written over.
         task: what the results will be of.
-        min_score: detections that score less are neither drawn nor written.
+        style: what is drawn of them, and how; what scores less than its ``min_score`` is not
+            written to lines either.
 
     Returns:
         An open sink; close it, or use it in a ``with`` block.
 
     Raises:
-        ConfigError: the URI is not one.
-        SinkError: the place cannot be written to, a codec or a display is missing, or it takes no
-            results of the task.
+        ConfigError: the URI is not one, or is of several sources.
+        SinkError: the place cannot be written to or belongs to another run, a codec or a display
+            is missing, or it takes no results of the task.
     """
-    parsed = parse_sink(uri)
+    parsed = uri if isinstance(uri, SinkUri) else parse_sink(uri)
     if parsed.kind == "null":
         return NullSink(parsed.text)
     if parsed.kind == "display":
         from dff_edge.runtime.sinks.display import DisplaySink
 
-        return DisplaySink(parsed.text, classes, colours, min_score=min_score)
+        return DisplaySink(parsed.text, classes, colours, style=style)
     assert parsed.path is not None  # of all other kinds
+    if parsed.is_for_each:
+        raise ConfigError(
+            f"'{parsed.text}' is a folder or a pattern for several sources; name the file of this "
+            "one, for example out.mp4"
+        )
     if parsed.kind == "labels":
         from dff_edge.runtime.sinks.labels import LabelSink, no_label_maps
 
         if task == "detection":
             raise no_label_maps(parsed.text)
-        return LabelSink(parsed.text, parsed.path, source)
+        return LabelSink(parsed.text, parsed.path, source, replace=parsed.replace)
     if parsed.kind == "jsonl":
         from dff_edge.runtime.sinks.jsonl import JsonLinesSink
 
-        return JsonLinesSink(parsed.text, parsed.path, classes, source, min_score=min_score)
+        return JsonLinesSink(parsed.text, parsed.path, classes, source, min_score=style.min_score)
+    if parsed.kind in ("pictures", "picture"):
+        from dff_edge.runtime.sinks.pictures import PictureSink, PicturesSink
+
+        how = (parsed.text, parsed.path, classes, colours, source)
+        if parsed.kind == "picture":
+            return PictureSink(*how, style=style)
+        return PicturesSink(*how, style=style, replace=parsed.replace)
     from dff_edge.runtime.sinks.video import VideoSink  # loads FFmpeg: only here
 
-    return VideoSink(parsed.text, parsed.path, classes, colours, fps, source, min_score=min_score)
+    return VideoSink(parsed.text, parsed.path, classes, colours, fps, source, style=style)

@@ -1,23 +1,15 @@
-"""What every sink has in common, and the file that does not hide a full disk."""
+"""What every sink has in common."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import glob
-import logging
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
+from dff_edge.runtime.atomic import is_no_room
 from dff_edge.runtime.errors import SinkError
 from dff_edge.runtime.frames import Result
-from dff_edge.runtime.uri import IMAGE_SUFFIXES, parse_source
-
-_LOG = logging.getLogger("dff_edge.runtime")
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # full disk, quota, size limit
 
 
 class Sink(ABC):
@@ -35,7 +27,6 @@ class Sink(ABC):
     """
 
     needs_caller = False
-    _kept = "What was written before stays readable."
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
@@ -63,6 +54,16 @@ class Sink(ABC):
             self._failure = self._explain(error)
             raise self._failure from error
         self.written += 1
+
+    @property
+    def place(self) -> Path | None:
+        """The file or folder where results are; None of a sink that keeps none."""
+        return None
+
+    @property
+    def replaces(self) -> Path | None:
+        """The other run's file that ``place`` replaces when the sink is closed, if there is one."""
+        return None
 
     def idle(self) -> None:  # noqa: B027 - most have nothing to do
         """Use a while without results: a window looks at its keys. To be called often.
@@ -111,12 +112,16 @@ class Sink(ABC):
 
     def _explain(self, error: OSError) -> SinkError:
         reason = error.strerror or str(error)
-        if error.errno not in _NO_ROOM:
+        if not is_no_room(error):
             return SinkError(f"Writing '{self.uri}' failed: {reason}.")
         return SinkError(
-            f"Writing '{self.uri}' failed, no room is left: {reason}. {self._kept} Make room, or "
+            f"Writing '{self.uri}' failed, no room is left: {reason}. {self._kept()} Make room, or "
             "write somewhere else."
         )
+
+    def _kept(self) -> str:
+        """Say what a full disk leaves of the results."""
+        return "What was written before stays readable."
 
 
 class NullSink(Sink):
@@ -124,107 +129,3 @@ class NullSink(Sink):
 
     def _write(self, result: Result) -> None:
         pass
-
-
-class OutputFile:
-    """A file that is written without a buffer of its own, so that an error comes where it
-    happens."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        opener = _open_pipe if path.is_fifo() else None
-        self._file = open(path, "wb", buffering=0, opener=opener)  # noqa: SIM115 - see close
-        self.error: OSError | None = None
-
-    def write(self, data: bytes | memoryview) -> int:
-        """Write all of it, or raise; after an error, what follows is swallowed."""
-        rest = memoryview(data)
-        size = len(rest)
-        try:
-            while rest and self.error is None:
-                rest = rest[self._file.write(rest) or 0 :]
-        except OSError as error:
-            self.error = error
-            raise
-        return size
-
-    def tell(self) -> int:
-        """Where the next byte goes."""
-        return self._file.tell()
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go elsewhere in the file."""
-        return self._file.seek(offset, whence)
-
-    def cut(self, size: int) -> None:
-        """Drop what is beyond ``size`` bytes; possible on a full disk too."""
-        with contextlib.suppress(OSError):  # a device cannot be cut
-            self._file.truncate(size)
-
-    def close(self) -> None:
-        """Close the file; safe to call twice."""
-        self._file.close()
-
-
-def open_output(path: Path, uri: str, source: str | Path | None) -> OutputFile:
-    """Open a file for writing, or say why not.
-
-    Raises:
-        SinkError: no such folder, no permission, or it is the source.
-    """
-    check_not_source(path, uri, source)
-    if path.is_dir():
-        raise SinkError(f"'{uri}' is a folder, expected a file.")
-    if not path.parent.is_dir():
-        raise SinkError(
-            f"'{uri}' cannot be written: there is no folder '{path.parent}'. Make it first: "
-            f"mkdir -p '{path.parent}'"
-        )
-    try:
-        return OutputFile(path)
-    except OSError as error:
-        raise SinkError(f"'{uri}' cannot be written: {error.strerror}.") from error
-
-
-def check_not_source(path: Path, uri: str, source: str | Path | None) -> None:
-    """Refuse to write over a file, or into a folder, that is being read.
-
-    Raises:
-        SinkError: it is the source, or a part of it.
-    """
-    if source is None or not path.exists():
-        return
-    if any(read.exists() and path.samefile(read) for read in _files_and_folders_of(source)):
-        raise SinkError(
-            f"'{uri}' is the source itself and would be overwritten; choose another name."
-        )
-
-
-def _files_and_folders_of(source: str | Path) -> Iterator[Path]:
-    parsed = parse_source(source)
-    target = Path(parsed.target)
-    if parsed.kind == "video":
-        yield target
-    elif parsed.kind == "images":
-        if target.is_dir():
-            found = list(target.iterdir())
-        elif os.path.lexists(target):
-            found = [target]
-        else:
-            found = [Path(name) for name in glob.glob(parsed.target, recursive=True)]
-        images = [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES]
-        yield from {image.parent for image in images}
-        yield from images
-
-
-def _open_pipe(path: str, flags: int) -> int:
-    """Open a named pipe for writing, which waits for its reader, and say so if it has none."""
-    try:
-        descriptor = os.open(path, flags | os.O_NONBLOCK)
-    except OSError as error:
-        if error.errno != errno.ENXIO:
-            raise
-        _LOG.warning("'%s' is a pipe that nobody reads yet: waiting for its reader", path)
-        return os.open(path, flags)
-    os.set_blocking(descriptor, True)
-    return descriptor

@@ -13,7 +13,7 @@ from dff_edge.runtime.errors import SinkError
 from dff_edge.runtime.frames import Result
 from dff_edge.runtime.lettering import Colours
 from dff_edge.runtime.sinks.base import Sink
-from dff_edge.runtime.sinks.drawing import SHOWN_SCORE, draw_result
+from dff_edge.runtime.sinks.drawing import DEFAULT_STYLE, Style, draw_result
 
 _STOP_KEYS = (ord("q"), 27)  # q and Escape
 
@@ -29,10 +29,10 @@ class DisplaySink(Sink):
         classes: Sequence[str],
         colours: Colours,
         *,
-        min_score: float = SHOWN_SCORE,
+        style: Style = DEFAULT_STYLE,
     ) -> None:
         super().__init__(uri)
-        self._min_score = min_score
+        self._style = style
         self._classes = tuple(classes)
         self._colours = colours
         self._title = f"dff-edge {id(self):x}"  # windows are known by title in the whole process
@@ -54,7 +54,7 @@ class DisplaySink(Sink):
     def _write(self, result: Result) -> None:
         if self.stop_requested:
             return
-        picture = draw_result(result, self._classes, self._colours, min_score=self._min_score)
+        picture = draw_result(result, self._classes, self._colours, self._style)
         try:
             cv2.imshow(self._title, picture)
         except cv2.error as error:

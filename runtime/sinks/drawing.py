@@ -3,27 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from dff_edge.runtime.box_overlay import draw_boxes
-from dff_edge.runtime.boxes import in_source_pixels
+from dff_edge.runtime.boxes import Detections, in_source_pixels
 from dff_edge.runtime.frames import Image, Result
 from dff_edge.runtime.lettering import Colours
 from dff_edge.runtime.overlay import draw_overlay
-from dff_edge.runtime.sinks.captions import caption_of
 
 SHOWN_SCORE = 0.5  # detections that score less are neither drawn nor written where nobody says
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How results are drawn.
+
+    Attributes:
+        legend: whether a label map gets one; boxes bear their names.
+        opacity: of class colours over the picture, 0..1.
+        min_score: detections that score less are left out.
+        shown: indices of the classes that are drawn; None for all.
+    """
+
+    legend: bool = True
+    opacity: float = 0.5
+    min_score: float = SHOWN_SCORE
+    shown: frozenset[int] | None = None
+
+
+DEFAULT_STYLE = Style()
 
 
 def draw_result(
     result: Result,
     classes: Sequence[str],
     colours: Colours,
+    style: Style = DEFAULT_STYLE,
     *,
-    min_score: float = SHOWN_SCORE,
-    legend: bool = True,
     max_side_px: int | None = None,
 ) -> Image:
     """Draw a result over its frame, with a caption.
@@ -32,8 +51,7 @@ def draw_result(
         result: of segmentation or detection.
         classes: names of the classes.
         colours: ``(red, green, blue)`` of each class.
-        min_score: detections that score less are left out.
-        legend: whether a label map gets one; boxes bear their names.
+        style: what is drawn of it, and how.
         max_side_px: what is larger is drawn smaller.
     """
     image, labels, found = result.frame.image, result.labels, result.detections
@@ -45,10 +63,36 @@ def draw_result(
     caption = caption_of(result)
     if labels is None:
         assert found is not None  # a result has one or the other
-        shown = in_source_pixels(found.above(min_score), (height, width), size)
+        found = _of_classes(found.above(style.min_score), style.shown)
+        shown = in_source_pixels(found, (height, width), size)
         return draw_boxes(image, shown, colours, classes, caption=caption)
     if scale < 1:
         nearest = cv2.resize(labels, size[::-1], interpolation=cv2.INTER_NEAREST)
         labels = np.asarray(nearest, np.uint8)
-    names = classes if legend else None
-    return draw_overlay(image, labels, colours, caption=caption, legend=names)
+    return draw_overlay(
+        image,
+        labels,
+        colours,
+        alpha=style.opacity,
+        caption=caption,
+        legend=classes if style.legend else None,
+        shown=style.shown,
+    )
+
+
+def caption_of(result: Result) -> str:
+    """Return the line that says which frame it is and how old the features are that answered it.
+
+    For example ``frame 12, key frame``, or ``frame 15, features 3 frames old``.
+    """
+    if result.is_key:
+        return f"frame {result.frame.index}, key frame"
+    unit = "frame" if result.distance == 1 else "frames"
+    return f"frame {result.frame.index}, features {result.distance} {unit} old"
+
+
+def _of_classes(found: Detections, shown: frozenset[int] | None) -> Detections:
+    if shown is None:
+        return found
+    kept = np.isin(found.labels, sorted(shown))
+    return Detections(found.boxes[kept], found.scores[kept], found.labels[kept])

@@ -37,12 +37,16 @@ class SinkReport:
         written: results taken.
         lost: results that it did not get, being too slow for a live source, failed or given up.
         failure: why it failed or was given up, None while it works.
+        place: the file or folder where they are, None where none is kept.
+        replaces: the other run's file whose place they take when the run ends, else None.
     """
 
     uri: str
     written: int
     lost: int
     failure: str | None
+    place: str | None = None
+    replaces: str | None = None
 
 
 class FanOut:
@@ -150,7 +154,10 @@ class _Lane(ABC):
 
     def report(self) -> SinkReport:
         failure = None if self.failure is None else str(self.failure)
-        return SinkReport(self.sink.uri, self.sink.written, self._lost(), failure)
+        place, replaces = (
+            None if path is None else str(path) for path in (self.sink.place, self.sink.replaces)
+        )
+        return SinkReport(self.sink.uri, self.sink.written, self._lost(), failure, place, replaces)
 
     def _lost(self) -> int:
         return self._offered - self.sink.written

@@ -11,8 +11,9 @@ import cv2
 
 from dff_edge.runtime.boxes import Detections
 from dff_edge.runtime.frames import LabelMap, Result
-from dff_edge.runtime.sinks.base import Sink, open_output
+from dff_edge.runtime.sinks.base import Sink
 from dff_edge.runtime.sinks.drawing import SHOWN_SCORE
+from dff_edge.runtime.sinks.output_file import OutputFile
 
 
 class JsonLinesSink(Sink):
@@ -25,7 +26,7 @@ class JsonLinesSink(Sink):
     ``age_ms`` is the time from the frame's capture to its result, null where the source is not
     live; ``latency_ms`` from its ``submit``; the other names are those of ``Frame`` and ``Result``.
     Each line is handed to the system at once, and is whole: a line that finds no room is taken
-    back.
+    back. For the file see ``OutputFile``.
     """
 
     def __init__(
@@ -40,8 +41,16 @@ class JsonLinesSink(Sink):
         super().__init__(uri)
         self._min_score = min_score
         self._classes = tuple(classes)
-        self._file = open_output(path, uri, source)
+        self._file = OutputFile(path, uri, source)
         self._size = 0  # not asked of the file: a named pipe does not know
+
+    @property
+    def place(self) -> Path:
+        return self._file.place
+
+    @property
+    def replaces(self) -> Path | None:
+        return None if self._file.place == self._file.path else self._file.path
 
     def _write(self, result: Result) -> None:
         record: dict[str, Any] = {
@@ -68,7 +77,10 @@ class JsonLinesSink(Sink):
         self._size += len(line)
 
     def _finish(self, *, has_failed: bool) -> None:
-        self._file.close()
+        self._file.close(is_whole=not has_failed)
+
+    def _kept(self) -> str:
+        return self._file.what_stays()
 
 
 def _objects(found: Detections, classes: Sequence[str]) -> list[dict[str, Any]]:

@@ -8,7 +8,8 @@ import cv2
 
 from dff_edge.runtime.errors import SinkError
 from dff_edge.runtime.frames import Result
-from dff_edge.runtime.sinks.base import OutputFile, Sink, check_not_source
+from dff_edge.runtime.sinks.base import Sink
+from dff_edge.runtime.sinks.numbered_files import NumberedFiles
 
 
 def no_label_maps(uri: str) -> SinkError:
@@ -22,35 +23,24 @@ def no_label_maps(uri: str) -> SinkError:
 class LabelSink(Sink):
     """Writes ``FOLDER/000012.png``, 8-bit grey, the pixel being the class; 12 is the frame's index.
 
-    Makes the folder if only the folder itself is missing. Files of the same name are replaced.
+    For the folder see ``NumberedFiles``.
     """
 
-    def __init__(self, uri: str, folder: Path, source: str | Path | None = None) -> None:
+    def __init__(
+        self, uri: str, folder: Path, source: str | Path | None = None, *, replace: bool = False
+    ) -> None:
         super().__init__(uri)
-        check_not_source(folder, uri, source)
-        try:
-            folder.mkdir(exist_ok=True)
-        except FileNotFoundError as error:
-            raise SinkError(
-                f"'{uri}' cannot be written: there is no folder '{folder.parent}'. Make it first: "
-                f"mkdir -p '{folder}'"
-            ) from error
-        except FileExistsError as error:
-            raise SinkError(f"'{uri}': '{folder}' is a file, expected a folder.") from error
-        except OSError as error:
-            raise SinkError(f"'{uri}' cannot be written: {error.strerror}.") from error
-        self._folder = folder
+        self._files = NumberedFiles(folder / "%06d.png", uri, source, replace=replace)
+
+    @property
+    def place(self) -> Path:
+        return self._files.folder
 
     def _write(self, result: Result) -> None:
         if result.labels is None:
             raise no_label_maps(self.uri)
         _, data = cv2.imencode(".png", result.labels)
-        path = self._folder / f"{result.frame.index:06d}.png"
-        file = OutputFile(path)
-        try:
-            file.write(data.tobytes())
-        except OSError:
-            file.close()
-            path.unlink(missing_ok=True)  # half a PNG is of no use to anyone
-            raise
-        file.close()
+        self._files.write(result.frame.index, data.tobytes())
+
+    def _finish(self, *, has_failed: bool) -> None:
+        self._files.close()

@@ -21,8 +21,9 @@ import numpy as np
 from dff_edge.runtime.errors import SinkError
 from dff_edge.runtime.frames import Image, Result
 from dff_edge.runtime.lettering import Colours
-from dff_edge.runtime.sinks.base import Sink, open_output
-from dff_edge.runtime.sinks.drawing import SHOWN_SCORE, draw_result
+from dff_edge.runtime.sinks.base import Sink
+from dff_edge.runtime.sinks.drawing import DEFAULT_STYLE, Style, draw_result
+from dff_edge.runtime.sinks.output_file import OutputFile
 
 DEFAULT_FPS = 30.0
 ENCODERS = ("libx264", "libopenh264", "libvpx-vp9")  # what browsers play; the first present is used
@@ -46,11 +47,9 @@ class VideoSink(Sink):
 
     The first frame fixes the size, made even by repeating the last row or column; later frames of
     another size are fitted into it, logged once. Times are those of the frames; where a stamp does
-    not grow, the frame comes one nominal period after the one before. Without a single frame no
-    file is left.
+    not grow, the frame comes one nominal period after the one before. For the file see
+    ``OutputFile``.
     """
-
-    _kept = "What was written before, up to about the last second, stays readable."
 
     def __init__(
         self,
@@ -61,16 +60,16 @@ class VideoSink(Sink):
         fps: float | None,
         source: str | Path | None = None,
         *,
-        min_score: float = SHOWN_SCORE,
+        style: Style = DEFAULT_STYLE,
         encoders: Sequence[str] = ENCODERS,
     ) -> None:
         super().__init__(uri)
-        self._min_score = min_score
+        self._style = style
         self._classes = tuple(classes)
         self._colours = colours
         self._fps = fps if fps is not None and 0 < fps <= 1000 else DEFAULT_FPS
         self._encoder = _pick_encoder(uri, encoders)
-        self._file = open_output(path, uri, source)
+        self._file = OutputFile(path, uri, source)
         self._container: Any = None
         self._stream: Any = None
         self._size = (0, 0)  # of the video
@@ -79,8 +78,16 @@ class VideoSink(Sink):
         self._last_pts = -1
         self._has_scaled = False
 
+    @property
+    def place(self) -> Path:
+        return self._file.place
+
+    @property
+    def replaces(self) -> Path | None:
+        return None if self._file.place == self._file.path else self._file.path
+
     def _write(self, result: Result) -> None:
-        picture = draw_result(result, self._classes, self._colours, min_score=self._min_score)
+        picture = draw_result(result, self._classes, self._colours, self._style)
         try:
             if self._container is None:
                 self._start(picture, result.frame.stamp_s)
@@ -95,16 +102,18 @@ class VideoSink(Sink):
             raise self._explain_codec(error) from error
 
     def _finish(self, *, has_failed: bool) -> None:
+        is_whole = False
         try:
             if self._container is not None:
                 self._close_container(has_failed)
+            is_whole = not has_failed
         finally:
-            if self._file.error is not None:
-                self._file.cut(_whole_fragments(self._file.path))
-            self._file.close()
-            if self._container is None and self._file.path.is_file():
-                _LOG.warning("%s: no frame came, so no video is left", self.uri)
-                self._file.path.unlink()
+            if self._file.error is not None and self._file.place.is_file():
+                self._file.cut(_whole_fragments(self._file.place))
+            self._file.close(is_whole=is_whole)
+
+    def _kept(self) -> str:
+        return self._file.what_stays("What was written before, up to about the last second,")
 
     def _close_container(self, has_failed: bool) -> None:
         try:

@@ -122,6 +122,9 @@ def test_precision_that_the_bundle_lacks_is_failed_work(tmp_path: Path, data: Pa
         (("--plot", "no/such/folder/b.png"), "no folder 'no/such/folder'"),
         (("--timeline", "no/such/folder/t.png"), "no folder 'no/such/folder'"),
         (("--timeline", "t.svg"), "expected a .png"),
+        (("--plot", "t.svg"), "expected a .png"),
+        (("--source", "synthetic://street?colour=red"), "unknown option 'colour'"),
+        (("--source", "gopher://x"), "is not labelled data"),
     ],
 )
 def test_wrong_command_line_is_exit_code_2(

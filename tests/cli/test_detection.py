@@ -20,7 +20,7 @@ def test_run_writes_boxes_and_counts_them(dff_edge, detector, tmp_path):
     lines, video = tmp_path / "out.jsonl", tmp_path / "out.mp4"
 
     done = dff_edge(
-        "run", detector, SOURCE, "-o", lines, "-o", video, "--min-score", "0.3", "--json", "-"
+        "run", detector, SOURCE, "-o", lines, "-o", video, "--threshold", "0.3", "--json", "-"
     )
 
     assert done.exit_code == 0, done.output
@@ -42,8 +42,8 @@ def test_run_refuses_label_maps_before_it_begins(dff_edge, detector, tmp_path):
     assert "takes label maps, and this bundle detects" in done.stderr
 
 
-def test_min_score_is_for_bundles_that_detect(dff_edge, bundle_path):
-    done = dff_edge("run", bundle_path, SOURCE, "--min-score", "0.3")
+def test_threshold_is_for_bundles_that_detect(dff_edge, bundle_path):
+    done = dff_edge("run", bundle_path, SOURCE, "--threshold", "0.3")
     assert done.exit_code == 2
     assert "does segmentation, and gives no boxes" in done.stderr
 

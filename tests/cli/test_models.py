@@ -47,8 +47,9 @@ def test_export_replaces_a_bundle_but_no_other_folder(dff_edge, checkpoint_path,
 
 def test_export_of_nothing_names_the_shipped_models(dff_edge, tmp_path):
     done = dff_edge("export", "no-such-model", "-o", tmp_path / "bundle")
-    assert done.exit_code == 1
-    assert "no-such-model" in done.stderr
+    assert done.exit_code == 2
+    assert "'no-such-model' does not exist" in done.stderr
+    assert "camvid, street" in done.stderr
     assert "Traceback" not in done.output
 
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dff_edge.runtime import sources
+from dff_edge.runtime import live
 from dff_edge.runtime.errors import SourceError
 from dff_edge.runtime.frames import Frame
 from dff_edge.runtime.sources import LiveSource
@@ -54,7 +54,7 @@ def run_on(dff_edge, bundle_path, monkeypatch):
     """Run the bundle on a camera."""
 
     def run(camera, *arguments):
-        monkeypatch.setattr(sources, "open_source", lambda uri: camera)
+        monkeypatch.setattr(live, "open_source", lambda uri: camera)
         return dff_edge("run", bundle_path, "0", *arguments)
 
     return run

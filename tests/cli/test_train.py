@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from dff_edge.runtime.locks import FolderLock
 from dff_edge.trainer.checkpoint import load_checkpoint
 from tests.trainer.tiny import STAGE, write_config
 
@@ -60,7 +61,7 @@ def test_progress_goes_to_stderr_without_adverts(config, tmp_path):
 def test_ctrl_c_says_how_to_go_on(dff_edge, config, tmp_path, monkeypatch, is_begun):
     def stopped(_config, folder, **_options):
         if is_begun:
-            folder.mkdir()
+            folder.mkdir(exist_ok=True)
             (folder / "config.yaml").touch()
         raise KeyboardInterrupt
 
@@ -78,7 +79,6 @@ def test_ctrl_c_says_how_to_go_on(dff_edge, config, tmp_path, monkeypatch, is_be
     ("changes", "message"),
     [
         (["--set", "stages.0.lr=-1"], "stages.0.lr is -1, expected: greater than 0."),
-        (["--set", "seed"], "'seed' is no change of a setting, expected key=value."),
         (["--resume"], "holds no run to resume"),
     ],
 )
@@ -91,10 +91,24 @@ def test_mistakes_are_one_line_without_traceback(dff_edge, config, tmp_path, cha
     assert "Traceback" not in done.stderr
 
 
+def test_run_folder_is_for_one_at_a_time(dff_edge, config, tmp_path, monkeypatch):
+    monkeypatch.setattr("dff_edge.trainer.train.train", lambda *_, **__: pytest.fail("it began"))
+    (tmp_path / "run").mkdir()
+    with FolderLock(tmp_path / "run", "run"):
+        done = dff_edge("train", config, "-o", tmp_path / "run")
+    assert done.exit_code == 1
+    assert f"'{tmp_path / 'run'}' is being written by this process already" in done.stderr
+    assert list((tmp_path / "run").iterdir()) == []
+
+
 def test_command_line_mistakes_exit_2(dff_edge, config, tmp_path):
     assert dff_edge("train", config).exit_code == 2
     assert dff_edge("train", tmp_path / "none.yaml", "-o", tmp_path / "run").exit_code == 2
     assert dff_edge("train", config, "-o", config).exit_code == 2
+    for change in ("seed", "=3"):
+        done = dff_edge("train", config, "-o", tmp_path / "run", "--set", change)
+        assert done.exit_code == 2
+        assert f"'{change}' is no change of a setting, expected KEY=VALUE" in done.stderr
 
 
 def test_help_names_the_options(dff_edge):

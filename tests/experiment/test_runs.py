@@ -8,6 +8,8 @@ import torch
 from dff_edge.experiment import runs as runs_module
 from dff_edge.experiment.recipe import Recipe
 from dff_edge.experiment.runs import Runs
+from dff_edge.runtime.errors import SinkError
+from dff_edge.runtime.locks import FolderLock
 from dff_edge.trainer.checkpoint import load_checkpoint
 from tests.experiment.tiny import tiny_config
 from tests.trainer.runs import breaking
@@ -100,3 +102,12 @@ def test_broken_run_goes_on_in_a_folder_that_was_moved(tmp_path, monkeypatch):
 
     assert (Runs(after).checkpoint(run) / "model.json").is_file()
     assert Runs(after).folder(run).parent == after
+
+
+def test_run_that_another_process_trains_is_refused(runs):
+    wanted = Recipe(tiny_config().train, seed=77).recognition()
+    folder = runs.folder(wanted)
+    folder.mkdir(parents=True)
+    with FolderLock(folder, "run"), pytest.raises(SinkError, match="is being written by"):
+        runs.checkpoint(wanted)
+    assert list(folder.iterdir()) == []

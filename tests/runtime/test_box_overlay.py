@@ -95,3 +95,18 @@ def test_a_class_without_a_name_is_refused():
     image = np.zeros((120, 160, 3), np.uint8)
     with pytest.raises(ConfigError, match=r"classes \[3\], expected 0 to 2"):
         draw_boxes(image, found((0, 0, 9, 9, 0.9, 3)), COLOURS, NAMES)
+
+
+def test_caption_covers_no_name():
+    image = np.full((240, 320, 3), 100, np.uint8)
+    boxes = found((0, 0, 30, 60, 0.9, 0))
+
+    plain = draw_boxes(image, boxes, COLOURS, NAMES)
+    captioned = draw_boxes(image, boxes, COLOURS, NAMES, caption="frame 12, key frame")
+
+    def name_rows(picture):
+        return np.nonzero((picture == bgr(0)).all(axis=2).sum(axis=1) > 40)[0]
+
+    assert name_rows(plain).min() == 0
+    assert name_rows(captioned).min() >= 15
+    assert len(name_rows(captioned)) >= len(name_rows(plain)) - 2

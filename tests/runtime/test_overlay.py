@@ -49,7 +49,7 @@ def test_caption_changes_the_top_left_corner_only():
     labels = np.full((240, 320), 255, np.uint8)
 
     plain = draw_overlay(image, labels, COLOURS)
-    written = draw_overlay(image, labels, COLOURS, caption="frame 12  key -3")
+    written = draw_overlay(image, labels, COLOURS, caption="frame 12, key frame")
 
     ys, xs = np.nonzero((plain != written).any(axis=2))
     assert ys.size
@@ -75,7 +75,7 @@ def test_text_is_left_out_where_it_does_not_fit(size):
     image = np.full((*size, 3), 100, np.uint8)
     labels = np.full(size, 255, np.uint8)
 
-    drawn = draw_overlay(image, labels, COLOURS, caption="frame 12  key", legend=["road"] * 3)
+    drawn = draw_overlay(image, labels, COLOURS, caption="frame 12, key frame", legend=["road"] * 3)
 
     np.testing.assert_array_equal(drawn, image)
 
@@ -99,3 +99,37 @@ def test_unfit_colours_are_refused(colours, alpha, message):
         draw_overlay(
             np.zeros((5, 7, 3), np.uint8), np.zeros((5, 7), np.uint8), colours, alpha=alpha
         )
+
+
+@pytest.mark.parametrize("size", [(240, 320), (352, 480), (480, 640), (1080, 1920)], ids=str)
+def test_nineteen_names_fit_in_two_columns(size):
+    colours = [(10 * index, 255 - index, index) for index in range(19)]
+    image = np.full((*size, 3), 100, np.uint8)
+    labels = np.full(size, 255, np.uint8)
+
+    drawn = draw_overlay(image, labels, colours, legend=[f"class {i}" for i in range(19)])
+
+    shown = {tuple(pixel) for pixel in drawn.reshape(-1, 3).tolist()}
+    assert {colour[::-1] for colour in colours} <= shown
+    ys, xs = np.nonzero((drawn != image).any(axis=2))
+    assert ys.min() >= size[0] // 3  # the rest of the picture stays free
+    assert xs.max() < size[1] * 2 / 3
+
+
+@pytest.mark.parametrize(
+    ("size", "height_px"), [((240, 320), 9), ((480, 640), 14), ((1080, 1920), 24)]
+)
+def test_letters_are_legible_and_not_over_large(size, height_px):
+    image = np.zeros((*size, 3), np.uint8)
+    drawn = draw_overlay(image, np.full(size, 255, np.uint8), COLOURS, caption="HEIGHT")
+    rows = np.nonzero((drawn > 128).any(axis=(1, 2)))[0]
+    assert rows.max() - rows.min() + 1 == pytest.approx(height_px, abs=2)
+
+
+def test_caption_stays_on_its_panel():
+    """At large sizes letters are bold, and wider."""
+    image = np.full((1080, 1920, 3), 100, np.uint8)
+    labels = np.full((1080, 1920), 255, np.uint8)
+    drawn = draw_overlay(image, labels, COLOURS, caption="frame 1234, features 9 frames old")
+    panel = np.nonzero((drawn[2] != 100).any(axis=1))[0].max()
+    assert np.nonzero((drawn != 100).any(axis=(0, 2)))[0].max() == panel

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from dff_edge.runtime import trace as trace_module
+from dff_edge.runtime.atomic import AtomicFile
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.trace import StageSpan, Trace
 from tests.runtime.bundles import make_bundle
@@ -83,7 +84,9 @@ def test_file_is_the_trace_event_format(tmp_path):
     trace.add(StageSpan("flow", "flow", 7, 5, 1.5, 4.0))
     trace.add(StageSpan("warp", "task", 7, 5, 4.0, 4.25))
     trace.add(StageSpan("flow", "flow", 8, 5, 4.5, 6.0))
-    trace.write(tmp_path / "trace.json")
+    with AtomicFile(tmp_path / "trace.json") as file:
+        trace.write(file)
+        file.commit()
 
     events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
     names = {e["tid"]: e["args"]["name"] for e in events if e["ph"] == "M"}

@@ -1,11 +1,11 @@
-"""What each source and sink URI means, and what is refused."""
+"""What each source URI means, and what is refused."""
 
 from pathlib import Path
 
 import pytest
 
 from dff_edge.runtime.errors import ConfigError
-from dff_edge.runtime.uri import hide_credentials, parse_sink, parse_source
+from dff_edge.runtime.uri import hide_credentials, parse_source
 
 
 @pytest.mark.parametrize(
@@ -187,37 +187,3 @@ def test_existing_file_may_look_like_an_address(tmp_path, monkeypatch):
 
     assert parse_source("take:me@home.mp4").kind == "video"
     assert parse_source("take:me@home.mp4?rate=3").options == {"rate": "3"}
-
-
-def test_refused_sink_shows_no_credentials():
-    with pytest.raises(ConfigError, match=r"'rtsp:/\*\*\*@h/x' is not a sink"):
-        parse_sink("rtsp:/u:secret1@h/x")
-
-
-@pytest.mark.parametrize(
-    ("uri", "kind", "path"),
-    [
-        ("out.mp4", "video", Path("out.mp4")),
-        (Path("a/OUT.MP4"), "video", Path("a/OUT.MP4")),
-        ("out.jsonl", "jsonl", Path("out.jsonl")),
-        ("labels://out", "labels", Path("out")),
-        ("labels:///tmp/out", "labels", Path("/tmp/out")),
-        ("display://", "display", None),
-        ("null://", "null", None),
-    ],
-)
-def test_sink_uri_is_recognised(uri, kind, path):
-    parsed = parse_sink(uri)
-
-    assert (parsed.kind, parsed.path) == (kind, path)
-
-
-@pytest.mark.parametrize("uri", ["", "out.avi", "out", "labels://", "null://x", "ftp://x/out.mp4"])
-def test_other_sink_uri_is_refused(uri):
-    with pytest.raises(ConfigError, match=r"not a sink that dff-edge knows, expected out\.mp4"):
-        parse_sink(uri)
-
-
-def test_folder_as_sink_hints_at_labels(tmp_path):
-    with pytest.raises(ConfigError, match=f"is a folder.*say labels://{tmp_path}"):
-        parse_sink(str(tmp_path))

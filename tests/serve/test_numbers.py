@@ -123,7 +123,14 @@ def test_losses_of_sinks_are_told():
     sinks.write(result(0))
     sinks.close()
     assert numbers_of(sinks=sinks).as_dict()["sinks"] == [
-        {"uri": "null://", "written": 1, "lost": 0, "failure": None}
+        {
+            "uri": "null://",
+            "written": 1,
+            "lost": 0,
+            "failure": None,
+            "place": None,
+            "replaces": None,
+        }
     ]
 
 

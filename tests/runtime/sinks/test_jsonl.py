@@ -13,7 +13,7 @@ import pytest
 from dff_edge.runtime.boxes import Detections
 from dff_edge.runtime.errors import SinkError
 from dff_edge.runtime.frames import Frame, Result
-from dff_edge.runtime.sinks import open_sink
+from dff_edge.runtime.sinks import Style, open_sink
 from tests.runtime.sinks.standins import WAIT_S, wait_until
 
 CLASSES = ("road", "sky", "Fußgänger")
@@ -59,7 +59,7 @@ def detections():
     return Result(frame, None, 12, 0.01, {}, detections=found)
 
 
-@pytest.mark.parametrize(("how", "count"), [({}, 1), ({"min_score": 0.25}, 2)])
+@pytest.mark.parametrize(("how", "count"), [({}, 1), ({"style": Style(min_score=0.25)}, 2)])
 def test_line_of_detections_has_the_objects_that_are_sure_enough(tmp_path, how, count):
     with sink_to(tmp_path / "out.jsonl", task="detection", **how) as sink:
         sink.write(detections())
@@ -167,7 +167,7 @@ def test_pipe_with_a_reader_is_written_as_any_file(tmp_path, caplog):
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     with sink_to(pipe) as sink:
         sink.write(result())
-        assert os.get_blocking(sink._file._file.fileno())
+        assert os.get_blocking(sink._file._descriptor)
         assert json.loads(os.read(reader, 4096))["index"] == 12
     assert os.read(reader, 1) == b""
     os.close(reader)

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from dff_edge.report import running
-from dff_edge.report.running import RunStatistics
+from dff_edge.runtime import run_statistics
 from dff_edge.runtime.boxes import Detections
 from dff_edge.runtime.frames import Frame, FrameCounts, Result
+from dff_edge.runtime.run_statistics import RunStatistics
 from dff_edge.runtime.sinks import SinkReport
 
 
@@ -54,16 +54,21 @@ def test_ages_are_those_of_live_frames():
 def test_what_became_of_the_results_is_told():
     statistics = RunStatistics()
     statistics.finish()
-    reports = [SinkReport("a.mp4", 7, 3, None), SinkReport("b.jsonl", 0, 10, "no room")]
-
-    assert statistics.as_dict(reports)["sinks"] == [
-        {"uri": "a.mp4", "written": 7, "lost": 3, "failure": None},
-        {"uri": "b.jsonl", "written": 0, "lost": 10, "failure": "no room"},
+    reports = [
+        SinkReport("a.mp4", 7, 3, None, "a.new.mp4", "a.mp4"),
+        SinkReport("b.jsonl", 0, 10, "no room"),
     ]
+
+    told = statistics.as_dict(reports)["sinks"]
+    assert [(sink["uri"], sink["written"], sink["lost"], sink["failure"]) for sink in told] == [
+        ("a.mp4", 7, 3, None),
+        ("b.jsonl", 0, 10, "no room"),
+    ]
+    assert (told[0]["place"], told[0]["replaces"]) == ("a.new.mp4", "a.mp4")
 
 
 def test_memory_is_bounded_and_nothing_is_lost_from_the_sums(monkeypatch):
-    monkeypatch.setattr(running, "_KEPT", 4)
+    monkeypatch.setattr(run_statistics, "_KEPT", 4)
     statistics = RunStatistics()
     for index in range(10):
         statistics.add(result(index, index, feature=float(index)))

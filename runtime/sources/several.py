@@ -1,0 +1,78 @@
+"""Several sources in one command: a folder or a glob of videos is one source for each."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from dff_edge.runtime.errors import ConfigError, SourceError
+from dff_edge.runtime.sources.images import natural_key
+from dff_edge.runtime.uri import IMAGE_SUFFIXES, parse_source
+
+VIDEO_SUFFIXES = frozenset(
+    ".264 .265 .3gp .avi .flv .h264 .h265 .hevc .m2ts .m4v .mjpeg .mjpg .mkv .mov .mp4 .mpeg .mpg "
+    ".mts .ogv .ts .webm .wmv .y4m".split()
+)
+
+
+def expand_sources(uris: Sequence[str]) -> list[str]:
+    """Return each source by itself.
+
+    A folder or glob of images is one source. One of videos is as many, in natural order of their
+    names; a query (``?rate=30``) goes to each.
+
+    Args:
+        uris: as a user wrote them (see `dff_edge.runtime.uri`).
+
+    Raises:
+        ConfigError: one is no source, or holds both images and videos.
+        SourceError: a folder cannot be read.
+
+    Example:
+        >>> expand_sources(["0", "rtsp://10.0.0.7/stream"])
+        ['0', 'rtsp://10.0.0.7/stream']
+    """
+    return [source for uri in uris for source in _expand(uri)]
+
+
+def is_endless(uri: str) -> bool:
+    """Return whether a source is a camera or stream, which does not end by itself.
+
+    ``http://`` may be either: a file that is served, or a camera.
+    """
+    parsed = parse_source(uri)
+    if parsed.kind == "stream":
+        return parsed.target.lower().startswith("rtsp")
+    return parsed.kind in ("camera", "csi", "gstreamer")
+
+
+def _expand(uri: str) -> list[str]:
+    parsed = parse_source(uri)
+    if parsed.kind != "images":
+        return [uri]
+    target = parsed.target
+    is_folder = os.path.isdir(target)
+    if is_folder:
+        try:
+            found = [os.path.join(target, name) for name in os.listdir(target)]
+        except OSError as error:
+            raise SourceError(f"Folder '{target}' cannot be read: {error.strerror}") from error
+    elif os.path.lexists(target):
+        return [uri]
+    else:
+        found = glob.glob(target, recursive=True)
+    seen = [path for path in found if not os.path.basename(path).startswith(".")]
+    videos = [path for path in seen if Path(path).suffix.lower() in VIDEO_SUFFIXES]
+    if not videos:
+        return [uri]
+    if images := [path for path in seen if Path(path).suffix.lower() in IMAGE_SUFFIXES]:
+        folder = target.rstrip("/") if is_folder else os.path.dirname(target) or "."
+        one, other = Path(images[0]).suffix, Path(videos[0]).suffix
+        raise ConfigError(
+            f"'{uri}' holds {len(images)} images and {len(videos)} videos, expected one kind. Say "
+            f"which: '{folder}/*{one}' or '{folder}/*{other}'"
+        )
+    query = uri[len(target) :] if uri.startswith(target) else ""
+    return [path + query for path in sorted(videos, key=lambda path: (natural_key(path), path))]
