@@ -63,7 +63,6 @@ class Decoder:
             self._headers = H264Headers(codec.extradata)
         elif codec.name == "hevc":
             self._headers = HevcHeaders(codec.extradata)
-            options["err_detect"] = "crccheck+explode"  # where the encoder wrote checksums
         if not self._is_intra and codec.name not in _SILENT:
             # FFmpeg looks for damage ("error resilience") on one thread only.
             codec.thread_count = 1
@@ -88,8 +87,10 @@ class Decoder:
         try:
             for picture in self._stream.decode(None):
                 self._receive(picture)
-        except av.error.FFmpegError:
-            pass  # what it keeps back then has no picture, and is given up below
+        except av.error.FFmpegError as error:
+            lost = Coded(problem=in_words(error))
+            self._order.send(lost)
+            self._order.show(lost)
         yield from self._order.take(is_over=True)
 
     def _look(self, packet: Any) -> Coded:
@@ -110,6 +111,9 @@ class Decoder:
         return coded
 
     def _decode(self, packet: Any, coded: Coded) -> None:
+        if not self._codec.is_open and getattr(self._headers, "has_checksums", False):
+            # Of streams without them it would refuse what cameras write beside their pictures.
+            self._codec.options = {**self._codec.options, "err_detect": "crccheck+explode"}
         self.stamps.send(packet)
         self._sent[self._number] = coded
         packet.opaque = self._number

@@ -22,6 +22,7 @@ from dff_edge.runtime.sources.decoder import Decoder
 from dff_edge.runtime.sources.decoding_order import Coded
 from dff_edge.runtime.sources.deinterlacing import Deinterlacer
 from dff_edge.runtime.sources.grey_levels import GreyLevels, GreyRangeError
+from dff_edge.runtime.sources.picture_size import MAX_PICTURE_PX, check_size
 from dff_edge.runtime.sources.pictures import ImageMaker, in_words
 from dff_edge.runtime.sources.tracks import PixelAspect, pick_track
 from dff_edge.runtime.uri import SourceUri
@@ -53,6 +54,7 @@ class VideoFileSource(PulledSource):
         try:
             number = uri.integer("track", minimum=0)
             self._stream = pick_track(self._container, uri.target, number)
+            self._check_size()
             rate = self._stream.average_rate or self._stream.guessed_rate
             if self._stream.start_time is None:  # a raw stream: what its headers say, not a guess
                 rate = self._stream.guessed_rate or rate
@@ -80,6 +82,14 @@ class VideoFileSource(PulledSource):
 
     def _release(self) -> None:
         self._container.close()
+
+    def _check_size(self) -> None:
+        codec = self._stream.codec_context
+        if codec.height and codec.width:
+            try:
+                check_size(codec.height, codec.width)
+            except FrameError as error:
+                raise SourceError(f"'{self._path}': {error}.") from error
 
     def _frames(self) -> Iterator[Frame]:
         for coded in self._judged():
@@ -194,7 +204,12 @@ def _open_container(path: str) -> Any:
     try:
         # "file:" and the list of protocols: neither a name nor what a file says makes it call out.
         return av.open(
-            f"file:{path}", options={"protocol_whitelist": "file", "format_whitelist": _FORMATS}
+            f"file:{path}",
+            options={
+                "protocol_whitelist": "file",
+                "format_whitelist": _FORMATS,
+                "max_pixels": str(MAX_PICTURE_PX),  # it may decode a picture to see what it is
+            },
         )
     except av.error.ArgumentError as error:  # how FFmpeg answers a format that is not listed
         raise SourceError(

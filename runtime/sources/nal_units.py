@@ -119,6 +119,7 @@ class HevcHeaders:
 
     def __init__(self, extradata: bytes | None) -> None:
         self._length_bytes = _length_bytes(extradata, 21, 1)
+        self.has_checksums = False  # of decoded pictures, in the packets so far
 
     def look(self, packet: bytes, *, is_key: bool) -> Coded:
         """Return what the headers of a packet say of its picture."""
@@ -133,6 +134,8 @@ class HevcHeaders:
             elif kind < 32:  # slices
                 coded.must_show = True
                 coded.is_key |= 16 <= kind <= 23
+            elif kind == 40 and unit[2:3] == b"\x84":  # supplemental, decoded picture hash
+                self.has_checksums = True
         return coded
 
 

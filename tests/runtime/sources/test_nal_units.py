@@ -124,6 +124,14 @@ def test_whole_hevc_is_taken(hevc):
     assert all(look.must_show for look in looks)
 
 
+def test_checksums_of_hevc_are_noticed(hevc):
+    options = {"x265-params": "keyint=12:log-level=none:hash=1"}
+    for packets, has_checksums in ((hevc, False), (encode("libx265", options, 3)[0], True)):
+        headers = HevcHeaders(None if has_checksums else HVCC)
+        headers.look(packets[0][0], is_key=True)
+        assert headers.has_checksums == has_checksums
+
+
 def test_holes_and_wrong_lengths_in_hevc_are_seen(hevc):
     headers = HevcHeaders(HVCC)
     data = hevc[1][0]
