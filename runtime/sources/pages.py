@@ -16,7 +16,7 @@ from dff_edge.runtime.sources.jpeg import damage_in_jpeg
 from dff_edge.runtime.sources.picture_size import check_stated_size, is_turned_tiff, tiff_pages
 
 _CHUNK_BYTES = 64 << 20  # of an animation's pictures that are decoded at once
-_CAN_READ_SEVERAL = hasattr(cv2, "imdecodeanimation")  # OpenCV 4.11 and later
+_CAN_READ_SEVERAL = hasattr(cv2, "imdecodeanimation")  # OpenCV 4.12 and later
 
 
 class Page(NamedTuple):
@@ -63,11 +63,11 @@ def read_pages(data: bytes, *, as_stored: bool = False) -> Iterator[Page]:
     flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
     flags |= cv2.IMREAD_IGNORE_ORIENTATION if as_stored else 0
     count = count_pages(data)
-    array = np.frombuffer(data, np.uint8)
+    array = np.frombuffer(data, np.uint8).reshape(1, -1)  # OpenCV 4's WebP wants a row
     if count > 1 and not _CAN_READ_SEVERAL:
         raise FrameError(
             f"it holds {count} pictures, which OpenCV {cv2.__version__} does not read; install "
-            "OpenCV 4.11 or later, or convert it to a video"
+            "OpenCV 4.12 or later, or convert it to a video"
         )
     if as_stored and _is_tiff(data) and is_turned_tiff(data):
         raise FrameError(
