@@ -24,6 +24,7 @@ from dff_edge.runtime.sources.stamps import Stamps
 _CUT_OFF = "its data is cut off"
 _HOLE = "there is a hole in its data"
 _HOLE_BYTES = 512  # zeros in a row, a sector of a disk: more than arithmetic codes ever give
+_MAX_IN_DECODER = 256  # packets that a decoder may keep back, with its threads
 _CONCEALED = "the decoder found damage in it"
 _B_PICTURE = 3  # AV_PICTURE_TYPE_B
 
@@ -116,7 +117,10 @@ class Decoder:
             self._codec.options = {**self._codec.options, "err_detect": "crccheck+explode"}
         self.stamps.send(packet)
         self._sent[self._number] = coded
-        packet.opaque = self._number
+        # An object of its own: PyAV keeps them by their address, for all streams of the process,
+        # and small integers have one address each.
+        packet.opaque = (self._number,)
+        self._sent.pop(self._number - _MAX_IN_DECODER, None)  # a field, or what is never shown
         self._number += 1
         try:
             pictures = self._stream.decode(packet)
@@ -143,7 +147,8 @@ class Decoder:
     def _receive(self, picture: Any) -> None:
         if self._failed:
             self._show_failed(before=picture.pts)
-        coded = self._sent.pop(picture.opaque, None)
+        number = -1 if picture.opaque is None else picture.opaque[0]
+        coded = self._sent.pop(number, None)
         if coded is None:  # a second picture of its packet
             coded = Coded(is_key=picture.key_frame)
             self._order.send(coded)
