@@ -1,7 +1,7 @@
 """Whether a JPEG picture is whole, as a file or as a packet of MJPEG.
 
 Decoders conceal damage: what is missing is shown as grey, or as what the picture before had there.
-So the entropy-coded data is checked by itself (`plugins/jpeg`), at a quarter of the time of
+So the entropy-coded data is checked by itself (`plugins/jpeg`), at a third of the time of
 decoding. `python benchmarks/damaged_jpeg.py` measures what it finds, and its time.
 """
 
