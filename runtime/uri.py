@@ -13,9 +13,13 @@ at all; without it a camera is waited for for ever)::
 Recorded ones, all with ``?rate=30``, which plays them as if they were live at that many frames per
 second: what is not taken in time is dropped::
 
-    video.mp4                    a video file
-    frames/  or  'frames/*.png'  images in natural order, a folder or a glob    (?fps=)
+    video.mp4                    a video file    (?track= &deinterlace= &range=)
+    frames/  or  'frames/*.png'  images in natural order, a folder or a glob    (?fps= &range=)
     synthetic://street?seed=5    a drawn street    (&frames= &height= &width= &split= &fps=)
+
+``track=1`` plays the second video track of a file, ``deinterlace=off`` leaves interlaced pictures
+as they are, ``range=29000..31000`` (or ``auto``, or ``full``) says which values of grey pictures
+are black and white (`sources.grey_levels`).
 
 Sinks are named in `dff_edge.runtime.sinks.names`.
 
@@ -52,8 +56,8 @@ _KEYS: dict[SourceKind, tuple[str, ...]] = {
     "csi": ("fps", "height", "retry", "width"),
     "gstreamer": ("retry",),
     "stream": ("retry", "transport"),
-    "video": ("rate",),
-    "images": ("fps", "rate"),
+    "video": ("deinterlace", "range", "rate", "track"),
+    "images": ("fps", "range", "rate"),
     "synthetic": ("fps", "frames", "height", "rate", "seed", "split", "width"),
 }
 _STREAMS = ("rtsp", "rtsps", "http", "https")
