@@ -23,7 +23,7 @@ class indices a frame), ``display://`` (a window), ``null://`` (counts and forge
 A ``pathlib.Path`` is always a path. Of a string, a path that exists comes before a query: a file
 that is called ``a?fps=3`` is found. A folder called ``0`` is written ``./0``. From the query of an
 address only ``retry`` and ``transport`` are taken; the rest is the server's. ``text`` of what is
-parsed shows no credentials; ``target`` has them.
+parsed shows no credentials (``hiding.py``); ``target`` has them.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from pathlib import Path
 from typing import Literal
 
 from dff_edge.runtime.errors import ConfigError
+from dff_edge.runtime.hiding import hide_credentials
 
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".jpeg", ".jpg", ".jp2", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -64,30 +65,10 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
 _QUERY = re.compile(r"\?([A-Za-z_]+=[^?/]*)$")
 _QUERY_WITH_PATHS = re.compile(r"\?([A-Za-z_]+=[^?]*)$")
 _RETRY = re.compile(r"\?(retry=[^\s?/&!]*)$")  # a pipeline may hold other question marks
-_CREDENTIALS = re.compile(r"(?<=://)\S*@")
-_CREDENTIALS_WITH_SPACES = re.compile(r"(?<=://).*@", re.DOTALL)
-_SECRET = re.compile(
-    r"((?:pas|pwd|pw|token|secret|key|auth|sig)[\w-]*\s*=\s*)"
-    # Its value: quoted up to the quote or the end, then up to a space or the next key.
-    r"(?:\(\w+\)\s*)?(?:\"(?:\\.|[^\"\\])*(?:\"|$)|'(?:\\.|[^'\\])*(?:'|$))?(?:\\.|[^\s&])*",
-    re.IGNORECASE | re.DOTALL,
+# rtsp:/user:password@host, rtsp//10.0.0.7/x: what stands before the address, and the address.
+_ALMOST_ADDRESS = re.compile(
+    r"([a-z][a-z0-9+.-]+:/*(?=.*@)|(?:rtsps?|https?)(?::/*|//+))(.*)", re.I | re.DOTALL
 )
-_ALMOST_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+:/*|(?:rtsps?|https?)//+).*@", re.I | re.DOTALL)
-
-
-def hide_credentials(text: str) -> str:
-    """Give text in which the user and password of each address are replaced by ``***``.
-
-    So are the values of what is called a password, a key, a token or the like, in an address and
-    in a pipeline. Rather too much is hidden than too little.
-
-    Example:
-        >>> hide_credentials("rtsp://admin:1234@10.0.0.7/stream")
-        'rtsp://***@10.0.0.7/stream'
-    """
-    if "://" not in text:
-        return text
-    return _SECRET.sub(r"\1***", _CREDENTIALS.sub("***@", text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,25 +183,32 @@ def parse_sink(uri: str | Path) -> SinkUri:
         raise ConfigError(
             f"'{text}' is a folder; to write label images into it, say labels://{text}"
         )
-    text = _ALMOST_ADDRESS.sub(r"\1***@", hide_credentials(text))
-    raise ConfigError(f"'{text}' is not a sink that dff-edge knows, expected {_SINKS}.")
+    raise ConfigError(f"'{_shown(text)}' is not a sink that dff-edge knows, expected {_SINKS}.")
 
 
 def _refuse_almost_address(uri: str) -> None:
     """Refuse ``rtsp:/user:password@host``, which would be a path, shown in messages as it is."""
     is_there = os.path.lexists(uri) or os.path.lexists(_QUERY.sub("", uri))
     if not is_there and _ALMOST_ADDRESS.match(uri):
-        text = hide_credentials(_ALMOST_ADDRESS.sub(r"\1***@", uri))
         raise ConfigError(
-            f"'{text}' is neither a file nor an address; an address is written SCHEME://HOST/PATH, "
-            "with two slashes and in a string, for example rtsp://10.0.0.7/stream"
+            f"'{_shown(uri)}' is neither a file nor an address; an address is written "
+            "SCHEME://HOST/PATH, with two slashes and in a string, for example "
+            "rtsp://10.0.0.7/stream"
         )
 
 
+def _shown(text: str) -> str:
+    """Return text for a message, also where an address is written wrongly."""
+    almost = None if _SCHEME.match(text) else _ALMOST_ADDRESS.fullmatch(text)
+    if almost is None:
+        return hide_credentials(text)
+    return almost[1] + hide_credentials(f"http://{almost[2]}").removeprefix("http://")
+
+
 def _parse_scheme(uri: str, name: str, rest: str) -> SourceUri:
+    text = hide_credentials(uri)
     if name == "gst":
-        return _parse_pipeline(uri, hide_credentials(uri), rest)
-    text = hide_credentials(_CREDENTIALS_WITH_SPACES.sub("***@", uri))
+        return _parse_pipeline(text, rest)
     if name in _STREAMS:
         return _parse_stream(uri, text, name)
     target, options = split_query(rest)
@@ -264,10 +252,10 @@ def _parse_stream(uri: str, text: str, name: str) -> SourceUri:
         raise ConfigError(f"'{text}': transport is for rtsp:// only; leave it out.")
     if any(theirs):
         address += "?" + "&".join(theirs)
-    return SourceUri(text, "stream", address, ours)
+    return SourceUri(hide_credentials(address), "stream", address, ours)
 
 
-def _parse_pipeline(uri: str, text: str, rest: str) -> SourceUri:
+def _parse_pipeline(text: str, rest: str) -> SourceUri:
     retry = _RETRY.search(rest)
     pipeline = (rest[: retry.start()] if retry else rest).strip()
     if not pipeline:
