@@ -45,7 +45,8 @@ class MjpegServer:
         port: 0 for any free one; another takes the place of a server that was stopped.
         rate: pictures per second.
         size: ``(H, W)`` of the pictures; may be set while it serves. Wide ones hold the time.
-        files: bodies by path; they end, ``/stream`` does not.
+        files: bodies by path, each with its length.
+        streams: the same without: what a camera sends that ends.
     """
 
     def __init__(
@@ -55,10 +56,13 @@ class MjpegServer:
         rate: float = 50.0,
         size: tuple[int, int] = (48, 64),
         files: dict[str, bytes] | None = None,
+        streams: dict[str, bytes] | None = None,
     ) -> None:
         self.rate = rate
         self.size = size
         self.files = files or {}
+        self.streams = streams or {}
+        self.piece = 0  # bytes of a stream sent every 10 ms, 0 for all at once
         self.connections = 0
         self.paths = []
         self.stopped = threading.Event()
@@ -116,6 +120,12 @@ class MjpegServer:
                 if path in server.files:
                     self._answer("application/octet-stream", length=len(server.files[path]))
                     self.wfile.write(server.files[path])
+                elif path in server.streams:
+                    self._answer("application/octet-stream")
+                    body = server.streams[path]
+                    for place in range(0, len(body), server.piece or len(body)):
+                        self.wfile.write(body[place : place + (server.piece or len(body))])
+                        server.stopped.wait(0.01 if server.piece else 0)
                 elif path == "/stream":
                     server.connections += 1
                     self._answer("multipart/x-mixed-replace; boundary=picture")

@@ -8,12 +8,13 @@ at all; without it a camera is waited for for ever)::
     csi://0                      CSI camera number 0 of a Jetson    (the same)
     gst://PIPELINE               any GStreamer pipeline that gives video
     rtsp://HOST/PATH             a stream, also rtsps://    (?transport=tcp, or udp)
-    http://HOST/PATH             an MJPEG or other video stream, also https://
+    http://HOST/PATH             an MJPEG or other video stream, also https://    (?as=live)
 
 Recorded ones, all with ``?rate=30``, which plays them as if they were live at that many frames per
 second: what is not taken in time is dropped::
 
     video.mp4                    a video file
+    http://HOST/video.mp4        one on a web server, also https://    (?as=recording; no ?rate=)
     frames/  or  'frames/*.png'  images in natural order, a folder or a glob    (?fps=)
     synthetic://street?seed=5    a drawn street    (&frames= &height= &width= &split= &fps=)
 
@@ -55,7 +56,7 @@ _KEYS: dict[SourceKind, tuple[str, ...]] = {
     "camera": ("fps", "height", "retry", "width"),
     "csi": ("fps", "height", "retry", "width"),
     "gstreamer": ("retry",),
-    "stream": ("retry", "transport"),
+    "stream": ("as", "retry", "transport"),
     "video": ("rate",),
     "images": ("fps", "rate"),
     "synthetic": ("fps", "frames", "height", "rate", "seed", "split", "width"),
@@ -250,6 +251,10 @@ def _parse_stream(uri: str, text: str, name: str) -> SourceUri:
         raise ConfigError(f"'{text}': transport is '{ours['transport']}', expected tcp or udp.")
     if "transport" in ours and not name.startswith("rtsp"):
         raise ConfigError(f"'{text}': transport is for rtsp:// only; leave it out.")
+    if ours.get("as", "live") not in ("live", "recording"):
+        raise ConfigError(f"'{text}': as is '{ours['as']}', expected live or recording.")
+    if "as" in ours and name.startswith("rtsp"):
+        raise ConfigError(f"'{text}': as is for http:// only, rtsp:// is live; leave it out.")
     if any(theirs):
         address += "?" + "&".join(theirs)
     return SourceUri(hide_credentials(address), "stream", address, ours)

@@ -27,7 +27,7 @@ _MAX_READ_ERRORS = 20  # in a row, before the file counts as unreadable from the
 
 # Formats that hold video themselves. Left out are FFmpeg's lists and playlists, which open further
 # files and addresses (and poll a live one for ever), its devices, and what makes pictures of text.
-_FORMATS = (
+FORMATS = (
     "3gp,apng,asf,av1,avi,dv,dvbts,flv,gif,h264,hevc,ivf,m4v,matroska,mjpeg,mjpeg_2000,mov,mp4,mpeg,"
     "mpegts,mpegvideo,mxf,nut,obu,ogg,rm,vc1,wtv,yuv4mpegpipe"
 )
@@ -39,12 +39,16 @@ class VideoFileSource(PulledSource):
     Stamps are the presentation times of the container from the start of the stream; where they
     stand still or go back, as in joined recordings, they go on by the nominal frame period.
     Rotation metadata is applied.
+
+    Args:
+        uri: the file.
+        container: of a recording that is elsewhere, open; from now on the source's.
     """
 
-    def __init__(self, uri: SourceUri) -> None:
+    def __init__(self, uri: SourceUri, container: Any = None) -> None:
         super().__init__(uri.text)
-        self._path = uri.target
-        self._container = _open_container(uri.target)
+        self._path = uri.text if container is not None else uri.target
+        self._container = container or _open_container(uri.target)
         try:
             self._stream = _pick_stream(self._container, uri.target)
             # Not frame threads: there an error comes late, and one at the end of the file takes the
@@ -175,7 +179,7 @@ def _open_container(path: str) -> Any:
     try:
         # "file:" and the list of protocols: neither a name nor what a file says makes it call out.
         return av.open(
-            f"file:{path}", options={"protocol_whitelist": "file", "format_whitelist": _FORMATS}
+            f"file:{path}", options={"protocol_whitelist": "file", "format_whitelist": FORMATS}
         )
     except av.error.ArgumentError as error:  # how FFmpeg answers a format that is not listed
         raise SourceError(

@@ -1,0 +1,103 @@
+"""A connection to an MJPEG camera over HTTP: one thread receives, another decodes.
+
+The receiving one keeps up with whatever the camera sends, stamps by the arrival of the data, and
+keeps the newest picture only: each is whole in itself, so that those in between are dropped as they
+are. The thread that reads the capture decodes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from dff_edge.runtime.errors import FrameError
+from dff_edge.runtime.frames import Image
+from dff_edge.runtime.resize import check_image
+from dff_edge.runtime.sources.capture import Shot
+from dff_edge.runtime.sources.clock import PartClock
+from dff_edge.runtime.sources.parts import PartReader
+from dff_edge.runtime.sources.receiver import Receiver
+from dff_edge.runtime.sources.web import WebBody
+
+
+class MjpegCapture:
+    """The newest picture of a stream of JPEGs.
+
+    Args:
+        body: of the answer; from now on the capture's.
+        parts: reads it, and may have looked at its beginning.
+        name: of the camera, for the thread.
+    """
+
+    fps: float | None = None
+    size: tuple[int, int] | None = None
+
+    def __init__(self, body: WebBody, parts: PartReader, name: str) -> None:
+        self._body = body
+        self._newest = _Newest(parts, f"dff-edge {name} receiver")
+        self._skipped = 0  # before pictures that could not be decoded
+        self._follows = True
+
+    def read(self) -> Shot | str | None:
+        picture = self._newest.take()
+        if picture is None:
+            return None
+        self._skipped += picture.skipped
+        self._follows &= picture.follows
+        try:
+            image = decode_jpeg(picture.data)
+        except FrameError as error:
+            return str(error)
+        shot = Shot(image, picture.stamp_s, self._follows, self._skipped)
+        self._skipped, self._follows = 0, True
+        return shot
+
+    def release(self) -> None:
+        self._body.abort()
+        self._newest.stop()
+        self._body.close()
+
+
+class _Picture(NamedTuple):
+    data: bytes | bytearray
+    stamp_s: float
+    follows: bool
+    skipped: int  # that it has taken the place of
+
+
+class _Newest(Receiver[_Picture]):
+    """Receives pictures and keeps the newest."""
+
+    def __init__(self, parts: PartReader, name: str) -> None:
+        super().__init__()
+        self._parts = parts
+        self._clock = PartClock()
+        self._start(name)
+
+    def _receive(self) -> _Picture:
+        part = self._parts.read()
+        return _Picture(part.data, *self._clock.stamp(part), 0)
+
+    def _put(self, picture: _Picture) -> None:
+        if self._queue:
+            last = self._queue.pop()
+            follows = picture.follows and last.follows
+            picture = picture._replace(follows=follows, skipped=last.skipped + 1)
+        self._queue.append(picture)
+
+
+def decode_jpeg(data: bytes | bytearray) -> Image:
+    """Decode a picture.
+
+    Raises:
+        FrameError: it is none, or damaged.
+    """
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise FrameError(f"it cannot be decoded: {error.err or error}") from error
+    if image is None:
+        raise FrameError("it is damaged or no JPEG")
+    return check_image(image)
