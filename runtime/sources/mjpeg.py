@@ -17,7 +17,9 @@ from dff_edge.runtime.frames import Image
 from dff_edge.runtime.resize import check_image
 from dff_edge.runtime.sources.capture import Shot
 from dff_edge.runtime.sources.clock import PartClock
+from dff_edge.runtime.sources.jpeg import damage_in_jpeg
 from dff_edge.runtime.sources.parts import PartReader
+from dff_edge.runtime.sources.picture_size import check_stated_size
 from dff_edge.runtime.sources.receiver import Receiver
 from dff_edge.runtime.sources.web import WebBody
 
@@ -92,8 +94,11 @@ def decode_jpeg(data: bytes | bytearray) -> Image:
     """Decode a picture.
 
     Raises:
-        FrameError: it is none, or damaged.
+        FrameError: it is none, too large, or damaged.
     """
+    check_stated_size(bytes(data))
+    if fault := damage_in_jpeg(data):
+        raise FrameError(fault)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:

@@ -18,6 +18,7 @@ import av.error
 
 from dff_edge.runtime.errors import SourceError
 from dff_edge.runtime.sources import limits
+from dff_edge.runtime.sources.allocations import bound_allocations
 from dff_edge.runtime.sources.capture import Capture
 from dff_edge.runtime.sources.mjpeg import MjpegCapture
 from dff_edge.runtime.sources.parts import PartReader
@@ -28,6 +29,8 @@ from dff_edge.runtime.uri import SourceUri
 
 _LOOK_S = 1.0  # at most, at a stream for what it holds
 _NO_STREAM = "it is not a video stream that dff-edge reads; playlists are not read"
+_NO_RTSP = "its answer is not RTSP as it should be"
+_SILENT = "it takes the connection, but gives no usable answer in time"
 
 
 class RecordingFound(Exception):  # noqa: N818 - no error
@@ -139,6 +142,8 @@ def _connect_rtsp(uri: SourceUri) -> Capture:
 
 
 def _open_container(file: Any, format_name: str | None, options: dict[str, str]) -> Any:
+    bound_allocations()
+    since_s = time.monotonic()
     try:
         return av.open(
             file,
@@ -155,12 +160,21 @@ def _open_container(file: Any, format_name: str | None, options: dict[str, str])
         )
     except SourceError as error:  # of ours, passed on by FFmpeg
         problem = str(error)
-    except av.error.ExitError:
-        problem = f"no answer within {limits.OPEN_TIMEOUT_S:g} s"
-    except (av.error.ArgumentError, av.error.InvalidDataError):  # so are formats not listed
-        problem = _NO_STREAM
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        problem = in_words(error)
-        if getattr(error, "errno", None) == errno.EIO:  # FFmpeg says no more than that
-            problem = "no connection; is the host's name right?"
+        # Silence has many names at FFmpeg, by what it was that was not answered.
+        is_silent = time.monotonic() - since_s >= limits.READ_TIMEOUT_S
+        problem = _SILENT if is_silent else _why_not_opened(error, format_name)
     raise SourceError(problem)
+
+
+def _why_not_opened(error: Exception, format_name: str | None) -> str:
+    if isinstance(error, av.error.ExitError):
+        return _SILENT
+    if isinstance(error, av.error.ArgumentError | av.error.InvalidDataError):  # formats not listed
+        return _NO_RTSP if format_name == "rtsp" else _NO_STREAM
+    code = getattr(error, "errno", None)
+    if code == errno.EIO:  # FFmpeg says no more than that
+        return "no connection; is the host's name right?"
+    if code == errno.EPROTONOSUPPORT:
+        return "the camera does not offer this transport; try ?transport=udp, or tcp"
+    return in_words(error)

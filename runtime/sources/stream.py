@@ -21,6 +21,7 @@ from dff_edge.runtime.errors import FrameError, SourceError
 from dff_edge.runtime.sources import limits
 from dff_edge.runtime.sources.capture import Shot
 from dff_edge.runtime.sources.clock import JUMP_S, CameraClock
+from dff_edge.runtime.sources.picture_size import MAX_PICTURE_PX
 from dff_edge.runtime.sources.pictures import ImageMaker, in_words
 from dff_edge.runtime.sources.receiver import Receiver
 
@@ -61,6 +62,7 @@ class StreamCapture:
             raise SourceError("its video is of a format that cannot be decoded here")
         codec.thread_count = 1  # frame threads keep a picture back each, slice threads help seldom
         codec.flags |= Flags.low_delay
+        codec.options = {"max_pixels": str(MAX_PICTURE_PX)}
         self.size: tuple[int, int] | None = (codec.height, codec.width) if codec.height else None
         rate = self._stream.average_rate
         self._has_times = container.format.name != "mjpeg"  # else they are FFmpeg's guess
@@ -159,6 +161,7 @@ class _Packets(Receiver[_Packet]):
         self._passed_s = 0.0
         self._bytes = 0
         self._skipped = 0
+        self._has_data = False
         self._has_warned = False
         self._start(f"dff-edge {name} receiver")
 
@@ -227,7 +230,7 @@ class _Packets(Receiver[_Packet]):
         try:
             packet = next(self._packets, None)
         except av.error.ExitError:
-            packet, problem = None, f"no data for {limits.READ_TIMEOUT_S:g} s"
+            packet, problem = None, self._silence
         except SourceError as error:  # of ours, passed on by FFmpeg
             packet, problem = None, str(error)
         except (av.error.FFmpegError, OSError, IndexError) as error:
@@ -236,7 +239,18 @@ class _Packets(Receiver[_Packet]):
             problem = _ENDED
         if time.monotonic() - since_s >= limits.READ_TIMEOUT_S:
             # FFmpeg may hand out what it had kept back before it says that its time is up.
-            packet, problem = None, f"no data for {limits.READ_TIMEOUT_S:g} s"
+            packet, problem = None, self._silence
         if packet is None:
             raise SourceError(problem)  # out here: FFmpeg's error is not chained to it
+        self._has_data = True
         return packet
+
+    @property
+    def _silence(self) -> str:
+        said = f"no data for {limits.READ_TIMEOUT_S:g} s"
+        if self._has_data:
+            return said
+        return (
+            f"it answers, but sends no video ({said}); see that its stream is switched on, and not "
+            "held back by a firewall"
+        )
