@@ -1,18 +1,22 @@
 """Reading a TCP connection, and knowing when its data arrived.
 
 A reading thread may get round to it late: the process was stopped, the machine is busy. The kernel
-goes on receiving and, on Linux, keeps the time of arrival of what waits (SO_TIMESTAMPNS, for TCP
-since 4.14: that of the last byte which a read returns). Elsewhere what waited already is taken to
-have arrived when the connection was last seen empty: rather too old than too young.
+goes on receiving and, on Linux, keeps the time of arrival of what waits: SO_TIMESTAMPNS, for TCP
+since 4.14. A read is told that of its last byte, and small packets that wait together have that of
+the last of them; so of what waits only the newest is told rightly, and `waiting` says when there is
+more. Elsewhere what waited already is taken to have arrived when the connection was last seen
+empty: rather too old than too young.
 """
 
 from __future__ import annotations
 
+import fcntl
 import io
 import socket
 import ssl
 import struct
 import sys
+import termios
 import time
 from typing import TYPE_CHECKING
 
@@ -26,6 +30,10 @@ _TIMESPEC = struct.Struct("@ll")
 _ROOM = socket.CMSG_SPACE(_TIMESPEC.size)
 _SLICE_S = 0.25  # a wait is looked at so often: its end may have come
 _AT_ONCE_S = 0.0005  # a read that takes less has not waited
+
+
+class SilenceError(TimeoutError):
+    """Nothing came for too long, or not enough; the message says it to the user."""
 
 
 class ArrivalReader(io.RawIOBase):
@@ -55,6 +63,13 @@ class ArrivalReader(io.RawIOBase):
         timeout = struct.pack("@ll", int(_SLICE_S), int(1e6 * (_SLICE_S % 1)))
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
 
+    @property
+    def waiting(self) -> int:
+        """Bytes that have been received and not read."""
+        count = bytearray(4)
+        fcntl.ioctl(self._socket, termios.FIONREAD, count)
+        return int.from_bytes(count, sys.byteorder)
+
     def readable(self) -> bool:
         return True
 
@@ -62,7 +77,7 @@ class ArrivalReader(io.RawIOBase):
         """Read into a buffer of bytes; return how many, 0 at the end of the connection.
 
         Raises:
-            TimeoutError: nothing came for ``READ_TIMEOUT_S``, or ``deadline_s`` has passed.
+            SilenceError: nothing came for ``READ_TIMEOUT_S``, or ``deadline_s`` has passed.
             OSError: the connection failed.
         """
         view = memoryview(buffer).cast("B")
@@ -71,7 +86,7 @@ class ArrivalReader(io.RawIOBase):
         while filled < len(view):
             start_s = time.monotonic()
             if start_s > self.deadline_s:
-                raise TimeoutError("it took too long")
+                raise SilenceError("it took too long")
             try:
                 count, stamp_s = self._receive(view[filled:])
             except (BlockingIOError, ssl.SSLWantReadError):
@@ -79,7 +94,7 @@ class ArrivalReader(io.RawIOBase):
             now_s = time.monotonic()
             if count < 0:
                 if now_s - since_s >= limits.READ_TIMEOUT_S:
-                    raise TimeoutError(f"no data for {limits.READ_TIMEOUT_S:g} s")
+                    raise SilenceError(f"no data for {limits.READ_TIMEOUT_S:g} s")
                 self._empty_s = start_s
                 continue
             filled += count

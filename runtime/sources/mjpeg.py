@@ -70,23 +70,43 @@ class _Picture(NamedTuple):
 
 
 class _Newest(Receiver[_Picture]):
-    """Receives pictures and keeps the newest."""
+    """Receives pictures and keeps the newest.
+
+    After a hold-up many wait in the connection. One behind which another one waits already is
+    passed over: it is old, and how old only the last of them tells. No more are than waited at
+    once, so that one comes through also where reading does not keep up.
+    """
 
     def __init__(self, parts: PartReader, name: str) -> None:
         super().__init__()
         self._parts = parts
         self._clock = PartClock()
+        self._follows = True
+        self._passed_over = 0
+        self._left_bytes = 0  # that may be passed over
         self._start(name)
 
-    def _receive(self) -> _Picture:
+    def _receive(self) -> _Picture | None:
         part = self._parts.read()
-        return _Picture(part.data, *self._clock.stamp(part), 0)
+        stamp_s, went_on = self._clock.stamp(part)
+        self._follows &= went_on
+        waiting, size = self._parts.waiting, len(part.data)
+        if not self._passed_over:
+            self._left_bytes = waiting
+        if min(waiting, self._left_bytes) >= size:
+            self._left_bytes -= size
+            self._passed_over += 1
+            return None
+        picture = _Picture(part.data, stamp_s, self._follows, self._passed_over)
+        self._follows, self._passed_over = True, 0
+        return picture
 
     def _put(self, picture: _Picture) -> None:
         if self._queue:
             last = self._queue.pop()
             follows = picture.follows and last.follows
-            picture = picture._replace(follows=follows, skipped=last.skipped + 1)
+            skipped = last.skipped + 1 + picture.skipped
+            picture = picture._replace(follows=follows, skipped=skipped)
         self._queue.append(picture)
 
 

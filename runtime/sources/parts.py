@@ -77,6 +77,11 @@ class PartReader:
                 self._size = len(data)
                 return Part(data, first_s, self._body.arrival_s, _time_of(headers))
 
+    @property
+    def waiting(self) -> int:
+        """Bytes that are here already and belong to the pictures that come next."""
+        return len(self._buffer) + self._body.waiting
+
     def starts_with_jpeg(self) -> bool:
         """Whether the body begins with a JPEG; waits for its first bytes."""
         while len(self._buffer) < 3:

@@ -20,7 +20,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from dff_edge.runtime.errors import SourceError
 from dff_edge.runtime.sources import limits
-from dff_edge.runtime.sources.arrivals import ArrivalReader
+from dff_edge.runtime.sources.arrivals import ArrivalReader, SilenceError
 
 # Small: it is a picture's first bytes that come through it, whose arrival is to be told.
 _BUFFER_BYTES = 1024
@@ -54,6 +54,11 @@ class WebBody:
     def arrival_s(self) -> float:
         """``time.monotonic()`` at the arrival of the last byte that was received."""
         return self._reader.arrival_s
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that have been received and not read."""
+        return self._reader.waiting
 
     def allow(self, until_s: float) -> None:
         """Let reads go on until ``time.monotonic()`` is so much."""
@@ -266,8 +271,10 @@ def _in_words(error: BaseException) -> str:
     reason = getattr(error, "reason", None)
     if isinstance(error, urllib.error.URLError) and isinstance(reason, OSError):
         error = reason
+    if isinstance(error, SilenceError):
+        return str(error)
     if isinstance(error, TimeoutError):
-        return str(error.args[0]) if len(error.args) == 1 else "no answer"
+        return "no answer"
     if isinstance(error, OSError) and error.strerror and not isinstance(error, ssl.SSLError):
         return str(error.strerror)
     if isinstance(error, ssl.SSLError):
