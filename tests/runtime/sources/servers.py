@@ -1,10 +1,12 @@
 """Servers that send what a test has them send, over HTTP, HTTPS and RTSP, well-behaved or not.
 
-    python servers.py KIND
+    python servers.py
 
-serves one of ``HOSTILE`` in a process of its own, so that its memory is not the client's.
+serves all of ``HOSTILE`` and ``HOSTILE_RTSP`` in a process of its own, so that its memory is not
+the client's, and prints their addresses as JSON.
 """
 
+import json
 import socket
 import ssl
 import struct
@@ -242,12 +244,12 @@ def tls_context(folder):
 
 
 def main():
-    kind = sys.argv[1]
-    script = HOSTILE.get(kind) or RtspScript(kind)
-    with RawServer(script) as server:
-        sys.stdout.write(f"{server.port}\n")
-        sys.stdout.flush()
-        sys.stdin.read()
+    http = {kind: RawServer(script).address for kind, script in HOSTILE.items()}
+    rtsp = {kind: RawServer(RtspScript(kind)).address for kind in HOSTILE_RTSP}
+    rtsp = {kind: address.replace("http", "rtsp") for kind, address in rtsp.items()}
+    sys.stdout.write(json.dumps([http, rtsp]) + "\n")
+    sys.stdout.flush()
+    sys.stdin.read()
 
 
 if __name__ == "__main__":

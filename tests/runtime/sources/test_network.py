@@ -185,6 +185,15 @@ class TestHttp:
         assert answers[-1] is None
         assert answers.count(None) < len(answers)
 
+    def test_size_is_looked_at_before_decoding(self, http, monkeypatch, every_picture):
+        monkeypatch.setattr(stream, "MAX_PICTURE_PX", 1000)
+        http.streams["/clip.ts"] = transport_stream(range(8))
+        capture = network.connect_stream(parse_source(f"http://127.0.0.1:{http.port}/clip.ts"))
+        answer = capture.read()
+        capture.release()
+
+        assert isinstance(answer, str)
+
     def test_query_of_the_camera_is_sent(self, http):
         http.streams["/clip.ts"] = transport_stream(range(4))
         open_quickly(f"http://127.0.0.1:{http.port}/clip.ts?retry=0&fps=5").close()

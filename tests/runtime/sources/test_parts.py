@@ -62,12 +62,17 @@ class Endless(Body):
         self.place += len(view)
 
 
+def read_all(reader, parts):
+    """Take parts until reading fails, as it does at the end."""
+    while True:
+        parts.append(reader.read())
+
+
 def parts_of(body):
     """All parts up to the end, which is that of the stream."""
-    reader, parts = PartReader(body), []
+    parts = []
     with pytest.raises(SourceError, match="the stream has ended"):
-        while True:
-            parts.append(reader.read())
+        read_all(PartReader(body), parts)
     return parts
 
 
@@ -220,8 +225,7 @@ def test_what_would_take_all_memory_is_refused(data, kind, boundary, message, mo
     monkeypatch.setattr(limits, "MAX_PICTURE_BYTES", 100_000)
     reader = PartReader(Endless(data, kind, boundary))
     with pytest.raises(SourceError, match=message):
-        while True:
-            reader.read()
+        read_all(reader, [])
 
     assert len(reader._buffer) <= 300_000
 
@@ -263,8 +267,7 @@ def test_noise_ends_in_an_error_or_in_parts():
         kind = rng.choice([MULTIPART, ""])
         reader = PartReader(Body(data, kind, pieces=lambda: rng.choice([1, 50, 1000])))
         with pytest.raises(SourceError):
-            for _ in range(1000):
-                reader.read()
+            read_all(reader, [])
 
 
 def test_decoded_parts_are_the_pictures():
