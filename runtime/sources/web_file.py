@@ -12,6 +12,7 @@ import av
 import av.error
 
 from dff_edge.runtime.errors import SourceError
+from dff_edge.runtime.frames import Frame
 from dff_edge.runtime.sources.files import FORMATS, VideoFileSource
 from dff_edge.runtime.sources.pictures import in_words
 from dff_edge.runtime.sources.web import WebBody, open_web
@@ -41,6 +42,14 @@ class WebVideoSource(VideoFileSource):
             super().__init__(uri, _open_container(self._file, uri.text))
         except BaseException:
             self._file.close()
+            raise
+
+    def __next__(self) -> Frame:
+        try:
+            return super().__next__()
+        except SourceError:
+            if self._file.is_aborted:
+                raise StopIteration from None  # closed meanwhile
             raise
 
     def close(self) -> None:
@@ -129,6 +138,11 @@ class WebFile:
         """Whether FFmpeg may go back in it."""
         return self._length is not None
 
+    @property
+    def is_aborted(self) -> bool:
+        """Whether no further read succeeds."""
+        return self._is_aborted.is_set()
+
     def abort(self) -> None:
         """End a read that another thread waits in; no further one succeeds."""
         self._is_aborted.set()
@@ -147,6 +161,8 @@ class WebFile:
             self._drop()
         if self._body is None:
             self._body = self._ask()
+            if self._is_aborted.is_set():  # meanwhile
+                raise SourceError("it was closed")
         while self._body_place < self._place:
             self._body_place += len(self._take(min(65536, self._place - self._body_place)))
         data = self._take(size)
