@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import cv2
-import numpy as np
+import av
+import av.error
 
 from dff_edge.runtime.errors import FrameError
 from dff_edge.runtime.frames import Image
-from dff_edge.runtime.resize import check_image
 from dff_edge.runtime.sources.capture import Shot
 from dff_edge.runtime.sources.clock import PartClock
 from dff_edge.runtime.sources.jpeg import damage_in_jpeg
 from dff_edge.runtime.sources.parts import PartReader
-from dff_edge.runtime.sources.picture_size import check_stated_size
+from dff_edge.runtime.sources.picture_size import MAX_PICTURE_PX, check_stated_size
+from dff_edge.runtime.sources.pictures import ImageMaker, in_words
 from dff_edge.runtime.sources.receiver import Receiver
 from dff_edge.runtime.sources.web import WebBody
 
@@ -38,6 +38,7 @@ class MjpegCapture:
 
     def __init__(self, body: WebBody, parts: PartReader, name: str) -> None:
         self._body = body
+        self._decoder = JpegDecoder()
         self._newest = _Newest(parts, f"dff-edge {name} receiver")
         self._skipped = 0  # before pictures that could not be decoded
         self._follows = True
@@ -49,7 +50,7 @@ class MjpegCapture:
         self._skipped += picture.skipped
         self._follows &= picture.follows
         try:
-            image = decode_jpeg(picture.data)
+            image = self._decoder.decode(picture.data)
         except FrameError as error:
             return str(error)
         shot = Shot(image, picture.stamp_s, self._follows, self._skipped)
@@ -110,19 +111,30 @@ class _Newest(Receiver[_Picture]):
         self._queue.append(picture)
 
 
-def decode_jpeg(data: bytes | bytearray) -> Image:
-    """Decode a picture.
+class JpegDecoder:
+    """Decodes the pictures of one stream. FFmpeg takes three quarters of OpenCV's time for it."""
 
-    Raises:
-        FrameError: it is none, too large, or damaged.
-    """
-    check_stated_size(bytes(data))
-    if fault := damage_in_jpeg(data):
-        raise FrameError(fault)
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error as error:
-        raise FrameError(f"it cannot be decoded: {error.err or error}") from error
-    if image is None:
-        raise FrameError("it is damaged or no JPEG")
-    return check_image(image)
+    def __init__(self) -> None:
+        self._codec = av.CodecContext.create("mjpeg", "r")
+        self._codec.thread_count = 1  # frame threads keep a picture back each
+        self._codec.options = {"max_pixels": str(MAX_PICTURE_PX)}
+        self._images = ImageMaker()
+
+    def decode(self, data: bytes | bytearray) -> Image:
+        """Decode a picture.
+
+        Raises:
+            FrameError: it is none, too large, or damaged.
+        """
+        data = bytes(data)
+        check_stated_size(data)
+        if fault := damage_in_jpeg(data):
+            raise FrameError(fault)
+        try:
+            pictures = self._codec.decode(av.Packet(data))
+            image = self._images.image_of(pictures[-1]) if pictures else None
+        except (av.error.FFmpegError, ValueError, MemoryError) as error:
+            raise FrameError(in_words(error)) from error
+        if image is None:
+            raise FrameError("it is damaged or no JPEG")
+        return image

@@ -8,7 +8,8 @@ import pytest
 
 from benchmarks._mjpeg_server import ClockedPictures, read_time
 from dff_edge.runtime.errors import FrameError, SourceError
-from dff_edge.runtime.sources.mjpeg import MjpegCapture, decode_jpeg
+from dff_edge.runtime.sources import mjpeg
+from dff_edge.runtime.sources.mjpeg import JpegDecoder, MjpegCapture
 from dff_edge.runtime.sources.parts import Part
 from dff_edge.runtime.sources.picture_size import MAX_PICTURE_PX
 from tests.runtime.sources.cameras import LONG_S, eventually
@@ -143,39 +144,42 @@ def test_release_ends_a_receiver_that_waits():
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_pictures_of_all_encoders_are_decoded(encoding):
     data = jpeg(picture(), encoding)
-    image = decode_jpeg(data)
+    image = JpegDecoder().decode(data)
 
     assert image.shape == (90, 130, 3)
     if "CMYK" not in encoding:
-        assert np.abs(image.astype(int) - cv2.imdecode(np.frombuffer(data, np.uint8), 1)).max() == 0
+        expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        # In grey: decoders differ in how they spread halved chroma over the pixels.
+        grey = [cv2.cvtColor(each, cv2.COLOR_BGR2GRAY).astype(int) for each in (image, expected)]
+        assert np.abs(grey[0] - grey[1]).mean() < 2
 
 
 def test_picture_without_huffman_tables_is_decoded():
     data = jpeg(picture(), "opencv 4:2:0")
 
-    assert np.array_equal(decode_jpeg(without_tables(data)), decode_jpeg(data))
+    assert np.array_equal(JpegDecoder().decode(without_tables(data)), JpegDecoder().decode(data))
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff\xd8", b"\xff\xd8\xff\xd9", b"GIF89a" + bytes(99)])
 def test_what_is_no_picture_is_a_failure(data):
     with pytest.raises(FrameError):
-        decode_jpeg(data)
+        JpegDecoder().decode(data)
 
 
 def test_size_is_looked_at_before_decoding(monkeypatch):
     data = bytearray(grey(10))
     frame = data.index(b"\xff\xc0") + 5
     data[frame : frame + 4] = (16000).to_bytes(2, "big") * 2
-    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("it was decoded"))
+    monkeypatch.setattr(mjpeg, "damage_in_jpeg", lambda _: pytest.fail("it was looked into"))
 
     assert 16000 * 16000 > MAX_PICTURE_PX
     with pytest.raises(FrameError, match="16000 x 16000 pixels; at most"):
-        decode_jpeg(data)
+        JpegDecoder().decode(data)
 
 
 def test_server_of_the_benchmark_draws_its_clock_into_large_pictures():
     pictures = ClockedPictures((1088, 1920), count=2)
     for number in range(3):
-        image = decode_jpeg(pictures.encode(number, 1234.567 + number))
+        image = JpegDecoder().decode(pictures.encode(number, 1234.567 + number))
         assert image.shape == (1088, 1920, 3)
         assert read_time(image) == pytest.approx(1234.567 + number)
