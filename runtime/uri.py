@@ -57,8 +57,8 @@ _KEYS: dict[SourceKind, tuple[str, ...]] = {
     "csi": ("fps", "height", "retry", "width"),
     "gstreamer": ("retry",),
     "stream": ("as", "retry", "transport"),
-    "video": ("rate",),
-    "images": ("fps", "rate"),
+    "video": ("deinterlace", "range", "rate", "track"),
+    "images": ("fps", "range", "rate"),
     "synthetic": ("fps", "frames", "height", "rate", "seed", "split", "width"),
 }
 _STREAMS = ("rtsp", "rtsps", "http", "https")

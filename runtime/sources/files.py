@@ -1,8 +1,8 @@
 """Frames of a video file, decoded by FFmpeg through PyAV.
 
-What FFmpeg can decode is delivered; what it cannot is counted and takes a number. A frame that the
-decoder itself marks as damaged counts as not decoded: its labels would be about a picture that
-never was.
+What FFmpeg can decode is delivered; what it cannot is counted and takes a number. A picture that is
+damaged, as the decoder or a look at the coded data says, counts as not decoded, and so do those
+that are predicted from it: their labels would be about a picture that never was.
 """
 
 from __future__ import annotations
@@ -18,11 +18,16 @@ import av.error
 from dff_edge.runtime.errors import FrameError, SourceError
 from dff_edge.runtime.frames import Frame
 from dff_edge.runtime.sources.base import PulledSource
+from dff_edge.runtime.sources.decoder import Decoder
+from dff_edge.runtime.sources.decoding_order import Coded
+from dff_edge.runtime.sources.deinterlacing import Deinterlacer
+from dff_edge.runtime.sources.grey_levels import GreyLevels, GreyRangeError
 from dff_edge.runtime.sources.pictures import ImageMaker, in_words
+from dff_edge.runtime.sources.stamps import Stamps
+from dff_edge.runtime.sources.tracks import PixelAspect, pick_track
 from dff_edge.runtime.uri import SourceUri
 
 _LOG = logging.getLogger("dff_edge.runtime")
-_FALLBACK_FPS = 25.0  # FFmpeg's own guess for streams without time
 _MAX_READ_ERRORS = 20  # in a row, before the file counts as unreadable from there on
 
 # Formats that hold video themselves. Left out are FFmpeg's lists and playlists, which open further
@@ -34,11 +39,12 @@ FORMATS = (
 
 
 class VideoFileSource(PulledSource):
-    """The first video stream of a file.
+    """A video track of a file, the largest unless ``?track=`` says which.
 
-    Stamps are the presentation times of the container from the start of the stream; where they
-    stand still or go back, as in joined recordings, they go on by the nominal frame period.
-    Rotation metadata is applied.
+    Stamps are the presentation times of the container from the start of the stream (`Stamps`).
+    Rotation metadata and the shape of pixels are applied: images have square pixels, and are the
+    right way up. Packets without data, which some recorders write where the picture stays as it is,
+    are passed over.
 
     Args:
         uri: the file.
@@ -50,17 +56,21 @@ class VideoFileSource(PulledSource):
         self._path = uri.text if container is not None else uri.target
         self._container = container or _open_container(uri.target)
         try:
-            self._stream = _pick_stream(self._container, uri.target)
-            # Not frame threads: there an error comes late, and one at the end of the file takes the
-            # good frames with it that wait beside it.
-            self._stream.thread_type = "SLICE"
+            number = uri.integer("track", minimum=0)
+            self._stream = pick_track(self._container, uri.target, number)
             rate = self._stream.average_rate or self._stream.guessed_rate
+            if self._stream.start_time is None:  # a raw stream: what its headers say, not a guess
+                rate = self._stream.guessed_rate or rate
             self.fps = float(rate) if rate else None
             self.length = self._container_length()
             self._index = 0
             self._packets = 0
-            self._images = ImageMaker()
-            self._last_stamp_s: float | None = None
+            self._slots = 0
+            self._empty = 0
+            self._decoder = Decoder(self._stream, self._container.format.name, self.fps)
+            self._deinterlacer = Deinterlacer(uri)
+            self._images = ImageMaker(uri.text, GreyLevels(uri))
+            self._aspect = PixelAspect(self._stream)
         except BaseException:
             self._container.close()
             raise
@@ -77,37 +87,44 @@ class VideoFileSource(PulledSource):
         self._container.close()
 
     def _frames(self) -> Iterator[Frame]:
-        for packet in self._read_packets():
-            if packet.is_corrupt and self._container.format.name != "mpegts":
-                # The container knows that the data is cut off. (In a transport stream the mark only
-                # says that a packet before this one is missing.)
-                self._fail("its data is cut off")
+        for coded in self._judged():
+            if coded.problem is not None:
+                self._fail(coded.problem)
                 continue
-            try:
-                decoded = self._stream.decode(packet)
-            except av.error.FFmpegError as error:
-                self._fail(in_words(error))
-                continue
-            for picture in decoded:
-                if picture.is_corrupt:
-                    self._fail("the decoder found damage in it")
-                    continue
-                try:
-                    image = self._images.image_of(picture)
-                except (av.error.FFmpegError, FrameError, ValueError, MemoryError) as error:
-                    self._fail(str(error))
-                    continue
-                yield Frame(image, self._index, self._stamp(picture))
-                self._index += 1
+            note = (self._index, self._decoder.stamps.stamp(coded.time, self._index))
+            self._index += 1
+            yield from self._images_of(self._deinterlacer.push(coded.picture, note))
+        yield from self._images_of(self._deinterlacer.flush())
         self._count_missing()
 
+    def _images_of(self, pictures: list[tuple[Any, tuple[int, float]]]) -> Iterator[Frame]:
+        for picture, (index, stamp_s) in pictures:
+            try:
+                image = self._images.image_of(picture, self._aspect.now())
+            except GreyRangeError as error:
+                raise SourceError(f"'{self._path}': frame {index}: {error}.") from error
+            except (av.error.FFmpegError, FrameError, ValueError, MemoryError) as error:
+                self._skip(f"frame {index}: {error}")
+                continue
+            yield Frame(image, index, stamp_s)
+
+    def _judged(self) -> Iterator[Coded]:
+        for packet in self._read_packets():
+            yield from self._decoder.send(packet)
+        yield from self._decoder.finish()
+
     def _read_packets(self) -> Iterator[Any]:
+        """The packets that hold data."""
         errors = 0
         packets = self._container.demux(self._stream)
         while True:
             try:
                 packet = next(packets)
             except StopIteration:
+                return
+            except IndexError:
+                # Behind the last packet PyAV goes on to streams that have appeared since the file
+                # was opened, as damage makes them, and fails: it does not know those.
                 return
             except av.error.FFmpegError as error:
                 self._fail(in_words(error))
@@ -120,12 +137,14 @@ class VideoFileSource(PulledSource):
                 packets = self._container.demux(self._stream)
                 continue
             errors = 0
-            self._packets += packet.size > 0
-            yield packet
-            if not packet.size:
-                # That one empties the decoder. PyAV would go on to streams that have appeared since
-                # the file was opened, as damage makes them, and fail: it does not know those.
-                return
+            is_of_file = packet.size > 0 or packet.dts is not None or packet.pts is not None
+            self._packets += is_of_file
+            if packet.dts is not None:
+                self._slots = max(self._slots, packet.dts + max(1, packet.duration or 1))
+            if packet.size:
+                yield packet
+            else:
+                self._empty += is_of_file
 
     def _fail(self, reason: str) -> None:
         self._skip(f"frame {self._index}: {reason}")
@@ -133,11 +152,16 @@ class VideoFileSource(PulledSource):
 
     def _count_missing(self) -> None:
         """Count the frames that the container's index lists and the file does not hold."""
+        if self._empty:
+            _LOG.info("%s: %d packets are empty: the picture stays", self.uri, self._empty)
         stated = self._stream.frames
+        there = self._packets
         if "mp4" in self._container.format.name:
             # An edit list hides frames from the index but not from the stated number.
             stated = min(stated, len(getattr(self._stream, "index_entries", ())) or stated)
-        missing = stated - self._packets
+        elif self._container.format.name == "avi":
+            there = max(there, self._slots)  # it counts pictures that stay, and holds none for them
+        missing = stated - there
         if missing > 0 and self._packets:
             _LOG.warning(
                 "%s: ends early, %d of %d frames are missing: the file is cut off",
@@ -148,17 +172,6 @@ class VideoFileSource(PulledSource):
             for _ in range(missing):
                 self.counts.fail(f"frame {self._index}: missing, the file ends before it")
                 self._index += 1
-
-    def _stamp(self, picture: Any) -> float:
-        last = self._last_stamp_s
-        stamp_s = None
-        if picture.pts is not None and picture.time_base:
-            start = self._stream.start_time or 0
-            stamp_s = float((picture.pts - start) * picture.time_base)
-        if stamp_s is None or (last is not None and stamp_s <= last):
-            stamp_s = 0.0 if last is None else last + 1.0 / (self.fps or _FALLBACK_FPS)
-        self._last_stamp_s = stamp_s
-        return stamp_s
 
     def _container_length(self) -> int | None:
         if self._stream.frames:
@@ -191,19 +204,3 @@ def _open_container(path: str) -> Any:
             f"'{path}' cannot be opened as a video: {in_words(error)}. It is damaged, incomplete, "
             "or not a video file."
         ) from error
-
-
-def _pick_stream(container: Any, path: str) -> Any:
-    streams = [stream for stream in container.streams.video if not _is_cover(stream)]
-    if not streams:
-        others = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-        raise SourceError(f"'{path}' has no video stream (it holds: {others}).")
-    if streams[0].codec_context is None:
-        raise SourceError(f"'{path}': this build of PyAV has no decoder for its video stream.")
-    return streams[0]
-
-
-def _is_cover(stream: Any) -> bool:
-    """Whether the stream is the cover picture of an audio file."""
-    disposition = getattr(stream, "disposition", 0)
-    return "attached_pic" in str(disposition).lower()
