@@ -57,7 +57,7 @@ class VideoFileSource(PulledSource):
         self._container = container or _open_container(uri.target)
         try:
             number = uri.integer("track", minimum=0)
-            self._stream = pick_track(self._container, uri.target, number)
+            self._stream = pick_track(self._container, self._path, number)
             rate = self._stream.average_rate or self._stream.guessed_rate
             if self._stream.start_time is None:  # a raw stream: what its headers say, not a guess
                 rate = self._stream.guessed_rate or rate

@@ -24,6 +24,7 @@ from dff_edge.runtime.sources.clock import JUMP_S, CameraClock
 from dff_edge.runtime.sources.picture_size import MAX_PICTURE_PX
 from dff_edge.runtime.sources.pictures import ImageMaker, in_words
 from dff_edge.runtime.sources.receiver import Receiver
+from dff_edge.runtime.sources.tracks import PixelAspect
 
 # As for files, what opens further addresses is left out.
 FORMATS = "flv,h264,hevc,matroska,mjpeg,mov,mp4,mpegts,mpegvideo,ogg,rtsp,sdp,webm"
@@ -33,6 +34,7 @@ _LATE_S = 0.1  # of what waits to be decoded: pictures that no other needs are l
 _BEHIND_S = 0.25  # likewise: a key frame that waits is gone to at once
 _HOPELESS_S = 4.0  # likewise: nothing is decoded before the next key frame
 _QUEUE_BYTES = 64 << 20  # likewise, of packets
+_HEALS_S = 10.0  # after which a picture counts as whole again though no key frame came
 _UNSEEN_S = 0.1  # an image is made at least so often, also of what is not the newest
 
 _LOG = logging.getLogger("dff_edge.runtime")
@@ -54,9 +56,10 @@ class StreamCapture:
 
     def __init__(self, container: Any, name: str) -> None:
         self._container = container
+        self._name = name
         if not container.streams.video:
             raise SourceError("it has no video")
-        self._stream = container.streams.video[0]
+        self._stream = max(container.streams.video, key=_picture_px)
         codec = self._stream.codec_context
         if codec is None:
             raise SourceError("its video is of a format that cannot be decoded here")
@@ -67,8 +70,12 @@ class StreamCapture:
         rate = self._stream.average_rate
         self._has_times = container.format.name != "mjpeg"  # else they are FFmpeg's guess
         self.fps: float | None = float(rate) if rate and self._has_times else None
-        self._images = ImageMaker()
+        self._images = ImageMaker(name)
+        self._aspect = PixelAspect(self._stream)
         self._clock = CameraClock()
+        self._damaged_until_s = -math.inf
+        self._is_intra = bool(codec.codec.intra_only)
+        self._is_interlaced = False
         self._pictures: list[tuple[Any, float]] = []  # decoded, with their packet's arrival
         self._has_pictures = False
         self._follows = True
@@ -112,20 +119,41 @@ class StreamCapture:
         if self._has_times and picture.time is not None:
             stamp_s, went_on = self._clock.stamp(picture.time, arrival_s)
             self._follows &= went_on
-        if picture.is_corrupt:
-            return "the decoder found damage in it"
+        if damage := self._damage_in(picture):
+            return damage
+        self._tell_of_fields(picture)
         now_s = time.monotonic()
         if (self._pictures or self._packets.has_more) and now_s - self._shown_s < _UNSEEN_S:
             self._skipped += 1
             return None
         try:
-            image = self._images.image_of(picture)
+            image = self._images.image_of(picture, self._aspect.now())
         except (av.error.FFmpegError, FrameError, ValueError, MemoryError) as error:
             return in_words(error)
         self._shown_s = now_s
         shot = Shot(image, stamp_s, self._follows, self._skipped)
         self._follows, self._skipped = True, 0
         return shot
+
+    def _damage_in(self, picture: Any) -> str | None:
+        """Say what is wrong with a picture; what is predicted from a damaged one is damaged too."""
+        now_s = time.monotonic()
+        if picture.is_corrupt:
+            # A stream without key frames, which is renewed bit by bit, is whole again some time.
+            self._damaged_until_s = -math.inf if self._is_intra else now_s + _HEALS_S
+            return "the decoder found damage in it"
+        if picture.key_frame:
+            self._damaged_until_s = -math.inf
+        return "it is predicted from a damaged one" if now_s < self._damaged_until_s else None
+
+    def _tell_of_fields(self, picture: Any) -> None:
+        if picture.interlaced_frame and not self._is_interlaced:
+            self._is_interlaced = True
+            _LOG.warning(
+                "camera %s: its video is interlaced: what moves has a comb's edges. Have the "
+                "camera or its encoder send progressive video",
+                self._name,
+            )
 
     def _check_patience(self) -> None:
         if self._has_pictures or time.monotonic() - self._start_s < limits.KEY_FRAME_S:
@@ -137,6 +165,12 @@ class StreamCapture:
             "with; set the camera's key frame interval (also I-frame interval or GOP) to a few "
             "seconds"
         )
+
+
+def _picture_px(stream: Any) -> int:
+    """Of streams alike the first is the largest; one without a decoder is the smallest."""
+    codec = stream.codec_context
+    return codec.width * codec.height if codec is not None else -1
 
 
 class _Packet(NamedTuple):

@@ -306,7 +306,7 @@ class Container:
     [
         ([], SourceError, "cannot be opened: it has no video. Check"),
         ([SimpleNamespace(codec_context=None)], SourceError, "of a format that cannot be decoded"),
-        ([SimpleNamespace(codec_context=object())], AttributeError, "thread_count"),
+        ([SimpleNamespace(codec_context=object())], AttributeError, "has no attribute"),
     ],
     ids=["no video", "no decoder", "a fault of ours"],
 )

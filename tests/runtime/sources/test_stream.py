@@ -4,6 +4,7 @@ import queue
 from fractions import Fraction
 from types import SimpleNamespace
 
+import av
 import av.error
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ class Packet:
         self.time_base = Fraction(1, 10)
         self.size = size
         self.stream = STREAM
+        self.picture = None  # what it is decoded to, where that is no good one
 
 
 STREAM = SimpleNamespace(
@@ -143,22 +145,17 @@ def test_packets_without_times_are_compared_by_their_arrival(receive):
     assert [number for number, _ in receive(packets)] == [0, 1, 2, 3, 4]
 
 
-class Picture:
-    is_corrupt = False
-
-    def __init__(self, number):
-        self.time = number * PERIOD_S
-        self.rotation = 0
-        self.side_data = {}
-
-    def to_ndarray(self, format):
-        return np.full((4, 6, 3), round(self.time / PERIOD_S) % 256, np.uint8)
+def picture_of(number):
+    picture = av.VideoFrame.from_ndarray(np.full((4, 6, 3), number % 256, np.uint8), format="bgr24")
+    picture.pts, picture.time_base = number, Fraction(1, 10)
+    return picture
 
 
 class Codec:
     height, width = 4, 6
     flags = thread_count = 0
     codec = SimpleNamespace(intra_only=False)
+    sample_aspect_ratio = None
     skip_frame = "DEFAULT"
 
     def __init__(self):
@@ -172,6 +169,7 @@ class Codec:
 class Stream:
     index = 0
     average_rate = 10
+    sample_aspect_ratio = None
 
     def __init__(self):
         self.codec_context = Codec()
@@ -179,7 +177,7 @@ class Stream:
     def decode(self, packet):
         codec = self.codec_context
         codec.decoded.append((packet.number, codec.skip_frame))
-        return [Picture(packet.number)]
+        return [packet.picture or picture_of(packet.number)]
 
 
 @pytest.fixture
@@ -245,6 +243,71 @@ def test_jump_of_a_picture_that_became_no_image_is_told_with_the_next(play):
     shots = [capture.read() for _ in range(3)]
 
     assert shots[2].follows is False
+
+
+def damaged(number, is_key=False):
+    packet = Packet(number, is_key)
+    packet.picture = SimpleNamespace(is_corrupt=True, key_frame=is_key, time=number * PERIOD_S)
+    return packet
+
+
+def test_what_is_predicted_from_a_damaged_picture_is_damaged_up_to_the_next_key_frame(
+    play, monkeypatch
+):
+    monkeypatch.setattr(stream_module, "_UNSEEN_S", 0.0)
+    monkeypatch.setattr(stream_module, "_BEHIND_S", LONG_S)
+    key = Packet(4, True)
+    key.picture = SimpleNamespace(is_corrupt=False, key_frame=True, interlaced_frame=False)
+    key.picture.time = 0.4
+    capture, _ = play([Packet(0, True), damaged(1), Packet(2), Packet(3), key, Packet(5)])
+    capture._images = SimpleNamespace(image_of=lambda picture, aspect: picture.time)
+    answers = [capture.read() for _ in range(6)]
+
+    assert [answer if isinstance(answer, str) else answer.image for answer in answers] == [
+        0.0,
+        "the decoder found damage in it",
+        "it is predicted from a damaged one",
+        "it is predicted from a damaged one",
+        0.4,
+        0.5,
+    ]
+
+
+def test_stream_that_is_renewed_without_key_frames_is_whole_again_in_time(play, monkeypatch):
+    monkeypatch.setattr(stream_module, "_HEALS_S", 0.0)
+    monkeypatch.setattr(stream_module, "_UNSEEN_S", 0.0)
+    capture, _ = play([Packet(0, True), damaged(1), Packet(2)])
+    answers = [isinstance(capture.read(), str) for _ in range(3)]
+
+    assert answers == [False, True, False]
+
+
+def test_interlaced_video_is_told_once(play, caplog):
+    packets = numbers(0, 2, keys=[0])
+    for packet in packets:
+        packet.picture = SimpleNamespace(
+            is_corrupt=False, key_frame=True, interlaced_frame=True, time=0.0
+        )
+    capture, _ = play(packets)
+    capture._images = SimpleNamespace(image_of=lambda picture, aspect: None)
+    for _ in packets:
+        capture.read()
+
+    assert caplog.text.count("its video is interlaced") == 1
+
+
+def test_of_several_videos_the_largest_is_played():
+    container = Container()
+    small, large = Stream(), Stream()
+    small.codec_context.width = 2
+    container.streams = SimpleNamespace(video=[small, large])
+    container.format = SimpleNamespace(name="mpegts")
+    container.close = lambda: None
+    container.inbox.put(None)
+    capture = StreamCapture(container, "test")
+    capture.release()
+
+    assert capture._stream is large
 
 
 @pytest.mark.parametrize(
