@@ -55,9 +55,7 @@ class ArrivalReader(io.RawIOBase):
         self.fills = False
         self.arrival_s = self._empty_s = time.monotonic()
         self._socket = connection
-        self._has_stamps = sys.platform == "linux"
-        if self._has_stamps:
-            connection.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        self._has_stamps = _ask_for_stamps(connection)
         # Blocking, or MSG_WAITALL would not wait.
         connection.settimeout(None)
         timeout = struct.pack("@ll", int(_SLICE_S), int(1e6 * (_SLICE_S % 1)))
@@ -137,6 +135,17 @@ class ArrivalReader(io.RawIOBase):
             return self._socket.recv_into(view, 0, flags), None
         count, ancillary, _, _ = self._socket.recvmsg_into([view], _ROOM, flags)
         return count, _stamp_in(ancillary)
+
+
+def _ask_for_stamps(connection: socket.socket) -> bool:
+    """Have the kernel keep times of arrival; return whether it does."""
+    if sys.platform != "linux":
+        return False
+    try:
+        connection.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+    except OSError:  # of a sandbox that plays Linux
+        return False
+    return True
 
 
 def _stamp_in(ancillary: list[tuple[int, int, bytes]]) -> float | None:

@@ -127,8 +127,7 @@ class JpegDecoder:
             FrameError: it is none, too large, or damaged.
         """
         data = bytes(data)
-        check_stated_size(data)
-        if fault := damage_in_jpeg(data):
+        if fault := fault_in_jpeg(data):
             raise FrameError(fault)
         try:
             pictures = self._codec.decode(av.Packet(data))
@@ -138,3 +137,12 @@ class JpegDecoder:
         if image is None:
             raise FrameError("it is damaged or no JPEG")
         return image
+
+
+def fault_in_jpeg(data: bytes) -> str | None:
+    """Say why a JPEG is not to be decoded, too large or damaged; None where it is fine."""
+    try:
+        check_stated_size(data)
+    except FrameError as error:
+        return str(error)
+    return damage_in_jpeg(data)

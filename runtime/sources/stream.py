@@ -21,6 +21,7 @@ from dff_edge.runtime.errors import FrameError, SourceError
 from dff_edge.runtime.sources import limits
 from dff_edge.runtime.sources.capture import Shot
 from dff_edge.runtime.sources.clock import JUMP_S, CameraClock
+from dff_edge.runtime.sources.mjpeg import fault_in_jpeg
 from dff_edge.runtime.sources.picture_size import MAX_PICTURE_PX
 from dff_edge.runtime.sources.pictures import ImageMaker, in_words
 from dff_edge.runtime.sources.receiver import Receiver
@@ -77,6 +78,7 @@ class StreamCapture:
         self._is_intra = bool(codec.codec.intra_only)
         self._is_interlaced = False
         self._pictures: list[tuple[Any, float]] = []  # decoded, with their packet's arrival
+        self._problem: str | None = None  # of the latest packet, that was not decoded for it
         self._has_pictures = False
         self._follows = True
         self._skipped = 0
@@ -89,6 +91,9 @@ class StreamCapture:
                 self._decode_packet()
             except av.error.FFmpegError as error:
                 return in_words(error)
+        if self._problem is not None:
+            problem, self._problem = self._problem, None
+            return problem
         if not self._pictures:
             self._check_patience()
             return None
@@ -108,6 +113,9 @@ class StreamCapture:
         if packet.skipped:
             self._skipped += packet.skipped
             codec.flush_buffers()
+        if codec.name == "mjpeg" and (fault := fault_in_jpeg(bytes(packet.data))):
+            self._problem = fault
+            return
         is_late = self._packets.seconds_behind(packet) > _LATE_S
         codec.skip_frame = "NONREF" if is_late else "DEFAULT"
         pictures = self._stream.decode(packet.data)

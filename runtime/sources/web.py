@@ -285,6 +285,8 @@ def _in_words(error: BaseException) -> str:
         return f"its answer is not HTTP as it should be ({type(error).__name__})"
     if isinstance(error, urllib.error.URLError):
         return "it sends on to an address that is not read"
+    if "authentication" in str(error) or "AuthHandler" in str(error):
+        return "it asks for a password in a way that is not known here (Basic and Digest are)"
     return "its answer is malformed"
 
 

@@ -185,6 +185,26 @@ class TestHttp:
         assert answers[-1] is None
         assert answers.count(None) < len(answers)
 
+    def test_damaged_jpegs_of_a_container_are_failures(self, http, every_picture):
+        file = io.BytesIO()
+        with av.open(file, "w", format="matroska") as out:
+            video = out.add_stream("mjpeg", rate=25)
+            video.height, video.width, video.pix_fmt = 48, 64, "yuvj420p"
+            for number in range(4):
+                image = np.random.default_rng(number).integers(0, 256, (48, 64, 3), np.uint8)
+                out.mux(video.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
+        data = bytearray(file.getvalue())
+        last = data.rindex(b"\xff\xda") + 300
+        data[last : last + 200] = bytes(200)
+        http.streams["/clip.mkv"] = bytes(data)
+        capture = network.connect_stream(parse_source(f"http://127.0.0.1:{http.port}/clip.mkv"))
+        capture._packets._thread.join(LONG_S)
+        answer = capture.read()  # of the newest
+        capture.release()
+
+        assert isinstance(answer, str)
+        assert "damaged" in answer
+
     def test_size_is_looked_at_before_decoding(self, http, monkeypatch, every_picture):
         monkeypatch.setattr(stream, "MAX_PICTURE_PX", 1000)
         http.streams["/clip.ts"] = transport_stream(range(8))

@@ -152,6 +152,7 @@ def picture_of(number):
 
 
 class Codec:
+    name = "h264"
     height, width = 4, 6
     flags = thread_count = 0
     codec = SimpleNamespace(intra_only=False)

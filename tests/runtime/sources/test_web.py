@@ -206,6 +206,13 @@ def test_password_is_given_when_it_is_asked_for(script):
     assert "Authorization" not in server.heads[0]
 
 
+@pytest.mark.parametrize("scheme", ["Bearer", 'Digest realm="x", nonce="y", algorithm=SHA-512'])
+def test_password_that_is_asked_for_in_another_way_is_an_error_that_says_so(scheme):
+    with serve(f"HTTP/1.1 401 No\r\nWWW-Authenticate: {scheme}\r\n\r\n".encode()) as server:
+        with pytest.raises(SourceError, match="in a way that is not known here"):
+            body_of(server, user="robot:secret1@")
+
+
 @pytest.mark.parametrize("script", [basic, digest])
 def test_wrong_password_is_refused_and_not_shown(script):
     with serve(script) as server, pytest.raises(SourceError, match="401 Unauth") as caught:
