@@ -11,6 +11,7 @@ from __future__ import annotations
 import http
 import http.client
 import io
+import re
 import ssl
 import urllib.error
 import urllib.request
@@ -25,6 +26,7 @@ from dff_edge.runtime.sources.arrivals import ArrivalReader, SilenceError
 # Small: it is a picture's first bytes that come through it, whose arrival is to be told.
 _BUFFER_BYTES = 1024
 _SKIPPED_BODY_BYTES = 65536  # of a redirection: more of it is not read
+_LENGTH = r"[0-9]{1,15}"  # of a file, in bytes; what is longer is none
 _URL_CHARACTERS = "%/:=&?~#+!$,;'@()*[]"
 
 
@@ -135,7 +137,8 @@ def _asked(ask: Callable[[], http.client.HTTPResponse]) -> WebBody:
         if coding == "identity":
             return WebBody(response)
         problem = "it sends its answer compressed, which was not asked for"
-    except (OSError, http.client.HTTPException, ValueError) as error:
+    # The library stumbles over headers that are none, those that ask for a password above all.
+    except (OSError, http.client.HTTPException, ValueError, LookupError) as error:
         if isinstance(error, urllib.error.HTTPError):
             error.close()
         problem = _in_words(error)
@@ -258,10 +261,11 @@ def _range_of(response: http.client.HTTPResponse) -> tuple[int, int | None]:
         unit, _, place = response.headers.get("Content-Range", "").partition(" ")
         begin, _, total = place.partition("/")
         begin = begin.partition("-")[0]
-        if unit == "bytes" and begin.isdecimal():
-            return int(begin), int(total) if total.isdecimal() else None
+        if unit == "bytes" and re.fullmatch(_LENGTH, begin):
+            return int(begin), int(total) if re.fullmatch(_LENGTH, total) else None
         raise ValueError("its answer to a request for a part names no part")
-    return 0, response.length  # as http.client understands it: None where chunks are sent
+    length: int | None = response.length  # as http.client understands it: None of chunks
+    return 0, length if length is not None and re.fullmatch(_LENGTH, str(length)) else None
 
 
 def _in_words(error: BaseException) -> str:

@@ -86,6 +86,15 @@ def test_body_that_is_cut_cannot_be_read_into_a_view(answer):
         body.close()
 
 
+@pytest.mark.parametrize("length", ["-4", "x", "99999999999999999999", ""])
+def test_length_that_is_none_is_not_stated(length):
+    with serve(ok(f"Content-Length: {length}") + b"hello") as server:
+        body = open_web(server.address)
+        body.close()
+
+    assert body.length is None
+
+
 @pytest.mark.parametrize("chunks", [False, True])
 def test_view_is_filled(chunks):
     data = os.urandom(100_000)
@@ -118,11 +127,13 @@ def test_view_is_filled(chunks):
         (b"HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\n\r\n", "in circles, or to where"),
         (b"HTTP/1.1 302 Found\r\nLocation: gopher://h/\r\n\r\n", "in circles, or to where"),
         (b"HTTP/1.1 206 Part\r\n\r\n", "malformed"),
+        (b"HTTP/1.1 401 No\r\nWWW-Authenticate: Digest nonce=\r\n\r\n", "malformed"),
     ],
 )
 def test_refusal_is_told_in_our_words(answer, message):
+    user = "robot:s3cret@" if b"nonce=" in answer else ""
     with serve(answer) as server, pytest.raises(SourceError, match=message) as caught:
-        open_web(server.address)
+        open_web(server.address.replace("://", f"://{user}"))
 
     assert caught.value.__cause__ is caught.value.__context__ is None
 
