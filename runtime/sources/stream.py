@@ -36,6 +36,7 @@ _BEHIND_S = 0.25  # likewise: a key frame that waits is gone to at once
 _HOPELESS_S = 4.0  # likewise: nothing is decoded before the next key frame
 _QUEUE_BYTES = 64 << 20  # likewise, of packets
 _HEALS_S = 10.0  # after which a picture counts as whole again though no key frame came
+_TOLD_DROPS = 3  # once is a hold-up
 _UNSEEN_S = 0.1  # an image is made at least so often, also of what is not the newest
 
 _LOG = logging.getLogger("dff_edge.runtime")
@@ -204,7 +205,7 @@ class _Packets(Receiver[_Packet]):
         self._bytes = 0
         self._skipped = 0
         self._has_data = False
-        self._has_warned = False
+        self._drops = 0
         self._start(f"dff-edge {name} receiver")
 
     @property
@@ -259,8 +260,8 @@ class _Packets(Receiver[_Packet]):
         self._queue.clear()
         self._bytes = 0
         self._needs_key = True
-        if not (self._has_warned or self._is_intra):
-            self._has_warned = True
+        self._drops += not self._is_intra
+        if self._drops == _TOLD_DROPS:
             _LOG.warning(
                 "camera %s: decoding does not keep up; pictures are dropped up to a key frame. "
                 "Take a smaller stream of the camera, or more key frames",

@@ -2,17 +2,23 @@
 
 import base64
 import hashlib
+import logging
 import os
+import random
 import re
 import socket
 import threading
 import time
+from contextlib import suppress
+from itertools import islice
 
 import pytest
 
-from dff_edge.runtime.errors import SourceError
+from dff_edge.runtime.errors import DffEdgeError, SourceError
+from dff_edge.runtime.sources import limits, open_source
 from dff_edge.runtime.sources.web import open_web
-from tests.runtime.sources.cameras import LONG_S
+from tests.runtime.sources.cameras import LONG_S, eventually
+from tests.runtime.sources.jpegs import jpeg, picture
 from tests.runtime.sources.servers import RawServer, multipart, ok, tls_context
 from tests.runtime.sources.streams import free_port
 
@@ -307,3 +313,35 @@ def test_reading_waits_for_what_comes_and_ends_with_abort():
         body.abort()
         assert body.read_some() == b""
         body.close()
+
+
+PIECES = [
+    b"HTTP/1.1 200 OK\r\n", b"HTTP/1.0 302 x\r\n", b"HTTP/1.1 401 No\r\n", b"HTTP/1.1 206 P\r\n",
+    b"Content-Type: multipart/x-mixed-replace; boundary=x\r\n", b"Content-Length: 10\r\n",
+    b"Content-Type: multipart/x; boundary*=utf-8''%ff%fe\r\n", b"Transfer-Encoding: chunked\r\n",
+    b"Content-Range: bytes 5-9/x\r\n", b"Location: http://[\r\n", b"Location: //\r\n",
+    b"WWW-Authenticate: Digest \r\n", b"WWW-Authenticate: Digest nonce=\r\n", b"Content-Type: ",
+    b"X-Timestamp: 1e308\r\n", b"\r\n", b"\r\n\r\n", b"--x\r\n", b"--x--", b"5\r\nhello\r\n",
+    b"0\r\n\r\n", b"ffffffffffff\r\n", b"\x00\xff" * 5, b"\xff\xd8\xff", b"\xff\xd9",
+    jpeg(picture(), "opencv 4:2:0"), jpeg(picture(), "opencv 4:2:0")[:300],
+]  # fmt: skip
+
+
+def test_answers_of_chance_end_in_frames_or_in_an_error(monkeypatch, caplog):
+    caplog.set_level(logging.ERROR, "dff_edge.runtime")
+    for name in ("OPEN_TIMEOUT_S", "READ_TIMEOUT_S", "PICTURE_S"):
+        monkeypatch.setattr(limits, name, 0.3)
+    chance = random.Random(5)
+
+    def script(connection, head):
+        data = b"".join(chance.choices(PIECES, k=chance.randint(1, 14)))
+        connection.sendall(PIECES[0] * (chance.random() < 0.8) + data)
+
+    descriptors = len(os.listdir("/proc/self/fd"))
+    with RawServer(script) as server:
+        for number in range(150):
+            address = server.address.replace("://", "://u:p@")
+            wish = ("", "&as=live", "&as=recording")[number % 3]
+            with suppress(DffEdgeError), open_source(f"{address}?retry=0{wish}") as source:
+                list(islice(source, 20))
+    eventually(lambda: len(os.listdir("/proc/self/fd")) <= descriptors)
