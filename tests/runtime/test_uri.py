@@ -78,7 +78,11 @@ def test_path_object_is_never_a_camera():
         ("frames/*.png?fps=5&rate=5", ConfigError, "fps means nothing. Leave one of them out"),
         ("gopher://x", ConfigError, "not a source that dff-edge knows, expected a video file"),
         ("v4l2://video0", ConfigError, "expected a device, for example v4l2:///dev/video0"),
-        ("clip.mp4?speed=2", ConfigError, "unknown key 'speed'. Keys of a video source: deinterlace, .*track"),
+        (
+            "clip.mp4?speed=2",
+            ConfigError,
+            "unknown key 'speed'. Keys of a video source: deinterlace, .*track",
+        ),
         ("synthetic://forest", ConfigError, "no such scene; expected synthetic://street"),
         (
             "synthetic://street?sed=5",

@@ -249,6 +249,18 @@ def test_redirection_is_followed_with_the_password():
         assert body_of(server, user="robot:s3%20cret%40%2F@") == b"hello"
 
 
+def test_body_of_a_redirection_is_not_waited_for():
+    def script(connection, head):
+        if head.startswith("GET /video"):
+            begin = b"HTTP/1.1 302 Found\r\nLocation: /next\r\nContent-Length: 999999999\r\n\r\n"
+            connection.sendall(begin + bytes(200_000))
+            connection.recv(1)
+        connection.sendall(ok() + b"hello")
+
+    with RawServer(script) as server:
+        assert body_of(server) == b"hello"
+
+
 def test_password_is_not_given_to_another_host():
     def elsewhere(head):
         return f"HTTP/1.1 302 Found\r\nLocation: {other.address}\r\n\r\n".encode()
