@@ -15,22 +15,29 @@ from dff_edge.runtime.errors import FrameError, SourceError
 from dff_edge.runtime.frames import Frame, Image
 from dff_edge.runtime.resize import check_image
 from dff_edge.runtime.sources.base import DEFAULT_FPS, PulledSource
+from dff_edge.runtime.sources.grey_levels import GreyLevels, GreyRangeError
+from dff_edge.runtime.sources.pages import Page, count_pages, read_pages
 from dff_edge.runtime.uri import IMAGE_SUFFIXES, SourceUri
 
 
 class ImageSource(PulledSource):
     """Images in natural order (frame2 before frame10), stamped ``index / fps``.
 
-    Grey, 16-bit and alpha images become 8-bit BGR; EXIF rotation is applied. A file that cannot be
-    read is counted as failed and keeps its number. Hidden files and files without an image's
-    suffix are passed over.
+    Images of 16 bits, with alpha, or in CMYK become 8-bit BGR; grey of more than 8 bits takes a
+    ``?range=`` (`GreyLevels`); EXIF rotation is applied. Animations (WebP, PNG) and TIFFs of
+    several pages give all their pictures. A single animation has its own times, unless ``?fps=``
+    says otherwise. A picture that cannot be read is counted as failed and keeps its number. Hidden
+    files and files without an image's suffix are passed over.
     """
 
     def __init__(self, uri: SourceUri) -> None:
         super().__init__(uri.text)
-        self.fps: float = uri.per_second("fps") or DEFAULT_FPS
+        fps = uri.per_second("fps")
+        self.fps: float = fps or DEFAULT_FPS
         self.paths = _find_images(uri.target)
-        self.length = len(self.paths)
+        self.length: int = len(self.paths)
+        self._has_own_times = fps is None and len(self.paths) == 1
+        self._levels = GreyLevels(uri)
         self._look_ahead()
         if self._first is None:
             raise SourceError(
@@ -39,17 +46,33 @@ class ImageSource(PulledSource):
             )
 
     def _frames(self) -> Iterator[Frame]:
-        for index, path in enumerate(self.paths):
+        index = 0
+        time_s = 0.0
+        for path in self.paths:
+            count = 1
+            end = index + 1
             try:
-                image = read_image(path)
+                data = _read_file(path)
+                count = count_pages(data)
+                self.length += count - 1
+                end = index + count
+                for page in read_pages(data):
+                    image = _to_image(page, self._levels)
+                    stamp_s = index / self.fps
+                    if self._has_own_times and page.duration_s is not None:
+                        duration_s = page.duration_s if page.duration_s > 0.01 else 0.1  # browsers'
+                        self.fps = 1 / duration_s if not index else self.fps
+                        stamp_s, time_s = time_s, time_s + duration_s
+                    yield Frame(image, index, stamp_s)
+                    index += 1
             except FrameError as error:
-                self._skip(str(error))
-                continue
-            yield Frame(image, index, index / self.fps)
+                for _ in range(index, max(end, index + 1)):
+                    self._skip(f"'{path}': {error}")
+            index = max(end, index)
 
 
 def read_image(path: str | Path, *, as_stored: bool = False) -> Image:
-    """Read an image file as uint8 ``(H, W, 3)`` BGR.
+    """Read an image file of one picture as uint8 ``(H, W, 3)`` BGR.
 
     Args:
         path: of the file.
@@ -57,26 +80,23 @@ def read_image(path: str | Path, *, as_stored: bool = False) -> Image:
             are stored.
 
     Raises:
-        FrameError: it is missing, damaged, cut off or of an unknown format.
+        FrameError: it is missing, damaged, cut off, of an unknown format, of several pictures, or
+            of values whose range it does not state.
     """
     try:
-        if not os.path.isfile(path):  # a pipe would block for ever
-            raise FrameError(f"'{path}' is missing or not a regular file")
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise FrameError(f"'{path}' cannot be read: {error.strerror}") from error
-    if not data:
-        raise FrameError(f"'{path}' is empty (0 bytes)")
-    if _is_cut_off(data):  # OpenCV 4 would fill the rest with grey
-        raise FrameError(f"'{path}' is cut off: its end is missing")
-    try:
-        flags = cv2.IMREAD_COLOR | (cv2.IMREAD_IGNORE_ORIENTATION if as_stored else 0)
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error as error:
-        raise FrameError(f"'{path}' cannot be decoded: {error.err or error}") from error
-    if image is None:
-        raise FrameError(f"'{path}' is damaged or not an image that OpenCV reads")
-    return check_image(image)
+        data = _read_file(path)
+        count = count_pages(data)
+        if count > 1:
+            raise FrameError(f"it holds {count} pictures, expected one")
+        (page,) = read_pages(data, as_stored=as_stored)
+        return _to_image(page, GreyLevels())
+    except GreyRangeError as error:
+        raise FrameError(
+            f"'{path}' is grey of more than 8 bits, which do not say what is black and white; "
+            "convert it to 8 bits, by the same limits as all others"
+        ) from error
+    except FrameError as error:
+        raise FrameError(f"'{path}': {error}") from error
 
 
 def natural_key(path: str) -> list[tuple[tuple[int, int, str], ...]]:
@@ -116,23 +136,27 @@ def _has_image_name(path: str) -> bool:
     return not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
 
 
-def _is_cut_off(data: bytes) -> bool:
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return b"IEND" not in data
-    if data.startswith(b"\xff\xd8\xff"):
-        scan = _jpeg_scan_start(data)
-        return scan is None or data.find(b"\xff\xd9", scan) < 0
-    return False
+def _read_file(path: str | Path) -> bytes:
+    try:
+        if not os.path.isfile(path):  # a pipe would block for ever
+            raise FrameError("it is missing or not a regular file")
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise FrameError(f"it cannot be read: {error.strerror}") from error
+    if not data:
+        raise FrameError("it is empty (0 bytes)")
+    return data
 
 
-def _jpeg_scan_start(data: bytes) -> int | None:
-    """Where the picture itself begins: behind the headers, one of which may hold a thumbnail."""
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        if data[at + 1] == 0xFF:  # fill byte
-            at += 1
-            continue
-        if data[at + 1] == 0xDA:
-            return at
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return None
+def _to_image(page: Page, levels: GreyLevels) -> Image:
+    pixels = page.pixels
+    if pixels.ndim == 2:
+        return check_image(levels.to_image(pixels, white=page.white))
+    if pixels.dtype == np.uint16:
+        return check_image(cv2.convertScaleAbs(pixels, alpha=255 / (page.white or 65535)))
+    if pixels.dtype != np.uint8:
+        raise FrameError(
+            f"its colours are {pixels.dtype}, expected 8 or 16 bits; convert it, as only you know "
+            "which values are black and white"
+        )
+    return check_image(pixels)

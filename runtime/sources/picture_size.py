@@ -138,29 +138,54 @@ def _jp2_size(data: bytes) -> tuple[int, int] | None:
 
 
 def _tiff_size(data: bytes) -> tuple[int, int] | None:
+    sizes = [(tags[257], tags[256]) for tags in _tiff_directories(data)]
+    return max(sizes, key=lambda size: size[0] * size[1], default=None)
+
+
+def tiff_pages(data: bytes) -> list[int]:
+    """Return the numbers of a TIFF's directories that are pictures of their own.
+
+    Others hold smaller copies of them and masks (tag NewSubfileType). Where none is a picture of
+    its own, the first counts.
+    """
+    try:
+        kinds = [tags[254] for tags in _tiff_directories(data)]
+    except (IndexError, ValueError):
+        kinds = []
+    return [number for number, kind in enumerate(kinds) if not kind & 0b101] or [0]
+
+
+def is_turned_tiff(data: bytes) -> bool:
+    """Return whether a TIFF is to be turned or mirrored for being looked at (tag Orientation)."""
+    try:
+        return any(tags[274] > 1 for tags in _tiff_directories(data))
+    except (IndexError, ValueError):
+        return False
+
+
+def _tiff_directories(data: bytes) -> list[dict[int, int]]:
+    """The tags of each directory that are asked for here. ValueError: they do not end."""
     order = "little" if data[:2] == b"II" else "big"
     is_big = _number(data, 2, 2, order) == 43
     word, count_size, entry_size = (8, 8, 20) if is_big else (4, 2, 12)
     at = _number(data, 8 if is_big else 4, word, order)
-    largest: tuple[int, int] | None = None
+    directories: list[dict[int, int]] = []
     entries = 0
     while at:
         count = _number(data, at, count_size, order)
         entries += count + 1
         if entries > _MAX_TIFF_ENTRIES:
-            return None
-        sides = {256: 0, 257: 0}  # ImageWidth, ImageLength
+            raise ValueError("more directories than a file has, or in circles")
+        tags = {254: 0, 256: 0, 257: 0, 274: 1}  # the last one: 1 is upright
         first = at + count_size
         for entry in range(first, first + count * entry_size, entry_size):
             tag = _number(data, entry, 2, order)
-            if tag in sides:
+            if tag in tags:
                 size = {1: 1, 3: 2, 4: 4, 16: 8}.get(_number(data, entry + 2, 2, order), 4)
-                sides[tag] = _number(data, entry + 4 + word, size, order)
-        page = (sides[257], sides[256])
-        if largest is None or page[0] * page[1] > largest[0] * largest[1]:
-            largest = page
+                tags[tag] = _number(data, entry + 4 + word, size, order)
+        directories.append(tags)
         at = _number(data, first + count * entry_size, word, order)
-    return largest
+    return directories
 
 
 _FORMATS: tuple[tuple[bytes, Callable[[bytes], tuple[int, int] | None]], ...] = (

@@ -161,7 +161,7 @@ def test_images_of_every_kind_that_sources_read(tmp_path, suffix):
 def test_damaged_frame_is_an_error_that_names_the_file(folder):
     (folder / "images" / "f2.png").write_bytes((folder / "images" / "f1.png").read_bytes()[:40])
 
-    with pytest.raises(FrameError, match=r"f2\.png' is cut off"):
+    with pytest.raises(FrameError, match=r"f2\.png': it is cut off"):
         open_clips(str(folder))[0].image(1)
 
 

@@ -2,13 +2,16 @@
 
 import logging
 import os
+import re
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
-from dff_edge.runtime.errors import ConfigError, SourceError
-from dff_edge.runtime.sources import open_source
+from dff_edge.runtime.errors import ConfigError, FrameError, SourceError
+from dff_edge.runtime.sources import open_source, pages
+from dff_edge.runtime.sources.images import read_image
 
 
 @pytest.fixture
@@ -77,20 +80,173 @@ def test_lossy_formats_are_read(tmp_path, suffix):
     np.testing.assert_allclose(frames[0].image[8, 12].astype(int), (200, 50, 100), atol=6)
 
 
-def test_grey_alpha_and_16_bit_become_bgr(tmp_path, image):
+def test_grey_alpha_and_16_bit_colour_become_bgr(tmp_path, image):
     grey = image[:, :, 0]
     alpha = np.dstack([image, np.full(grey.shape, 7, np.uint8)])
     cv2.imwrite(str(tmp_path / "1.png"), grey)
     cv2.imwrite(str(tmp_path / "2.png"), alpha)
     cv2.imwrite(str(tmp_path / "3.png"), image.astype(np.uint16) * 257)
-    cv2.imwrite(str(tmp_path / "4.png"), grey.astype(np.uint16) * 257)
+    Image.fromarray(np.dstack([grey, grey // 2]), "LA").save(tmp_path / "4.png")
+    Image.fromarray((grey > 99).astype(np.uint8) * 255).convert("1").save(tmp_path / "5.png")
 
     frames, _ = read_all(tmp_path)
 
     grey_bgr = np.dstack([grey] * 3)
-    for frame, expected in zip(frames, [grey_bgr, image, image, grey_bgr], strict=True):
+    black_white = np.where(grey_bgr > 99, 255, 0)
+    expected = [grey_bgr, image, image, grey_bgr, black_white]
+    for frame, wanted in zip(frames, expected, strict=True):
         assert frame.image.dtype == np.uint8
-        np.testing.assert_array_equal(frame.image, expected)
+        np.testing.assert_array_equal(frame.image, wanted)
+
+
+def test_16_bit_colour_is_rounded_to_8(tmp_path):
+    deep = np.array([[[0, 128, 65535], [129, 385, 386]]], np.uint16)
+    cv2.imwrite(str(tmp_path / "a.png"), deep)
+    (tmp_path / "b.ppm").write_bytes(b"P6 1 1 1023 " + bytes([3, 255, 2, 0, 0, 0]))
+
+    frames, _ = read_all(tmp_path)
+
+    assert frames[0].image.tolist() == [[[0, 0, 255], [1, 1, 2]]]  # 257 to a level
+    assert frames[1].image.tolist() == [[[0, 128, 255]]]  # of 1023, in RGB order
+
+
+def test_colour_of_floating_point_is_refused(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.tif"), np.full((4, 5, 3), 0.5, np.float32))
+
+    with pytest.raises(SourceError, match="its colours are float32, expected 8 or 16 bits"):
+        open_source(tmp_path / "a.tif")
+
+
+def test_cmyk_becomes_bgr(tmp_path):
+    flat = np.full((32, 48, 3), (40, 90, 200), np.uint8)
+    Image.fromarray(flat[:, :, ::-1]).convert("CMYK").save(tmp_path / "a.jpg", quality=95)
+
+    frames, _ = read_all(tmp_path / "a.jpg")
+
+    np.testing.assert_allclose(frames[0].image.astype(int), flat, atol=4)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".tif", ".webp", ".png"])
+def test_rotation_of_exif_is_applied_and_can_be_passed_over(tmp_path, suffix):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the top is on the right: a camera held upright
+    flat = np.zeros((24, 32, 3), np.uint8)
+    flat[:12, :16] = 255
+    Image.fromarray(flat).save(tmp_path / f"a{suffix}", exif=exif)
+
+    frames, _ = read_all(tmp_path / f"a{suffix}")
+
+    turned = np.rot90(flat, -1)
+    assert frames[0].image.shape == turned.shape
+    assert np.abs(frames[0].image.astype(int) - turned).mean() < 8  # lossy at the edges
+    if suffix == ".tif":  # OpenCV turns it always
+        with pytest.raises(FrameError, match="a TIFF with an orientation"):
+            read_image(tmp_path / "a.tif", as_stored=True)
+    else:
+        assert read_image(tmp_path / f"a{suffix}", as_stored=True).shape == flat.shape
+
+
+def animation(count=7, size=(20, 30)):
+    return [Image.fromarray(np.full((*size, 3), 30 * i, np.uint8)) for i in range(count)]
+
+
+def save_animation(path, pictures, durations):
+    options = {"lossless": True} if path.suffix == ".webp" else {}
+    pictures[0].save(
+        path, save_all=True, append_images=pictures[1:], duration=durations, loop=0, **options
+    )
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".png"])
+def test_animation_gives_all_its_frames_at_their_times(tmp_path, suffix, monkeypatch):
+    monkeypatch.setattr(pages, "_CHUNK_BYTES", 3 * 20 * 30 * 4)  # three frames at a time
+    save_animation(tmp_path / f"a{suffix}", animation(), [100, 40, 40, 60, 200, 80, 80])
+
+    frames, source = read_all(tmp_path / f"a{suffix}")
+
+    assert [int(frame.image[0, 0, 0]) for frame in frames] == [30 * i for i in range(7)]
+    stamps = [0, 0.1, 0.14, 0.18, 0.24, 0.44, 0.52]
+    assert [frame.stamp_s for frame in frames] == pytest.approx(stamps)
+    assert (source.length, source.fps, source.counts.failed) == (7, 10, 0)
+    stamps = [frame.stamp_s for frame in read_all(f"{tmp_path}/a{suffix}?fps=5")[0]]
+    assert stamps == pytest.approx([i / 5 for i in range(7)])
+
+
+def test_frames_of_a_gif_are_video(tmp_path):
+    save_animation(tmp_path / "a.gif", animation(5), [100, 40, 40, 60, 200])
+
+    frames, _ = read_all(tmp_path / "a.gif")
+
+    assert [int(frame.image[0, 0, 0]) for frame in frames] == [0, 30, 60, 90, 120]
+    assert [frame.stamp_s for frame in frames] == pytest.approx([0, 0.1, 0.14, 0.18, 0.24])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_tiff_of_several_pages_gives_them_all(tmp_path, dtype):
+    arrays = [np.full((4 + i, 5), 30 * i, dtype) for i in range(6)]
+    sheets = [Image.fromarray(array) for array in arrays]
+    sheets[0].save(tmp_path / "a.tif", save_all=True, append_images=sheets[1:])
+
+    frames, source = read_all(f"{tmp_path}/a.tif?range=0..255")
+
+    assert [int(frame.image[0, 0, 0]) for frame in frames] == [30 * i for i in range(6)]
+    assert [frame.image.shape[0] for frame in frames] == [4, 5, 6, 7, 8, 9]
+    assert [frame.stamp_s for frame in frames] == pytest.approx([i / 30 for i in range(6)])
+    assert source.length == 6
+
+
+def test_small_copies_in_a_tiff_are_no_pages(tmp_path):
+    sheets = [
+        Image.fromarray(np.full((40 // 2**i, 50 // 2**i, 3), 9 + i, np.uint8)) for i in (2, 0, 1)
+    ]
+    sheets[0].save(tmp_path / "a.tif", save_all=True, append_images=sheets[1:], tiffinfo={254: 1})
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    entry = b"\xfe\x00\x04\x00\x01\x00\x00\x00"  # NewSubfileType, 1: a reduced copy
+    copies = [found.end() for found in re.finditer(re.escape(entry), data)]
+    assert len(copies) == 3
+    data[copies[1]] = 0  # the second is the picture itself
+    (tmp_path / "a.tif").write_bytes(data)
+
+    frames, _ = read_all(tmp_path / "a.tif")
+
+    assert [frame.image.shape[:2] for frame in frames] == [(40, 50)]
+    assert frames[0].image[0, 0, 0] == 9
+
+
+def test_pictures_of_all_files_of_a_folder_are_numbered_on(tmp_path):
+    numbered(tmp_path, ["a.png", "c.png"])
+    save_animation(tmp_path / "b.webp", animation(3, (4, 5)), 100)
+
+    frames, source = read_all(tmp_path)
+
+    assert [int(frame.image[0, 0, 0]) for frame in frames] == [0, 0, 30, 60, 1]
+    assert [frame.index for frame in frames] == [0, 1, 2, 3, 4]
+    assert [frame.stamp_s for frame in frames] == pytest.approx([i / 30 for i in range(5)])
+    assert source.length == 5
+
+
+def test_animation_that_is_cut_off_counts_all_its_frames_as_failed(tmp_path):
+    numbered(tmp_path, ["a.png", "c.png"])
+    save_animation(tmp_path / "b.png", animation(7, (4, 5)), 100)
+    data = (tmp_path / "b.png").read_bytes()
+    at = [found.start() for found in re.finditer(b"fcTL", data)][3] - 4
+    (tmp_path / "b.png").write_bytes(data[:at] + data[-12:])  # three frames and the end mark
+
+    frames, source = read_all(tmp_path)
+
+    assert [frame.index for frame in frames][-1] == 8
+    assert source.counts.read + source.counts.failed == 9
+    assert source.counts.failed >= 4
+
+
+def test_data_sets_take_one_picture_a_file(tmp_path):
+    save_animation(tmp_path / "a.webp", animation(3), 100)
+    cv2.imwrite(str(tmp_path / "b.png"), np.full((4, 5), 30000, np.uint16))
+
+    with pytest.raises(FrameError, match=r"a\.webp': it holds 3 pictures, expected one"):
+        read_image(tmp_path / "a.webp")
+    with pytest.raises(FrameError, match=r"b\.png' is grey of more than 8 bits.*convert it"):
+        read_image(tmp_path / "b.png")
 
 
 def test_sizes_may_differ(tmp_path):
@@ -113,9 +269,9 @@ def test_unreadable_image_is_a_counted_skip_that_keeps_its_number(tmp_path, capl
     assert [frame.index for frame in frames] == [0, 2, 4]
     assert frames[1].stamp_s == pytest.approx(2 / 30)
     assert (source.counts.read, source.counts.failed) == (3, 2)
-    assert "1.png' is damaged or not an image" in source.counts.reasons[0]
-    assert r"3.png' is empty (0 bytes)" in source.counts.reasons[1]
-    assert "1.png' is damaged" in caplog.text
+    assert "1.png': it is damaged or not an image" in source.counts.reasons[0]
+    assert r"3.png': it is empty (0 bytes)" in source.counts.reasons[1]
+    assert "1.png': it is damaged" in caplog.text
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
@@ -129,7 +285,8 @@ def test_cut_off_image_is_skipped(tmp_path, suffix):
     frames, source = read_all(tmp_path)
 
     assert [frame.index for frame in frames] == [0, 2]
-    assert "is cut off: its end is missing" in source.counts.reasons[0]
+    why = {".png": "it is cut off: its end is missing", ".jpg": "ends before the picture"}
+    assert why[suffix] in source.counts.reasons[0]
 
 
 def test_cut_off_jpeg_with_a_whole_thumbnail_is_skipped(tmp_path):
@@ -143,7 +300,7 @@ def test_cut_off_jpeg_with_a_whole_thumbnail_is_skipped(tmp_path):
     frames, source = read_all(tmp_path)
 
     assert [frame.index for frame in frames] == [0]
-    assert "is cut off" in source.counts.reasons[0]
+    assert "its data ends before the picture is complete" in source.counts.reasons[0]
 
 
 def test_image_that_vanished_is_a_counted_skip(tmp_path):

@@ -38,6 +38,21 @@ def write_video(
     return path
 
 
+def scene(count, size=(48, 64), seed=0):
+    """A texture that moves by a pixel a frame, with a camera's noise.
+
+    Pictures are predicted from each other, and take enough data for damage to be noticed.
+    """
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (size[0] // 4 + count // 24 + 2, (size[1] + count) // 4 + 2, 3))
+    canvas = np.kron(coarse.astype(np.uint8), np.ones((4, 4, 1), np.uint8))
+    images = []
+    for i in range(count):
+        image = canvas[i // 6 : i // 6 + size[0], i : i + size[1]] + rng.normal(0, 12, (*size, 3))
+        images.append(np.clip(image, 0, 255).astype(np.uint8))
+    return images
+
+
 def shades(count, size=(48, 64), first=40, step=20):
     """Flat grey frames that tell their number."""
     return [np.full((*size, 3), first + step * i, np.uint8) for i in range(count)]
