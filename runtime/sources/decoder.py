@@ -2,8 +2,8 @@
 
 What FFmpeg says of damage differs from decoder to decoder, so it is asked for as much as each can
 say, and the coded data is looked at besides: of MJPEG all of it (`jpeg`), of H.264 and HEVC the
-headers (`nal_units`). Damage inside a slice of HEVC, VP8, VP9 or AV1 is not told by FFmpeg, unless
-the stream has checksums, and not seen here.
+headers (`nal_units`). Most damage inside a slice of HEVC, VP9, AV1 or FFV1 is not told by FFmpeg,
+unless the stream has checksums, and not seen here (`python benchmarks/damaged_video.py`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from dff_edge.runtime.sources.pictures import in_words
 from dff_edge.runtime.sources.stamps import Stamps
 
 _CUT_OFF = "its data is cut off"
+_HOLE = "there is a hole in its data"
+_HOLE_BYTES = 512  # zeros in a row, a sector of a disk: more than arithmetic codes ever give
 _CONCEALED = "the decoder found damage in it"
 _B_PICTURE = 3  # AV_PICTURE_TYPE_B
 
@@ -96,6 +98,8 @@ class Decoder:
             coded.must_show &= not packet.is_discard
         else:
             coded = Coded(is_key=packet.is_keyframe, is_reference=not self._is_intra)
+        if self._codec.name in _IN_ORDER and bytes(packet).find(bytes(_HOLE_BYTES)) >= 0:
+            coded.problem = _HOLE
         if self._codec.name == "mjpeg":
             data = bytes(packet)
             try:

@@ -23,7 +23,6 @@ from dff_edge.runtime.sources.decoding_order import Coded
 from dff_edge.runtime.sources.deinterlacing import Deinterlacer
 from dff_edge.runtime.sources.grey_levels import GreyLevels, GreyRangeError
 from dff_edge.runtime.sources.pictures import ImageMaker, in_words
-from dff_edge.runtime.sources.stamps import Stamps
 from dff_edge.runtime.sources.tracks import PixelAspect, pick_track
 from dff_edge.runtime.uri import SourceUri
 
@@ -65,7 +64,7 @@ class VideoFileSource(PulledSource):
             self.length = self._container_length()
             self._index = 0
             self._packets = 0
-            self._slots = 0
+            self._last_time: int | None = None  # of decoding
             self._empty = 0
             self._decoder = Decoder(self._stream, self._container.format.name, self.fps)
             self._deinterlacer = Deinterlacer(uri)
@@ -139,8 +138,7 @@ class VideoFileSource(PulledSource):
             errors = 0
             is_of_file = packet.size > 0 or packet.dts is not None or packet.pts is not None
             self._packets += is_of_file
-            if packet.dts is not None:
-                self._slots = max(self._slots, packet.dts + max(1, packet.duration or 1))
+            self._last_time = packet.dts if packet.dts is not None else self._last_time
             if packet.size:
                 yield packet
             else:
@@ -155,13 +153,13 @@ class VideoFileSource(PulledSource):
         if self._empty:
             _LOG.info("%s: %d packets are empty: the picture stays", self.uri, self._empty)
         stated = self._stream.frames
-        there = self._packets
+        missing = stated - self._packets
         if "mp4" in self._container.format.name:
             # An edit list hides frames from the index but not from the stated number.
-            stated = min(stated, len(getattr(self._stream, "index_entries", ())) or stated)
-        elif self._container.format.name == "avi":
-            there = max(there, self._slots)  # it counts pictures that stay, and holds none for them
-        missing = stated - there
+            missing = _count_behind(self._stream.index_entries, self._last_time)
+        elif self._container.format.name == "avi" and self._last_time is not None:
+            # Its times are numbers of pictures, of which some are not there: the picture stays.
+            missing = stated - 1 - self._last_time
         if missing > 0 and self._packets:
             _LOG.warning(
                 "%s: ends early, %d of %d frames are missing: the file is cut off",
@@ -180,6 +178,14 @@ class VideoFileSource(PulledSource):
         if duration_us and duration_us > 0 and self.fps:
             return int(duration_us * 1e-6 * self.fps + 0.5)
         return None
+
+
+def _count_behind(index: Any, time: int | None) -> int:
+    """How many pictures an index lists behind a time of decoding."""
+    count = 0
+    while time is not None and count < len(index) and index[-1 - count].timestamp > time:
+        count += 1
+    return count
 
 
 def _open_container(path: str) -> Any:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -107,9 +107,7 @@ class GreyLevels:
         name = self._uri.text if self._uri is not None else "a grey picture"
         low, high = _limits_in(grey)
         if self._rule == "auto":
-            _LOG.warning(
-                "%s: range=%g..%g, of the first picture, for all of them", name, *limits
-            )
+            _LOG.warning("%s: range=%g..%g, of the first picture, for all of them", name, *limits)
         elif self._rule in ("", "full") and high - low < _NARROW * (limits[1] - limits[0]):
             _LOG.warning(
                 "%s: the first picture takes %g..%g of 0..%g, nearly one grey; ?range=auto or "
@@ -151,5 +149,4 @@ def _stretch(grey: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
 
 
 def _as_bgr(grey: NDArray[Any]) -> Image:
-    image: Image = cv2.cvtColor(np.ascontiguousarray(grey), cv2.COLOR_GRAY2BGR)
-    return image
+    return cast(Image, cv2.cvtColor(np.ascontiguousarray(grey), cv2.COLOR_GRAY2BGR))

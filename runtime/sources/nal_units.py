@@ -34,6 +34,7 @@ class H264Headers:
         self._last_number: int | None = None  # frame_num of the reference picture before
         self._recovers_in: int | None = None  # reference pictures
         self._refreshed = 0  # pictures since that was said
+        self._first_field: tuple[int, int] | None = None  # number and parity, of half a picture
         for unit in _sets_of(extradata, self._length_bytes):
             self._read_set(unit)
 
@@ -63,7 +64,7 @@ class H264Headers:
         return coded
 
     def _follow(self, coded: Coded, unit: bytes, recovers_in: int | None) -> None:
-        """Compare a picture's number with the one before, and see whether it is a recovery point."""
+        """Compare a picture's number with the one before; see whether decoding can begin there."""
         bits = _Bits(unit[1:_HEADER_BYTES])
         try:
             bits.exp_golomb()  # first macroblock
@@ -71,10 +72,17 @@ class H264Headers:
             sequence = self._sequences[self._sequence_of[bits.exp_golomb()]]
             bits.take(2 * sequence.has_separate_planes)
             number = bits.take(sequence.number_bits)
+            field = None  # 0 the upper, 1 the lower one
+            if sequence.may_have_fields and bits.take(1):
+                field = bits.take(1)
         except (IndexError, KeyError):
             return  # without parameter sets the decoder gives no picture either
         size = 1 << sequence.number_bits
         last = self._last_number
+        # Both fields of a picture come out of the decoder as one.
+        is_second = field is not None and self._first_field == (number, 1 - field)
+        self._first_field = None if field is None or is_second else (number, field)
+        coded.must_show = not is_second
         self._refreshed += 1
         if recovers_in is not None:
             self._recovers_in, self._refreshed = recovers_in, 0
@@ -135,6 +143,7 @@ class _Sequence:
     number_bits: int
     allows_gaps: bool
     has_separate_planes: bool
+    may_have_fields: bool
 
 
 class _Bits:
@@ -188,7 +197,10 @@ def _read_sequence(bits: _Bits) -> tuple[int, _Sequence]:
         for _ in range(bits.exp_golomb()):
             bits.exp_golomb()
     bits.exp_golomb()  # number of reference frames
-    return number, _Sequence(number_bits, bool(bits.take(1)), separate)
+    allows_gaps = bool(bits.take(1))
+    bits.exp_golomb()  # width
+    bits.exp_golomb()  # height
+    return number, _Sequence(number_bits, allows_gaps, separate, not bits.take(1))
 
 
 def _skip_scaling_list(bits: _Bits, size: int) -> None:

@@ -66,8 +66,8 @@ def read_pages(data: bytes, *, as_stored: bool = False) -> Iterator[Page]:
     array = np.frombuffer(data, np.uint8)
     if count > 1 and not _CAN_READ_SEVERAL:
         raise FrameError(
-            f"it holds {count} pictures, which OpenCV {cv2.__version__} does not read; install 4.11 "
-            "or later, or convert it to a video"
+            f"it holds {count} pictures, which OpenCV {cv2.__version__} does not read; install "
+            "OpenCV 4.11 or later, or convert it to a video"
         )
     if as_stored and _is_tiff(data) and is_turned_tiff(data):
         raise FrameError(

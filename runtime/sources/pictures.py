@@ -5,9 +5,8 @@ Images are uint8 BGR with the full range, as OpenCV has them:
 - YCbCr is converted by the matrix and range that the stream states. Where it states no matrix it is
   BT.601, as in FFmpeg and OpenCV.
 - More than 8 bits are brought to 8, grey by `GreyLevels`.
-- HDR, transfer PQ or HLG, and the wide primaries of BT.2020 are brought to BT.709 by FFmpeg's
-  scaler: reference white (BT.2408: 203 cd/m2 of PQ, 75% of HLG) is white, and what is brighter is
-  clipped, as by a camera that is no HDR one.
+- HDR (PQ, HLG) and the wide primaries of BT.2020 are brought to BT.709 (`hdr`): reference white is
+  white, and what is brighter is clipped.
 - Pixels that are not square are made square: the picture is enlarged along its shorter unit.
 - Rotation and mirroring of the metadata are applied.
 """
@@ -25,13 +24,11 @@ from av.video.reformatter import VideoReformatter
 
 from dff_edge.runtime.frames import Image
 from dff_edge.runtime.resize import check_image
-from dff_edge.runtime.sources.filters import FilterChain
 from dff_edge.runtime.sources.grey_levels import GreyLevels
+from dff_edge.runtime.sources.hdr import is_hdr, to_standard
 from dff_edge.runtime.sources.picture_size import check_size
 
 _LOG = logging.getLogger("dff_edge.runtime")
-_PQ, _HLG = 16, 18  # transfer characteristics, ITU-T H.273
-_BT2020 = 9  # colour primaries, likewise
 _DEEP_GREY = re.compile(r"gray(9|10|12|14|16|32|f16|f32)(le|be)")
 _MOST_ASPECT = 4  # of a pixel: no video has longer ones, a damaged header may
 
@@ -53,8 +50,7 @@ class ImageMaker:
         self._levels = levels or GreyLevels()
         self._matrices: dict[int, np.ndarray[Any, np.dtype[np.int32]] | None] = {}
         self._reformatter = VideoReformatter()
-        self._to_sdr: FilterChain | None = None
-        self._sdr_size = (0, 0)
+        self._is_told = False
 
     def image_of(self, picture: Any, aspect: Fraction | None = None) -> Image:
         """Give a picture as an image of its own.
@@ -72,13 +68,16 @@ class ImageMaker:
         name = picture.format.name
         if name.startswith("gray") and (self._levels.is_given or _DEEP_GREY.fullmatch(name)):
             image = self._grey(picture, (height, width))
-        elif picture.color_trc in (_PQ, _HLG) or picture.color_primaries == _BT2020:
-            image = self._standard_range(picture, (height, width)).to_ndarray()
+        elif is_hdr(picture.color_trc, picture.color_primaries):
+            image = self._standard_range(picture, (height, width))
         else:
-            image = self._reformatter.reformat(
-                picture, width=width, height=height, format="bgr24"
-            ).to_ndarray()
-        return self._upright(check_image(image), picture)
+            image = check_image(self._scaled(picture, (height, width), "bgr24"))
+        return self._upright(image, picture)
+
+    def _scaled(self, picture: Any, size: tuple[int, int], name: str) -> Any:
+        height, width = size
+        scaled = self._reformatter.reformat(picture, width=width, height=height, format=name)
+        return scaled.to_ndarray()
 
     def _grey(self, picture: Any, size: tuple[int, int]) -> Image:
         grey = picture.to_ndarray()
@@ -87,21 +86,16 @@ class ImageMaker:
         bits = picture.format.components[0].bits
         return self._levels.to_image(grey, white=(1 << bits) - 1 if bits < 16 else None)
 
-    def _standard_range(self, picture: Any, size: tuple[int, int]) -> Any:
-        if self._to_sdr is None:
+    def _standard_range(self, picture: Any, size: tuple[int, int]) -> Image:
+        if not self._is_told:
+            self._is_told = True
             _LOG.warning(
                 "%s: is HDR or of wide colours (BT.2020), and is brought to BT.709: its reference "
                 "white is white, what is brighter is clipped",
                 self._name,
             )
-        if self._to_sdr is None or size != self._sdr_size:
-            height, width = self._sdr_size = size
-            transfer = "out_transfer=bt709:out_primaries=bt709:intent=relative_colorimetric"
-            self._to_sdr = FilterChain(
-                ("scale", f"{width}:{height}:{transfer}"), ("format", "bgr24")
-            )
-        (converted,) = self._to_sdr.push(picture)
-        return converted
+        signal = self._scaled(picture, size, "rgb48le")
+        return to_standard(signal, picture.color_trc, picture.color_primaries)
 
     def _upright(self, image: Image, picture: Any) -> Image:
         degrees = picture.rotation

@@ -138,33 +138,6 @@ def test_pixel_formats_become_bgr(tmp_path, codec, pix_fmt, container, size):
     np.testing.assert_allclose(got[rows, 1:-1].astype(int), image[rows, 1:-1], atol=12)
 
 
-@pytest.mark.parametrize("pix_fmt", ["gray", "gray10le", "gray16le"])
-def test_grey_video_becomes_bgr(tmp_path, pix_fmt):
-    path = write_video(tmp_path / "a.mkv", shades(3, size=(31, 17)), codec="ffv1", pix_fmt=pix_fmt)
-
-    frames, _ = read_all(path)
-
-    assert [number_of(frame) for frame in frames] == [0, 1, 2]
-    assert all((f.image == f.image[:, :, :1]).all() for f in frames)
-
-
-def test_colours_follow_the_tag_of_the_file(tmp_path):
-    image = np.full((64, 64, 3), (30, 220, 40), np.uint8)
-    for name, number in (("bt709", 1), ("bt601", 5)):
-        path = tmp_path / f"{name}.mp4"
-        with av.open(str(path), "w") as out:
-            stream = out.add_stream("libx264", rate=30, options={"crf": "5"})
-            stream.height, stream.width, stream.pix_fmt = 64, 64, "yuv420p"
-            stream.codec_context.colorspace = number
-            frame = av.VideoFrame.from_ndarray(image, format="bgr24")
-            out.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace=number)))
-            out.mux(stream.encode(None))
-
-        frames, _ = read_all(path)
-
-        np.testing.assert_allclose(frames[0].image, image, atol=COLOUR_ATOL, err_msg=name)
-
-
 def test_size_may_change_in_the_stream(tmp_path):
     first = write_video(tmp_path / "a.ts", shades(5, size=(48, 64)), container="mpegts")
     second = write_video(tmp_path / "b.ts", shades(4, size=(32, 80)), container="mpegts")

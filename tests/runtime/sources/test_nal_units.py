@@ -146,35 +146,61 @@ def test_any_bytes_are_taken(data, extradata):
             headers.look(start + data, is_key=False)
 
 
-def test_sequence_written_by_hand():
-    def bits(text):
-        text = text.replace(" ", "")
-        text += "1" + "0" * (-(len(text) + 1) % 8)
-        return int(text, 2).to_bytes(len(text) // 8, "big")
+def bits(text):
+    """Bits as text, with the stop bit behind them."""
+    text = text.replace(" ", "")
+    text += "1" + "0" * (-(len(text) + 1) % 8)
+    return int(text, 2).to_bytes(len(text) // 8, "big")
 
-    # Baseline, set 0: frame_num of 4 + 1 bits, order type 2, one reference frame, gaps allowed or
-    # not. ue(v): 0 is "1", 1 is "010", 2 is "011".
-    def sequence(gaps):
-        head = f"{66:08b} {0:08b} {30:08b} 1 010 011 010 {gaps}"
-        return b"\0\0\1\x67" + bits(head)
 
-    picture_set = b"\0\0\1\x68" + bits("1 1 0")
+# ue(v): 0 is "1", 1 is "010", 2 is "011".
+PICTURE_SET = b"\0\0\1\x68" + bits("1 1 0")
 
-    def picture(number, reference=True):
-        kind = 0x21 if reference else 0x01
-        return b"\0\0\1" + bytes([kind]) + bits(f"1 1 1 {number:05b} 0101")
 
-    key = b"\0\0\1\x65" + bits(f"1 1 1 {0:05b} 0101")
-    numbers = [1, 2, 4, 5]
-    for gaps, problems in (("0", [None, None, MISSING, None]), ("1", [None] * 4)):
-        headers = H264Headers(None)
-        assert headers.look(sequence(gaps) + picture_set + key, is_key=True).problem is None
-        assert [headers.look(picture(n), is_key=False).problem for n in numbers] == problems
+def sequence(*, gaps="0", frames_only="1"):
+    """Baseline, set 0: frame_num of 4 + 1 bits, order type 2, one reference frame, 16 x 16."""
+    head = f"{66:08b} {0:08b} {30:08b} 1 010 011 010 {gaps} 1 1 {frames_only}"
+    return b"\0\0\1\x67" + bits(head)
 
+
+def picture(number, field="", *, kind=0x21):
+    """A slice: of a reference picture (0x21), of none (0x01), or of a key frame (0x65)."""
+    return b"\0\0\1" + bytes([kind]) + bits(f"1 1 1 {number:05b} {field} 0101")
+
+
+@pytest.mark.parametrize(
+    ("gaps", "problems"), [("0", [None, None, MISSING, None]), ("1", [None] * 4)]
+)
+def test_numbers_written_by_hand(gaps, problems):
     headers = H264Headers(None)
-    headers.look(sequence("0") + picture_set + key, is_key=True)
-    for number in range(1, 70):  # it wraps at 32
+    key = sequence(gaps=gaps) + PICTURE_SET + picture(0, kind=0x65)
+
+    assert headers.look(key, is_key=True).problem is None
+    looks = [headers.look(picture(n), is_key=False) for n in (1, 2, 4, 5)]
+
+    assert [look.problem for look in looks] == problems
+    assert all(look.must_show for look in looks)
+
+
+def test_numbers_begin_anew_at_their_end():
+    headers = H264Headers(None)
+    headers.look(sequence() + PICTURE_SET + picture(0, kind=0x65), is_key=True)
+
+    for number in range(1, 70):  # of 5 bits
         assert headers.look(picture(number % 32), is_key=False).problem is None
         for _ in range(2):  # pictures that nobody refers to share the number that comes next
-            look = headers.look(picture((number + 1) % 32, reference=False), is_key=False)
+            look = headers.look(picture((number + 1) % 32, kind=0x01), is_key=False)
             assert (look.problem, look.is_reference) == (None, False)
+
+
+def test_second_field_of_a_picture_is_not_shown_by_itself():
+    headers = H264Headers(None)
+    start = sequence(frames_only="0") + PICTURE_SET
+    # "0" is a frame, "10" an upper field, "11" a lower one.
+    packets = [start + picture(0, "10", kind=0x65), picture(0, "11")]
+    packets += [picture(1, "11"), picture(1, "10"), picture(2, "0"), picture(3, "10")]
+
+    looks = [headers.look(packet, is_key=i == 0) for i, packet in enumerate(packets)]
+
+    assert [look.must_show for look in looks] == [True, False, True, False, True, True]
+    assert [look.problem for look in looks] == [None] * 6
