@@ -97,8 +97,8 @@ JpegFault check_jpeg(const std::uint8_t* data, std::int64_t size) noexcept {
         }
         Checker second(next, data + size - next);
         const JpegFault second_fault = second.check_picture();
-        const bool is_field =
-            second.headers().height() == first.headers().height() && second.headers().width() == first.headers().width();
+        const bool is_field = second.headers().height() == first.headers().height() &&
+                              second.headers().width() == first.headers().width();
         return is_field ? second_fault : JpegFault::kNone;
     } catch (const std::bad_alloc&) {
         return JpegFault::kOutOfMemory;

@@ -11,7 +11,8 @@ std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b;
 
 }  // namespace
 
-JpegFault JpegHeaders::read_segment(std::uint8_t marker, const std::uint8_t* body, std::int64_t size) {
+JpegFault JpegHeaders::read_segment(std::uint8_t marker, const std::uint8_t* body,
+                                    std::int64_t size) {
     switch (marker) {
         case kDht: return read_codes(body, size);
         case kDqt: return read_quantisation(body, size);
@@ -74,7 +75,8 @@ JpegFault JpegHeaders::read_quantisation(const std::uint8_t* body, std::int64_t 
     return JpegFault::kNone;
 }
 
-JpegFault JpegHeaders::read_frame(std::uint8_t marker, const std::uint8_t* body, std::int64_t size) {
+JpegFault JpegHeaders::read_frame(std::uint8_t marker, const std::uint8_t* body,
+                                  std::int64_t size) {
     if (has_frame_ || size < 6) {
         return JpegFault::kBadHeader;
     }

@@ -44,7 +44,8 @@ JpegFault JpegScanCheck::check(const std::uint8_t** position, const std::uint8_t
     const JpegComponent& only = *scan_.parts[0].component;
     const std::int64_t mcus =
         scan_.count == 1 ? only.blocks_w * only.blocks_h : headers_.mcus();
-    const std::int64_t interval = headers_.restart_interval() > 0 ? headers_.restart_interval() : mcus;
+    const bool has_restarts = headers_.restart_interval() > 0;
+    const std::int64_t interval = has_restarts ? headers_.restart_interval() : mcus;
     int restart = 0;
     for (std::int64_t first = 0; first < mcus; first += interval) {
         if (first > 0) {
@@ -84,7 +85,7 @@ JpegFault JpegScanCheck::check(const std::uint8_t** position, const std::uint8_t
             *has_slack_ = false;
         }
     }
-    if (end - at > 2 && headers_.restart_interval() > 0 && at[1] == kRst0 + restart && at[2] == 0xFF) {
+    if (end - at > 2 && has_restarts && at[1] == kRst0 + restart && at[2] == 0xFF) {
         at += 2;  // one behind the last interval too
     }
     return JpegFault::kNone;

@@ -42,7 +42,8 @@ Bytes frame(int width, int height, std::uint8_t kind = 0xC0, int components = 1,
                static_cast<std::uint8_t>(width),
                static_cast<std::uint8_t>(components)};
     for (int i = 1; i <= components; ++i) {
-        body = body + Bytes{static_cast<std::uint8_t>(i), i == 1 ? sampling : std::uint8_t{0x11}, 0};
+        const std::uint8_t factors = i == 1 ? sampling : 0x11;
+        body = body + Bytes{static_cast<std::uint8_t>(i), factors, 0};
     }
     return segment(kind, body);
 }
@@ -91,7 +92,7 @@ private:
     int count_ = 0;
 };
 
-// Codes of T.81, tables K.3 and K.5: a DC difference of 0, of 1 (size 1, bit 1), the end of a block.
+// Codes of T.81, tables K.3 and K.5: a DC difference of 0, of 1 (size 1, bit 1), a block's end.
 constexpr const char* kFlat = "00 1010";
 constexpr const char* kBrighter = "010 1 1010";
 // A coefficient of -1 (run 0, size 1: "00", bit 0), and a run of sixteen zeros.
@@ -250,7 +251,7 @@ struct Progressive {
     Bytes head = kStart + quantisation(1) + frame(16, 8, 0xC2);
     Bytes dc = scan(1, 0, 0, 0x01) + (Data() << "010 1 00").bytes();
     Bytes dc_more = scan(1, 0, 0, 0x10) + (Data() << "1 0").bytes();
-    // First block: coefficients 1 and 3 (one zero before it: "1100"), then the end. Second: nothing.
+    // First block: coefficients 1 and 3 (one zero before it: "1100"), the end. Second: nothing.
     Bytes ac = scan(1, 1, 63, 0x02) + (Data() << "00 0 1100 1 1010 1010").bytes();
     // First block: a new coefficient with no zero before it ("00", sign 1), which is 2; behind that
     // a bit for 1, which is passed on the way. The end, and a bit for 3, which comes behind it.
@@ -283,7 +284,7 @@ void test_progressive() {
 }
 
 void test_runs_of_ended_blocks() {
-    // AC codes "0" and "10": EOB1, of two or three blocks (a bit says), and a coefficient of size 1.
+    // AC codes "0" and "10": EOB1, two or three blocks (a bit says), and a coefficient of size 1.
     const Bytes codes = segment(0xC4, Bytes{0x10, 1, 1} + Bytes(14, 0) + Bytes{0x10, 0x01});
     const Bytes head = kStart + quantisation(1) + codes + frame(40, 8, 0xC2) + scan(1, 0, 0, 0) +
                        (Data() << "00 00 00 00 00").bytes();
