@@ -30,7 +30,7 @@ STRICT = {"err_detect": "explode+crccheck+bitstream+buffer+careful+compliant+agg
 
 def main() -> None:
     arguments = parser(__doc__)
-    arguments.add_argument("--repetitions", type=int, default=9)
+    arguments.add_argument("--repetitions", type=int, default=41)
     options = arguments.parse_args()
     av.logging.set_level(av.logging.PANIC)
     rng = np.random.default_rng(0)

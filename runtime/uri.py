@@ -13,10 +13,14 @@ at all; without it a camera is waited for for ever)::
 Recorded ones, all with ``?rate=30``, which plays them as if they were live at that many frames per
 second: what is not taken in time is dropped::
 
-    video.mp4                    a video file
+    video.mp4                    a video file    (?track= &deinterlace= &range=)
     http://HOST/video.mp4        one on a web server, also https://    (?as=recording; no ?rate=)
-    frames/  or  'frames/*.png'  images in natural order, a folder or a glob    (?fps=)
+    frames/  or  'frames/*.png'  images in natural order, a folder or a glob    (?fps= &range=)
     synthetic://street?seed=5    a drawn street    (&frames= &height= &width= &split= &fps=)
+
+``track=1`` plays the second video track of a file, ``deinterlace=off`` leaves interlaced pictures
+as they are, ``range=29000..31000`` (or ``auto``, or ``full``) says which values of grey pictures
+are black and white (`sources.grey_levels`).
 
 Sinks: ``out.mp4`` (annotated video), ``out.jsonl`` (a line a frame), ``labels://FOLDER`` (a PNG of
 class indices a frame), ``display://`` (a window), ``null://`` (counts and forgets).

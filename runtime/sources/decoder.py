@@ -17,7 +17,7 @@ from dff_edge.runtime.errors import FrameError
 from dff_edge.runtime.sources.decoding_order import Coded, DecodingOrder
 from dff_edge.runtime.sources.jpeg import damage_in_jpeg
 from dff_edge.runtime.sources.nal_units import H264Headers, HevcHeaders
-from dff_edge.runtime.sources.picture_size import MAX_PICTURE_PX, check_stated_size
+from dff_edge.runtime.sources.picture_size import MAX_PICTURE_PX, check_size, stated_size
 from dff_edge.runtime.sources.pictures import in_words
 from dff_edge.runtime.sources.stamps import Stamps
 
@@ -101,12 +101,7 @@ class Decoder:
         if self._codec.name in _IN_ORDER and bytes(packet).find(bytes(_HOLE_BYTES)) >= 0:
             coded.problem = _HOLE
         if self._codec.name == "mjpeg":
-            data = bytes(packet)
-            try:
-                check_stated_size(data)
-                coded.problem = damage_in_jpeg(data)
-            except FrameError as error:
-                coded.problem = str(error)
+            coded.problem = _problem_of_jpeg(bytes(packet))
         if self._is_transport and self._codec.name != "h264":  # that numbers its pictures
             # A transport packet is missing, of this picture's data or of the next one's.
             if packet.is_corrupt or self._is_after_loss:
@@ -158,3 +153,13 @@ class Decoder:
         if picture.is_corrupt:
             coded.problem = coded.problem or _CONCEALED
         self._order.show(coded)
+
+
+def _problem_of_jpeg(data: bytes) -> str | None:
+    size = stated_size(data)
+    if size is not None:
+        try:
+            check_size(*size)
+        except FrameError as error:
+            return str(error)
+    return damage_in_jpeg(data)

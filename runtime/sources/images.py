@@ -40,9 +40,12 @@ class ImageSource(PulledSource):
         self._levels = GreyLevels(uri)
         self._look_ahead()
         if self._first is None:
+            first = self.counts.reasons[0]
+            if len(self.paths) == 1:
+                raise SourceError(f"{first}.")
             raise SourceError(
-                f"'{uri.text}': none of the {self.length} images could be read; the first: "
-                f"{self.counts.reasons[0]}"
+                f"'{uri.text}': none of the {len(self.paths)} images could be read; the first: "
+                f"{first}"
             )
 
     def _frames(self) -> Iterator[Frame]:
