@@ -27,8 +27,8 @@ class indices a frame), ``display://`` (a window), ``null://`` (counts and forge
 
 A ``pathlib.Path`` is always a path. Of a string, a path that exists comes before a query: a file
 that is called ``a?fps=3`` is found. A folder called ``0`` is written ``./0``. From the query of an
-address only ``as``, ``retry`` and ``transport`` are taken; the rest is the server's. ``text`` of what is
-parsed shows no credentials (``hiding.py``); ``target`` has them.
+address only ``as``, ``retry`` and ``transport`` are taken; the rest is the server's. ``text`` of
+what is parsed shows no credentials (``hiding.py``); ``target`` has them.
 """
 
 from __future__ import annotations

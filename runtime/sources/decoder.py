@@ -112,7 +112,9 @@ class Decoder:
     def _decode(self, packet: Any, coded: Coded) -> None:
         self.stamps.send(packet)
         self._sent[self._number] = coded
-        packet.opaque = self._number
+        # An object of its own: PyAV keeps them by their address, for all streams of the process,
+        # and small integers have one address each.
+        packet.opaque = (self._number,)
         self._number += 1
         try:
             pictures = self._stream.decode(packet)
@@ -139,7 +141,8 @@ class Decoder:
     def _receive(self, picture: Any) -> None:
         if self._failed:
             self._show_failed(before=picture.pts)
-        coded = self._sent.pop(picture.opaque, None)
+        number = -1 if picture.opaque is None else picture.opaque[0]
+        coded = self._sent.pop(number, None)
         if coded is None:  # a second picture of its packet
             coded = Coded(is_key=picture.key_frame)
             self._order.send(coded)
