@@ -14,7 +14,7 @@ Recorded ones, all with ``?rate=30``, which plays them as if they were live at t
 second: what is not taken in time is dropped::
 
     video.mp4                    a video file    (?track= &deinterlace= &range=)
-    http://HOST/video.mp4        one on a web server, also https://    (?as=recording; no ?rate=)
+    http://HOST/video.mp4        one on a web server, also https://    (the same, ?as=; no ?rate=)
     frames/  or  'frames/*.png'  images in natural order, a folder or a glob    (?fps= &range=)
     synthetic://street?seed=5    a drawn street    (&frames= &height= &width= &split= &fps=)
 
@@ -27,8 +27,8 @@ class indices a frame), ``display://`` (a window), ``null://`` (counts and forge
 
 A ``pathlib.Path`` is always a path. Of a string, a path that exists comes before a query: a file
 that is called ``a?fps=3`` is found. A folder called ``0`` is written ``./0``. From the query of an
-address only ``as``, ``retry`` and ``transport`` are taken; the rest is the server's. ``text`` of
-what is parsed shows no credentials (``hiding.py``); ``target`` has them.
+address only these keys are taken; the rest is the server's. ``text`` of what is parsed shows no
+credentials (``hiding.py``); ``target`` has them.
 """
 
 from __future__ import annotations
@@ -56,15 +56,17 @@ _SOURCES = (
     "rtsp://HOST/PATH, http://HOST/PATH, gst://PIPELINE, or synthetic://street?seed=5"
 )
 _SINKS = "out.mp4, out.jsonl, labels://FOLDER, display:// or null://"
-_KEYS: dict[SourceKind, tuple[str, ...]] = {
+_KEYS = {
     "camera": ("fps", "height", "retry", "width"),
     "csi": ("fps", "height", "retry", "width"),
     "gstreamer": ("retry",),
-    "stream": ("as", "retry", "transport"),
     "video": ("deinterlace", "range", "rate", "track"),
     "images": ("fps", "range", "rate"),
     "synthetic": ("fps", "frames", "height", "rate", "seed", "split", "width"),
 }
+# Of an address all other keys are the server's.
+_RTSP_KEYS = ("as", "retry", "transport")
+_HTTP_KEYS = (*_RTSP_KEYS, "deinterlace", "range", "track")
 _STREAMS = ("rtsp", "rtsps", "http", "https")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
 _QUERY = re.compile(r"\?([A-Za-z_]+=[^?/]*)$")
@@ -236,11 +238,12 @@ def _parse_stream(uri: str, text: str, name: str) -> SourceUri:
     address, _, query = uri.partition("?")
     if not re.fullmatch(r"[a-zA-Z]+://(\S*@)?[^\s/@]+(/\S*)?", address):
         raise ConfigError(f"'{text}': expected an address, for example {name}://10.0.0.7/stream")
+    keys = _RTSP_KEYS if name.startswith("rtsp") else _HTTP_KEYS
     ours: dict[str, str] = {}
     theirs = []
     for part in query.split("&"):
         key, _, value = part.partition("=")
-        if key not in _KEYS["stream"]:
+        if key not in keys:
             theirs.append(part)
         elif key in ours:
             raise ConfigError(f"'{text}' gives {key} twice.")

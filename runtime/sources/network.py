@@ -72,10 +72,11 @@ def _connect_web(uri: SourceUri, recordings: bool) -> Capture:
             raise SourceError("it is a single picture; look for the address of the camera's video")
         if recordings and _is_recording(body, uri.options.get("as")):
             raise RecordingFound(body)
+        _refuse_recordings_keys(uri)
         parts = PartReader(body)
         if body.kind.startswith("multipart/") or parts.starts_with_jpeg():
             return MjpegCapture(body, parts, uri.text)
-        return _WebCapture(body, parts, uri.text)
+        return _WebCapture(body, parts, uri)
     except RecordingFound:
         raise
     except BaseException:
@@ -89,16 +90,22 @@ def _is_recording(body: WebBody, wish: str | None) -> bool:
     return body.length is not None and not body.kind.startswith("multipart/")
 
 
+def _refuse_recordings_keys(uri: SourceUri) -> None:
+    for key in ("deinterlace", "track"):
+        if key in uri.options:
+            raise SourceError(f"it is live, and ?{key}= is for recordings")
+
+
 class _WebCapture(StreamCapture):
     """A stream over HTTP that FFmpeg takes apart."""
 
-    def __init__(self, body: WebBody, parts: PartReader, name: str) -> None:
+    def __init__(self, body: WebBody, parts: PartReader, uri: SourceUri) -> None:
         self._body = body
         body.allow(time.monotonic() + limits.OPEN_TIMEOUT_S)
         container = _open_container(_Bytes(body, parts.taken()), None, {})
         body.allow(math.inf)
         try:
-            super().__init__(container, name)
+            super().__init__(container, uri)
         except BaseException:
             container.close()
             raise
@@ -135,7 +142,7 @@ def _connect_rtsp(uri: SourceUri) -> Capture:
         },
     )
     try:
-        return StreamCapture(container, uri.text)
+        return StreamCapture(container, uri)
     except BaseException:
         container.close()
         raise

@@ -21,11 +21,13 @@ from dff_edge.runtime.errors import FrameError, SourceError
 from dff_edge.runtime.sources import limits
 from dff_edge.runtime.sources.capture import Shot
 from dff_edge.runtime.sources.clock import JUMP_S, CameraClock
+from dff_edge.runtime.sources.grey_levels import GreyLevels
 from dff_edge.runtime.sources.mjpeg import fault_in_jpeg
 from dff_edge.runtime.sources.picture_size import MAX_PICTURE_PX
 from dff_edge.runtime.sources.pictures import ImageMaker, in_words
 from dff_edge.runtime.sources.receiver import Receiver
 from dff_edge.runtime.sources.tracks import PixelAspect
+from dff_edge.runtime.uri import SourceUri
 
 # As for files, what opens further addresses is left out.
 FORMATS = "flv,h264,hevc,matroska,mjpeg,mov,mp4,mpegts,mpegvideo,ogg,rtsp,sdp,webm"
@@ -50,15 +52,15 @@ class StreamCapture:
 
     Args:
         container: open; of the caller when this raises.
-        name: of the camera, for the thread and the log.
+        uri: the camera.
 
     Raises:
         SourceError: it has no video, or one that cannot be decoded.
     """
 
-    def __init__(self, container: Any, name: str) -> None:
+    def __init__(self, container: Any, uri: SourceUri) -> None:
         self._container = container
-        self._name = name
+        self._name = uri.text
         if not container.streams.video:
             raise SourceError("it has no video")
         self._stream = max(container.streams.video, key=_picture_px)
@@ -72,7 +74,7 @@ class StreamCapture:
         rate = self._stream.average_rate
         self._has_times = container.format.name != "mjpeg"  # else they are FFmpeg's guess
         self.fps: float | None = float(rate) if rate and self._has_times else None
-        self._images = ImageMaker(name)
+        self._images = ImageMaker(uri.text, GreyLevels(uri))
         self._aspect = PixelAspect(self._stream)
         self._clock = CameraClock()
         self._damaged_until_s = -math.inf
@@ -84,7 +86,7 @@ class StreamCapture:
         self._follows = True
         self._skipped = 0
         self._start_s = self._shown_s = time.monotonic()
-        self._packets = _Packets(container, self._stream, name)
+        self._packets = _Packets(container, self._stream, uri.text)
 
     def read(self) -> Shot | str | None:
         if not self._pictures:

@@ -33,6 +33,8 @@ from dff_edge.runtime.uri import parse_sink, parse_source
             "http://cam/v?size=2&fps=5",
             {"retry": "3"},
         ),
+        ("rtsp://cam/v?track=3&range=x", "stream", "rtsp://cam/v?track=3&range=x", {}),
+        ("http://cam/v?track=3&a=b", "stream", "http://cam/v?a=b", {"track": "3"}),
         ("https://cam/v?a=1/2?b", "stream", "https://cam/v?a=1/2?b", {}),
         ("gst://a ! b", "gstreamer", "a ! b", {}),
         ("gst://a uri=http://c/?x=1 ! b", "gstreamer", "a uri=http://c/?x=1 ! b", {}),

@@ -201,7 +201,7 @@ def play():
             packet.stream = stream
             container.inbox.put(packet)
         container.inbox.put(None)
-        capture = StreamCapture(container, "test")
+        capture = StreamCapture(container, parse_source("rtsp://test"))
         captures.append(capture)
         capture._packets._thread.join(LONG_S)
         return capture, stream.codec_context
@@ -311,7 +311,7 @@ def test_of_several_videos_the_largest_is_played():
     container.format = SimpleNamespace(name="mpegts")
     container.close = lambda: None
     container.inbox.put(None)
-    capture = StreamCapture(container, "test")
+    capture = StreamCapture(container, parse_source("rtsp://test"))
     capture.release()
 
     assert capture._stream is large

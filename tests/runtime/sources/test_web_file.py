@@ -170,6 +170,30 @@ def test_what_has_a_length_is_a_recording_unless_it_is_said_otherwise(
     assert asked == ("/video?size=2" if "size" in query else "/video")
 
 
+def test_of_several_tracks_one_can_be_chosen(tmp_path):
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as out:
+        tracks = [out.add_stream("mjpeg", rate=25) for _ in range(2)]
+        for track, size in zip(tracks, [(48, 64), (96, 128)], strict=True):
+            track.height, track.width, track.pix_fmt = *size, "yuvj420p"
+        for track in tracks:
+            image = np.zeros((track.height, track.width, 3), np.uint8)
+            out.mux(track.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
+    with FileServer(path.read_bytes()) as server:
+        chosen, _ = frames_of(f"{server.address}?track=0")
+        largest, _ = frames_of(server.address)
+
+    assert (chosen[0].image.shape, largest[0].image.shape) == ((48, 64, 3), (96, 128, 3))
+    assert server.server.heads[0].startswith("GET /video HTTP")
+
+
+def test_what_is_for_recordings_is_refused_of_a_stream(tmp_path):
+    path = write_video(tmp_path / "a.ts", shades(9), container="mpegts")
+    with FileServer(path.read_bytes(), length=False) as server:
+        with pytest.raises(SourceError, match=r"it is live, and \?track= is for recordings"):
+            open_source(f"{server.address}?track=1")
+
+
 def test_multipart_is_live_whatever_length_it_states():
     def script(connection, head):
         connection.sendall(multipart("Content-Length: 999999999") + b"--picture\r\n")
