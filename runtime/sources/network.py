@@ -101,7 +101,7 @@ class _WebCapture(StreamCapture):
 
     def __init__(self, body: WebBody, parts: PartReader, uri: SourceUri) -> None:
         self._body = body
-        body.allow(time.monotonic() + limits.OPEN_TIMEOUT_S)
+        body.allow(time.monotonic() + 2 * limits.OPEN_TIMEOUT_S)
         container = _open_container(_Bytes(body, parts.taken()), None, {})
         body.allow(math.inf)
         try:
