@@ -7,6 +7,7 @@ are. The thread that reads the capture decodes.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import av
@@ -22,6 +23,8 @@ from dff_edge.runtime.sources.picture_size import MAX_PICTURE_PX, check_stated_s
 from dff_edge.runtime.sources.pictures import ImageMaker, in_words
 from dff_edge.runtime.sources.receiver import Receiver
 from dff_edge.runtime.sources.web import WebBody
+
+_LARGE_BYTES = 1 << 18  # of a JPEG, from where checking it takes a millisecond
 
 
 class MjpegCapture:
@@ -61,6 +64,7 @@ class MjpegCapture:
         self._body.abort()
         self._newest.stop()
         self._body.close()
+        self._decoder.close()
 
 
 class _Picture(NamedTuple):
@@ -112,13 +116,17 @@ class _Newest(Receiver[_Picture]):
 
 
 class JpegDecoder:
-    """Decodes the pictures of one stream. FFmpeg takes three quarters of OpenCV's time for it."""
+    """Decodes the pictures of one stream. FFmpeg takes three quarters of OpenCV's time for it.
+
+    Large ones are looked at for damage meanwhile, by another thread.
+    """
 
     def __init__(self) -> None:
         self._codec = av.CodecContext.create("mjpeg", "r")
         self._codec.thread_count = 1  # frame threads keep a picture back each
         self._codec.options = {"max_pixels": str(MAX_PICTURE_PX)}
         self._images = ImageMaker()
+        self._checker = ThreadPoolExecutor(1, "dff-edge JPEG check")
 
     def decode(self, data: bytes | bytearray) -> Image:
         """Decode a picture.
@@ -127,8 +135,22 @@ class JpegDecoder:
             FrameError: it is none, too large, or damaged.
         """
         data = bytes(data)
-        if fault := fault_in_jpeg(data):
-            raise FrameError(fault)
+        if len(data) < _LARGE_BYTES:
+            _refuse(fault_in_jpeg(data))
+            return self._decode(data)
+        check_stated_size(data)
+        check = self._checker.submit(damage_in_jpeg, data)
+        try:
+            image = self._decode(data)
+        finally:
+            _refuse(check.result())  # which says more than the decoder
+        return image
+
+    def close(self) -> None:
+        """End the other thread."""
+        self._checker.shutdown()
+
+    def _decode(self, data: bytes) -> Image:
         try:
             pictures = self._codec.decode(av.Packet(data))
             image = self._images.image_of(pictures[-1]) if pictures else None
@@ -137,6 +159,11 @@ class JpegDecoder:
         if image is None:
             raise FrameError("it is damaged or no JPEG")
         return image
+
+
+def _refuse(fault: str | None) -> None:
+    if fault is not None:
+        raise FrameError(fault)
 
 
 def fault_in_jpeg(data: bytes) -> str | None:

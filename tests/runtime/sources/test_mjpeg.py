@@ -154,6 +154,33 @@ def test_pictures_of_all_encoders_are_decoded(encoding):
         assert np.abs(grey[0] - grey[1]).mean() < 2
 
 
+@pytest.fixture(scope="module")
+def large():
+    """A JPEG that is checked and decoded at the same time."""
+    image = np.random.default_rng(0).integers(0, 256, (600, 800, 3), np.uint8)
+    data = cv2.imencode(".jpg", image)[1].tobytes()
+    assert len(data) > mjpeg._LARGE_BYTES
+    return data
+
+
+def test_large_pictures_are_checked_as_well(large):
+    before = set(threading.enumerate())
+    decoder = JpegDecoder()
+    damaged = bytearray(large)
+    damaged[len(large) // 2 : len(large) // 2 + 900] = bytes(900)
+
+    assert decoder.decode(large).shape == (600, 800, 3)
+    with pytest.raises(FrameError, match="damage"):
+        decoder.decode(damaged)
+    with pytest.raises(FrameError, match="ends before the picture is complete"):
+        decoder.decode(large[: len(large) // 2] + b"\xff\xd9")
+    with pytest.raises(FrameError, match="not an image|16000"):
+        decoder.decode(b"\xff\xd8" + bytes(len(large)))
+    assert decoder.decode(large).shape == (600, 800, 3)
+    decoder.close()
+    assert set(threading.enumerate()) <= before
+
+
 def test_picture_without_huffman_tables_is_decoded():
     data = jpeg(picture(), "opencv 4:2:0")
 
