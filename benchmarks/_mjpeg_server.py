@@ -38,6 +38,47 @@ def read_time(image: np.ndarray) -> float:
     return number / 1e3
 
 
+class ClockedPictures:
+    """Large JPEGs, each with the time drawn in, at a fraction of the time of encoding them.
+
+    The pictures are encoded beforehand, with a restart mark behind each row of blocks, before which
+    nothing of the row before is needed; the first row alone is encoded anew with the time in it.
+
+    Args:
+        size: ``(H, W)``, multiples of 16.
+        count: different pictures, which take turns.
+    """
+
+    def __init__(self, size: tuple[int, int], count: int = 4) -> None:
+        height, width = size
+        self._settings = [cv2.IMWRITE_JPEG_RST_INTERVAL, width // 16]
+        rng = np.random.default_rng(0)
+        scene = cv2.GaussianBlur(rng.integers(0, 256, (height, width, 3), np.uint8), (0, 0), 3)
+        scene = cv2.normalize(scene, None, 0, 255, cv2.NORM_MINMAX)
+        self._top = scene[:16].copy()
+        self._pictures = []
+        for number in range(count):
+            scene[16:] = np.roll(scene[16:], 8 * number, axis=1)
+            jpeg = self._encode(scene)
+            data = _scan_start(jpeg)
+            self._pictures.append((jpeg[:data], jpeg[jpeg.index(b"\xff\xd0", data) :]))
+
+    def encode(self, number: int, time_s: float) -> bytes:
+        """Give picture ``number`` of an endless stream, with the time drawn in."""
+        draw_time(self._top, time_s)
+        row = self._encode(self._top)
+        head, rest = self._pictures[number % len(self._pictures)]
+        return head + row[_scan_start(row) : -2] + rest
+
+    def _encode(self, image: np.ndarray) -> bytes:
+        return cv2.imencode(".jpg", image, self._settings)[1].tobytes()
+
+
+def _scan_start(jpeg: bytes) -> int:
+    scan = jpeg.index(b"\xff\xda") + 2
+    return scan + int.from_bytes(jpeg[scan : scan + 2], "big")
+
+
 class MjpegServer:
     """Serves ``/stream`` as multipart JPEGs, and what ``files`` holds under its names.
 
@@ -45,7 +86,8 @@ class MjpegServer:
         port: 0 for any free one; another takes the place of a server that was stopped.
         rate: pictures per second.
         size: ``(H, W)`` of the pictures; may be set while it serves. Wide ones hold the time.
-        files: bodies by path; they end, ``/stream`` does not.
+        files: bodies by path, each with its length.
+        streams: the same without: what a camera sends that ends.
     """
 
     def __init__(
@@ -55,10 +97,13 @@ class MjpegServer:
         rate: float = 50.0,
         size: tuple[int, int] = (48, 64),
         files: dict[str, bytes] | None = None,
+        streams: dict[str, bytes] | None = None,
     ) -> None:
         self.rate = rate
         self.size = size
         self.files = files or {}
+        self.streams = streams or {}
+        self.piece = 0  # bytes of a stream sent every 10 ms, 0 for all at once
         self.connections = 0
         self.paths = []
         self.stopped = threading.Event()
@@ -107,6 +152,12 @@ class MjpegServer:
         if not self.stopped.is_set():
             self.stop()
 
+    def _picture(self, number: int) -> bytes:
+        image = np.full((*self.size, 3), 40 + 8 * (number % 20), np.uint8)
+        if self.size[1] >= 8 * TIME_BITS:
+            draw_time(image, time.monotonic())
+        return cv2.imencode(".jpg", image)[1].tobytes()
+
     def _handler(server):  # noqa: N805 - `self` is the handler's below
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):  # noqa: N802
@@ -116,6 +167,12 @@ class MjpegServer:
                 if path in server.files:
                     self._answer("application/octet-stream", length=len(server.files[path]))
                     self.wfile.write(server.files[path])
+                elif path in server.streams:
+                    self._answer("application/octet-stream")
+                    body = server.streams[path]
+                    for place in range(0, len(body), server.piece or len(body)):
+                        self.wfile.write(body[place : place + (server.piece or len(body))])
+                        server.stopped.wait(0.01 if server.piece else 0)
                 elif path == "/stream":
                     server.connections += 1
                     self._answer("multipart/x-mixed-replace; boundary=picture")
@@ -135,12 +192,13 @@ class MjpegServer:
 
             def _stream(self):
                 number, due_s = 0, time.monotonic()
+                large = ClockedPictures(server.size) if server.size[0] >= 1080 else None
                 while not server.stopped.is_set():
                     server._may_send.wait()
-                    image = np.full((*server.size, 3), 40 + 8 * (number % 20), np.uint8)
-                    if server.size[1] >= 8 * TIME_BITS:
-                        draw_time(image, time.monotonic())
-                    body = cv2.imencode(".jpg", image)[1].tobytes()
+                    if large is not None:
+                        body = large.encode(number, time.monotonic())
+                    else:
+                        body = server._picture(number)
                     head = f"--picture\r\nContent-Type: image/jpeg\r\nContent-Length: {len(body)}"
                     self.wfile.write(head.encode() + b"\r\n\r\n" + body + b"\r\n")
                     number += 1

@@ -30,6 +30,7 @@ from dff_edge.runtime.contract import (
     Subnet,
 )
 from dff_edge.runtime.errors import CalibrationError
+from dff_edge.runtime.hiding import hide_credentials
 from dff_edge.runtime.manifest_records import ByteLevels, Calibration, Parity
 
 
@@ -197,7 +198,7 @@ def _convert(
 
 def _record(samples: Samples, source: str, flavour: Flavour, levels: MapLevels) -> dict[str, Any]:
     return Calibration(
-        source=source,
+        source=hide_credentials(source),
         sha256=samples.digest,
         clips=samples.clip_count,
         pairs=sum(samples.pairs_by_distance.values()),

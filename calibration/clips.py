@@ -11,6 +11,7 @@ from dff_edge.runtime.clips import open_clips
 from dff_edge.runtime.datasets import parse_data_name
 from dff_edge.runtime.errors import CalibrationError
 from dff_edge.runtime.frames import Frame, Image
+from dff_edge.runtime.hiding import hide_credentials
 from dff_edge.runtime.sources import Source, open_source
 
 # What one video gives at most: ten seconds and more, counted in one pass over it.
@@ -45,7 +46,7 @@ class FramesClip:
     """
 
     def __init__(self, uri: str, max_frames: int = MAX_FRAMES) -> None:
-        self.name = uri
+        self.name = hide_credentials(uri)
         self._uri = uri
         self._source: Source | None = None
         self._frames: Iterator[Frame] = iter(())
@@ -53,8 +54,9 @@ class FramesClip:
         with open_source(uri) as source:
             if source.live:
                 raise CalibrationError(
-                    f"'{uri}' is live, expected a video file or a folder of images: calibration "
-                    "reads frames more than once. Record some seconds and calibrate on them."
+                    f"'{self.name}' is live, expected a video file or a folder of images: "
+                    "calibration reads frames more than once. Record some seconds and calibrate on "
+                    "them."
                 )
             self._length = sum(1 for _ in islice(source, max_frames))
 
@@ -74,7 +76,7 @@ class FramesClip:
             if self._next > index:
                 return frame.image
         raise CalibrationError(
-            f"'{self._uri}' ended after {self._next} frames, {self._length} were there before. "
+            f"'{self.name}' ended after {self._next} frames, {self._length} were there before. "
             "Is it still being written?"
         )
 

@@ -30,6 +30,7 @@ from dff_edge.runtime.contract import Task
 from dff_edge.runtime.datasets import DATA_SETS, parse_data_name
 from dff_edge.runtime.errors import ConfigError, SourceError
 from dff_edge.runtime.frames import Image, LabelMap
+from dff_edge.runtime.hiding import hide_credentials
 from dff_edge.runtime.sources.images import natural_key, read_image
 from dff_edge.runtime.synthetic import BOX_CLASSES, CLASSES, StreetScene, true_boxes
 from dff_edge.runtime.uri import IMAGE_SUFFIXES, SourceUri
@@ -189,9 +190,10 @@ def open_clips(uri: str, *, split: str = "val") -> list[LabelledClip]:
     if data := parse_data_name(uri, split=split):
         return list(data.clips())
     if "://" in uri:
+        known = ", ".join(f"{name}://ROOT" for name in DATA_SETS)
         raise ConfigError(
-            f"'{uri}' is not labelled data, expected synthetic://street, a folder with images/ and "
-            f"labels/, or a data set: {', '.join(f'{name}://ROOT' for name in DATA_SETS)}."
+            f"'{hide_credentials(uri)}' is not labelled data, expected synthetic://street, a "
+            f"folder with images/ and labels/, or a data set: {known}."
         )
     return _folder_clips(Path(uri))
 

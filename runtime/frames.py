@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from numbers import Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dff_edge.runtime.boxes import Detections
+from dff_edge.runtime.errors import FrameError
+
+# How far a live stamp may lie ahead: of what is rounded, or taken from a driver's clock.
+STAMP_AHEAD_S = 0.1
 
 Image = NDArray[np.uint8]  # (H, W, 3) BGR
 LabelMap = NDArray[np.uint8]  # (H, W) class index
@@ -34,6 +41,37 @@ class Frame:
     stamp_s: float
     stretch: int = 0
     live: bool = False
+
+
+def check_stamp(stamp_s: Any, *, live: bool, now_s: float) -> float:
+    """Return a stamp in seconds, or refuse what would make nonsense of every age after it.
+
+    Args:
+        stamp_s: of a frame.
+        live: whether it is to be a time of ``time.monotonic()``; of a recording any will do.
+        now_s: ``time.monotonic()``.
+
+    Raises:
+        FrameError: it is no number, not finite, or live and more than ``STAMP_AHEAD_S`` ahead.
+    """
+    if not isinstance(stamp_s, Real):
+        raise FrameError(
+            f"The frame's stamp is {stamp_s!r}, a {type(stamp_s).__name__}; expected seconds, a "
+            "number."
+        )
+    try:
+        seconds = float(stamp_s)
+    except OverflowError:  # an integer beyond all floats
+        seconds = math.inf
+    if not math.isfinite(seconds):
+        raise FrameError(f"The frame's stamp is {seconds}; expected seconds, a finite number.")
+    if live and seconds > now_s + STAMP_AHEAD_S:
+        raise FrameError(
+            f"The frame's stamp, {seconds:.3f} s, lies {seconds - now_s:.3g} s in the future; "
+            f"expected time.monotonic() at the capture, which is {now_s:.3f} now. Is it of another "
+            "clock, such as time.time()? Convert it: time.monotonic() minus the frame's age."
+        )
+    return seconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from dff_edge.runtime.contract import Precision
 from dff_edge.runtime.decoders import decoder_of
 from dff_edge.runtime.engine import usable_cores
 from dff_edge.runtime.errors import FrameError, PipelineError
-from dff_edge.runtime.frames import Frame, Result
+from dff_edge.runtime.frames import Frame, Result, check_stamp
 from dff_edge.runtime.open_subnets import CudaOptions, EngineName, Opened, open_subnets
 from dff_edge.runtime.overlap import OverlapChoice, choose_overlap
 from dff_edge.runtime.policy import FixedInterval, KeyFramePolicy, parse_policy
@@ -182,8 +182,8 @@ class Pipeline:
                 by another clock goes into a ``Frame``.
 
         Raises:
-            FrameError: for an image that cannot be used, or a frame number that does not grow.
-                The frame is not counted.
+            FrameError: for an image that cannot be used, a frame number that does not grow, or a
+                stamp that is not finite or lies in the future. The frame is not counted.
             PipelineError: when ``is_full``, closed, or a stage has failed.
         """
         self._check_open()
@@ -191,9 +191,11 @@ class Pipeline:
             image = self._opened.device.check_image(frame)
             if isinstance(image, np.ndarray) and np.may_share_memory(image, frame):
                 image = image.copy()  # the caller's memory: a camera driver fills it again
-            stamp_s = time.monotonic() if stamp_s is None else stamp_s
+            now_s = time.monotonic()
+            stamp_s = now_s if stamp_s is None else check_stamp(stamp_s, live=True, now_s=now_s)
             frame = Frame(image, self._next_index, stamp_s, stretch=self._stretch, live=True)
         else:
+            check_stamp(frame.stamp_s, live=frame.live, now_s=time.monotonic())
             image = self._opened.device.check_image(frame.image)
             if image is not frame.image:
                 frame = replace(frame, image=image)

@@ -8,12 +8,13 @@ at all; without it a camera is waited for for ever)::
     csi://0                      CSI camera number 0 of a Jetson    (the same)
     gst://PIPELINE               any GStreamer pipeline that gives video
     rtsp://HOST/PATH             a stream, also rtsps://    (?transport=tcp, or udp)
-    http://HOST/PATH             an MJPEG or other video stream, also https://
+    http://HOST/PATH             an MJPEG or other video stream, also https://    (?as=live)
 
 Recorded ones, all with ``?rate=30``, which plays them as if they were live at that many frames per
 second: what is not taken in time is dropped::
 
     video.mp4                    a video file    (?track= &deinterlace= &range=)
+    http://HOST/video.mp4        one on a web server, also https://    (the same, ?as=; no ?rate=)
     frames/  or  'frames/*.png'  images in natural order, a folder or a glob    (?fps= &range=)
     synthetic://street?seed=5    a drawn street    (&frames= &height= &width= &split= &fps=)
 
@@ -25,8 +26,8 @@ Sinks are named in `dff_edge.runtime.sinks.names`.
 
 A ``pathlib.Path`` is always a path. Of a string, a path that exists comes before a query: a file
 that is called ``a?fps=3`` is found. A folder called ``0`` is written ``./0``. From the query of an
-address only ``retry`` and ``transport`` are taken; the rest is the server's. ``text`` of what is
-parsed shows no credentials; ``target`` has them.
+address only these keys are taken; the rest is the server's. ``text`` of what is parsed shows no
+credentials (``hiding.py``); ``target`` has them.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from pathlib import Path
 from typing import Literal
 
 from dff_edge.runtime.errors import ConfigError
+from dff_edge.runtime.hiding import hide_credentials, hide_in_name, is_almost_address
 
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".jpeg", ".jpg", ".jp2", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -55,40 +57,18 @@ _KEYS: dict[SourceKind, tuple[str, ...]] = {
     "camera": ("fps", "height", "retry", "width"),
     "csi": ("fps", "height", "retry", "width"),
     "gstreamer": ("retry",),
-    "stream": ("retry", "transport"),
     "video": ("deinterlace", "range", "rate", "track"),
     "images": ("fps", "range", "rate"),
     "synthetic": ("fps", "frames", "height", "rate", "seed", "split", "width"),
 }
+# Of an address all other keys are the server's.
+_RTSP_KEYS = ("as", "retry", "transport")
+_HTTP_KEYS = (*_RTSP_KEYS, "deinterlace", "range", "track")
 _STREAMS = ("rtsp", "rtsps", "http", "https")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
 _QUERY = re.compile(r"\?([A-Za-z_]+=[^?/]*)$")
 _QUERY_WITH_PATHS = re.compile(r"\?([A-Za-z_]+=[^?]*)$")
 _RETRY = re.compile(r"\?(retry=[^\s?/&!]*)$")  # a pipeline may hold other question marks
-_CREDENTIALS = re.compile(r"(?<=://)\S*@")
-_CREDENTIALS_WITH_SPACES = re.compile(r"(?<=://).*@", re.DOTALL)
-_SECRET = re.compile(
-    r"((?:pas|pwd|pw|token|secret|key|auth|sig)[\w-]*\s*=\s*)"
-    # Its value: quoted up to the quote or the end, then up to a space or the next key.
-    r"(?:\(\w+\)\s*)?(?:\"(?:\\.|[^\"\\])*(?:\"|$)|'(?:\\.|[^'\\])*(?:'|$))?(?:\\.|[^\s&])*",
-    re.IGNORECASE | re.DOTALL,
-)
-_ALMOST_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+:/*|(?:rtsps?|https?)//+).*@", re.I | re.DOTALL)
-
-
-def hide_credentials(text: str) -> str:
-    """Give text in which the user and password of each address are replaced by ``***``.
-
-    So are the values of what is called a password, a key, a token or the like, in an address and
-    in a pipeline. Rather too much is hidden than too little.
-
-    Example:
-        >>> hide_credentials("rtsp://admin:1234@10.0.0.7/stream")
-        'rtsp://***@10.0.0.7/stream'
-    """
-    if "://" not in text:
-        return text
-    return _SECRET.sub(r"\1***", _CREDENTIALS.sub("***@", text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,18 +150,18 @@ def parse_source(uri: str | Path) -> SourceUri:
 def _refuse_almost_address(uri: str) -> None:
     """Refuse ``rtsp:/user:password@host``, which would be a path, shown in messages as it is."""
     is_there = os.path.lexists(uri) or os.path.lexists(_QUERY.sub("", uri))
-    if not is_there and _ALMOST_ADDRESS.match(uri):
-        text = hide_credentials(_ALMOST_ADDRESS.sub(r"\1***@", uri))
+    if not is_there and is_almost_address(uri):
         raise ConfigError(
-            f"'{text}' is neither a file nor an address; an address is written SCHEME://HOST/PATH, "
-            "with two slashes and in a string, for example rtsp://10.0.0.7/stream"
+            f"'{hide_in_name(uri)}' is neither a file nor an address; an address is written "
+            "SCHEME://HOST/PATH, with two slashes and in a string, for example "
+            "rtsp://10.0.0.7/stream"
         )
 
 
 def _parse_scheme(uri: str, name: str, rest: str) -> SourceUri:
+    text = hide_credentials(uri)
     if name == "gst":
-        return _parse_pipeline(uri, hide_credentials(uri), rest)
-    text = hide_credentials(_CREDENTIALS_WITH_SPACES.sub("***@", uri))
+        return _parse_pipeline(text, rest)
     if name in _STREAMS:
         return _parse_stream(uri, text, name)
     target, options = split_query(rest)
@@ -204,11 +184,12 @@ def _parse_stream(uri: str, text: str, name: str) -> SourceUri:
     address, _, query = uri.partition("?")
     if not re.fullmatch(r"[a-zA-Z]+://(\S*@)?[^\s/@]+(/\S*)?", address):
         raise ConfigError(f"'{text}': expected an address, for example {name}://10.0.0.7/stream")
+    keys = _RTSP_KEYS if name.startswith("rtsp") else _HTTP_KEYS
     ours: dict[str, str] = {}
     theirs = []
     for part in query.split("&"):
         key, _, value = part.partition("=")
-        if key not in _KEYS["stream"]:
+        if key not in keys:
             theirs.append(part)
         elif key in ours:
             raise ConfigError(f"'{text}' gives {key} twice.")
@@ -223,12 +204,16 @@ def _parse_stream(uri: str, text: str, name: str) -> SourceUri:
         raise ConfigError(f"'{text}': transport is '{ours['transport']}', expected tcp or udp.")
     if "transport" in ours and not name.startswith("rtsp"):
         raise ConfigError(f"'{text}': transport is for rtsp:// only; leave it out.")
+    if ours.get("as", "live") not in ("live", "recording"):
+        raise ConfigError(f"'{text}': as is '{ours['as']}', expected live or recording.")
+    if "as" in ours and name.startswith("rtsp"):
+        raise ConfigError(f"'{text}': as is for http:// only, rtsp:// is live; leave it out.")
     if any(theirs):
         address += "?" + "&".join(theirs)
-    return SourceUri(text, "stream", address, ours)
+    return SourceUri(hide_credentials(address), "stream", address, ours)
 
 
-def _parse_pipeline(uri: str, text: str, rest: str) -> SourceUri:
+def _parse_pipeline(text: str, rest: str) -> SourceUri:
     retry = _RETRY.search(rest)
     pipeline = (rest[: retry.start()] if retry else rest).strip()
     if not pipeline:

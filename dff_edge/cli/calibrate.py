@@ -112,5 +112,6 @@ def command(
         record = manifest.calibration["int8"] if flavour != "trt" else for_tensorrt
         assert record is not None
         click.echo(
-            f"{record.frames} frames, {record.pairs} pairs of {record.clips} clips of {source}"
+            f"{record.frames} frames, {record.pairs} pairs of {record.clips} clips of "
+            f"{record.source}"
         )

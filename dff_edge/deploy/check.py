@@ -31,11 +31,11 @@ from dff_edge.runtime.engine import Engine, OrtEngine, TensorSpec
 from dff_edge.runtime.errors import EngineError, SourceError
 from dff_edge.runtime.frames import Frame, LabelMap
 from dff_edge.runtime.handmade_flow import open_flow
+from dff_edge.runtime.hiding import hide_credentials
 from dff_edge.runtime.resize import FrameResizer, check_image
 from dff_edge.runtime.scheduler import Scheduler
 from dff_edge.runtime.sources import open_source
 from dff_edge.runtime.subnets import Subnets
-from dff_edge.runtime.uri import hide_credentials
 from dff_edge.runtime.warp import warp_features
 
 FRAMES = 12

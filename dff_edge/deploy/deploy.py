@@ -37,8 +37,8 @@ from dff_edge.runtime.engine_cache import (
 )
 from dff_edge.runtime.errors import EngineError
 from dff_edge.runtime.handmade_flow import open_flow
+from dff_edge.runtime.hiding import hide_credentials
 from dff_edge.runtime.subnets import Subnets
-from dff_edge.runtime.uri import hide_credentials
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import Literal
 
 from dff_edge.runtime.errors import ConfigError
-from dff_edge.runtime.uri import hide_credentials, parse_source, split_query
+from dff_edge.runtime.hiding import hide_in_name
+from dff_edge.runtime.uri import parse_source, split_query
 
 SinkKind = Literal["video", "jsonl", "pictures", "picture", "labels", "folder", "display", "null"]
 
@@ -39,7 +40,6 @@ _SINKS = (
     "null://"
 )
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
-_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*(?::/*|//+)).*@", re.DOTALL)  # almost an address
 _NUMBER = re.compile(r"%(0[1-9])?d")
 _NO_FILE_NAME = re.compile(r"[^\w.+-]+")
 
@@ -123,8 +123,9 @@ def parse_sink(uri: str | Path) -> SinkUri:
         return picture
     elif text.endswith("/") or os.path.isdir(text):
         return SinkUri(text, "folder", Path(text))
-    text = _USER.sub(r"\1***@", hide_credentials(text))
-    raise ConfigError(f"'{text}' is not a sink that dff-edge knows, expected {_SINKS}.")
+    raise ConfigError(
+        f"'{hide_in_name(text)}' is not a sink that dff-edge knows, expected {_SINKS}."
+    )
 
 
 def source_name(uri: str | Path) -> str:

@@ -45,14 +45,24 @@ def open_source(uri: str | Path) -> Source:
     return PacedSource(recording, rate)
 
 
-def _open_camera(uri: SourceUri) -> LiveSource:
+def _open_camera(uri: SourceUri) -> LiveSource | PulledSource:
     from dff_edge.runtime.sources.camera import CameraSource
 
     retry_s = uri.seconds("retry")
     if uri.kind == "stream":
-        from dff_edge.runtime.sources.network import connect_stream  # loads FFmpeg: only here
+        from dff_edge.runtime.sources.network import RecordingFound, connect_stream  # loads FFmpeg
 
-        return CameraSource(lambda: connect_stream(uri), uri.text, retry_s=retry_s)
+        may_be_recording = iter([True])  # at the first connection
+        try:
+            return CameraSource(
+                lambda: connect_stream(uri, recordings=next(may_be_recording, False)),
+                uri.text,
+                retry_s=retry_s,
+            )
+        except RecordingFound as found:
+            from dff_edge.runtime.sources.web_file import WebVideoSource
+
+            return WebVideoSource(uri, found.body)
     from dff_edge.runtime.sources.opencv import connect_gstreamer, connect_v4l2
 
     connect = connect_v4l2 if uri.kind == "camera" else connect_gstreamer

@@ -216,7 +216,10 @@ class CameraSource(LiveSource):
                 return
             self._stretch += self._is_new_stretch
             self._is_new_stretch = False
-            index, self._next_index = self._next_index, self._next_index + 1
+            skipped = shot.skipped if self._next_index else 0  # those before were not asked for
+            self.counts.dropped += skipped
+            index = self._next_index + skipped
+            self._next_index = index + 1
             self._put(Frame(image, index, shot.stamp_s, stretch=self._stretch, live=True))
 
     def _count_failure(self, why: str) -> None:

@@ -13,11 +13,14 @@ class Shot(NamedTuple):
         stamp_s: ``time.monotonic()`` when it was taken, as far as that is known: when it arrived,
             before it was decoded.
         follows: whether it follows the shot before, False where the camera's own clock jumped.
+        skipped: pictures between it and the shot before that were not decoded, or not made an
+            image, as it was newer.
     """
 
     image: Any
     stamp_s: float
     follows: bool = True
+    skipped: int = 0
 
 
 class Capture(Protocol):

@@ -32,7 +32,7 @@ _MAX_READ_ERRORS = 20  # in a row, before the file counts as unreadable from the
 
 # Formats that hold video themselves. Left out are FFmpeg's lists and playlists, which open further
 # files and addresses (and poll a live one for ever), its devices, and what makes pictures of text.
-_FORMATS = (
+FORMATS = (
     "3gp,apng,asf,av1,avi,dv,dvbts,flv,gif,h264,hevc,ivf,m4v,matroska,mjpeg,mjpeg_2000,mov,mp4,mpeg,"
     "mpegts,mpegvideo,mxf,nut,obu,ogg,rm,vc1,wtv,yuv4mpegpipe"
 )
@@ -45,15 +45,19 @@ class VideoFileSource(PulledSource):
     Rotation metadata and the shape of pixels are applied: images have square pixels, and are the
     right way up. Packets without data, which some recorders write where the picture stays as it is,
     are passed over.
+
+    Args:
+        uri: the file.
+        container: of a recording that is elsewhere, open; from now on the source's.
     """
 
-    def __init__(self, uri: SourceUri) -> None:
+    def __init__(self, uri: SourceUri, container: Any = None) -> None:
         super().__init__(uri.text)
-        self._path = uri.target
-        self._container = _open_container(uri.target)
+        self._path = uri.text if container is not None else uri.target
+        self._container = container or _open_container(uri.target)
         try:
             number = uri.integer("track", minimum=0)
-            self._stream = pick_track(self._container, uri.target, number)
+            self._stream = pick_track(self._container, self._path, number)
             self._check_size()
             rate = self._stream.average_rate or self._stream.guessed_rate
             if self._stream.start_time is None:  # a raw stream: what its headers say, not a guess
@@ -207,7 +211,7 @@ def _open_container(path: str) -> Any:
             f"file:{path}",
             options={
                 "protocol_whitelist": "file",
-                "format_whitelist": _FORMATS,
+                "format_whitelist": FORMATS,
                 "max_pixels": str(MAX_PICTURE_PX),  # it may decode a picture to see what it is
             },
         )

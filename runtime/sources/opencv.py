@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import math
 import os
 import stat
 import sys
@@ -16,20 +17,33 @@ from dff_edge.runtime.sources.capture import Shot
 from dff_edge.runtime.uri import SourceUri
 
 MAX_FAILED_READS = 10  # in a row, a frame period apart: then the device is gone
+MAX_WAITING = 10  # frames that a driver keeps at most, as OpenCV asks for
 
 _FALLBACK_FPS = 30.0
+_AT_ONCE_S = 0.001  # a grab that takes less has not waited for its frame
+_OLDEST_S = 60.0  # of a driver's stamp: a greater age is that of another clock
 
 
 class OpenCvCapture:
-    """A ``cv2.VideoCapture``, which says when its device is gone.
+    """A ``cv2.VideoCapture``: its newest frame, and whether its device is gone.
+
+    A driver fills its few buffers and then waits, so that what is grabbed after a pause is old.
+    Grabbing is quick and decoding comes with retrieving, so that old frames are grabbed and passed
+    over. A frame is the newest if the grab had to wait for it, or if it is younger than a period.
 
     Args:
         device: opened.
+        has_stamps: whether its position is the time at which the kernel got the frame, by the clock
+            of ``time.monotonic()``, as V4L2's is. Else a frame that waited is taken to be as old as
+            the grab before: rather too old than too young.
     """
 
-    def __init__(self, device: Any) -> None:
+    def __init__(self, device: Any, *, has_stamps: bool = False) -> None:
         self._device = device
+        self._has_stamps = has_stamps
         self._failed = 0
+        self._looked_s = time.monotonic()
+        self._stamp_s = -math.inf
         rate = device.get(cv2.CAP_PROP_FPS)
         height = int(device.get(cv2.CAP_PROP_FRAME_HEIGHT))
         width = int(device.get(cv2.CAP_PROP_FRAME_WIDTH))
@@ -37,13 +51,13 @@ class OpenCvCapture:
         self.size: tuple[int, int] | None = (height, width) if min(height, width) > 0 else None
 
     def read(self) -> Shot | str:
-        is_read, image = self._device.grab(), None
-        stamp_s = time.monotonic()
-        if is_read:
+        is_read, image = False, None
+        skipped = self._grab_newest()
+        if skipped is not None:
             is_read, image = self._device.retrieve()
         if is_read:
             self._failed = 0
-            return Shot(image, stamp_s)
+            return Shot(image, self._stamp_s, skipped=skipped or 0)
         self._failed += 1
         if self._failed == MAX_FAILED_READS:
             raise SourceError(f"{MAX_FAILED_READS} reads in a row failed")
@@ -52,6 +66,34 @@ class OpenCvCapture:
 
     def release(self) -> None:
         self._device.release()
+
+    def _grab_newest(self) -> int | None:
+        """Grab and stamp; return how many frames were passed over, None when grabbing failed."""
+        period_s = 1.0 / (self.fps or _FALLBACK_FPS)
+        before_s, skipped = self._looked_s, 0
+        was_away = time.monotonic() - before_s > 2 * period_s  # so old frames may wait
+        while True:
+            start_s = time.monotonic()
+            is_grabbed = self._device.grab()
+            now_s = self._looked_s = time.monotonic()
+            if not is_grabbed:
+                return None
+            has_waited = now_s - start_s >= _AT_ONCE_S
+            stamp_s = self._driver_stamp(now_s)
+            is_newest = not was_away if stamp_s is None else now_s - stamp_s < period_s
+            if has_waited or is_newest or skipped == MAX_WAITING:
+                break
+            skipped += 1
+        if stamp_s is None:
+            stamp_s = now_s if has_waited else before_s
+        self._stamp_s = max(stamp_s, self._stamp_s)  # no frame is older than the one before
+        return skipped
+
+    def _driver_stamp(self, now_s: float) -> float | None:
+        if not self._has_stamps:
+            return None
+        stamp_s = 1e-3 * self._device.get(cv2.CAP_PROP_POS_MSEC)
+        return stamp_s if now_s - _OLDEST_S < stamp_s <= now_s else None
 
 
 def connect_v4l2(uri: SourceUri) -> OpenCvCapture:
@@ -84,7 +126,7 @@ def connect_v4l2(uri: SourceUri) -> OpenCvCapture:
     for prop, value in wanted:
         if value is not None:
             device.set(prop, value)
-    return OpenCvCapture(device)
+    return OpenCvCapture(device, has_stamps=on_linux)
 
 
 def connect_gstreamer(uri: SourceUri) -> OpenCvCapture:

@@ -93,6 +93,8 @@ def test_camera_is_refused(monkeypatch):
 
     with pytest.raises(CalibrationError, match=r"'0' is live, expected a video file or a folder"):
         FramesClip("0")
+    with pytest.raises(CalibrationError, match=r"'http://\*\*\*@h/live\?\*\*\*' is live"):
+        FramesClip("http://u:secret1@h/live?pin=1")
 
 
 def test_what_is_not_there_is_refused(tmp_path):

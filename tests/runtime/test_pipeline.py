@@ -197,6 +197,22 @@ def test_age_counts_from_capture_and_is_told_of_live_frames_only(bundle, images)
     assert recorded.age_s is None
 
 
+def test_stamp_that_makes_nonsense_of_ages_is_refused_and_not_counted(bundle, images):
+    later_s = time.monotonic() + 1e6
+    with Pipeline.open(bundle, threads=1, depth=1) as pipeline:
+        for wrong_s in (float("nan"), later_s):
+            with pytest.raises(FrameError, match="stamp"):
+                pipeline.submit(images[0], stamp_s=wrong_s)
+            with pytest.raises(FrameError, match="stamp"):
+                pipeline.submit(Frame(images[0], 0, wrong_s, live=True))
+        pipeline.submit(images[0])
+        result = pipeline.poll(block=True)
+        pipeline.submit(Frame(images[1], 1, later_s))  # of a recording: any time will do
+        pipeline.poll(block=True)
+    assert result.frame.index == 0
+    assert 0 <= result.age_s < 60
+
+
 @pytest.mark.parametrize("size", [(1, 1), (7, 5), (64, 32), (2160, 3840), (640, 360)])
 def test_frames_of_any_size_are_answered_at_their_size(bundle, size):
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)

@@ -68,6 +68,8 @@ def test_existing_folder_needs_no_slash(tmp_path):
 def test_refused_sink_shows_no_credentials():
     with pytest.raises(ConfigError, match=r"'rtsp:/\*\*\*@h/x' is not a sink"):
         parse_sink("rtsp:/u:secret1@h/x")
+    with pytest.raises(ConfigError, match=r"'rtmp://h/live/\*\*\*' is not a sink"):
+        parse_sink("rtmp://h/live/secret1")
 
 
 @pytest.mark.parametrize(

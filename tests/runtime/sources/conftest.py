@@ -2,7 +2,7 @@
 
 import pytest
 
-from dff_edge.runtime.sources import network
+from dff_edge.runtime.sources import limits
 from dff_edge.runtime.sources.camera import CameraSource
 from tests.runtime.sources.cameras import CALM, Cameras, FakeCapture
 from tests.runtime.sources.streams import READ_S
@@ -11,8 +11,8 @@ from tests.runtime.sources.streams import READ_S
 @pytest.fixture
 def short_timeouts(monkeypatch):
     """Of network cameras; and no proxy."""
-    monkeypatch.setattr(network, "READ_TIMEOUT_S", READ_S)
-    monkeypatch.setattr(network, "OPEN_TIMEOUT_S", 2.0)
+    monkeypatch.setattr(limits, "READ_TIMEOUT_S", READ_S)
+    monkeypatch.setattr(limits, "OPEN_TIMEOUT_S", 2.0)
     for name in ("http_proxy", "HTTP_PROXY"):
         monkeypatch.delenv(name, raising=False)
 

@@ -35,6 +35,17 @@ def test_newest_frame_is_kept_and_the_others_are_counted(open_camera):
     assert (first.stretch, newest.stretch, camera.state) == (0, 0, "live")
 
 
+def test_pictures_that_the_capture_skipped_are_dropped_frames_and_take_numbers(open_camera):
+    capture = FakeCapture()
+    camera = open_camera(capture)
+    capture.give(Shot(picture(0), 0.0, skipped=5))  # of before: none was asked for yet
+    assert next(camera).index == 0
+    capture.give(Shot(picture(1), 0.1, skipped=3), Shot(picture(2), 0.2, skipped=1))
+
+    assert next(camera).index == 6
+    assert (camera.counts.read, camera.counts.dropped) == (2, 5)
+
+
 def test_frames_before_the_first_is_asked_for_are_not_counted():
     capture = FakeCapture()
     camera = CameraSource(Cameras(capture), "fake", patience=CALM)

@@ -3,13 +3,14 @@
 import os
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
 from dff_edge.runtime.errors import ConfigError, MissingDependencyError, SourceError
-from dff_edge.runtime.sources import open_source
+from dff_edge.runtime.sources import open_source, opencv
 from dff_edge.runtime.sources.opencv import (
     MAX_FAILED_READS,
     OpenCvCapture,
@@ -25,7 +26,7 @@ SYSTEM_PYTHON = "/usr/bin/python3"
 class Device:
     """Stands in for ``cv2.VideoCapture``; its reads work or not, as the test says."""
 
-    def __init__(self, *works, fps=1000.0, height=4.0, width=6.0):
+    def __init__(self, *works, fps=100.0, height=4.0, width=6.0):
         self.works = list(works)
         self.properties = {
             cv2.CAP_PROP_FPS: fps,
@@ -38,6 +39,9 @@ class Device:
 
     def grab(self):
         return self.works.pop(0)
+
+    def release(self):
+        pass
 
     def retrieve(self):
         return True, np.zeros((4, 6, 3), np.uint8)
@@ -69,6 +73,105 @@ def test_device_that_fails_now_and_then_is_not_gone():
     shots = [capture.read() for _ in range(2 * MAX_FAILED_READS)]
 
     assert [isinstance(shot, str) for shot in shots].count(False) == 2
+
+
+class Driver(Device):
+    """Takes a frame each period into one of four buffers; full, it takes none. Its own clock."""
+
+    period_s = 0.04
+    delay_s = 0.01  # from the time that a frame is taken until it can be grabbed
+
+    def __init__(self, stamps=True, retrieve_s=0.0):
+        super().__init__(fps=25.0)
+        self.now_s = 1000.0
+        self.retrieve_s = retrieve_s
+        self.stamps = stamps
+        self.taken = []  # times of frames that wait in buffers
+        self.next_s = self.now_s
+        self.grabbed_s = None
+
+    def pass_by(self, seconds):
+        self.now_s += seconds
+        while self.next_s <= self.now_s:
+            if len(self.taken) < 4:
+                self.taken.append(self.next_s)
+            self.next_s += self.period_s
+
+    def grab(self):
+        if not self.taken:
+            self.pass_by(self.next_s - self.now_s)
+        self.grabbed_s = self.taken.pop(0)
+        self.pass_by(max(0.0, self.grabbed_s + self.delay_s - self.now_s))
+        return True
+
+    def retrieve(self):
+        self.pass_by(self.retrieve_s)
+        return super().retrieve()
+
+    def get(self, prop):
+        if prop == cv2.CAP_PROP_POS_MSEC:
+            return 1e3 * self.grabbed_s if self.stamps else 0.0
+        return super().get(prop)
+
+
+@pytest.fixture
+def play(monkeypatch):
+    """Shots of a driver, each with the time that its frame was taken and that it was handed out."""
+
+    def play(driver, pauses, has_stamps=True):
+        monkeypatch.setattr(opencv, "time", SimpleNamespace(monotonic=lambda: driver.now_s))
+        capture = opencv.OpenCvCapture(driver, has_stamps=has_stamps)
+        shots = []
+        for pause_s in pauses:
+            driver.pass_by(pause_s)
+            shots.append((capture.read(), driver.grabbed_s, driver.now_s))
+        return shots
+
+    return play
+
+
+def test_stamp_is_that_of_the_driver(play):
+    for shot, taken_s, _ in play(Driver(), [0.0] * 5):
+        assert shot.stamp_s == pytest.approx(taken_s)
+
+
+@pytest.mark.parametrize("stamps", [True, False])
+def test_after_a_pause_the_newest_frame_is_taken_and_the_others_are_counted(play, stamps):
+    driver = Driver(stamps)
+    shots = play(driver, [0.0, 0.0, 1.0, 0.0], has_stamps=stamps)
+
+    shot, taken_s, now_s = shots[2]
+    assert now_s - taken_s <= driver.period_s  # not a second, as the four that waited
+    assert shot.skipped == 4
+    assert shot.stamp_s == pytest.approx(taken_s, abs=driver.delay_s + 1e-9)
+    assert [shot.skipped for shot, _, _ in shots[:2]] == [0, 0]
+
+
+@pytest.mark.parametrize("stamps", [True, False])
+def test_slow_decoding_does_not_fill_the_buffers_with_old_frames(play, stamps):
+    driver = Driver(stamps, retrieve_s=0.1)
+    shots = play(driver, [0.0] * 20, has_stamps=stamps)
+
+    for shot, taken_s, now_s in shots[2:]:
+        assert now_s - taken_s <= driver.retrieve_s + driver.period_s + 1e-9
+        assert shot.stamp_s == pytest.approx(taken_s, abs=driver.delay_s + 1e-9)
+
+
+def test_frame_that_was_ready_a_moment_ago_is_not_passed_over(play):
+    driver = Driver(retrieve_s=0.05)  # a little more than a period
+    shots = play(driver, [0.0] * 20)
+
+    assert sum(shot.skipped for shot, _, _ in shots) <= 5
+
+
+@pytest.mark.parametrize("stamp_s", [-5.0, 0.0, 1e9])
+def test_stamp_of_another_clock_is_not_used(play, stamp_s):
+    driver = Driver()
+    driver.get = lambda prop, get=driver.get: (
+        1e3 * stamp_s if prop == cv2.CAP_PROP_POS_MSEC else get(prop)
+    )
+    for shot, taken_s, _ in play(driver, [0.0] * 5):
+        assert shot.stamp_s == pytest.approx(taken_s + driver.delay_s)
 
 
 @pytest.mark.parametrize("uri", ["97", "v4l2:///dev/video97"])

@@ -121,7 +121,7 @@ class TestRtsp:
             wait_for(source, "lost")
             assert source.counts.read == taken  # FFmpeg had a picture left, which is old by now
 
-    def test_password_is_used_and_never_shown(self, start_rtsp, caplog):
+    def test_password_is_used_and_never_shown(self, start_rtsp, caplog, capfd):
         caplog.set_level(logging.DEBUG)
         server = start_rtsp(0, "--private")
         where = f"127.0.0.1:{server.port}/stream"
@@ -133,6 +133,7 @@ class TestRtsp:
 
         assert f"rtsp://***@{where}" in caplog.text
         shown = (caplog.text, repr(source), source.uri, *map(repr, threading.enumerate()))
+        shown += tuple(capfd.readouterr())  # of FFmpeg's own
         assert not any("s3cret" in text for text in shown)
 
     def test_wrong_password_is_an_error_that_does_not_show_it(self, start_rtsp):
