@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 import click
 
 from dff_edge.runtime.errors import DffEdgeError
+from dff_edge.runtime.packages import broken_package_advice
 
 if TYPE_CHECKING:
     from dff_edge.runtime.open_subnets import CudaOptions
@@ -43,8 +44,14 @@ class Command(click.Command):
             return super().invoke(ctx)
         except BrokenPipeError:
             raise  # the reader of stdout went away; click ends quietly
-        except (DffEdgeError, OSError) as error:
+        except DffEdgeError as error:
             raise click.ClickException(str(error)) from error
+        except (ImportError, OSError) as error:
+            advice = broken_package_advice(error)
+            if advice is None and isinstance(error, ImportError):
+                raise  # of our own code
+            text = str(error) if advice is None else f"{error}. {advice}"
+            raise click.ClickException(text) from error
 
 
 class Numbers(click.ParamType):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cv2
-
 from dff_edge.runtime.frames import Result
 from dff_edge.runtime.lettering import Colours
+from dff_edge.runtime.opencv import cv2
 from dff_edge.runtime.sinks.drawing import SHOWN_SCORE, draw_result
 
 MAX_SIDE_PX = 960  # larger frames are drawn smaller: a picture costs the same for every camera
