@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-import yaml
 
 from dff_edge.experiment.recipe import Run
+from dff_edge.runtime.documents import dump_yaml, read_yaml
+from dff_edge.runtime.errors import ConfigError
 from dff_edge.trainer.checkpoint import CARD, save_checkpoint
 from dff_edge.trainer.config import TrainConfig
 from dff_edge.trainer.models import build_model
@@ -67,12 +68,12 @@ def _find_again(record: Path, start: Mapping[str, Path]) -> None:
     """Note where the runs that a broken run started from lie now: the folder may have been moved,
     or be called by another path. They are the same runs, by the key in the run's name."""
     try:
-        config = yaml.safe_load(record.read_text(encoding="utf-8"))
+        config = read_yaml(record)
         config["init"] |= {network: str(checkpoint) for network, checkpoint in start.items()}
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError):
+    except (ConfigError, TypeError, KeyError):
         return  # damaged, which ``train`` says
     temporary = record.with_name(record.name + ".part")
-    temporary.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    temporary.write_text(dump_yaml(config), encoding="utf-8")
     os.replace(temporary, record)
 
 
