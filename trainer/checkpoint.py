@@ -368,7 +368,14 @@ def _digest(path: Path, _modified_ns: int, _size: int) -> str:
 
 
 def _packed(tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
-    return bytes_of({name: value.cpu().contiguous() for name, value in tensors.items()}, metadata)
+    seen: set[int] = set()
+    own = {}
+    for name, value in tensors.items():
+        value = value.cpu().contiguous()
+        storage = value.untyped_storage().data_ptr()
+        own[name] = value.clone() if storage in seen else value  # the format shares no memory
+        seen.add(storage)
+    return bytes_of(own, metadata)
 
 
 def _unpacked(content: bytes, path: Path) -> dict[str, Tensor]:

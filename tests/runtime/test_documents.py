@@ -25,6 +25,7 @@ from dff_edge.runtime.documents import (
     read_yaml,
 )
 from dff_edge.runtime.errors import CheckpointError, ConfigError
+from tests.fuzzing import examples
 
 BILLION_LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{n + 1}: &a{n + 1} [{', '.join([f'*a{n}'] * 9)}]\n" for n in range(9)
@@ -178,6 +179,7 @@ _PLAIN = st.recursive(
 )
 
 
+@examples(100)
 @given(_PLAIN)
 @example({"name": "1e-3", "seed": "08"})  # plain words in YAML 1.1, numbers in 1.2
 def test_what_is_dumped_is_read_again_as_it_was(value: Any) -> None:
@@ -186,6 +188,7 @@ def test_what_is_dumped_is_read_again_as_it_was(value: Any) -> None:
     assert parse_json(json.dumps(value), "here") == value
 
 
+@examples(100)
 @given(st.text(max_size=60) | st.text("[]{}:,&*!?|>-'\"# \nab01.<~", max_size=60))
 @example("<<: 3")
 @example("!!float '': y")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dff_edge.experiment.config import ExperimentConfig
@@ -18,6 +18,7 @@ from dff_edge.runtime.errors import ConfigError, DffEdgeError
 from dff_edge.trainer.config import TrainConfig, load_config
 from dff_edge.trainer.models import build_model
 from dff_edge.trainer.settings import load_settings
+from tests.fuzzing import examples
 from tests.trainer.tiny import DETECTION_MODEL, TINY, tiny_config, write_config
 
 UPPER, LOWER = {"maximum", "exclusiveMaximum"}, {"minimum", "exclusiveMinimum"}
@@ -180,7 +181,7 @@ _BASES = {
 
 
 @pytest.mark.parametrize("base", _BASES)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@examples(60)
 @given(data=st.data())
 def test_any_value_at_any_place_is_taken_or_refused(base: str, data: Any, tmp_path: Path) -> None:
     content = _BASES[base]
@@ -199,7 +200,7 @@ def test_any_value_at_any_place_is_taken_or_refused(base: str, data: Any, tmp_pa
     assert len(told) < 3000
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@examples(60)
 @given(key=st.text("stages.0l1rmodefwth_=[]", max_size=20), value=st.text(max_size=20))
 @example(key="stages.0", value="{<<: {kind: flow}, steps: 1, lr: 1}")
 @example(key="model.feature", value="!!python/name:os.system")

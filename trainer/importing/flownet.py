@@ -146,16 +146,17 @@ def _fold_batch_norm(tensors: Tensors) -> Tensors:
         if layer == name or not all(part in tensors for part in names):
             continue  # what is left of an incomplete BatchNorm is named as left over
         convolution(folded, names[0])
-        weight, gamma, beta, mean, variance = (folded.pop(part) for part in names)
-        try:
-            factor = gamma / torch.sqrt(variance + _EPSILON)
-            folded[f"{layer}.0.weight"] = weight * factor.view(-1, 1, 1, 1)
-            folded[f"{layer}.0.bias"] = beta - mean * factor
-        except RuntimeError as error:
+        weight, *normed = (folded.pop(part) for part in names)
+        wrong = [tuple(value.shape) for value in normed if value.shape != weight.shape[:1]]
+        if wrong:  # a single number would be taken for all kernels
             raise CheckpointError(
-                f"{layer} has a BatchNorm of another shape: {tuple(gamma.shape)} for a weight "
+                f"{layer} has a BatchNorm of another shape: {wrong[0]} for a weight "
                 f"{tuple(weight.shape)}."
-            ) from error
+            )
+        gamma, beta, mean, variance = normed
+        factor = gamma / torch.sqrt(variance + _EPSILON)
+        folded[f"{layer}.0.weight"] = weight * factor.view(-1, 1, 1, 1)
+        folded[f"{layer}.0.bias"] = beta - mean * factor
     return folded
 
 
