@@ -9,8 +9,6 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from dff_edge.runtime.packages import import_advice, warn_of_overlaid
-
 
 class DffEdgeError(Exception):
     """Base of every error that a user of dff-edge can cause and mend."""
@@ -79,6 +77,9 @@ def require(module_name: str, *, extra: str | None = None, purpose: str) -> Modu
         MissingDependencyError: when the module cannot be imported: it is not installed, or is
             broken, or a library of the system is missing.
     """
+    # Here, for the metadata of packages takes longer to load than all else of this module.
+    from dff_edge.runtime.packages import import_advice, warn_of_overlaid
+
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # a broken package raises anything

@@ -13,7 +13,6 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 import click
 
 from dff_edge.runtime.errors import DffEdgeError
-from dff_edge.runtime.packages import broken_package_advice
 
 if TYPE_CHECKING:
     from dff_edge.runtime.open_subnets import CudaOptions
@@ -47,6 +46,8 @@ class Command(click.Command):
         except DffEdgeError as error:
             raise click.ClickException(str(error)) from error
         except (ImportError, OSError) as error:
+            from dff_edge.runtime.packages import broken_package_advice
+
             advice = broken_package_advice(error)
             if advice is None and isinstance(error, ImportError):
                 raise  # of our own code
