@@ -1,11 +1,14 @@
 """Shared libraries that do not load: what the system lacks, and the command that adds it.
 
-Imports the standard library only: the doctor comes where nothing else loads.
+Imports the standard library only: the doctor comes where nothing else loads. Run as a script, by
+`make install`, it looks for what OpenCV's windows need, before anything is downloaded.
 """
 
 from __future__ import annotations
 
+import ctypes
 import re
+import sys
 from dataclasses import dataclass
 
 # Libraries that wheels expect of the system, and the packages of Debian and Ubuntu with them.
@@ -95,3 +98,22 @@ def _older_build(module: str, distribution: str, kind: str) -> str:
     if kind == "GLIBC":
         return f"pip index versions {distribution}   # an older one, or a newer system"
     return "sudo apt-get install libstdc++6   # conda: conda install libstdcxx-ng; else build it"
+
+
+def missing_for_windows() -> list[str]:
+    """Return the libraries of the system that OpenCV with windows would not find."""
+    missing = []
+    for library in _WINDOW_LIBRARIES:
+        try:
+            ctypes.CDLL(library)
+        except OSError:
+            missing.append(library)
+    return missing
+
+
+if __name__ == "__main__":
+    if sys.platform == "linux" and (lacking := missing_for_windows()):
+        sys.exit(
+            f"The system lacks {', '.join(lacking)}, which OpenCV's windows need. Add them with: "
+            f"sudo apt-get install {' '.join(WINDOW_PACKAGES)}"
+        )
