@@ -46,8 +46,9 @@ class DisplaySink(Sink):
         try:
             cv2.namedWindow(self._title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
         except cv2.error as error:
+            reason = str(error.err).partition(". ")[0]  # what follows is advice on building OpenCV
             raise SinkError(
-                f"'{uri}': this OpenCV opens no windows ({error.err}). Have one that does: "
+                f"'{uri}': this OpenCV opens no windows ({reason}). Have one that does: "
                 f"{install_command('window')}; or write a file instead: out.mp4"
             ) from error
 
