@@ -242,7 +242,7 @@ def test_cards_that_do_not_fit_are_refused(folder, changes, message):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"{", "not readable"), (b"\xff\xfe", "not readable"), (b"[]", "has format 'list'")],
+    [(b"{", "is not readable"), (b"\xff\xfe", "is not readable"), (b"[]", "has format 'list'")],
 )
 def test_damaged_cards_are_refused(folder, content, message):
     (folder / CARD).write_bytes(content)
