@@ -161,7 +161,8 @@ def cores_of_others(before: CpuUsage | None, after: CpuUsage | None) -> float | 
     if before is None or after is None or after.at <= before.at:
         return None
     others = (after.busy - before.busy) - (after.own - before.own)
-    return round(max(others, 0.0) / (after.at - before.at), 2)
+    # Ticks are of 10 ms, so that a short look can come to more than there are.
+    return round(min(max(others, 0.0) / (after.at - before.at), usable_cores()), 2)
 
 
 def _onnxruntime_version() -> str:

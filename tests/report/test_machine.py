@@ -35,6 +35,16 @@ def test_cores_of_other_programs_are_counted(monkeypatch: pytest.MonkeyPatch) ->
     assert describe_machine().busy_cores == 1.5  # of 2 s: 4 s of CPU, of which 1 s its own
 
 
+def test_no_more_cores_are_busy_than_there_are() -> None:
+    """The system counts in ticks: of 0.3 s two cores may have 0.61 s."""
+    tick, cores = 0.01, usable_cores()
+    before = CpuUsage(at=0.0, busy=0.0, own=0.0)
+    after = CpuUsage(at=0.3, busy=0.3 * cores + tick, own=0.0)
+
+    assert cores_of_others(before, after) == cores
+    assert cores_of_others(after._replace(at=-1.0), before) == 0
+
+
 def test_own_work_is_not_that_of_others() -> None:
     """Where this process alone burns CPU, the others' part does not grow by it."""
     before, start = cpu_usage(), time.process_time()
