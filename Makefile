@@ -15,7 +15,7 @@ JOBS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
-NATIVE := $(shell find plugins -type f)
+NATIVE := $(shell find plugins -type f -not -name "*.pyc")
 
 # What test-aarch64 needs, which pip cannot install; `make test` passes it over where it is missing.
 has = $(shell command -v $(1))
@@ -49,12 +49,15 @@ install: $(VENV)/.native  ## Make .venv with the package and its tools
 # The stamps make a second `make` quick. .venv/.packages: what is installed; .venv/.native: the
 # build of plugins/ into it.
 $(VENV)/.packages: pyproject.toml constraints.txt
+	$(PYTHON) plugins/python/check_compiler.py
+	$(PYTHON) -m runtime.shared_libraries
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install $(PIP_FLAGS) -q -c constraints.txt -e '.[dev]'
 	touch $@
 
 $(VENV)/.native: $(VENV)/.packages $(NATIVE)
 	$(BIN)/python -m pip install $(PIP_FLAGS) -q --no-build-isolation --no-deps -e .
+	@report="$$($(BIN)/dff-edge doctor)" || { echo "$$report"; exit 1; }
 	touch $@
 
 lint: install  ## ruff, its format check, mypy

@@ -97,9 +97,10 @@ def main() -> None:
 
     print(f"\n[{len(steps) + 1}/{len(steps) + 1}] Write the report", flush=True)
     write_report(output, options.source, commands)
+    print(f"\n{headline(numbers)}")
     numbers.unlink()
     run_numbers.unlink()
-    print(f"\nDone in {time.monotonic() - start:.0f} s:")
+    print(f"Done in {time.monotonic() - start:.0f} s:")
     for name, what in (
         ("report.html", "open it in a browser"),
         ("report.json", "the same numbers"),
@@ -172,6 +173,16 @@ def write_report(output: Path, source: str | None, commands: list[str]) -> None:
     }
     text = json.dumps(report, indent=2, allow_nan=False)
     (output / "report.json").write_text(text + "\n", encoding="utf-8")
+
+
+def headline(numbers: Path) -> str:
+    """What the benchmark comes to, in a sentence."""
+    benchmark = Benchmark.from_json(numbers.read_text(encoding="utf-8"))
+    shown = benchmark.headline
+    what = f"{shown.precision.upper()} with a key frame every {shown.interval} frames"
+    if benchmark.doubt is not None:
+        return f"{what} against FP32 on every frame: {benchmark.doubt}."
+    return f"{what}: {shown.speedup.median:.1f} times as fast as FP32 on every frame."
 
 
 def draw_strips(bundle: Bundle, source: str | None) -> list[Strip]:

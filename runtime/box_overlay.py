@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 
 from dff_edge.runtime.boxes import Detections, TrueBoxes
@@ -18,6 +17,7 @@ from dff_edge.runtime.lettering import (
     text_width_px,
     write,
 )
+from dff_edge.runtime.opencv import cv2
 
 _BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
 _LUMA = np.array([0.114, 0.587, 0.299])  # of BGR

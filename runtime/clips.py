@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import parse_qsl, urlsplit
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,6 +30,7 @@ from dff_edge.runtime.datasets import DATA_SETS, parse_data_name
 from dff_edge.runtime.errors import ConfigError, SourceError
 from dff_edge.runtime.frames import Image, LabelMap
 from dff_edge.runtime.hiding import hide_credentials
+from dff_edge.runtime.opencv import cv2
 from dff_edge.runtime.sources.images import natural_key, read_image
 from dff_edge.runtime.synthetic import BOX_CLASSES, CLASSES, StreetScene, true_boxes
 from dff_edge.runtime.uri import IMAGE_SUFFIXES, SourceUri

@@ -8,14 +8,15 @@ from __future__ import annotations
 import logging
 import platform
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from dff_edge import _native
 from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.contract import Flavour, GraphName, Precision
-from dff_edge.runtime.engine import Engine, OrtEngine
+from dff_edge.runtime.engine import CUDA_PROVIDER, Engine, OrtEngine
 from dff_edge.runtime.engine_cache import EngineCache, EngineKey, difference
-from dff_edge.runtime.errors import EngineError, require
+from dff_edge.runtime.errors import EngineError, MissingDependencyError, require
+from dff_edge.runtime.packages import install_command
 
 if TYPE_CHECKING:
     from dff_edge.runtime.cuda.device import CudaDevice
@@ -91,6 +92,31 @@ class Platform:
         return TensorRtEngine(data, name=name, device=self.hardware, plugin=needs_plugin)
 
 
+def check_packages(target: TargetName) -> None:
+    """Import what a target needs, before a device is opened: to be told of all that is missing.
+
+    Raises:
+        MissingDependencyError: when a package is missing, or onnxruntime is one without CUDA.
+    """
+    if target == "tensorrt":
+        from dff_edge.runtime.cuda.tensorrt_library import load_tensorrt  # an optional package
+
+        load_tensorrt()
+        return
+    ort = _load_onnxruntime(target)
+    providers = ort.get_available_providers()
+    if target == "cuda" and CUDA_PROVIDER not in providers:
+        raise MissingDependencyError(
+            f"Running on the target cuda needs ONNX Runtime with CUDA, and this one has "
+            f"{', '.join(providers)}. Install it with: {install_command('cuda')}"
+        )
+
+
+def _load_onnxruntime(target: TargetName) -> Any:
+    extra = "cuda" if target == "cuda" else "cpu"
+    return require("onnxruntime", extra=extra, purpose=f"Running on the target {target}")
+
+
 def find_platform(
     target: TargetName, device: CudaDevice | None = None, *, plugin: bool = True
 ) -> Platform:
@@ -118,8 +144,7 @@ def find_platform(
             plugin_sha256=library.plugin_sha256(trt) if plugin else None,
             hardware=device,
         )
-    extra = "cuda" if target == "cuda" else "cpu"
-    ort = require("onnxruntime", extra=extra, purpose=f"Running on the target {target}")
+    ort = _load_onnxruntime(target)
     if target == "cuda":
         assert device is not None
         where, flags = _describe(device), "extended, no TF32"

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dff_edge.runtime.errors import EngineError, ShapeError, require
+from dff_edge.runtime.packages import package_command
 
 if TYPE_CHECKING:  # device.py is written in terms of TensorSpec
     from dff_edge.runtime.device import Buffer, HostStream, Stream
@@ -28,11 +29,11 @@ CUDA_PROVIDER = "CUDAExecutionProvider"
 MAX_BINDINGS = 512
 
 _PROVIDER_PACKAGES = {
-    CUDA_PROVIDER: "pip install 'dff-edge[cuda]' (onnxruntime-gpu)",
-    "TensorrtExecutionProvider": "pip install 'dff-edge[cuda,tensorrt]' (TensorRT 10)",
-    "OpenVINOExecutionProvider": "pip install onnxruntime-openvino",
-    "DmlExecutionProvider": "pip install onnxruntime-directml",
-    CPU_PROVIDER: "pip install 'dff-edge[cpu]' (onnxruntime)",
+    CPU_PROVIDER: "onnxruntime",
+    CUDA_PROVIDER: "onnxruntime-gpu",
+    "TensorrtExecutionProvider": "onnxruntime-gpu",  # with TensorRT 10 beside
+    "OpenVINOExecutionProvider": "onnxruntime-openvino",
+    "DmlExecutionProvider": "onnxruntime-directml",
 }
 
 
@@ -390,7 +391,8 @@ def _check_available(provider: str, available: list[str], graph: str) -> None:
 
 
 def _package_of(provider: str) -> str:
-    return _PROVIDER_PACKAGES.get(provider, "an onnxruntime build that includes it")
+    package = _PROVIDER_PACKAGES.get(provider)
+    return package_command(package) if package else "an onnxruntime build that includes it"
 
 
 def usable_cores() -> int:

@@ -62,21 +62,31 @@ class MissingDependencyError(DffEdgeError, ImportError):
     """An optional package is needed and not installed."""
 
 
-def require(module_name: str, *, extra: str, purpose: str) -> ModuleType:
-    """Import an optional dependency, or say how to install it.
+def require(module_name: str, *, extra: str | None = None, purpose: str) -> ModuleType:
+    """Import an optional dependency, or say how to install it here.
+
+    Where several packages brought the module, over each other, a warning is logged.
 
     Args:
         module_name: the module to import, for example ``"onnxruntime"``.
-        extra: the extra of dff-edge that brings it.
+        extra: the extra of dff-edge that brings it, with others that are needed then; None where
+            its own package is enough.
         purpose: what needs it, the start of the sentence in the message.
 
     Raises:
-        MissingDependencyError: when the module cannot be imported.
+        MissingDependencyError: when the module cannot be imported: it is not installed, or is
+            broken, or a library of the system is missing.
     """
+    # Here, for the metadata of packages takes longer to load than all else of this module.
+    from dff_edge.runtime.packages import import_advice, warn_of_overlaid
+
     try:
-        return importlib.import_module(module_name)
-    except ImportError as error:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # a broken package raises anything
+        reason = str(error).strip().partition("\n")[0][:500] or type(error).__name__
         raise MissingDependencyError(
-            f"{purpose} needs '{module_name}', which could not be imported ({error}). "
-            f"Install it with: pip install 'dff-edge[{extra}]'"
+            f"{purpose} needs '{module_name}', which could not be imported ({reason}). "
+            f"{import_advice(error, module_name, extra=extra)}"
         ) from error
+    warn_of_overlaid(module_name)
+    return module

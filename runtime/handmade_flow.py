@@ -20,7 +20,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,6 +44,7 @@ from dff_edge.runtime.engine import (
     usable_cores,
 )
 from dff_edge.runtime.errors import ConfigError, EngineError
+from dff_edge.runtime.opencv import cv2
 
 if TYPE_CHECKING:
     from dff_edge.runtime.device import Buffer, Stream

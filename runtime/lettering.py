@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from dff_edge.runtime.errors import ConfigError
 from dff_edge.runtime.frames import Image
+from dff_edge.runtime.opencv import cv2
 
 Colours = Sequence[Sequence[int]]  # (red, green, blue) of each class, 0..255
 

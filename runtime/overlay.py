@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-import cv2
 import numpy as np
 
 from dff_edge.runtime.errors import ConfigError, ShapeError
@@ -16,6 +15,7 @@ from dff_edge.runtime.lettering import (
     palette_of,
     text_height_px,
 )
+from dff_edge.runtime.opencv import cv2
 
 
 def draw_overlay(

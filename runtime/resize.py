@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from dff_edge.runtime.errors import FrameError, ShapeError
 from dff_edge.runtime.frames import Image
+from dff_edge.runtime.opencv import cv2
 
 _BILINEAR_SHRINK = 2.25  # beyond, bilinear interpolation skips more than a tenth of the pixels
 MAX_SIDE_PX = 16384  # beyond any camera; a larger size is a damaged header or a mistake

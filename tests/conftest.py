@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import signal
+import sys
 
 import pytest
+
+from dff_edge.runtime import packages
 
 # Shells start background jobs with SIGINT ignored, and the processes of tests would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -14,3 +17,20 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def own_engines(tmp_path_factory, monkeypatch):
     """Engines that were deployed on this machine are none of the tests' business."""
     monkeypatch.setenv("DFF_EDGE_CACHE", str(tmp_path_factory.getbasetemp() / "engines"))
+
+
+@pytest.fixture
+def without(monkeypatch):
+    """Have packages look as if they were not installed; by the names of their modules."""
+    hidden = set()
+    version_of = packages.version_of
+    monkeypatch.setattr(
+        packages, "version_of", lambda name: None if name in hidden else version_of(name)
+    )
+
+    def hide(*modules):
+        for module in modules:
+            monkeypatch.setitem(sys.modules, module, None)
+            hidden.update(packages.same_files(packages.distribution_of(module)))
+
+    return hide

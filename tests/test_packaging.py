@@ -132,17 +132,105 @@ def test_an_unknown_name_of_the_package_is_an_attribute_error():
         dff_edge.nothing  # noqa: B018
 
 
-def test_onnxruntime_and_its_gpu_build_are_in_no_extra_together():
-    both = {"onnxruntime", "onnxruntime-gpu"}
-    by_extra: dict[str, set[str]] = {}
+def requirements() -> dict[str, dict[str, str]]:
+    """Requirements of each extra ("" for none), by name, with those of extras that it names."""
+    direct: dict[str, dict[str, str]] = {"": {}}
+    inner: dict[str, set[str]] = {}
     for line in metadata.requires("dff-edge") or []:
-        name = re.split(r"[^A-Za-z0-9-]", line, maxsplit=1)[0].lower()
-        extra = re.search(r"extra == ['\"](\w+)['\"]", line)
-        by_extra.setdefault(extra.group(1) if extra else "", set()).add(name)
+        requirement, _, marker = line.partition(";")
+        found = re.search(r"extra == ['\"](\w+)['\"]", marker)
+        extra = found[1] if found else ""
+        name = re.split(r"[^A-Za-z0-9-]", requirement.strip(), maxsplit=1)[0].lower()
+        if name == "dff-edge":
+            extras = re.search(r"\[(.*)\]", requirement)
+            assert extras is not None
+            inner.setdefault(extra, set()).update(extras[1].split(","))
+        else:
+            direct.setdefault(extra, {})[name] = requirement.strip()
 
-    assert not by_extra[""] & both
-    assert all(not names >= both for names in by_extra.values())
-    assert "onnxruntime-gpu" in by_extra["cuda"]
+    def all_of(extra: str) -> dict[str, str]:
+        found = dict(direct.get(extra, {}))
+        for other in inner.get(extra, ()):
+            found |= all_of(other)
+        return found
+
+    return {extra: all_of(extra) for extra in (*direct, *inner)}
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [("onnxruntime", "onnxruntime-gpu"), ("opencv-python", "opencv-python-headless")],
+    ids=["onnxruntime", "OpenCV"],
+)
+def test_packages_that_write_the_same_files_are_in_no_extra_together(pair):
+    by_extra = requirements()
+
+    assert not by_extra[""].keys() & set(pair)
+    assert all(not names.keys() >= set(pair) for names in by_extra.values())
+    assert all(any(name in names for names in by_extra.values()) for name in pair)
+
+
+def test_what_computes_brings_an_opencv_and_only_window_and_dev_the_one_with_windows():
+    by_extra = requirements()
+
+    with_windows = {extra for extra, names in by_extra.items() if "opencv-python" in names}
+    headless = {extra for extra, names in by_extra.items() if "opencv-python-headless" in names}
+    assert with_windows == {"window", "dev"}
+    assert headless >= {"cpu", "cuda", "tensorrt", "pycuda", "openvino", "export", "train"}
+
+
+def test_the_developers_extra_has_what_the_users_extras_have():
+    by_extra = requirements()
+    dev = by_extra["dev"]
+
+    for extra in ("cpu", "window", "openvino", "export", "train", "serve", "report", "rtx"):
+        for name, text in by_extra[extra].items():
+            if name != "opencv-python-headless":
+                assert dev.get(name) == text, f"dev has {dev.get(name)} of {extra}'s {text}"
+
+
+def test_opencv_is_imported_in_one_place():
+    """Where it says which package to install; a bare ``import cv2`` ends in the loader's words."""
+    folders = [ROOT / name for name in ("trainer", "calibration", "runtime")]
+    folders += [folder for folder in (ROOT / "dff_edge").iterdir() if not folder.is_symlink()]
+    found = [
+        str(path.relative_to(ROOT))
+        for folder in folders
+        for path in folder.rglob("*.py")
+        if re.search(r"^\s*(import cv2|from cv2 import)", path.read_text(), re.MULTILINE)
+    ]
+
+    assert found == ["runtime/opencv.py"]
+
+
+def test_a_machine_without_compiler_is_told_so_before_anything_is_downloaded(tmp_path):
+    build = (
+        f"import sys; sys.path.insert(0, {str(ROOT / 'plugins/python')!r}); import build_backend; "
+        "build_backend.get_requires_for_build_wheel(eval(sys.argv[1]))"
+    )
+
+    def run(options: object = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-B", "-c", build, repr(options)],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            env={"PATH": str(tmp_path)},
+        )
+
+    done = run()
+    assert done.returncode == 1
+    assert done.stderr.startswith("dff-edge has native code to build, and there is no C++ compiler")
+    assert "apt-get install g++" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+    # Who names a compiler to CMake is left to CMake.
+    assert run({"cmake.define.CMAKE_CXX_COMPILER": "/opt/c++"}).returncode == 0
+
+    # One that is there and does not do.
+    (tmp_path / "c++").write_text("#!/bin/sh\necho 'error: no such standard' >&2; exit 1\n")
+    (tmp_path / "c++").chmod(0o755)
+    assert "c++ does not compile C++17 (error: no such standard)" in run().stderr
 
 
 def test_links_lead_to_the_folders_at_the_top():

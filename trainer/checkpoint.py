@@ -5,16 +5,19 @@ Nothing in them runs code on load.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
 import pickle
 import re
+import struct
+import zipfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from pydantic import ValidationError
@@ -24,11 +27,14 @@ from safetensors.torch import save as bytes_of
 from torch import Tensor, nn
 
 import dff_edge
+from dff_edge.runtime.documents import open_regular, parse_json, read_json, read_regular
 from dff_edge.runtime.errors import CheckpointError
-from dff_edge.trainer.config import describe
 from dff_edge.trainer.models import DeepFeatureFlow, ModelConfig, build_model
+from dff_edge.trainer.settings import describe
 
 WEIGHTS, CARD = "weights.safetensors", "model.json"
+MAX_WEIGHT_BYTES = 8 << 30  # of a file: the largest published ones have less than 1 GB
+_MAX_CARD_BYTES = 1 << 20
 _FORMAT = 1
 _log = logging.getLogger("dff_edge.trainer")
 SHIPPED = Path(dff_edge.__file__).parent / "models"
@@ -75,7 +81,7 @@ def save_checkpoint(
     Raises:
         CheckpointError: a weight is too large for float16.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     tensors = model.state_dict()
     if half:
         tensors = {name: _as_half(name, value) for name, value in tensors.items()}
@@ -87,23 +93,23 @@ def save_checkpoint(
         "training": training,
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
-    _write(folder / WEIGHTS, weights)
-    _write(folder / CARD, (json.dumps(card, indent=2) + "\n").encode())
+    write_file(folder / WEIGHTS, weights)
+    write_file(folder / CARD, (json.dumps(card, indent=2) + "\n").encode())
 
 
-def save_state_dict(path: Path, module: nn.Module) -> None:
-    """Write a module's weights as safetensors; the file appears whole or not at all."""
-    write_tensors(path, module.state_dict())
-
-
-def write_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
+def write_tensors(
+    path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None
+) -> str:
     """Write tensors as safetensors; the file appears whole or not at all.
 
     Returns:
         SHA-256 of the file, hexadecimal.
+
+    Raises:
+        CheckpointError: it cannot be written.
     """
-    content = _packed(tensors)
-    _write(path, content)
+    content = _packed(tensors, metadata)
+    write_file(path, content)
     return hashlib.sha256(content).hexdigest()
 
 
@@ -116,6 +122,13 @@ def find_checkpoint(name: str) -> Path:
         CheckpointError: names the shipped models when there is neither.
     """
     path = Path(name)
+    try:
+        return _find_checkpoint(path, name)
+    except (OSError, ValueError) as error:  # a name that no file can have
+        raise CheckpointError(f"{_cut(name)} is no name of a checkpoint: {error}.") from error
+
+
+def _find_checkpoint(path: Path, name: str) -> Path:
     if (path / CARD).is_file():
         if (SHIPPED / name / CARD).is_file() and not path.samefile(SHIPPED / name):
             _log.warning(
@@ -146,10 +159,7 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
         CheckpointError: names the file and what is wrong with it.
     """
     folder = find_checkpoint(str(name))
-    try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder / CARD} cannot be read: {error}") from error
+    card = read_json(folder / CARD, max_bytes=_MAX_CARD_BYTES, error=CheckpointError)
     if not isinstance(card, dict) or card.get("format") != _FORMAT:
         found = card.get("format") if isinstance(card, dict) else type(card).__name__
         raise CheckpointError(
@@ -169,6 +179,8 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
             "damaged. Copy the folder again."
         )
     tensors = _unpacked(weights, folder / WEIGHTS)
+    with torch.device("meta"):  # what the card announces is held against the file, then built
+        check_weights(build_model(config), tensors, str(folder / WEIGHTS))
     model = build_model(config)
     load_weights(model, tensors, str(folder / WEIGHTS))
     training = card.get("training")
@@ -184,7 +196,7 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
 def load_weights(
     module: nn.Module, tensors: dict[str, Tensor], origin: str, ignore: tuple[str, ...] = ()
 ) -> None:
-    """Copy tensors into a module; every name and shape must fit.
+    """Copy tensors into a module; every name, shape and kind of number must fit.
 
     Args:
         module: changed in place; its own dtypes stay.
@@ -193,8 +205,25 @@ def load_weights(
         ignore: prefixes that may be missing in ``tensors`` or left over in it.
 
     Raises:
-        CheckpointError: lists what is missing, left over or of another shape.
+        CheckpointError: lists what is missing, left over, of another shape or type, or names a
+            tensor with NaN or infinity.
     """
+    check_weights(module, tensors, origin, ignore)
+    with torch.no_grad():
+        for name, value in module.state_dict().items():
+            if name in tensors:
+                value.copy_(tensors[name])
+                if not value.isfinite().all():
+                    raise CheckpointError(
+                        f"{origin}: {name} holds NaN, infinity, or more than {value.dtype} can "
+                        "hold. Copy or download the file again, or go back to an earlier one."
+                    )
+
+
+def check_weights(
+    module: nn.Module, tensors: dict[str, Tensor], origin: str, ignore: tuple[str, ...] = ()
+) -> None:
+    """Compare tensors with a module, which may be on the device "meta"; see ``load_weights``."""
     wanted = module.state_dict()
     missing = [name for name in wanted if name not in tensors and not name.startswith(ignore)]
     unknown = sorted(  # files hold them in any order
@@ -205,16 +234,38 @@ def load_weights(
         for name in wanted
         if name in tensors and tensors[name].shape != wanted[name].shape
     ]
-    if missing or unknown or wrong:
+    other = [
+        f"{name} {tensors[name].dtype} for {wanted[name].dtype}"
+        for name in wanted
+        if name in tensors and not _is_kind_of(tensors[name].dtype, wanted[name].dtype)
+    ]
+    if missing or unknown or wrong or other:
         raise CheckpointError(
             f"{origin} does not fit the model: {_some('missing', missing)}"
             f"{_some('unknown', unknown)}{_some('of another shape', wrong)}"
+            f"{_some('of another type', other)}"
             "expected the weights of the same configuration."
         )
-    with torch.no_grad():
-        for name, value in wanted.items():
-            if name in tensors:
-                value.copy_(tensors[name])
+
+
+def _is_kind_of(found: torch.dtype, wanted: torch.dtype) -> bool:
+    """Whether numbers of one type stand for those of the other: floats for floats."""
+    if wanted.is_floating_point:
+        return found in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+    return not (found.is_floating_point or found.is_complex or found == torch.bool)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read what ``write_tensors`` wrote, with its metadata.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+    """
+    content = _read(path)
+    tensors = _unpacked(content, path)
+    (length,) = struct.unpack_from("<Q", content)
+    header = parse_json(content[8 : 8 + length], str(path), error=CheckpointError)
+    return tensors, header.get("__metadata__", {})
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -226,7 +277,11 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return _unpacked(_read(path), path)
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with open_regular(path, max_bytes=MAX_WEIGHT_BYTES, error=CheckpointError) as file:
+            _refuse_compressed(file, path)
+            loaded = torch.load(file, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
         raise CheckpointError(
@@ -251,6 +306,17 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
                 "numbers than are stored, expected an ordinary array."
             )
     return loaded
+
+
+def _refuse_compressed(file: BinaryIO, path: Path) -> None:
+    """Torch stores its archives uncompressed; a small one that is not can fill the memory."""
+    if zipfile.is_zipfile(file):
+        for entry in zipfile.ZipFile(file).infolist():
+            if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > MAX_WEIGHT_BYTES:
+                raise CheckpointError(
+                    f"{path} is a compressed archive, expected one as torch.save writes it."
+                )
+    file.seek(0)
 
 
 def _is_plain(value: Tensor) -> bool:
@@ -294,17 +360,30 @@ _folder_of = cache(find_checkpoint)  # which may warn, once is enough
 
 @cache
 def _digest(path: Path, _modified_ns: int, _size: int) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    with open_regular(path, max_bytes=MAX_WEIGHT_BYTES, error=CheckpointError) as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
-def _packed(tensors: dict[str, Tensor]) -> bytes:
-    return bytes_of({name: value.cpu().contiguous() for name, value in tensors.items()})
+def _packed(tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
+    seen: set[int] = set()
+    own = {}
+    for name, value in tensors.items():
+        value = value.cpu().contiguous()
+        storage = value.untyped_storage().data_ptr()
+        own[name] = value.clone() if storage in seen else value  # the format shares no memory
+        seen.add(storage)
+    return bytes_of(own, metadata)
 
 
 def _unpacked(content: bytes, path: Path) -> dict[str, Tensor]:
     try:
         return tensors_of(content)
     except SafetensorError as error:
+        raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
+    except ValueError as error:  # shapes that no numbers fill
         raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
     except KeyError as error:  # a type that the format has and torch has not
         raise CheckpointError(
@@ -319,14 +398,39 @@ def _some(what: str, names: list[str]) -> str:
     return f"{len(names)} {what} ({', '.join(names[:3])}{more}); "
 
 
+def _cut(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
 def _read(path: Path) -> bytes:
+    return read_regular(path, max_bytes=MAX_WEIGHT_BYTES, error=CheckpointError)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder where it is missing, with those above it.
+
+    Raises:
+        CheckpointError: it cannot be made.
+    """
     try:
-        return path.read_bytes()
+        path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
+        raise CheckpointError(
+            f"The folder {path} cannot be made: {error.strerror}. Give another one."
+        ) from error
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file that appears whole or not at all.
+
+    Raises:
+        CheckpointError: it cannot be written.
+    """
     temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise CheckpointError(f"{path} cannot be written: {error.strerror}.") from error

@@ -5,28 +5,22 @@ Source of the paper's recipe: Zhu et al., CVPR 2017, arXiv:1611.07715, section 5
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Literal, get_args
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, Tag, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from dff_edge.runtime.errors import ConfigError
 from dff_edge.trainer.models import ModelConfig
+from dff_edge.trainer.settings import Settings, load_settings
 
 NetworkName = Literal["feature", "task", "flow"]
 
-M = TypeVar("M", bound=BaseModel)
 MAX_SEED = 2**32 - 1
-_LONGEST_VALUE = 60  # characters of a received value in a message
+Count = Annotated[int, Field(ge=1, le=10**9)]  # of steps
 
 
-class _Config(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class InitConfig(_Config):
+class InitConfig(Settings):
     """Weights to start from, None for random ones.
 
     Those of one network are a safetensors or PyTorch state dict, or come out of a checkpoint: its
@@ -52,7 +46,7 @@ class InitConfig(_Config):
     model: Path | None = None
 
 
-class AugmentConfig(_Config):
+class AugmentConfig(Settings):
     """How pairs of clips and pictures are changed, both frames and the truth alike.
 
     Frames are also mirrored half of the time. Scenes of ``synthetic://`` are used as drawn.
@@ -67,7 +61,7 @@ class AugmentConfig(_Config):
     colour: float = Field(default=0.2, ge=0, le=1)
 
 
-class DataConfig(_Config):
+class DataConfig(Settings):
     """Where training pairs come from.
 
     Attributes:
@@ -90,14 +84,14 @@ class DataConfig(_Config):
     train: str = "synthetic://street?split=train"
     validate_on: str | None = None
     validate_flow_on: str | None = None
-    max_distance: int = Field(default=9, ge=0)
+    max_distance: int = Field(default=9, ge=0, le=10_000)
     motion: Literal["none", "synthetic"] = "none"
     augment: AugmentConfig = AugmentConfig()
-    group: int = Field(default=4, ge=1)
-    workers: int = Field(default=1, ge=0)
+    group: int = Field(default=4, ge=1, le=4096)
+    workers: int = Field(default=1, ge=0, le=1024)
 
 
-class StageConfig(_Config):
+class StageConfig(Settings):
     """One stage of training.
 
     Attributes:
@@ -128,24 +122,24 @@ class StageConfig(_Config):
     """
 
     kind: Literal["recognition", "flow", "pairs"]
-    steps: int = Field(ge=1)
+    steps: Count
     fixed: tuple[NetworkName, ...] = ()
     fixed_layers: tuple[str, ...] = ()
-    batch_size: int = Field(default=8, ge=1)
+    batch_size: int = Field(default=8, ge=1, le=65_536)
     optimizer: Literal["sgd", "adamw"] = "adamw"
-    lr: float = Field(gt=0)
+    lr: float = Field(gt=0, le=1e6)
     momentum: float = Field(default=0.9, ge=0, lt=1)
-    weight_decay: float = Field(default=0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0, le=1e6)
     warmup: float = Field(default=0.05, ge=0, lt=1)
     schedule: Literal["cosine", "step", "constant"] = "cosine"
     milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
     decay: float = Field(default=0.1, gt=0, lt=1)
-    clip_norm: float | None = Field(default=None, gt=0)
+    clip_norm: float | None = Field(default=None, gt=0, le=1e9)
     batch_norm: Literal["train", "frozen"] = "train"
-    class_weights: tuple[Annotated[float, Field(ge=0)], ...] | None = None
-    hard_examples: int = Field(default=128, ge=1)
-    epoch_steps: int = Field(default=100, ge=1)
-    validate_every: int = Field(default=0, ge=0)
+    class_weights: tuple[Annotated[float, Field(ge=0, le=1e6)], ...] | None = None
+    hard_examples: int = Field(default=128, ge=1, le=1_000_000)
+    epoch_steps: Count = 100
+    validate_every: int = Field(default=0, ge=0, le=10**9)
 
     @model_validator(mode="after")
     def _check_fixed(self) -> StageConfig:
@@ -177,7 +171,7 @@ class StageConfig(_Config):
         return self
 
 
-class DeviceConfig(_Config):
+class DeviceConfig(Settings):
     """What lightning trains on; the values are lightning's own.
 
     Attributes:
@@ -189,13 +183,13 @@ class DeviceConfig(_Config):
     """
 
     accelerator: str = "auto"
-    devices: int | Literal["auto"] = "auto"
-    nodes: int = Field(default=1, ge=1)
+    devices: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] = "auto"
+    nodes: int = Field(default=1, ge=1, le=65_536)
     strategy: str = "auto"
     precision: Literal["32-true", "16-mixed", "bf16-mixed", "64-true"] = "32-true"
 
 
-class TrainConfig(_Config):
+class TrainConfig(Settings):
     """A whole training run.
 
     Attributes:
@@ -209,12 +203,12 @@ class TrainConfig(_Config):
         save_half: store the final weights in half precision, for small files.
     """
 
-    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
+    name: str = Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._-]+$")
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
     model: ModelConfig
     init: InitConfig = InitConfig()
     data: DataConfig = DataConfig()
-    stages: tuple[StageConfig, ...] = Field(min_length=1)
+    stages: tuple[StageConfig, ...] = Field(min_length=1, max_length=1000)
     device: DeviceConfig = DeviceConfig()
     save_half: bool = False
 
@@ -248,160 +242,6 @@ class TrainConfig(_Config):
         return self
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Refuses a key that is given twice, of which YAML would take the last without a word."""
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node: yaml.MappingNode = super().compose_mapping_node(anchor)
-        seen = set()
-        for key, _ in node.value:
-            given = (key.tag, str(key.value))
-            if given in seen and key.tag != "tag:yaml.org,2002:merge":
-                raise yaml.composer.ComposerError(
-                    None, None, f"the key '{key.value}' is given twice", key.start_mark
-                )
-            seen.add(given)
-        return node
-
-
 def load_config(path: Path, changes: Iterable[str] = ()) -> TrainConfig:
     """Read the configuration of a training run, as ``load_settings`` does."""
     return load_settings(path, TrainConfig, changes)
-
-
-def load_settings(path: Path, model: type[M], changes: Iterable[str] = ()) -> M:
-    """Read a configuration.
-
-    Args:
-        path: YAML file.
-        model: what it holds.
-        changes: ``key=value`` each, the key with dots for levels and numbers for list items
-            (``stages.0.lr=0.01``), the value as YAML.
-
-    Raises:
-        ConfigError: names the key, the value received and what was expected.
-    """
-    try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not readable as YAML: {error}") from error
-    if not isinstance(raw, dict):
-        raise ConfigError(
-            f"{path} holds {type(raw).__name__}, expected a mapping of keys to values."
-        )
-    for change in changes:
-        _apply(raw, change)
-    try:
-        return model.model_validate(raw)
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {describe(error, model)}") from error
-
-
-def describe(error: ValidationError, model: type[BaseModel]) -> str:
-    """Put a validation error into words: key, value received and what was expected.
-
-    Args:
-        error: from validating ``model``.
-        model: whose keys they are.
-    """
-    problems: dict[str, str] = {}
-    for problem in error.errors():
-        location, known = _resolve(model, problem["loc"])
-        key = ".".join(location) or "the file"
-        received = _short(problem["input"])
-        if problem["type"] == "extra_forbidden":
-            text = f"'{key}' is not a known key (received {received}), expected {', '.join(known)}"
-        elif problem["type"] == "missing":
-            text = f"'{key}' is missing"
-        elif problem["type"] == "value_error":  # from a validator of ours: says it all
-            message = str(problem["ctx"]["error"]).rstrip(".")
-            text = f"{key}: {message}" if location else message
-        elif key in problems:  # another member of a union
-            text = f"{problems[key]}, or: {_expected(problem['msg'])}"
-        else:
-            text = f"{key} is {received}, expected: {_expected(problem['msg'])}"
-        problems[key] = text
-    # Pydantic also calls a list too short whose only item is wrong.
-    inner = [key for key in problems if not any(k.startswith(f"{key}.") for k in problems)]
-    return "; ".join(problems[key] for key in inner) + "."
-
-
-def _resolve(
-    model: type[BaseModel], location: Sequence[int | str]
-) -> tuple[list[str], Sequence[str]]:
-    """The part of a location that is written in the file, and the keys known at its place.
-
-    Pydantic adds the names of union members to a location; nobody wrote those.
-    """
-    place: Any = model
-    written: list[str] = []
-    known: Sequence[str] = ()
-    for part in location:
-        if isinstance(part, int):
-            place = next(iter(get_args(place)), None)
-        elif isinstance(place, type) and issubclass(place, BaseModel):
-            known = tuple(place.model_fields)
-            place = place.model_fields[part].annotation if part in known else None
-        elif (member := _tagged(place, part)) is not None:
-            place = member
-            continue
-        else:
-            break
-        written.append(str(part))
-    return written, known
-
-
-def _tagged(union: Any, tag: str) -> Any:
-    """The member of a tagged union that a tag stands for, None where there is none."""
-    for member in get_args(union):
-        inner, *notes = get_args(member) or (member,)
-        if any(isinstance(note, Tag) and note.tag == tag for note in notes):
-            return inner
-    return None
-
-
-def _expected(message: str) -> str:
-    return message.removeprefix("Input should be ")
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
-
-
-def _apply(raw: dict[str, Any], change: str) -> None:
-    key, separator, text = change.partition("=")
-    if not separator or not key:
-        raise ConfigError(f"'{change}' is no change of a setting, expected key=value.")
-    try:
-        value = yaml.load(text, _UniqueKeyLoader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"'{change}': the value is not readable as YAML: {error}") from error
-    *parents, last = key.split(".")
-    place: Any = raw
-    for depth, part in enumerate(parents):
-        if isinstance(place, list):
-            place = place[_list_index(place, part, key)]
-        elif isinstance(place, dict):
-            if place.get(part) is None:  # absent, or written with nothing behind it
-                place[part] = {}
-            place = place[part]
-        else:
-            raise ConfigError(f"'{change}': {'.'.join(parents[:depth])} has no keys below it.")
-    if isinstance(place, list):
-        place[_list_index(place, last, key)] = value
-    elif isinstance(place, dict):
-        place[last] = value
-    else:
-        raise ConfigError(f"'{change}': {'.'.join(parents)} has no keys below it.")
-
-
-def _list_index(items: list[Any], part: str, key: str) -> int:
-    if not (part.isascii() and part.isdecimal()) or int(part) >= len(items):
-        expected = f"0 to {len(items) - 1}" if items else "no item, for the list is empty"
-        raise ConfigError(
-            f"'{key}': '{part}' is no item of a list of {len(items)}, expected {expected}."
-        )
-    return int(part)

@@ -1,45 +1,124 @@
-"""Saves within a stage of training, which a broken run goes on from."""
+"""Saves of a training run, which a broken one goes on from: whole, and of this run alone."""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import logging
 import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from pydantic import ValidationError
 
-from dff_edge.runtime.errors import ConfigError
+from dff_edge.runtime.documents import open_regular, parse_json
+from dff_edge.runtime.errors import CheckpointError, ConfigError
+from dff_edge.trainer.checkpoint import MAX_WEIGHT_BYTES
+from dff_edge.trainer.config import InitConfig, TrainConfig
+
+_KEY = "dff_edge_run"
+_log = logging.getLogger("dff_edge.trainer")
+
+
+class Owner:
+    """The stage of a run that a save belongs to.
+
+    Args:
+        config: the run's. Where its first weights lay is no part of it, for files are moved.
+        stage: name of the stage's folder.
+    """
+
+    def __init__(self, config: TrainConfig, stage: str) -> None:
+        self._config = config.model_copy(update={"init": InitConfig()})
+        self._stage = stage
+        self.text = json.dumps(
+            {"stage": stage, "config": config.model_dump(mode="json", exclude={"init"})}
+        )
+
+    def check(self, text: object, path: Path) -> None:
+        """Refuse a save of another run, which was copied to this place.
+
+        One that says nothing of itself is taken, with a warning.
+
+        Args:
+            text: what the save says of itself, ``text`` of its owner.
+            path: of the save.
+
+        Raises:
+            ConfigError: it is another's.
+        """
+        if text is None:
+            _log.warning("%s does not say which run it is of; it is taken for this one's", path)
+            return
+        try:
+            told = parse_json(str(text), str(path))
+            # As configurations, so that a key that came later counts with its default.
+            is_own = (told["stage"], TrainConfig.model_validate(told["config"])) == (
+                self._stage,
+                self._config,
+            )
+        except (ConfigError, ValidationError, KeyError, TypeError):
+            is_own = False
+        if not is_own:
+            raise ConfigError(
+                f"{path} is not a save of this stage of this run, to judge by its configuration. "
+                "Put the right one there, or remove it to train the stage from its start."
+            )
 
 
 class WholeSaves(TorchCheckpointIO):
-    """Saves appear whole or not at all; lightning's own do on the disk of ``$TMPDIR`` alone."""
+    """Saves appear whole or not at all; lightning's own do on the disk of ``$TMPDIR`` alone.
+
+    Args:
+        owner: whose they are.
+    """
+
+    def __init__(self, owner: Owner) -> None:
+        super().__init__()
+        self._owner = owner
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
-        """Write a save beside its place, then put it there."""
+        """Write a save beside its place, then put it there.
+
+        Raises:
+            CheckpointError: it cannot be written.
+        """
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(target.name + ".part")
-        with temporary.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                torch.save({**checkpoint, _KEY: self._owner.text}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        except (OSError, RuntimeError) as error:  # torch's writer has the latter for a full disk
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            reason = getattr(error, "strerror", None) or error
+            raise CheckpointError(
+                f"{target} cannot be written: {reason}. With --resume the run goes on from the "
+                "save before."
+            ) from error
 
     def load_checkpoint(self, path: str | Path, *arguments: Any, **options: Any) -> dict[str, Any]:
         """Read a save.
 
         Raises:
-            ConfigError: it is damaged.
+            ConfigError: it is damaged, or another run's.
         """
         try:
-            return super().load_checkpoint(path, *arguments, **options)
-        except FileNotFoundError:
-            raise
+            with open_regular(Path(path), max_bytes=MAX_WEIGHT_BYTES):
+                checkpoint: dict[str, Any] = super().load_checkpoint(path, *arguments, **options)
+            told = checkpoint.pop(_KEY, None)
         except Exception as error:  # torch raises many types for damaged files
             raise ConfigError(
                 f"{path} is damaged: {error or 'it is empty'}. Without it the run goes on from the "
                 "start of this stage: remove it."
             ) from error
+        self._owner.check(told, Path(path))
+        return checkpoint

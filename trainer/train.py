@@ -22,7 +22,6 @@ from typing import Any
 
 import lightning
 import torch
-import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import (
@@ -33,25 +32,28 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from lightning.pytorch.loggers import CSVLogger
-from pydantic import ValidationError
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from dff_edge import __version__
+from dff_edge.runtime.documents import dump_yaml
 from dff_edge.runtime.errors import ConfigError, DffEdgeError
 from dff_edge.trainer.checkpoint import (
     is_weights_file,
     load_checkpoint,
     load_weights,
+    make_folder,
     read_state_dict,
+    read_tensors,
     save_checkpoint,
-    save_state_dict,
+    write_file,
+    write_tensors,
 )
-from dff_edge.trainer.config import NetworkName, StageConfig, TrainConfig
+from dff_edge.trainer.config import NetworkName, StageConfig, TrainConfig, load_config
 from dff_edge.trainer.data import PairBatch, open_pairs, training_classes
 from dff_edge.trainer.learner import Learner, find_layer
 from dff_edge.trainer.models import DeepFeatureFlow, build_model
-from dff_edge.trainer.saves import WholeSaves
+from dff_edge.trainer.saves import Owner, WholeSaves
 from dff_edge.trainer.validation import open_held_out, unused_settings, validation_of
 
 _log = logging.getLogger("dff_edge.trainer")
@@ -107,14 +109,15 @@ def train(config: TrainConfig, run_folder: Path, *, resume: bool = False) -> Pat
             find_layer(model, path)
     initialise(model, config)
     if is_first and not resume:
-        run_folder.mkdir(parents=True, exist_ok=True)
-        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-        (run_folder / RECORD).write_text(text, encoding="utf-8")
+        make_folder(run_folder)
+        write_file(run_folder / RECORD, dump_yaml(config.model_dump(mode="json")).encode())
     for number, stage in enumerate(config.stages):
         folder = run_folder / f"{number}-{stage.kind}"
         done = folder / "weights.safetensors"
         if done.exists():
-            load_weights(model, read_state_dict(done), str(done))
+            tensors, told = read_tensors(done)
+            Owner(config, folder.name).check(told.get("run"), done)
+            load_weights(model, tensors, str(done))
             _log.info("stage %d (%s) is finished already", number, stage.kind)
             continue
         validation = validation_of(config, stage, held_out)
@@ -157,8 +160,8 @@ def _check_folder(config: TrainConfig, run_folder: Path, resume: bool) -> None:
         raise ConfigError(f"'{run_folder}' holds no run to resume (no {RECORD} in it).")
     try:
         # Compared as configurations, so that a key that came later counts with its default.
-        started = TrainConfig.model_validate(yaml.safe_load(record.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, UnicodeDecodeError, ValidationError) as error:
+        started = load_config(record)
+    except ConfigError as error:
         raise ConfigError(f"{record} is damaged, the run cannot be resumed: {error}") from error
     if started != config:
         then, now = (flatten(each.model_dump(mode="json")) for each in (started, config))
@@ -300,9 +303,25 @@ def _run_stage(
             raise KeyboardInterrupt from error  # as it was before lightning made it an exit
         except DffEdgeError as error:
             raise type(error)(_message(error)) from error
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            reason = str(error).partition("\n")[0]
+            raise ConfigError(
+                f"{folder.name} ran out of memory: {reason}. Give a smaller batch_size, frame_size "
+                "or width, in a new run."
+            ) from error
     if trainer.is_global_zero:
-        save_state_dict(folder / "weights.safetensors", model)
+        run = {"run": Owner(config, folder.name).text}
+        write_tensors(folder / "weights.safetensors", model.state_dict(), run)
     trainer.strategy.barrier()
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Torch has a class for that on GPUs, and words on the CPU."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        "can't allocate memory" in str(error)
+    )
 
 
 def _message(error: DffEdgeError) -> str:
@@ -344,11 +363,11 @@ def _make_trainer(
             log_every_n_steps=stage.epoch_steps,
             use_distributed_sampler=False,
             sync_batchnorm=_syncs_batch_norm(config, stage),
-            plugins=[WholeSaves()],
+            plugins=[WholeSaves(Owner(config, folder.name))],
             enable_model_summary=False,
             default_root_dir=folder,
         )
-    except (MisconfigurationException, ValueError) as error:
+    except (MisconfigurationException, ImportError, ValueError) as error:
         raise ConfigError(
             f"device is {device.model_dump()}, which lightning refuses: {error}"
         ) from error

@@ -29,6 +29,7 @@ from dff_edge.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from dff_edge.report.repeated import Repeated
     from dff_edge.report.results import Benchmark, Latency
     from dff_edge.runtime.bundle import Bundle
     from dff_edge.runtime.clips import LabelledClip
@@ -61,16 +62,17 @@ _TRACED_FRAMES = 60
 @click.option(
     "--frames",
     type=click.IntRange(min=1),
-    default=60,
+    default=40,
     show_default=True,
     help="Frames of a repetition, made a multiple of each key interval.",
 )
 @click.option(
     "--repetitions",
     type=click.IntRange(min=1),
-    default=5,
+    default=9,
     show_default=True,
-    help="Repetitions of each configuration; they take turns, and the median counts.",
+    help="Repetitions of each configuration; they take turns, and medians count: of times, and of "
+    "the speed-ups within each repetition.",
 )
 @click.option(
     "--consistency", is_flag=True, help="Measure temporal consistency too, where flow is known."
@@ -221,6 +223,7 @@ def _print(benchmark: Benchmark) -> None:
         f"{settings.metric} %",
         "fps",
         "speed-up",
+        "from .. to",
         "key p50 ms",
         "p99",
         "other p50 ms",
@@ -235,14 +238,18 @@ def _print(benchmark: Benchmark) -> None:
             str(row.interval),
             _percent(row.accuracy),
             f"{row.fps:.1f}",
-            f"{row.speedup:.2f}x",
+            f"{row.speedup.median:.2f}x" if row.speedup.is_steady else "too noisy",
+            f"{row.speedup.low:.2f}..{row.speedup.high:.2f}",
             *_latency(row.key),
             *_latency(row.other),
             f"{row.size_mb:.2f}",
         ]
         rows.append(cells + [_percent(row.consistency)] * steady)
     table(headers + ["steady %"] * steady, rows)
-    click.echo("\nspeed-up: over fp32 with every frame a key frame (fp32, l = 1)")
+    click.echo(
+        "\nspeed-up: over fp32 with every frame a key frame (fp32, l = 1), median of the ratios in "
+        "each repetition; from .. to: where it lies, with 90% probability or more"
+    )
     click.echo("MB: feature, flow and task graph, in millions of bytes")
     if steady:
         click.echo("steady: mIoU of each result with the one before, moved by the true flow")
@@ -259,7 +266,7 @@ def _print(benchmark: Benchmark) -> None:
         ],
     )
     if shown.cost_ratio is not None:
-        own = "" if shown.own_speedup is None else f", measured {shown.own_speedup:.2f}"
+        own = "" if shown.own_speedup is None else f", measured {_measured(shown.own_speedup)}"
         click.echo(
             f"\nr = {shown.cost_ratio:.3f} (other frame / key frame): Eq. 7 predicts "
             f"s = {shown.predicted_speedup:.2f} over per-frame {shown.precision}{own}"
@@ -268,6 +275,10 @@ def _print(benchmark: Benchmark) -> None:
 
 def _latency(latency: Latency | None) -> list[str]:
     return ["-", "-"] if latency is None else [f"{latency.p50_ms:.2f}", f"{latency.p99_ms:.2f}"]
+
+
+def _measured(speedup: Repeated) -> str:
+    return f"{speedup.median:.2f}" if speedup.is_steady else f"{speedup} (too noisy to say)"
 
 
 def _percent(value: float | None) -> str:

@@ -94,9 +94,15 @@ class Command(click.Command):
             except click.ClickException as error:
                 note_failure(error, is_expected=True)
                 raise
-            except (DffEdgeError, OSError) as error:
+            except DffEdgeError as error:
                 note_failure(error, is_expected=True)
                 raise click.ClickException(str(error)) from error
+            except (ImportError, OSError) as error:
+                text = _told(error)
+                note_failure(error, is_expected=text is not None)
+                if text is None:
+                    raise
+                raise click.ClickException(text) from error
             except BaseException as error:
                 note_failure(error, is_expected=isinstance(error, KeyboardInterrupt))
                 raise
@@ -109,6 +115,16 @@ def command_line() -> Iterator[None]:
         yield
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
+
+
+def _told(error: ImportError | OSError) -> str | None:
+    """Return an error of the system in words; None for an import that is our own fault."""
+    from dff_edge.runtime.packages import broken_package_advice
+
+    advice = broken_package_advice(error)
+    if advice is not None:
+        return f"{error}. {advice}"
+    return None if isinstance(error, ImportError) else str(error)
 
 
 class Numbers(click.ParamType):

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.contract import GraphContract, GraphName, Precision
-from dff_edge.runtime.deployed import Platform, TargetName, find_platform
+from dff_edge.runtime.deployed import Platform, TargetName, check_packages, find_platform
 from dff_edge.runtime.device import Device
 from dff_edge.runtime.engine_cache import EngineCache
 from dff_edge.runtime.errors import ConfigError
@@ -108,6 +108,7 @@ def open_target(
         return
     from dff_edge.runtime.cuda.device import open_device
 
+    check_packages(name)
     device = open_device()
     try:
         platform = find_platform(name, device, plugin=plugin)

@@ -11,6 +11,7 @@ from typing import Literal
 from dff_edge.runtime.atomic import write_atomically
 from dff_edge.runtime.clips import open_clips
 from dff_edge.runtime.contract import FlowFunction
+from dff_edge.runtime.documents import read_json
 from dff_edge.runtime.evaluation import evaluate
 from dff_edge.trainer.checkpoint import load_checkpoint
 from dff_edge.trainer.recogniser import TorchRecogniser
@@ -42,7 +43,7 @@ def accuracy_at_intervals(
     digest = hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()[:12]
     kept = folder / f"accuracy-{digest}.json"
     if kept.is_file():
-        values: list[float] = json.loads(kept.read_text(encoding="utf-8"))["accuracy"]
+        values: list[float] = read_json(kept)["accuracy"]
         return values
     _log.info("%s: measuring on %s, flow: %s", folder.name, test, flow)
     loaded = load_checkpoint(checkpoint)

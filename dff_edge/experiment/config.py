@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from dff_edge.runtime.contract import FlowFunction
 from dff_edge.runtime.datasets import parse_data_name
@@ -20,17 +20,14 @@ from dff_edge.trainer.data import VID_AND_DET, vid_and_det
 from dff_edge.trainer.models import FeatureConfig, FlowConfig
 from dff_edge.trainer.models.config import split_points
 from dff_edge.trainer.models.dff import HEAD, NONE
+from dff_edge.trainer.settings import Settings
 
 # What comes before the pairs, and the weights that take its place.
 _STARTS = {"recognition": "feature", "flow": "flow"}
-Interval = Annotated[int, Field(ge=1)]
+Interval = Annotated[int, Field(ge=1, le=10_000)]
 
 
-class _Config(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class SpeedConfig(_Config):
+class SpeedConfig(Settings):
     """How frames per second are measured.
 
     Attributes:
@@ -39,12 +36,12 @@ class SpeedConfig(_Config):
         threads: of the networks; None takes the cores that the process may use.
     """
 
-    frames: int = Field(default=60, ge=1)
-    repetitions: int = Field(default=5, ge=1)
-    threads: int | None = Field(default=None, ge=1)
+    frames: int = Field(default=60, ge=1, le=1_000_000)
+    repetitions: int = Field(default=5, ge=1, le=10_000)
+    threads: int | None = Field(default=None, ge=1, le=256)
 
 
-class ExperimentConfig(_Config):
+class ExperimentConfig(Settings):
     """All tables and the figure.
 
     Attributes:
@@ -66,7 +63,7 @@ class ExperimentConfig(_Config):
     interval: Interval = 5
     speed: SpeedConfig = SpeedConfig()
     flow_functions: tuple[FlowFunction, ...] = ()
-    splits: dict[Annotated[int, Field(ge=0)], str] = {}
+    splits: dict[Annotated[int, Field(ge=0, le=1000)], str] = {}
     features: tuple[FeatureConfig, ...] = ()
     flows: tuple[FlowConfig, ...] = ()
     intervals: tuple[Interval, ...] = tuple(range(1, 11))

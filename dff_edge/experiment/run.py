@@ -6,17 +6,15 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-import yaml
-from pydantic import ValidationError
-
 from dff_edge.experiment.config import ExperimentConfig
 from dff_edge.experiment.figure3 import run_figure3
 from dff_edge.experiment.table2 import run_table2
 from dff_edge.experiment.table4 import run_table4
 from dff_edge.experiment.table5 import run_table5
 from dff_edge.runtime.atomic import write_atomically
+from dff_edge.runtime.documents import dump_yaml
 from dff_edge.runtime.errors import ConfigError
-from dff_edge.trainer.config import load_settings
+from dff_edge.trainer.settings import load_settings
 from dff_edge.trainer.train import flatten
 
 
@@ -69,13 +67,13 @@ def _claim(folder: Path, config: ExperimentConfig) -> None:
     record = folder / "experiment.yaml"
     if not record.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(record, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+        write_atomically(record, dump_yaml(config.model_dump(mode="json")))
         return
     try:
-        before = ExperimentConfig.model_validate(yaml.safe_load(record.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, UnicodeDecodeError, ValidationError) as error:
+        before = load_settings(record, ExperimentConfig)
+    except ConfigError as error:
         raise ConfigError(
-            f"{record} is damaged: {error}. Remove it; finished runs are found without it."
+            f"{error} Where it is damaged, remove it; finished runs are found without it."
         ) from error
     if before != config:
         then, now = (flatten(each.model_dump(mode="json")) for each in (before, config))

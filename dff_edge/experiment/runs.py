@@ -8,10 +8,11 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-import yaml
 
 from dff_edge.experiment.recipe import Run
 from dff_edge.runtime.atomic import write_atomically
+from dff_edge.runtime.documents import dump_yaml, read_yaml
+from dff_edge.runtime.errors import ConfigError
 from dff_edge.runtime.locks import own_folder
 from dff_edge.trainer.checkpoint import CARD, save_checkpoint
 from dff_edge.trainer.config import TrainConfig
@@ -73,11 +74,11 @@ def _find_again(record: Path, start: Mapping[str, Path]) -> None:
     """Note where the runs that a broken run started from lie now: the folder may have been moved,
     or be called by another path. They are the same runs, by the key in the run's name."""
     try:
-        config = yaml.safe_load(record.read_text(encoding="utf-8"))
+        config = read_yaml(record)
         config["init"] |= {network: str(checkpoint) for network, checkpoint in start.items()}
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError):
+    except (ConfigError, TypeError, KeyError):
         return  # damaged, which ``train`` says
-    write_atomically(record, yaml.safe_dump(config, sort_keys=False))
+    write_atomically(record, dump_yaml(config))
 
 
 def _put_together(config: TrainConfig, output: Path) -> None:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from dff_edge.report.machine import describe_machine
+from dff_edge.report.machine import Machine, describe_machine
+from dff_edge.report.repeated import Repeated, paired_ratio
 from dff_edge.report.results import (
     Benchmark,
     BundleInfo,
@@ -58,8 +59,8 @@ def benchmark_bundle(
     source: str,
     precisions: Sequence[Precision] | None = None,
     intervals: Sequence[int] = (1, 5, 10),
-    frames: int = 60,
-    repetitions: int = 5,
+    frames: int = 40,
+    repetitions: int = 9,
     threads: int | None = None,
     engine: EngineName = "onnxruntime",
     overlap: bool | None = None,
@@ -78,7 +79,7 @@ def benchmark_bundle(
         precisions: None means all that the bundle holds and the engine runs.
         intervals: key intervals l.
         frames: about how many frames a repetition takes; made a multiple of each l.
-        repetitions: of each configuration.
+        repetitions: of each configuration; speed-ups are the medians of their ratios.
         threads: of the feature network; None means the cores this process may use.
         engine: what computes the graphs.
         overlap, cuda: as ``Pipeline.open`` takes them.
@@ -128,7 +129,7 @@ def benchmark_bundle(
     shown = Config(measured[-1], max_interval)
     return Benchmark(
         bundle=_bundle_info(bundle),
-        machine=machine,
+        machine=_watched(machine, samples.values()),
         settings=Settings(
             source=source,
             metric=next(iter(accuracies.values())).metric.title,
@@ -271,18 +272,26 @@ def _row(
         frames=own.frames,
         seconds=tuple(own.seconds),
         fps=_fps(own),
-        speedup=_fps(own) / _fps(samples[_BASELINE]),
+        speedup=_speedup(own, samples[_BASELINE]),
         key=_latency(own.key_ms),
         other=_latency(own.other_ms) if own.other_ms else None,
         cost_ratio=ratio,
         predicted_speedup=None if ratio is None else predicted_speedup(ratio, config.interval),
-        own_speedup=None if per_frame is None else _fps(own) / _fps(per_frame),
+        own_speedup=None if per_frame is None else _speedup(own, per_frame),
         size_mb=size_bytes / 1e6,
     )
 
 
 def _fps(samples: Samples) -> float:
     return samples.frames / statistics.median(samples.seconds)
+
+
+def _speedup(own: Samples, other: Samples) -> Repeated:
+    """How many times as many frames a second ``own`` has."""
+    return paired_ratio(
+        [seconds / other.frames for seconds in other.seconds],
+        [seconds / own.frames for seconds in own.seconds],
+    )
 
 
 def _latency(values_ms: Sequence[float]) -> Latency:
@@ -307,6 +316,14 @@ def _stages(samples: Samples) -> tuple[Stage, ...]:
         )
         for name, values in times.items()
     )
+
+
+def _watched(machine: Machine, samples: Iterable[Samples]) -> Machine:
+    """The machine, with what other programs did while speed was measured."""
+    others = [cores for own in samples for cores in own.others]
+    if not others:
+        return machine
+    return machine.model_copy(update={"busy_cores": round(statistics.mean(others), 2)})
 
 
 def _precision_accuracy(accuracy: Accuracy, max_interval: int) -> PrecisionAccuracy:

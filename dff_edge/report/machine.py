@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 from datetime import datetime, timezone
 from importlib import import_module
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -36,8 +38,8 @@ class Machine(BaseModel):
         cores: cores that this process may use.
         instructions: instruction sets that decide how fast networks run, those it has.
         system: operating system.
-        busy_cores: cores that other programs kept busy just before the measurement; None where
-            the system does not say.
+        busy_cores: cores that other programs kept busy, on average, while it was measured, or just
+            before; None where the system does not say.
         date: ISO 8601, UTC.
     """
 
@@ -68,6 +70,8 @@ class Machine(BaseModel):
 
 def describe_machine() -> Machine:
     """Describe the machine that this runs on. Sleeps 0.3 s to see what else runs."""
+    before = cpu_usage()
+    time.sleep(_LOOK_S)
     return Machine(
         cpu=_cpu_model(),
         cores=usable_cores(),
@@ -76,7 +80,7 @@ def describe_machine() -> Machine:
         python=platform.python_version(),
         onnxruntime=_onnxruntime_version(),
         dff_edge=__version__,
-        busy_cores=_busy_cores(),
+        busy_cores=cores_of_others(before, cpu_usage()),
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
 
@@ -118,25 +122,47 @@ def _system() -> str:
     return f"{name} ({kernel})" if name else kernel
 
 
-def _busy_cores() -> float | None:
-    """Not the load average: that remembers what this process or its parent did a minute ago."""
-    before = _cpu_ticks()
-    time.sleep(_LOOK_S)
-    after = _cpu_ticks()
-    if before is None or after is None:
-        return None
-    idle, total = after[0] - before[0], after[1] - before[1]
-    return round(usable_cores() * (1 - idle / total), 2) if total > 0 else None
+class CpuUsage(NamedTuple):
+    """Seconds since some moment.
+
+    Attributes:
+        at: the clock.
+        busy: in which the cores that this process may use did something, of all cores together.
+        own: of these, for this process.
+    """
+
+    at: float
+    busy: float
+    own: float
 
 
-def _cpu_ticks() -> tuple[int, int] | None:
-    """Idle ticks and all ticks of all cores, of /proc/stat; None where there is none."""
+def cpu_usage() -> CpuUsage | None:
+    """Return what the CPU has done so far; None where the system does not say."""
+    usable = (
+        {f"cpu{core}" for core in os.sched_getaffinity(0)}
+        if hasattr(os, "sched_getaffinity")
+        else set()
+    )
     try:
         with open("/proc/stat", encoding="ascii") as file:
-            ticks = [int(text) for text in file.readline().split()[1:9]]
+            lines = [line.split() for line in file if line.startswith("cpu")]
+        # user nice system idle iowait irq softirq steal; guests are part of user and nice.
+        ticks = [[int(text) for text in line[1:9]] for line in lines if line[0] in usable]
     except (OSError, ValueError):
         return None
-    return (ticks[3] + ticks[4], sum(ticks)) if len(ticks) >= 5 else None
+    if not ticks or min(map(len, ticks)) < 5:
+        return None
+    busy = sum(sum(core) - core[3] - core[4] for core in ticks)
+    return CpuUsage(time.perf_counter(), busy / os.sysconf("SC_CLK_TCK"), time.process_time())
+
+
+def cores_of_others(before: CpuUsage | None, after: CpuUsage | None) -> float | None:
+    """Return how many cores other programs kept busy between two looks."""
+    if before is None or after is None or after.at <= before.at:
+        return None
+    others = (after.busy - before.busy) - (after.own - before.own)
+    # Ticks are of 10 ms, so that a short look can come to more than there are.
+    return round(min(max(others, 0.0) / (after.at - before.at), usable_cores()), 2)
 
 
 def _onnxruntime_version() -> str:

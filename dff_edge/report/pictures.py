@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from dff_edge.runtime.box_accuracy import match
@@ -14,6 +13,7 @@ from dff_edge.runtime.boxes import Detections, TrueBoxes
 from dff_edge.runtime.evaluation import Recogniser
 from dff_edge.runtime.frames import Image, LabelMap
 from dff_edge.runtime.lettering import Colours
+from dff_edge.runtime.opencv import cv2
 from dff_edge.runtime.overlay import draw_overlay
 from dff_edge.runtime.sinks import SHOWN_SCORE
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dff_edge.report.repeated import repeated
 from dff_edge.report.results import Benchmark, Row
 from dff_edge.runtime.contract import PRECISIONS, Precision
 from dff_edge.runtime.errors import require
@@ -62,6 +63,8 @@ def check_plotting() -> None:
 def draw_speed(benchmark: Benchmark, theme: Theme = LIGHT) -> bytes:
     """Accuracy against speed, a line for each precision and a point for each key interval.
 
+    A thin line through each point is the range of its speed.
+
     Returns:
         A PNG file.
 
@@ -76,6 +79,9 @@ def draw_speed(benchmark: Benchmark, theme: Theme = LIGHT) -> bytes:
             continue
         xs, ys = [x for x, _, _ in points], [y for _, y, _ in points]
         _line(axes, xs, ys, _label(precision, benchmark), precision, theme)
+        for _, y, row in points:
+            fps = repeated([row.frames / seconds for seconds in row.seconds])
+            axes.plot([fps.low, fps.high], [y, y], linewidth=1, color=theme.lines[precision])
         # Lines fall to the right, FP32 has others beside it there: its labels go to the left.
         is_left = precision == "fp32"
         for x, y, row in points:

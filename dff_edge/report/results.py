@@ -7,18 +7,16 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dff_edge.report.machine import Machine
+from dff_edge.report.repeated import ENOUGH, Number, Repeated
 from dff_edge.runtime.contract import Precision
 from dff_edge.runtime.errors import ConfigError
 from dff_edge.runtime.manifest import ClassInfo
 
-Number = Annotated[float, Field(allow_inf_nan=False)]  # JSON has neither
 CPU_ENGINES = ("onnxruntime", "openvino")
 FP16_NOTE = (
     "FP16 is emulated on a CPU: ONNX Runtime converts to FP32 and back around what it cannot "
     "compute in FP16. Its speed here says nothing about a GPU; its accuracy and size do."
 )
-_NOISY_SPREAD = 0.2  # from here on it is told
-
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
@@ -45,7 +43,7 @@ class Row(_Model):
         frames: frames of one repetition.
         seconds: wall time of each repetition.
         fps: frames by the median of ``seconds``.
-        speedup: fps by that of per-frame FP32.
+        speedup: frames a second by those of per-frame FP32, in each repetition.
         key, other: latency of key frames and of other frames; None where there were none.
         cost_ratio: r, latency of other frames by that of key frames (medians).
         predicted_speedup: s of Eq. 7 by that r, over every frame a key frame in this precision.
@@ -60,12 +58,12 @@ class Row(_Model):
     frames: int
     seconds: tuple[Number, ...]
     fps: Number
-    speedup: Number
+    speedup: Repeated
     key: Latency
     other: Latency | None
     cost_ratio: Number | None
     predicted_speedup: Number | None
-    own_speedup: Number | None
+    own_speedup: Repeated | None
     size_mb: Number
 
 
@@ -167,11 +165,19 @@ class Benchmark(_Model):
         return self.row(self.stages.precision, self.stages.interval)
 
     @property
-    def spread(self) -> float:
-        """How much repetitions differ, at worst: (slowest - fastest) by the median."""
-        return max(
-            (max(row.seconds) - min(row.seconds)) * row.fps / row.frames for row in self.rows
-        )
+    def doubt(self) -> str | None:
+        """Why the headline's speed-up says nothing, for people; None where it is to be trusted."""
+        speedup, machine = self.headline.speedup, self.machine
+        if not speedup.is_steady:
+            return f"too noisy to say: {speedup} in {speedup.count} repetitions"
+        if machine.is_busy:
+            return (
+                f"too noisy to say: other programs kept {machine.busy_cores:.1f} of the "
+                f"{machine.cores} cores busy"
+            )
+        if speedup.count < ENOUGH:
+            return f"too few repetitions to say: {speedup.count}, expected {ENOUGH} or more"
+        return None
 
     @property
     def is_fp16_emulated(self) -> bool:
@@ -190,13 +196,14 @@ class Benchmark(_Model):
         if self.machine.is_busy:
             notes.append(
                 f"Other programs kept {self.machine.busy_cores:.1f} of the "
-                f"{self.machine.cores} cores busy when the measurement began: rely on ratios, "
-                "not on absolute times."
+                f"{self.machine.cores} cores busy meanwhile, and they slow down most what uses all "
+                "cores: rely on no times here, and on speed-ups little."
             )
-        if self.spread > _NOISY_SPREAD:
+        noisy = sum(not row.speedup.is_steady for row in self.rows)
+        if noisy:
             notes.append(
-                f"Repetitions of one configuration differ by up to {self.spread:.0%}; more "
-                "repetitions or a quieter machine give steadier numbers."
+                f"Repetitions differ too much for {noisy} of the {len(self.rows)} speed-ups; a "
+                "quieter machine, more repetitions or more frames give steadier ones."
             )
         return tuple(notes)
 

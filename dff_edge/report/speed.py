@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import cycle, islice
 from typing import NamedTuple
 
+from dff_edge.report.machine import cores_of_others, cpu_usage
 from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.clips import LabelledClip
 from dff_edge.runtime.contract import Precision
@@ -36,6 +37,8 @@ class Samples:
     Attributes:
         frames: frames of one repetition, a whole number of key intervals.
         seconds: wall time of each repetition, frames overlapping as in real use.
+        others: cores that other programs kept busy meanwhile, by repetition; empty where the
+            system does not say.
         key_ms, other_ms: latency of each frame, one frame in flight.
         stages_ms: times of each stage of the same frames; "runtime" is what latency is left:
             threads waking each other and Python between calls.
@@ -43,6 +46,7 @@ class Samples:
 
     frames: int
     seconds: list[float] = field(default_factory=list)
+    others: list[float] = field(default_factory=list)
     key_ms: list[float] = field(default_factory=list)
     other_ms: list[float] = field(default_factory=list)
     stages_ms: dict[str, list[float]] = field(default_factory=dict)
@@ -133,7 +137,8 @@ def measure_speed(
     """Measure each configuration ``repetitions`` times.
 
     Configurations take turns, every other time in reverse order, so that a machine that becomes
-    slower or busier does so for all of them.
+    slower or busier does so for all of them. Frames in flight together come first in each
+    repetition, so that what is compared lies close together in time; then frames one by one.
 
     Args:
         pipelines: by precision; their key-frame policy is replaced.
@@ -149,16 +154,27 @@ def measure_speed(
         for _ in pipeline.run(_frames(images, _WARM_UP_FRAMES)):
             pass
     for repetition in range(repetitions):
-        for config in configs if repetition % 2 == 0 else tuple(reversed(configs)):
-            pipeline = pipelines[config.precision]
-            pipeline.policy = FixedInterval(config.interval)
-            stream = _frames(images, samples[config].frames)
-            samples[config].seconds.append(_run_overlapped(pipeline, stream))
-            for result in _run_one_by_one(pipeline, stream):
-                samples[config].add(result)
+        turn = configs if repetition % 2 == 0 else tuple(reversed(configs))
+        for config in turn:
+            own = samples[config]
+            pipeline = _set_up(pipelines, config)
+            before = cpu_usage()
+            own.seconds.append(_run_overlapped(pipeline, _frames(images, own.frames)))
+            others = cores_of_others(before, cpu_usage())
+            own.others += [] if others is None else [others]
+        for config in turn:
+            own = samples[config]
+            for result in _run_one_by_one(_set_up(pipelines, config), _frames(images, own.frames)):
+                own.add(result)
             if progress is not None:
                 progress()
     return samples
+
+
+def _set_up(pipelines: Mapping[Precision, Pipeline], config: Config) -> Pipeline:
+    pipeline = pipelines[config.precision]
+    pipeline.policy = FixedInterval(config.interval)
+    return pipeline
 
 
 def _frames(images: Sequence[Image], count: int) -> list[Frame]:

@@ -223,4 +223,4 @@ def _import_bindings() -> ModuleType:
     try:  # before 12.6
         return importlib.import_module("cuda.cuda")
     except ModuleNotFoundError:
-        return require("cuda.bindings.driver", extra="cuda", purpose="Running on an NVIDIA GPU")
+        return require("cuda.bindings.driver", purpose="Running on an NVIDIA GPU")

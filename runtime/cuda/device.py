@@ -21,6 +21,7 @@ from dff_edge.runtime.cuda.streams import CudaHostStream, CudaStream, ExternalSt
 from dff_edge.runtime.device import Buffer, Stream
 from dff_edge.runtime.engine import TensorSpec
 from dff_edge.runtime.errors import ConfigError, MissingDependencyError, PipelineError, ShapeError
+from dff_edge.runtime.packages import package_command
 from dff_edge.runtime.resize import check_image
 
 DriverName = Literal["cuda-python", "pycuda"]
@@ -267,7 +268,7 @@ def _installed_driver() -> DriverName:
         return "pycuda"
     raise MissingDependencyError(
         "Running on an NVIDIA GPU needs cuda-python or pycuda, and neither is installed. Install "
-        "one with: pip install 'dff-edge[cuda]'"
+        f"one with: {package_command('cuda-python')}"
     )
 
 

@@ -11,7 +11,7 @@ from dff_edge.runtime.contract import Flavour, GraphName, Precision
 from dff_edge.runtime.cuda.choose_graphs import choose_graphs
 from dff_edge.runtime.cuda.device import CudaDevice, open_device
 from dff_edge.runtime.cuda.kernels import LIBRARY_VARIABLE, library_path
-from dff_edge.runtime.deployed import find_platform, open_deployed, open_optimised
+from dff_edge.runtime.deployed import check_packages, find_platform, open_deployed, open_optimised
 from dff_edge.runtime.engine import Engine
 from dff_edge.runtime.engine_cache import EngineCache
 from dff_edge.runtime.errors import EngineError, MissingDependencyError
@@ -46,6 +46,7 @@ def open_on_cuda(
         EngineError: no GPU, a graph cannot be loaded, or has not been deployed on this machine.
         MissingDependencyError: a package or a library is missing.
     """
+    check_packages(engine)
     device = open_device(options.driver, options.ordinal)
     engines: dict[GraphName, Engine] = {}
     try:

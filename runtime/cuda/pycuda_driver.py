@@ -26,6 +26,7 @@ from dff_edge.runtime.cuda.driver import (
     StreamHandle,
 )
 from dff_edge.runtime.errors import EngineError, PipelineError, require
+from dff_edge.runtime.packages import package_command
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING
 _SLEEPING_EVENT = 1  # CU_EVENT_BLOCKING_SYNC: see cuda_python.py
@@ -188,8 +189,8 @@ def _made_here(stream: StreamHandle) -> Any:
 
 def _unsupported(what: str) -> EngineError:
     return EngineError(
-        f"pycuda cannot use {what}. Install cuda-python, pip install 'dff-edge[cuda]', and open "
-        "the device with driver='cuda-python'."
+        f"pycuda cannot use {what}. Install cuda-python, {package_command('cuda-python')}, and "
+        "open the device with driver='cuda-python'."
     )
 
 
@@ -197,7 +198,7 @@ def _import_pycuda() -> ModuleType:
     try:
         return importlib.import_module("pycuda.driver")
     except ModuleNotFoundError:
-        return require("pycuda.driver", extra="pycuda", purpose="Running on an NVIDIA GPU")
+        return require("pycuda.driver", purpose="Running on an NVIDIA GPU")
     except ImportError as error:
         raise EngineError(
             f"pycuda is installed and does not load ({error}). It needs the NVIDIA driver's "

@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from dff_edge.runtime.boxes import TrueBoxes
 from dff_edge.runtime.errors import SourceError
 from dff_edge.runtime.frames import Image, LabelMap
+from dff_edge.runtime.opencv import cv2
 from dff_edge.runtime.sources.images import read_image
 
 

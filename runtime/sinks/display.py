@@ -7,11 +7,11 @@ import os
 import sys
 from collections.abc import Sequence
 
-import cv2
-
 from dff_edge.runtime.errors import SinkError
 from dff_edge.runtime.frames import Result
 from dff_edge.runtime.lettering import Colours
+from dff_edge.runtime.opencv import cv2
+from dff_edge.runtime.packages import install_command
 from dff_edge.runtime.sinks.base import Sink
 from dff_edge.runtime.sinks.drawing import DEFAULT_STYLE, Style, draw_result
 
@@ -46,9 +46,10 @@ class DisplaySink(Sink):
         try:
             cv2.namedWindow(self._title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
         except cv2.error as error:
+            reason = str(error.err).partition(". ")[0]  # what follows is advice on building OpenCV
             raise SinkError(
-                f"'{uri}': this OpenCV opens no windows ({error.err}). opencv-python-headless "
-                "never does: install opencv-python in its place, or write a file instead: out.mp4"
+                f"'{uri}': this OpenCV opens no windows ({reason}). Have one that does: "
+                f"{install_command('window')}; or write a file instead: out.mp4"
             ) from error
 
     def _write(self, result: Result) -> None:

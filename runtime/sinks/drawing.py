@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from dff_edge.runtime.box_overlay import draw_boxes
 from dff_edge.runtime.boxes import Detections, in_source_pixels
 from dff_edge.runtime.frames import Image, Result
 from dff_edge.runtime.lettering import Colours
+from dff_edge.runtime.opencv import cv2
 from dff_edge.runtime.overlay import draw_overlay
 
 SHOWN_SCORE = 0.5  # detections that score less are neither drawn nor written where nobody says

@@ -15,12 +15,12 @@ from typing import Any
 
 import av
 import av.error
-import cv2
 import numpy as np
 
 from dff_edge.runtime.errors import SinkError
 from dff_edge.runtime.frames import Image, Result
 from dff_edge.runtime.lettering import Colours
+from dff_edge.runtime.opencv import cv2
 from dff_edge.runtime.sinks.base import Sink
 from dff_edge.runtime.sinks.drawing import DEFAULT_STYLE, Style, draw_result
 from dff_edge.runtime.sinks.output_file import OutputFile

@@ -19,12 +19,12 @@ import logging
 import re
 from typing import Any, cast
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from dff_edge.runtime.errors import ConfigError, FrameError
 from dff_edge.runtime.frames import Image
+from dff_edge.runtime.opencv import cv2
 from dff_edge.runtime.uri import SourceUri
 
 _LOG = logging.getLogger("dff_edge.runtime")

@@ -11,11 +11,11 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, cast
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from dff_edge.runtime.frames import Image
+from dff_edge.runtime.opencv import cv2
 
 PQ, HLG = 16, 18  # transfer characteristics, ITU-T H.273
 BT2020 = 9  # colour primaries, likewise

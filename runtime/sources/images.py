@@ -8,11 +8,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from dff_edge.runtime.errors import FrameError, SourceError
 from dff_edge.runtime.frames import Frame, Image
+from dff_edge.runtime.opencv import cv2
 from dff_edge.runtime.resize import check_image
 from dff_edge.runtime.sources.base import DEFAULT_FPS, PulledSource
 from dff_edge.runtime.sources.grey_levels import GreyLevels, GreyRangeError

@@ -10,9 +10,8 @@ import sys
 import time
 from typing import Any
 
-import cv2
-
 from dff_edge.runtime.errors import MissingDependencyError, SourceError
+from dff_edge.runtime.opencv import cv2
 from dff_edge.runtime.sources.capture import Shot
 from dff_edge.runtime.uri import SourceUri
 

@@ -7,11 +7,11 @@ import struct
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from dff_edge.runtime.errors import FrameError
+from dff_edge.runtime.opencv import cv2
 from dff_edge.runtime.sources.jpeg import damage_in_jpeg
 from dff_edge.runtime.sources.picture_size import check_stated_size, is_turned_tiff, tiff_pages
 

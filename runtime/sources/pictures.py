@@ -18,11 +18,11 @@ import re
 from fractions import Fraction
 from typing import Any
 
-import cv2
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from dff_edge.runtime.frames import Image
+from dff_edge.runtime.opencv import cv2
 from dff_edge.runtime.resize import check_image
 from dff_edge.runtime.sources.grey_levels import GreyLevels
 from dff_edge.runtime.sources.hdr import is_hdr, to_standard

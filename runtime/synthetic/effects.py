@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dff_edge.runtime.opencv import cv2
 from dff_edge.runtime.synthetic.motion import Oscillation, oscillation
 
 _EXPOSURE = 0.35  # share of the frame time that the shutter is open

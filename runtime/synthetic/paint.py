@@ -6,9 +6,10 @@ All sizes are in pixels of a 256 px high frame, times ``unit``.
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from dff_edge.runtime.opencv import cv2
 
 Bgra = NDArray[np.uint8]  # (h, w, 4), colour already multiplied by alpha
 Colour = NDArray[np.float64]  # (3,) BGR 0..255

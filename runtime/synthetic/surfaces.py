@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dff_edge.runtime.opencv import cv2
 from dff_edge.runtime.synthetic.motion import Matrix, Oscillation, invert
 
 Points = NDArray[np.float64]  # (..., 2) as x, y

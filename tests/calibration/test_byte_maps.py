@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -136,6 +137,8 @@ def test_a_relu_at_the_end_holds_whatever_byte_means_zero(bundle, samples, zero)
     assert (expected == 0).mean() > 0.1, "the test needs a ReLU that does something"
     assert found.min() == 0
     assert np.corrcoef(expected.ravel(), found.ravel())[0, 1] > MIN_CORRELATION
+    # ONNX Runtime up to 1.23, the last for Python 3.10, has Clip for bytes and not Max.
+    assert "Max" not in {node.op_type for node in onnx.load_from_string(graph).graph.node}
 
 
 def test_other_levels_than_agreed_are_refused():

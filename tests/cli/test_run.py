@@ -265,8 +265,8 @@ def test_busy_port_is_told(dff_edge, bundle_path, frames_folder):
     assert f"Cannot serve at 127.0.0.1:{port}: the port is in use" in done.stderr
 
 
-def test_missing_web_library_is_told(dff_edge, bundle_path, frames_folder, monkeypatch):
-    monkeypatch.setitem(sys.modules, "aiohttp", None)
+def test_missing_web_library_is_told(dff_edge, bundle_path, frames_folder, without):
+    without("aiohttp")
     done = dff_edge("run", bundle_path, frames_folder, "--serve", "127.0.0.1:0")
     assert done.exit_code == 1
     assert "pip install 'dff-edge[serve]'" in done.stderr
@@ -280,9 +280,9 @@ def test_missing_web_library_is_told(dff_edge, bundle_path, frames_folder, monke
         ["evaluate", "street", "--source", "synthetic://street?split=test&clips=1&frames=2"],
     ],
 )
-def test_device_without_torch_is_told_so(dff_edge, monkeypatch, tmp_path, arguments):
+def test_device_without_torch_is_told_so(dff_edge, monkeypatch, tmp_path, arguments, without):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "torch", None)
+    without("torch", "cv2")
     done = dff_edge(*arguments)
     assert done.exit_code == 1
     assert "needs 'torch'" in done.stderr

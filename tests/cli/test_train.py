@@ -119,8 +119,8 @@ def test_help_names_the_options(dff_edge):
         assert option in done.stdout
 
 
-def test_missing_training_packages_name_the_extra(dff_edge, config, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "lightning", None)
+def test_missing_training_packages_name_the_extra(dff_edge, config, tmp_path, without):
+    without("lightning", "cv2")
 
     done = dff_edge("train", config, "-o", tmp_path / "run")
 

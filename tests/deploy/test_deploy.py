@@ -140,6 +140,7 @@ def test_a_graph_that_another_provider_optimised_is_refused():
 
 def test_cuda_kernels_that_are_named_must_be_there(cache, emulation, monkeypatch):
     monkeypatch.setenv("DFF_CUDA_LIBRARY", "/nowhere/libdff_cuda.so")
+    play_cuda_provider(monkeypatch)
 
     with (
         pytest.raises(MissingDependencyError, match="DFF_CUDA_LIBRARY names /nowhere"),
@@ -148,7 +149,21 @@ def test_cuda_kernels_that_are_named_must_be_there(cache, emulation, monkeypatch
         pass
 
 
-def test_int8_is_refused_by_the_cuda_provider_with_what_to_do(deployable, cache, emulation):
+def test_an_onnxruntime_without_cuda_is_told_what_takes_its_place(cache, emulation):
+    with (
+        pytest.raises(
+            MissingDependencyError,
+            match="ONNX Runtime with CUDA, .* pip uninstall -y onnxruntime && pip install",
+        ),
+        open_target("cuda", cache),
+    ):
+        pass
+
+
+def test_int8_is_refused_by_the_cuda_provider_with_what_to_do(
+    deployable, cache, emulation, monkeypatch
+):
+    play_cuda_provider(monkeypatch)
     with open_target("cuda", cache) as target:
         assert precisions_of(target, deployable) == ("fp32", "fp16")
         with pytest.raises(EngineError, match=r"int8 on the target cuda: .*--target tensorrt"):

@@ -13,7 +13,7 @@ from dff_edge.experiment.config import ExperimentConfig
 from dff_edge.experiment.run import run_experiment
 from dff_edge.experiment.table2 import run_table2
 from dff_edge.runtime.errors import ConfigError
-from dff_edge.trainer.config import load_settings
+from dff_edge.trainer.settings import load_settings
 from tests.experiment.tiny import tiny_dict, write_config
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "experiments"

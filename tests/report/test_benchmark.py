@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from dff_edge.report.benchmark import benchmark_bundle, predicted_speedup, record_accuracy
+from dff_edge.report.machine import CpuUsage
+from dff_edge.report.repeated import Repeated
 from dff_edge.report.results import Benchmark
 from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.bundle_recogniser import BundleRecogniser
@@ -27,16 +29,26 @@ def test_table_has_every_precision_at_every_interval(benchmark: Benchmark) -> No
 
 
 def test_speedup_is_over_per_frame_fp32(benchmark: Benchmark) -> None:
-    assert benchmark.row("fp32", 1).speedup == 1.0
-    base = benchmark.row("fp32", 1).fps
+    base = benchmark.row("fp32", 1)
+    assert (base.speedup.low, base.speedup.median, base.speedup.high) == (1.0, 1.0, 1.0)
     for row in benchmark.rows:
-        assert row.speedup == pytest.approx(row.fps / base, rel=REL)
+        # By hand: frames a second of each repetition, by those of the baseline in it.
+        ratios = sorted(
+            (row.frames / own) / (base.frames / other)
+            for own, other in zip(row.seconds, base.seconds, strict=True)
+        )
+        assert row.speedup.median == pytest.approx(ratios[1], rel=REL)
+        assert (row.speedup.low, row.speedup.high) == pytest.approx((ratios[0], ratios[2]), rel=REL)
 
 
 def test_own_speedup_is_over_per_frame_of_the_same_precision(benchmark: Benchmark) -> None:
-    row = benchmark.row("int8", 3)
-    expected = row.fps / benchmark.row("int8", 1).fps
-    assert row.own_speedup == pytest.approx(expected, rel=REL)
+    row, per_frame = benchmark.row("int8", 3), benchmark.row("int8", 1)
+    ratios = [
+        (row.frames / own) / (per_frame.frames / other)
+        for own, other in zip(row.seconds, per_frame.seconds, strict=True)
+    ]
+    assert row.own_speedup is not None
+    assert row.own_speedup.median == pytest.approx(statistics.median(ratios), rel=REL)
 
 
 def test_fps_is_frames_by_the_median_of_the_repetitions(benchmark: Benchmark) -> None:
@@ -201,16 +213,13 @@ def test_bundle_that_changed_meanwhile_is_not_recorded_into(
 
 
 def test_notes_tell_what_is_wrong_with_a_measurement(benchmark: Benchmark) -> None:
-    quiet = _with_machine(benchmark, busy_cores=0.0)
-    steady = tuple(row.model_copy(update={"seconds": (1.0, 1.0)}) for row in quiet.rows)
-    clean = quiet.model_copy(update={"rows": steady})
+    clean = _steady(benchmark)
     assert clean.notes == ()
 
     (busy,) = _with_machine(clean, busy_cores=1.5).notes
     assert "1.5 of the 2 cores busy" in busy
-    row = steady[0].model_copy(update={"seconds": (0.5, 1.0, 1.5), "fps": 7.0, "frames": 7})
-    (noisy,) = clean.model_copy(update={"rows": (row, *steady[1:])}).notes
-    assert "differ by up to 100%" in noisy
+    (noisy,) = _with_speedup(clean, 5.9, 7.8, 19.1).notes
+    assert "differ too much for 1 of the 4 speed-ups" in noisy
     (same,) = _with_calibration(clean, "noise").notes
     assert "the very data" in same
     half = clean.model_copy(update={"accuracy": {**clean.accuracy, "fp16": clean.accuracy["fp32"]}})
@@ -218,6 +227,61 @@ def test_notes_tell_what_is_wrong_with_a_measurement(benchmark: Benchmark) -> No
     assert emulated.startswith("FP16 is emulated on a CPU")
     on_gpu = half.settings.model_copy(update={"engine": "tensorrt"})
     assert half.model_copy(update={"settings": on_gpu}).notes == ()
+
+
+def test_headline_of_a_steady_measurement_is_told(benchmark: Benchmark) -> None:
+    assert _steady(benchmark).doubt is None
+
+
+def test_headline_of_repetitions_that_differ_is_too_noisy_to_say(benchmark: Benchmark) -> None:
+    noisy = _with_speedup(_steady(benchmark), 5.9, 7.8, 19.1)
+
+    assert noisy.doubt == "too noisy to say: 5.90 to 19.10 in 9 repetitions"
+
+
+def test_headline_beside_other_programs_is_too_noisy_to_say(benchmark: Benchmark) -> None:
+    """Repetitions may agree where another program took as much of each."""
+    busy = _with_machine(_steady(benchmark), busy_cores=1.0)
+
+    assert busy.doubt == "too noisy to say: other programs kept 1.0 of the 2 cores busy"
+
+
+def test_headline_needs_repetitions_to_compare(benchmark: Benchmark) -> None:
+    few = _with_speedup(_steady(benchmark), 7.8, 7.8, 7.8, count=1)
+
+    assert few.doubt == "too few repetitions to say: 1, expected 5 or more"
+
+
+def test_what_other_programs_do_is_watched_while_speed_is_measured(
+    bundle: Bundle, clips: list[NoiseClip], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = iter(range(1000))
+
+    def usage() -> CpuUsage:  # each look 1 s after the one before, with 1.75 s of CPU in it
+        look = next(looks)
+        return CpuUsage(at=look, busy=1.75 * look, own=0.5 * look)
+
+    monkeypatch.setattr("dff_edge.report.speed.cpu_usage", usage)
+
+    assert _small(bundle, clips).machine.busy_cores == 1.25
+
+
+def _steady(benchmark: Benchmark) -> Benchmark:
+    """The same, as if measured on a quiet machine."""
+    quiet = _with_machine(benchmark, busy_cores=0.0)
+    eight = Repeated(median=8, low=7.8, high=8.2, count=9)
+    rows = tuple(row.model_copy(update={"speedup": eight}) for row in quiet.rows)
+    return quiet.model_copy(update={"rows": rows})
+
+
+def _with_speedup(
+    benchmark: Benchmark, low: float, median: float, high: float, count: int = 9
+) -> Benchmark:
+    """The same, with another speed-up of the last row, which is the headline's."""
+    speedup = Repeated(median=median, low=low, high=high, count=count)
+    *others, last = benchmark.rows
+    rows = (*others, last.model_copy(update={"speedup": speedup}))
+    return benchmark.model_copy(update={"rows": rows})
 
 
 def _small(bundle: Bundle, clips: list[NoiseClip], **options: object) -> Benchmark:

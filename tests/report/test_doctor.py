@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import dff_edge.runtime.packages
 from dff_edge.report.doctor import Finding, clocks, cpu, devices, examine_machine, is_fit, native
+from dff_edge.report.doctor import packages as doctor_packages
 from dff_edge.report.doctor.cgroup import cpu_quota, memory_limit
 from dff_edge.report.doctor.finding import look
 from dff_edge.report.doctor.packages import PACKAGES, Package, examine_packages
@@ -345,7 +347,7 @@ def examine_fake(
 ) -> Finding:
     tree(folder, {f"{FAKE}.py": code})
     monkeypatch.syspath_prepend(str(folder))
-    package = Package(FAKE, "Runtime", f"pip install {FAKE}", **options)
+    package = Package(FAKE, "Runtime", **options)
     (finding, *_) = examine_packages((package,))["Runtime"]
     return finding
 
@@ -405,9 +407,10 @@ def test_broken_package_shows_its_message(
 @pytest.mark.parametrize(("is_needed", "state"), [(True, "missing"), (False, "info")])
 @pytest.mark.parametrize("module", ["no_such_package", "no_such_package.part"])
 def test_absent_package_names_the_command(module: str, is_needed: bool, state: str) -> None:
-    package = Package(module, "Runtime", "pip install it", is_needed)
+    package = Package(module, "Runtime", is_needed=is_needed)
     (finding,) = examine_packages((package,))["Runtime"]
-    assert finding == Finding(module, state, "not installed", "pip install it", is_needed)
+    fix = "pip install no_such_package"
+    assert finding == Finding(module, state, "not installed", fix, is_needed)
     assert is_fit({"Runtime": [finding]}) is not is_needed
 
 
@@ -415,20 +418,51 @@ def details(module: str) -> Package:
     return next(package for package in PACKAGES if package.module == module)
 
 
-def test_two_onnxruntimes_are_a_conflict() -> None:
-    facts = {
-        "providers": ["CPUExecutionProvider"],
-        "distributions": ["onnxruntime", "onnxruntime-gpu"],
-    }
-    found = by_name(details("onnxruntime").details(facts))
-    assert found["conflict"].state == "warn"
-    assert found["conflict"].fix == (
-        "pip uninstall onnxruntime onnxruntime-gpu && pip install onnxruntime"
+def install(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    monkeypatch.setattr(
+        dff_edge.runtime.packages, "version_of", lambda name: "1.0" if name in names else None
     )
 
 
+def test_two_onnxruntimes_are_a_conflict(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, "onnxruntime", "onnxruntime-gpu")
+    found = by_name(details("onnxruntime").details({"providers": ["CPUExecutionProvider"]}))
+    assert found["conflict"].state == "warn"
+    assert found["conflict"].fix.startswith("pip uninstall -y onnxruntime-gpu onnxruntime && ")
+
+
+def test_two_opencvs_are_a_conflict(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, "opencv-python", "opencv-python-headless")
+    facts = {"v4l2": "YES", "gstreamer": "NO", "gui": "QT5"}
+    found = by_name(details("cv2").details(facts))
+    assert found["conflict"].state == "warn"
+    assert found["conflict"].fix.endswith(" && pip install opencv-python")
+
+
+def test_a_build_without_windows_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, "opencv-python-headless", "onnxruntime")
+    found = by_name(details("cv2").details({"v4l2": "YES", "gstreamer": "NO", "gui": "NO"}))
+    windows = found["OpenCV: windows (display://)"]
+    assert windows.state == "info"
+    assert windows.fix == (
+        "pip uninstall -y opencv-python-headless && pip install 'opencv-python>=4.8'"
+    )
+
+
+def test_advice_in_an_environment_with_onnxruntime_never_brings_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    install(monkeypatch, "onnxruntime", "opencv-python-headless")
+    absent = {"error": "", "is_absent": True}
+    monkeypatch.setattr(doctor_packages, "_facts_of", lambda module: absent)
+    fixes = [f.fix for found in examine_packages().values() for f in found]
+    assert "pip install 'dff-edge[tensorrt]'" in fixes
+    assert "pip install 'cuda-python>=12.3'" in fixes
+    assert not any("[cuda]" in fix for fix in fixes)
+
+
 def test_onnxruntime_without_its_cpu_provider_is_not_fit() -> None:
-    found = details("onnxruntime").details({"providers": [], "distributions": ["onnxruntime"]})
+    found = details("onnxruntime").details({"providers": []})
     assert not is_fit({"Runtime": found})
 
 

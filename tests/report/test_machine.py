@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from dff_edge.report import machine
-from dff_edge.report.machine import Machine, describe_machine
+from dff_edge.report.machine import (
+    CpuUsage,
+    Machine,
+    cores_of_others,
+    cpu_usage,
+    describe_machine,
+)
 from dff_edge.runtime.engine import usable_cores
 
 
@@ -20,16 +28,43 @@ def test_this_machine_is_described() -> None:
 
 
 def test_cores_of_other_programs_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    ticks = iter([(100, 400), (115, 420)])  # 15 of 20 ticks idle
-    monkeypatch.setattr(machine, "_cpu_ticks", lambda: next(ticks))
+    looks = iter([CpuUsage(at=1.0, busy=50.0, own=7.0), CpuUsage(at=3.0, busy=54.0, own=8.0)])
+    monkeypatch.setattr(machine, "cpu_usage", lambda: next(looks))
     monkeypatch.setattr(machine, "_LOOK_S", 0.0)
-    monkeypatch.setattr(machine, "usable_cores", lambda: 4)
 
-    assert describe_machine().busy_cores == 1.0
+    assert describe_machine().busy_cores == 1.5  # of 2 s: 4 s of CPU, of which 1 s its own
+
+
+def test_no_more_cores_are_busy_than_there_are() -> None:
+    """The system counts in ticks: of 0.3 s two cores may have 0.61 s."""
+    tick, cores = 0.01, usable_cores()
+    before = CpuUsage(at=0.0, busy=0.0, own=0.0)
+    after = CpuUsage(at=0.3, busy=0.3 * cores + tick, own=0.0)
+
+    assert cores_of_others(before, after) == cores
+    assert cores_of_others(after._replace(at=-1.0), before) == 0
+
+
+def test_own_work_is_not_that_of_others() -> None:
+    """Where this process alone burns CPU, the others' part does not grow by it."""
+    before, start = cpu_usage(), time.process_time()
+    assert before is not None
+    while time.process_time() - start < 0.3:
+        pass
+    after = cpu_usage()
+    assert after is not None
+
+    assert after.own - before.own >= 0.3
+    others = cores_of_others(before, after)
+    assert others is not None
+    # What the cores did altogether, less our own; the system counts in ticks of 10 ms a core.
+    tick = 0.02 * usable_cores() / (after.at - before.at)
+    whole = (after.busy - before.busy) / (after.at - before.at)
+    assert others <= max(whole - 0.3 / (after.at - before.at), 0) + tick
 
 
 def test_system_that_does_not_say_is_not_called_busy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_cpu_ticks", lambda: None)
+    monkeypatch.setattr(machine, "cpu_usage", lambda: None)
     found = describe_machine()
 
     assert found.busy_cores is None

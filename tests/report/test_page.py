@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import sys
 from html.parser import HTMLParser
 
 import pytest
 
 from dff_edge.report.page import Run, Strip, render_page
 from dff_edge.report.pictures import Picture
+from dff_edge.report.repeated import Repeated
 from dff_edge.report.results import Benchmark
 from dff_edge.runtime.errors import MissingDependencyError
 from dff_edge.runtime.manifest import ClassInfo
@@ -92,13 +92,28 @@ def test_numbers_are_those_of_the_table(benchmark: Benchmark) -> None:
         assert row.accuracy is not None
         assert f"<td>{100 * row.accuracy:.1f}</td><td>{row.fps:.1f}</td>" in page
     headline = benchmark.row("int8", 3)
-    assert f"<b>{headline.speedup:.1f}<small>" in page
+    assert f"{headline.speedup.low:.2f}&ndash;{headline.speedup.high:.2f}</td>" in page
     assert page.count('<tr class=" shown">') == 1
     for stage in benchmark.stages.stages:
         assert f"</span>{stage.name}</td>" in page
         assert f"{100 * stage.share:.1f} %" in page
     assert benchmark.machine.cpu in page
     assert "dff-edge benchmark b" in page
+
+
+@pytest.mark.parametrize(("high", "is_told"), [(8.2, True), (19.1, False)])
+def test_speed_is_told_only_where_repetitions_agree(
+    benchmark: Benchmark, high: float, is_told: bool
+) -> None:
+    speedup = Repeated(median=8.1, low=7.9, high=high, count=9)
+    quiet = benchmark.machine.model_copy(update={"busy_cores": 0.0})
+    rows = tuple(row.model_copy(update={"speedup": speedup}) for row in benchmark.rows)
+    page = _full(benchmark.model_copy(update={"rows": rows, "machine": quiet}))
+
+    assert ("<b>8.1<small>" in page) is is_told
+    assert ("8.10&times;" in page) is is_told
+    assert ("fps before" in page) is is_told  # the same ratio, left to the reader
+    assert ("too noisy to say: 7.90 to 19.10 in 9 repetitions" in page) is not is_told
 
 
 def test_pictures_have_their_distance_and_score(benchmark: Benchmark) -> None:
@@ -133,8 +148,8 @@ def test_fp16_is_marked_as_emulated(benchmark: Benchmark) -> None:
     assert "Its speed here says nothing about a GPU" in page
 
 
-def test_missing_jinja2_is_named(benchmark: Benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "jinja2", None)
+def test_missing_jinja2_is_named(benchmark: Benchmark, without) -> None:  # type: ignore[no-untyped-def]
+    without("jinja2")
     with pytest.raises(MissingDependencyError, match=r"report page .*dff-edge\[report\]"):
         render_page(benchmark, title="t")
 

@@ -47,8 +47,8 @@ def test_global_state_of_matplotlib_is_not_used(
     draw_speed(benchmark)
 
 
-def test_missing_matplotlib_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
+def test_missing_matplotlib_is_named(without) -> None:  # type: ignore[no-untyped-def]
+    without("matplotlib")
     with pytest.raises(MissingDependencyError, match=r"Drawing plots .*dff-edge\[report\]"):
         check_plotting()
 

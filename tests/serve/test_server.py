@@ -6,7 +6,6 @@ import hashlib
 import http.client
 import re
 import socket
-import sys
 import threading
 import time
 
@@ -209,8 +208,8 @@ def test_busy_port_is_told():
             pass
 
 
-def test_missing_library_is_told(monkeypatch):
-    monkeypatch.setitem(sys.modules, "aiohttp", None)
+def test_missing_library_is_told(without):
+    without("aiohttp")
     with pytest.raises(MissingDependencyError, match=r"pip install 'dff-edge\[serve\]'"), served():
         pass
 

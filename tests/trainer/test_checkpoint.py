@@ -18,7 +18,7 @@ from dff_edge.trainer.checkpoint import (
     load_weights,
     read_state_dict,
     save_checkpoint,
-    save_state_dict,
+    write_tensors,
 )
 
 
@@ -114,7 +114,7 @@ def test_saving_again_replaces_and_leaves_nothing_else(folder, model, tiny):
 
 
 def test_state_dict_round_trip(tmp_path, model):
-    save_state_dict(tmp_path / "w.safetensors", model)
+    write_tensors(tmp_path / "w.safetensors", model.state_dict())
 
     tensors = read_state_dict(tmp_path / "w.safetensors")
 
@@ -242,7 +242,7 @@ def test_cards_that_do_not_fit_are_refused(folder, changes, message):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"{", "cannot be read"), (b"\xff\xfe", "cannot be read"), (b"[]", "has format 'list'")],
+    [(b"{", "is not readable"), (b"\xff\xfe", "is not readable"), (b"[]", "has format 'list'")],
 )
 def test_damaged_cards_are_refused(folder, content, message):
     (folder / CARD).write_bytes(content)

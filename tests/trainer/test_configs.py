@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from dff_edge.experiment.config import ExperimentConfig
-from dff_edge.trainer.config import load_config, load_settings
+from dff_edge.trainer.config import load_config
 from dff_edge.trainer.learner import rate
 from dff_edge.trainer.models import build_model
+from dff_edge.trainer.settings import load_settings
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs"
 RECIPES = sorted(FOLDER.glob("*.yaml"))

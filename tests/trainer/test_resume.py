@@ -1,6 +1,8 @@
 """A run that broke, was stopped or killed ends with the weights of an unbroken one."""
 
 import logging
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,14 +11,20 @@ import pytest
 import torch
 import yaml
 
-from dff_edge.runtime.errors import ConfigError
+from dff_edge.runtime.documents import dump_yaml
+from dff_edge.runtime.errors import CheckpointError, ConfigError
 from dff_edge.trainer import train as train_module
 from dff_edge.trainer.checkpoint import load_checkpoint
 from dff_edge.trainer.config import TrainConfig
-from dff_edge.trainer.saves import WholeSaves
+from dff_edge.trainer.saves import Owner, WholeSaves
 from dff_edge.trainer.train import train
 from tests.trainer.runs import breaking, one_stage, recorded, weights, with_validation
 from tests.trainer.tiny import DDP_ATOL, DETECTION_MODEL, STAGE, TINY, tiny_config, write_config
+
+
+def saves():
+    return WholeSaves(Owner(tiny_config(), "0-recognition"))
+
 
 COUNTER = "feature.bn1.num_batches_tracked"
 
@@ -58,7 +66,7 @@ def test_last_epoch_may_be_short_also_after_a_break(tmp_path, monkeypatch, caplo
 
 def test_run_that_broke_between_two_stages_resumes(tmp_path, monkeypatch, unbroken):
     with monkeypatch.context() as patch:
-        patch.setattr(train_module, "save_state_dict", lambda *_: (_ for _ in ()).throw(OSError()))
+        patch.setattr(train_module, "write_tensors", lambda *_: (_ for _ in ()).throw(OSError()))
         with pytest.raises(OSError):  # noqa: PT011
             train(with_validation(), tmp_path / "run")
 
@@ -195,7 +203,7 @@ train(load_config(Path(sys.argv[1])), Path(sys.argv[2]), resume=resume)
 @pytest.mark.parametrize("broken_at", ["torch.save", "os.fsync"])
 def test_save_that_breaks_leaves_the_one_before(tmp_path, monkeypatch, broken_at):
     path = tmp_path / "last.ckpt"
-    WholeSaves().save_checkpoint({"step": 1}, path)
+    saves().save_checkpoint({"step": 1}, path)
 
     def power_cut(_content, file=None):
         if file is not None:
@@ -204,21 +212,60 @@ def test_save_that_breaks_leaves_the_one_before(tmp_path, monkeypatch, broken_at
 
     with monkeypatch.context() as patch:
         patch.setattr(broken_at, power_cut)
-        with pytest.raises(OSError, match="power cut"):
-            WholeSaves().save_checkpoint({"step": 2}, path)
+        with pytest.raises(CheckpointError, match=r"last\.ckpt cannot be written: power cut"):
+            saves().save_checkpoint({"step": 2}, path)
 
-    assert WholeSaves().load_checkpoint(path) == {"step": 1}
+    assert saves().load_checkpoint(path) == {"step": 1}
 
 
 @pytest.mark.parametrize("size", [0, 1000, 5000, 70_000, -1])
 def test_damaged_save_is_refused(tmp_path, size):
     path = tmp_path / "last.ckpt"
-    WholeSaves().save_checkpoint({"weights": torch.arange(50_000.0)}, path)
+    saves().save_checkpoint({"weights": torch.arange(50_000.0)}, path)
     whole = path.read_bytes()
     path.write_bytes(whole[:size])
 
     with pytest.raises(ConfigError, match=r"last\.ckpt is damaged: .+ remove it\."):
-        WholeSaves().load_checkpoint(path)
+        saves().load_checkpoint(path)
+
+
+def test_save_of_another_run_or_stage_is_refused(tmp_path):
+    """Copied into this run's folder, as when a seed's folder is made from another's."""
+    path = tmp_path / "last.ckpt"
+    saves().save_checkpoint({"step": 1}, path)
+
+    for config, stage in (
+        (tiny_config(seed=4), "0-recognition"),
+        (tiny_config(), "2-pairs"),
+    ):
+        with pytest.raises(
+            ConfigError, match=r"last\.ckpt is not a save of this stage of this run"
+        ):
+            WholeSaves(Owner(config, stage)).load_checkpoint(path)
+    moved = tiny_config(init={"flow": "elsewhere.safetensors"})
+    assert WholeSaves(Owner(moved, "0-recognition")).load_checkpoint(path) == {"step": 1}
+
+
+def test_finished_stage_of_another_run_is_refused(tmp_path, unbroken):
+    theirs = unbroken[0].parent
+    config = with_validation().model_copy(update={"seed": 5})
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text(dump_yaml(config.model_dump(mode="json")))
+    shutil.copytree(theirs / "0-recognition", run / "0-recognition")
+
+    with pytest.raises(ConfigError, match=r"0-recognition/weights\.safetensors is not a save of"):
+        train(config, run, resume=True)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
+def test_what_is_no_file_is_refused_in_place_of_a_save(tmp_path, kind):
+    path = tmp_path / "last.ckpt"
+    make = {"pipe": os.mkfifo, "folder": os.mkdir, "device": lambda p: p.symlink_to("/dev/zero")}
+    make[kind](path)
+
+    with pytest.raises(ConfigError, match=f"is a {kind}, expected an ordinary file"):
+        saves().load_checkpoint(path)
 
 
 def test_run_with_a_damaged_save_goes_on_without_it(tmp_path, monkeypatch):

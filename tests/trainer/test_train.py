@@ -1,6 +1,8 @@
 """Whole runs, a few steps each: files, precision, several devices, refusals."""
 
+import errno
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +22,7 @@ from dff_edge.trainer.config import TrainConfig
 from dff_edge.trainer.learner import Learner
 from dff_edge.trainer.train import train
 from tests.runtime.datasets.layouts import flying_chairs
-from tests.trainer.runs import metrics, one_stage, weights, with_validation
+from tests.trainer.runs import breaking, metrics, one_stage, weights, with_validation
 from tests.trainer.tiny import DDP_ATOL, STAGE, TINY, tiny_config, write_config
 
 
@@ -227,6 +229,11 @@ def test_folder_with_other_files_is_refused(tmp_path):
             "'nowhere' is no checkpoint",
         ),
         (
+            {"device": {"accelerator": "tpu"}},  # a package that is missing
+            ConfigError,
+            "device is .*tpu.*, which lightning refuses",
+        ),
+        (
             {"device": {"accelerator": "abacus"}},
             ConfigError,
             "device is .*abacus.*, which lightning refuses",
@@ -293,6 +300,38 @@ def test_fixed_layers_that_are_not_there_are_refused_at_the_start(tmp_path):
         train(tiny_config(stages=stages), tmp_path / "r")
 
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("nothing left"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate "
+            "memory: you tried to allocate 137438953472 bytes. Error code 12\nat c10::Throw"
+        ),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_device_without_memory_is_told_so(tmp_path, monkeypatch, error):
+    breaking(monkeypatch, error, "recognition", step=0)
+
+    with pytest.raises(ConfigError, match="0-recognition ran out of memory: .*smaller batch_size"):
+        train(one_stage(), tmp_path / "run")
+
+
+def test_a_disk_that_is_full_is_told_with_the_save(tmp_path, monkeypatch):
+    def full(*_arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+
+    with pytest.raises(
+        CheckpointError, match=r"last\.ckpt cannot be written: No space left on dev"
+    ):
+        train(one_stage(), tmp_path / "run")
+    assert not list((tmp_path / "run").rglob("*.part"))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

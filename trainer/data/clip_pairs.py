@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 from dff_edge.runtime.errors import SourceError
 from dff_edge.runtime.frames import Image
+from dff_edge.runtime.opencv import cv2
 from dff_edge.runtime.resize import resize_image
 from dff_edge.trainer.data.boxes import clip_boxes, map_boxes
 from dff_edge.trainer.data.colour import jitter_colours

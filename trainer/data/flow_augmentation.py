@@ -20,11 +20,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from dff_edge.runtime.frames import Image
+from dff_edge.runtime.opencv import cv2
 from dff_edge.trainer.data.motion import Matrix, apply, invert
 from dff_edge.trainer.data.pairs import FEATURE_STRIDE, FLOW_STRIDE
 

@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from dff_edge.runtime.opencv import cv2
 
 Matrix = NDArray[np.float64]  # (2, 3), affine
 Points = NDArray[np.float64]  # (..., 2) as (x, y)

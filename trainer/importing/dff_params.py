@@ -24,7 +24,7 @@ from torch import Tensor
 
 from dff_edge.runtime.errors import CheckpointError
 from dff_edge.trainer.importing.flownet import fill_flownet
-from dff_edge.trainer.importing.network import Imported, Network, Tensors, rename
+from dff_edge.trainer.importing.network import Imported, Network, Tensors, as_float, rename
 from dff_edge.trainer.importing.normalisation import Normalisation
 from dff_edge.trainer.importing.resnet import resnet_settings
 
@@ -78,9 +78,9 @@ def import_dff_params(tensors: Tensors) -> Imported:
         if part == "feature" and _feature_name(name) is None:
             left_out.append(full)
         else:
-            parts[part][name] = value.float()
+            parts[part][name] = value
     makers = {"feature": _feature, "flow": _flow, "task": _task}
-    networks = {part: makers[part](own) for part, own in parts.items() if own}
+    networks = {part: makers[part](as_float(own)) for part, own in parts.items() if own}
     return Imported(
         "MXNet parameters of the official Deep Feature Flow", networks, tuple(left_out), _NOTES
     )
@@ -139,6 +139,13 @@ def _task(tensors: Tensors) -> Network:
         raise CheckpointError(
             f"R-FCN lacks {', '.join(missing)}, expected weight and bias of {', '.join(_TASK)}."
         )
+    for layer in _TASK:
+        weight, bias = tensors[f"{layer}_weight"], tensors[f"{layer}_bias"]
+        if weight.ndim != 4 or bias.shape != weight.shape[:1]:
+            raise CheckpointError(
+                f"R-FCN's {layer} has shapes {tuple(weight.shape)} and {tuple(bias.shape)}, "
+                "expected (kernels, channels, 1, 1) and (kernels,)."
+            )
     anchors = len(tensors["rpn_cls_score_bias"]) // 2
     bins = isqrt(len(tensors["rfcn_bbox_bias"]) // 8)
     classes = len(tensors["rfcn_cls_bias"]) // max(bins**2, 1)

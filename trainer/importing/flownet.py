@@ -20,7 +20,13 @@ from typing import Any
 import torch
 
 from dff_edge.runtime.errors import CheckpointError
-from dff_edge.trainer.importing.network import Network, Tensors, rename
+from dff_edge.trainer.importing.network import (
+    Network,
+    Tensors,
+    as_float,
+    convolution,
+    rename,
+)
 from dff_edge.trainer.importing.normalisation import Normalisation, swap_rgb
 
 # Subtracted of a frame's first, second and third channel, whatever these are: published weights
@@ -63,11 +69,9 @@ def import_flownet_pytorch(tensors: Tensors, *, is_caffe: bool) -> Network:
         tensors: the whole file.
         is_caffe: trained on BGR frames (``flownets_from_caffe``), else on RGB.
     """
-    own = {
-        name: value.float()
-        for name, value in tensors.items()
-        if not name.endswith("num_batches_tracked")
-    }
+    own = as_float(
+        {name: value for name, value in tensors.items() if not name.endswith("num_batches_tracked")}
+    )
     return _finished(rename(_fold_batch_norm(own), _renamer(_PYTORCH)), is_caffe)
 
 
@@ -79,11 +83,13 @@ def import_mmtracking_flow(tensors: Tensors, prefix: str, *, is_caffe: bool) -> 
         prefix: in front of the network's names.
         is_caffe: trained on BGR frames, else on RGB.
     """
-    own = {
-        name.removeprefix(prefix): value.float()
-        for name, value in tensors.items()
-        if name.startswith(prefix)
-    }
+    own = as_float(
+        {
+            name.removeprefix(prefix): value
+            for name, value in tensors.items()
+            if name.startswith(prefix)
+        }
+    )
     return _finished(rename(own, _renamer(_MMTRACKING)), is_caffe)
 
 
@@ -106,7 +112,7 @@ def fill_flownet(tensors: Tensors, *, is_rgb: bool) -> Network:
             kernels = value.shape[1 if is_transposed else 0] if value.ndim == 4 else 0
             own.setdefault(f"{layer}.bias", torch.zeros(kernels))
     settings: dict[str, Any] = {"name": "simple"}
-    first = own.get("conv1.0.weight")
+    first = convolution(own, "conv1.0.weight")
     if first is not None:
         if is_rgb:
             own["conv1.0.weight"] = swap_rgb(first)
@@ -139,16 +145,18 @@ def _fold_batch_norm(tensors: Tensors) -> Tensors:
         names = [f"{layer}.{part}" for part in _NORMALISED]
         if layer == name or not all(part in tensors for part in names):
             continue  # what is left of an incomplete BatchNorm is named as left over
-        weight, gamma, beta, mean, variance = (folded.pop(part) for part in names)
-        try:
-            factor = gamma / torch.sqrt(variance + _EPSILON)
-            folded[f"{layer}.0.weight"] = weight * factor.view(-1, 1, 1, 1)
-            folded[f"{layer}.0.bias"] = beta - mean * factor
-        except RuntimeError as error:
+        convolution(folded, names[0])
+        weight, *normed = (folded.pop(part) for part in names)
+        wrong = [tuple(value.shape) for value in normed if value.shape != weight.shape[:1]]
+        if wrong:  # a single number would be taken for all kernels
             raise CheckpointError(
-                f"{layer} has a BatchNorm of another shape: {tuple(gamma.shape)} for a weight "
+                f"{layer} has a BatchNorm of another shape: {wrong[0]} for a weight "
                 f"{tuple(weight.shape)}."
-            ) from error
+            )
+        gamma, beta, mean, variance = normed
+        factor = gamma / torch.sqrt(variance + _EPSILON)
+        folded[f"{layer}.0.weight"] = weight * factor.view(-1, 1, 1, 1)
+        folded[f"{layer}.0.bias"] = beta - mean * factor
     return folded
 
 

@@ -8,21 +8,25 @@ from and which settings of the model they need.
 from __future__ import annotations
 
 import colorsys
-import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from pydantic import ValidationError
 
 from dff_edge import __version__
+from dff_edge.runtime.documents import dump_yaml
 from dff_edge.runtime.errors import CheckpointError
 from dff_edge.runtime.rfcn import RfcnSettings
-from dff_edge.trainer.checkpoint import load_weights, write_tensors
-from dff_edge.trainer.config import describe
+from dff_edge.trainer.checkpoint import (
+    check_weights,
+    digest,
+    make_folder,
+    write_file,
+    write_tensors,
+)
 from dff_edge.trainer.importing.network import Network
 from dff_edge.trainer.importing.normalisation import (
     IMAGENET,
@@ -33,6 +37,7 @@ from dff_edge.trainer.importing.normalisation import (
 )
 from dff_edge.trainer.importing.recognise import read_networks
 from dff_edge.trainer.models import ModelConfig, build_model
+from dff_edge.trainer.settings import describe
 
 CARD = "card.json"
 _OPTIONAL = ("feat_conv.", "scale.")
@@ -73,9 +78,7 @@ class ImportCard:
         init = {part: str(folder / _file(part)) for part in self.networks}
         if "feature" in init:
             init["feature_order"] = self.feature_order
-        return yaml.safe_dump(
-            {"model": self.model, "init": init}, sort_keys=False, default_flow_style=None
-        )
+        return dump_yaml({"model": self.model, "init": init}, flow=None)
 
 
 def import_weights(
@@ -113,7 +116,7 @@ def import_weights(
     card = ImportCard(
         origin=imported.origin,
         source=path.name,
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        sha256=digest(path),
         dff_edge=__version__,
         networks={
             name: write_tensors(output / _file(name), network.tensors)
@@ -124,7 +127,7 @@ def import_weights(
         left_out=imported.left_out,
         notes=(*imported.notes, *_border_notes(imported.networks, wanted)),
     )
-    (output / CARD).write_text(json.dumps(asdict(card), indent=2) + "\n", encoding="utf-8")
+    write_file(output / CARD, (json.dumps(asdict(card), indent=2) + "\n").encode())
     return card
 
 
@@ -236,7 +239,7 @@ def _check(networks: dict[str, Network], model: dict[str, Any], origin: str) -> 
             for layer in _OPTIONAL
             if not any(key.startswith(layer) for key in network.tensors)
         )
-        load_weights(own, network.tensors, f"{origin}, {name} network,", (*absent, *counters))
+        check_weights(own, network.tensors, f"{origin}, {name} network,", (*absent, *counters))
         for key, value in network.tensors.items():
             if not value.isfinite().all():
                 raise CheckpointError(
@@ -247,7 +250,7 @@ def _check(networks: dict[str, Network], model: dict[str, Any], origin: str) -> 
 
 def _prepare(output: Path) -> None:
     """Make the folder, or take what an import before left in it out of the way."""
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     if not (output / CARD).exists() and any(output.iterdir()):
         raise CheckpointError(
             f"{output} holds other things than an import (no {CARD}). Give a new folder."

@@ -48,6 +48,32 @@ class Imported:
     notes: tuple[str, ...]
 
 
+def convolution(tensors: Tensors, name: str) -> Tensor | None:
+    """Return a convolution's weight, None where there is none.
+
+    Raises:
+        CheckpointError: it is no weight of a convolution.
+    """
+    weight = tensors.get(name)
+    if weight is not None and weight.ndim != 4:
+        raise CheckpointError(
+            f"{name} has shape {tuple(weight.shape)}, expected (kernels, channels, height, width)."
+        )
+    return weight
+
+
+def as_float(tensors: Tensors) -> Tensors:
+    """Return tensors in float32.
+
+    Raises:
+        CheckpointError: one holds whole, complex or truth values, which no weights are.
+    """
+    for name, value in tensors.items():
+        if not value.is_floating_point():
+            raise CheckpointError(f"{name} holds {value.dtype}, expected floating-point weights.")
+    return {name: value.float() for name, value in tensors.items()}
+
+
 def rename(tensors: Tensors, rule: Callable[[str], str]) -> Tensors:
     """Give tensors other names.
 

@@ -7,6 +7,7 @@ BGR order, in units of 0..255.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -45,10 +46,13 @@ def renormalise(
         The new weight, and what has to be added to the convolution's result, ``(kernels,)``.
 
     Raises:
-        ConfigError: a deviation that is not positive.
+        ConfigError: a deviation that is not positive, NaN or infinity.
     """
-    if min(wanted.std) <= 0:
-        raise ConfigError(f"std is {wanted.std}, expected three positive numbers.")
+    if not all(map(math.isfinite, (*wanted.mean, *wanted.std))) or min(wanted.std) <= 0:
+        raise ConfigError(
+            f"mean is {wanted.mean} and std {wanted.std}, expected three finite numbers each, "
+            "those of std positive."
+        )
     frames = weight.shape[1] // 3
     old_mean, old_std, mean, std = (
         torch.tensor(triple, dtype=torch.float64).repeat(frames).view(1, -1, 1, 1)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dff_edge.runtime.documents import open_regular
 from dff_edge.runtime.errors import CheckpointError
-from dff_edge.trainer.checkpoint import read_state_dict
+from dff_edge.trainer.checkpoint import MAX_WEIGHT_BYTES, read_state_dict
 from dff_edge.trainer.importing.dff_params import import_dff_params, is_dff_params
 from dff_edge.trainer.importing.flownet import (
     import_flownet_pytorch,
@@ -41,12 +42,11 @@ def read_networks(path: Path, *, is_caffe: bool) -> Imported:
     Raises:
         CheckpointError: it cannot be read, or is of another kind.
     """
-    if not path.is_file():
-        raise CheckpointError(f"{path} is no file, expected {KNOWN}.")
-    with path.open("rb") as file:
-        is_mxnet = file.read(len(MAGIC)) == MAGIC
-    if is_mxnet:
-        tensors = read_mxnet_params(path.read_bytes(), str(path))
+    with open_regular(path, max_bytes=MAX_WEIGHT_BYTES, error=CheckpointError) as file:
+        start = file.read(len(MAGIC))
+        content = start + file.read() if start == MAGIC else None
+    if content is not None:
+        tensors = read_mxnet_params(content, str(path))
         if is_dff_params(tensors):
             return import_dff_params(tensors)
     else:

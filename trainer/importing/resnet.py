@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from dff_edge.runtime.errors import CheckpointError
-from dff_edge.trainer.importing.network import Network, Tensors
+from dff_edge.trainer.importing.network import Network, Tensors, as_float, convolution
 from dff_edge.trainer.importing.normalisation import IMAGENET, Normalisation, swap_rgb
 
 _PREFIXES = ("", "backbone.", "detector.backbone.", "detector.detector.backbone.")
@@ -39,18 +39,20 @@ def import_resnet(tensors: Tensors, prefix: str, *, is_caffe: bool) -> Network:
     Raises:
         CheckpointError: a ResNet of another depth.
     """
-    own = {
-        name.removeprefix(prefix): value.float()
-        for name, value in tensors.items()
-        # The counters of BatchNorm are of no use, and files of before torch 0.4.1 have none.
-        if name.startswith(tuple(f"{prefix}{layer}" for layer in _LAYERS))
-        and not name.endswith("num_batches_tracked")
-    }
+    own = as_float(
+        {
+            name.removeprefix(prefix): value
+            for name, value in tensors.items()
+            # The counters of BatchNorm are of no use, and files of before torch 0.4.1 have none.
+            if name.startswith(tuple(f"{prefix}{layer}" for layer in _LAYERS))
+            and not name.endswith("num_batches_tracked")
+        }
+    )
     settings = resnet_settings(own, stride_in_1x1=is_caffe)
     if not is_caffe:
         return Network(own, settings, IMAGENET)
-    if "conv1.weight" in own:
-        own["conv1.weight"] = swap_rgb(own["conv1.weight"])
+    if (first := convolution(own, "conv1.weight")) is not None:
+        own["conv1.weight"] = swap_rgb(first)
     return Network(own, settings, Normalisation(IMAGENET.mean, (1.0, 1.0, 1.0)))
 
 
@@ -77,8 +79,10 @@ def resnet_settings(tensors: Tensors, *, stride_in_1x1: bool) -> dict[str, Any]:
     settings: dict[str, Any] = {"name": _BLOCKS[kind, blocks]}
     if stride_in_1x1:
         settings["stride_in_1x1"] = True
-    if "conv1.weight" in tensors and len(tensors["conv1.weight"]) != _KERNELS:
-        settings["width"] = len(tensors["conv1.weight"]) / _KERNELS
-    if "feat_conv.weight" in tensors:
-        settings["channels"] = len(tensors["feat_conv.weight"])
+    first = convolution(tensors, "conv1.weight")
+    if first is not None and len(first) != _KERNELS:
+        settings["width"] = len(first) / _KERNELS
+    last = convolution(tensors, "feat_conv.weight")
+    if last is not None:
+        settings["channels"] = len(last)
     return settings

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import nn
 
+from dff_edge.runtime.errors import ConfigError
 from dff_edge.runtime.rfcn import RfcnSettings
 from dff_edge.trainer.models.dff import HEAD, NONE, DeepFeatureFlow
 from dff_edge.trainer.models.feature import FEATURE_STRIDE_PX, FeatureNetwork
@@ -19,24 +22,23 @@ from dff_edge.trainer.models.resnet import ResNet, ResNetName
 from dff_edge.trainer.models.rfcn import RfcnHead, map_depths
 from dff_edge.trainer.models.segmentation import SegmentationHead
 from dff_edge.trainer.models.task_config import DetectionConfig, TaskConfig
+from dff_edge.trainer.settings import Settings
 
+_MOST_BYTES = 8e9  # of weights: 30 times ResNet-101 with FlowNet-Simple
 # ImageNet's, in BGR order and units of 0..255.
 _MEAN = (103.53, 116.28, 123.675)
 _STD = (57.375, 57.12, 58.395)
 
 FeatureName = Literal[ResNetName, MobileNetName]
-Triple = tuple[float, float, float]
 # Feature cells are whole only at multiples of the stride; half of such a frame has whole
 # cells at its stride of 8 too.
-FrameSide = Annotated[int, Field(ge=2 * FEATURE_STRIDE_PX, multiple_of=FEATURE_STRIDE_PX)]
+FrameSide = Annotated[int, Field(ge=2 * FEATURE_STRIDE_PX, le=8192, multiple_of=FEATURE_STRIDE_PX)]
+Width = Annotated[float, Field(gt=0, le=16)]
+Mean = Annotated[float, Field(ge=-1e6, le=1e6)]
+Deviation = Annotated[float, Field(gt=0, le=1e6)]
 
 
-class _Config(BaseModel):
-    # NaN and unknown keys are refused by name; a field called model_* is nobody's here.
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class FeatureConfig(_Config):
+class FeatureConfig(Settings):
     """The feature network.
 
     Attributes:
@@ -47,8 +49,8 @@ class FeatureConfig(_Config):
     """
 
     name: FeatureName = "resnet101"
-    width: float = Field(default=1.0, gt=0)
-    channels: int | None = Field(default=None, ge=1)
+    width: Width = 1.0
+    channels: int | None = Field(default=None, ge=1, le=65_536)
     stride_in_1x1: bool = False
 
     @model_validator(mode="after")
@@ -61,7 +63,7 @@ class FeatureConfig(_Config):
         return self
 
 
-class FlowConfig(_Config):
+class FlowConfig(Settings):
     """The flow network.
 
     Attributes:
@@ -71,11 +73,11 @@ class FlowConfig(_Config):
     """
 
     name: FlowNetName = "inception"
-    width: float = Field(default=1.0, gt=0)
+    width: Width = 1.0
     scale: bool = True
 
 
-class ModelConfig(_Config):
+class ModelConfig(Settings):
     """A whole model.
 
     Attributes:
@@ -96,10 +98,8 @@ class ModelConfig(_Config):
     task: TaskConfig
     split: str = HEAD
     frame_size: tuple[FrameSide, FrameSide]
-    mean: Triple = _MEAN
-    std: tuple[
-        Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]
-    ] = _STD
+    mean: tuple[Mean, Mean, Mean] = _MEAN
+    std: tuple[Deviation, Deviation, Deviation] = _STD
 
     @property
     def channels(self) -> int:
@@ -153,7 +153,30 @@ def build_model(config: ModelConfig) -> DeepFeatureFlow:
     Returns:
         The model in training mode on the default device. Under
         ``torch.device("meta")`` it takes no memory.
+
+    Raises:
+        ConfigError: its weights would not fit into this machine, or are absurdly many.
     """
+    with torch.device("meta"):
+        size = sum(value.numel() * value.element_size() for value in _build(config).parameters())
+    if size > (most := _most_bytes()):
+        raise ConfigError(
+            f"the model would have {size / 1e9:,.1f} GB of weights, expected {most / 1e9:,.1f} at "
+            "most. Give smaller widths, or fewer channels or classes."
+        )
+    return _build(config)
+
+
+def _most_bytes() -> float:
+    """No network for video has more, and no process can hold more."""
+    try:
+        memory = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (OSError, ValueError):
+        memory = math.inf
+    return min(_MOST_BYTES, memory)
+
+
+def _build(config: ModelConfig) -> DeepFeatureFlow:
     feature = _build_feature_network(config.feature, config.head_channels)
     flow = build_flow_network(
         config.flow.name,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from dff_edge.runtime.rfcn import RfcnSettings
+from dff_edge.trainer.settings import Settings, refuse_truth_values
 
 _MAX_CLASSES = 255  # label maps are uint8, and 255 is what does not count
 
@@ -17,16 +18,13 @@ Colour = tuple[
 ]
 
 
-class ClassesConfig(BaseModel):
+class ClassesConfig(Settings):
     """What every task knows: its classes.
 
     Attributes:
         classes: names by class index, K of them.
         colours: ``(red, green, blue)`` of each class, 0..255, for pictures.
     """
-
-    # NaN and unknown keys are refused by name.
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     classes: tuple[str, ...] = Field(min_length=1, max_length=_MAX_CLASSES)
     colours: tuple[Colour, ...]
@@ -53,6 +51,13 @@ class SegmentationConfig(ClassesConfig):
     name: Literal["segmentation"] = "segmentation"
 
 
+def _without_truth_values(rfcn: Any) -> Any:
+    """All of it is numbers, and pydantic takes true for one."""
+    for key, value in rfcn.items() if isinstance(rfcn, dict) else ():
+        refuse_truth_values(value, str(key))
+    return rfcn
+
+
 class DetectionConfig(ClassesConfig):
     """Object detection by R-FCN; the background is no entry of ``classes``.
 
@@ -62,7 +67,7 @@ class DetectionConfig(ClassesConfig):
     """
 
     name: Literal["detection"] = "detection"
-    rfcn: RfcnSettings = RfcnSettings()
+    rfcn: Annotated[RfcnSettings, BeforeValidator(_without_truth_values)] = RfcnSettings()
 
 
 def _name(task: Any) -> Any:

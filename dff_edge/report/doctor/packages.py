@@ -7,7 +7,6 @@ Jetson is the classic), and a broken one raises anything; both become findings.
 from __future__ import annotations
 
 import json
-import re
 import signal
 import subprocess
 import sys
@@ -17,23 +16,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from dff_edge.report.doctor.finding import Finding, State
+from dff_edge.runtime.packages import (
+    distribution_of,
+    install_command,
+    installed_as,
+    overlaid,
+    package_command,
+)
+from dff_edge.runtime.shared_libraries import load_problem
 
 _TIMEOUT_S = 120.0  # the first import from a slow card
 _PROCESSES = 4
 
-# Libraries that wheels expect of the system, and the packages of Debian and Ubuntu with them.
-_APT = {
-    "libGL.so.1": "libgl1",
-    "libgthread-2.0.so.0": "libglib2.0-0",
-    "libgomp.so.1": "libgomp1",
-    "libstdc++.so.6": "libstdc++6",
-    "libcuda.so.1": "nvidia-driver",
-    "libusb-1.0.so.0": "libusb-1.0-0",
-}
-_GUI_FIX = "pip uninstall opencv-python-headless && pip install --force-reinstall opencv-python"
 _GSTREAMER_FIX = (
     "sudo apt-get install python3-opencv gstreamer1.0-plugins-good"
-    "   # and a venv --system-site-packages: wheels have none"
+    "   # wheels have none; in a new venv --system-site-packages: pip install . onnxruntime"
 )
 
 Facts = dict[str, Any]
@@ -47,25 +44,23 @@ class Package:
     Attributes:
         module: what is imported.
         section: where it is told.
-        fix: the command that installs it.
+        extra: of dff-edge, that brings it; None for one that it always has.
         details: further findings, of the facts that ``probe.main`` gives.
     """
 
     module: str
     section: str
-    fix: str
+    extra: str | None = None
     is_needed: bool = False
     details: Details = lambda facts: []
 
 
 def _opencv(facts: Facts) -> list[Finding]:
     return [
-        _either(
-            "OpenCV: V4L2 cameras", facts["v4l2"], "pip install --force-reinstall opencv-python"
-        ),
-        _either("OpenCV: GStreamer", facts["gstreamer"], _GSTREAMER_FIX),
-        _either("OpenCV: windows (display://)", facts["gui"], _GUI_FIX),
-        *_only_one(facts["distributions"], "opencv-python"),
+        _either("OpenCV: V4L2 cameras", facts["v4l2"], _reinstall("cv2")),
+        _optional("OpenCV: GStreamer (gst://)", facts["gstreamer"], _GSTREAMER_FIX),
+        _optional("OpenCV: windows (display://)", facts["gui"], install_command("window")),
+        *_only_one("cv2"),
     ]
 
 
@@ -88,33 +83,29 @@ def _pyav(facts: Facts) -> list[Finding]:
 
 def _onnxruntime(facts: Facts) -> list[Finding]:
     providers = facts["providers"]
-    found = _only_one(facts["distributions"], "onnxruntime")
+    found = _only_one("onnxruntime")
     if "CPUExecutionProvider" in providers:
         found.append(Finding("providers", "ok", ", ".join(providers), is_needed=True))
     else:
         text = f"no CPUExecutionProvider among {', '.join(providers) or 'none'}"
-        fix = "pip install --force-reinstall onnxruntime"
+        fix = _reinstall("onnxruntime")
         found.append(Finding("providers", "missing", text, fix, is_needed=True))
     return found
 
 
 PACKAGES = (
-    Package("numpy", "Runtime", "pip install numpy", True),
-    Package("pydantic", "Runtime", "pip install pydantic", True),
-    Package("onnxruntime", "Runtime", "pip install 'dff-edge[cpu]'", True, _onnxruntime),
-    Package(
-        "dff_edge._native",
-        "Runtime",
-        "pip install --force-reinstall --no-deps .   # in dff-edge's folder, needs a C++ compiler",
-        True,
-    ),
-    Package("openvino", "Runtime", "pip install openvino"),
-    Package("cv2", "Video", "pip install opencv-python", True, _opencv),
-    Package("av", "Video", "pip install av", True, _pyav),
-    Package("tensorrt", "GPU (not needed)", "pip install 'dff-edge[tensorrt]'"),
-    Package("pycuda.driver", "GPU (not needed)", "pip install 'dff-edge[pycuda]'"),
-    Package("cuda.bindings", "GPU (not needed)", "pip install 'dff-edge[cuda]'"),
+    Package("numpy", "Runtime", is_needed=True),
+    Package("pydantic", "Runtime", is_needed=True),
+    Package("onnxruntime", "Runtime", "cpu", True, _onnxruntime),
+    Package("dff_edge._native", "Runtime", is_needed=True),
+    Package("openvino", "Runtime", "openvino"),
+    Package("cv2", "Video", "cpu", True, _opencv),
+    Package("av", "Video", None, True, _pyav),
+    Package("tensorrt", "GPU (not needed)", "tensorrt"),
+    Package("pycuda.driver", "GPU (not needed)", "pycuda"),
+    Package("cuda.bindings", "GPU (not needed)"),
 )
+_NATIVE_FIX = "pip install --force-reinstall --no-deps .   # in dff-edge's folder; builds it here"
 
 
 def examine_packages(packages: tuple[Package, ...] = PACKAGES) -> dict[str, list[Finding]]:
@@ -137,22 +128,34 @@ def _findings(package: Package, facts: Facts) -> list[Finding]:
             return [*found, Finding(f"{package.module}: details", "warn", text)]
     if facts.get("is_absent"):
         state: State = "missing" if package.is_needed else "info"
-        return [Finding(package.module, state, "not installed", package.fix, package.is_needed)]
+        return [Finding(package.module, state, "not installed", _add(package), package.is_needed)]
     text, fix = f"broken: {facts['error']}", _mend(package, facts["error"])
     return [Finding(package.module, "missing", text, fix, package.is_needed)]
 
 
+def _add(package: Package) -> str:
+    """The command for a package that is not there."""
+    if package.module == "dff_edge._native":
+        return _NATIVE_FIX
+    if package.extra is not None:
+        return install_command(package.extra)
+    return package_command(distribution_of(package.module))
+
+
 def _mend(package: Package, error: str) -> str:
     """The command for a package that is there and does not load."""
-    library = re.search(r"(lib[\w.+-]+\.so[\w.]*): cannot open shared object", error)
-    if library:
-        apt = _APT.get(library[1])
-        if apt:
-            return f"sudo apt-get install {apt}"
-        return f"sudo apt-get install apt-file && apt-file update && apt-file search {library[1]}"
+    problem = load_problem(error, package.module, installed_as(package.module))
+    if problem is not None:
+        return problem.fix
     if "SIGILL" in error and package.module == "numpy":
         return "export OPENBLAS_CORETYPE=ARMV8   # where this is a Jetson"
-    return package.fix.replace("pip install ", "pip install --force-reinstall ", 1)
+    if package.module == "dff_edge._native":
+        return _NATIVE_FIX
+    return _reinstall(package.module)
+
+
+def _reinstall(module: str) -> str:
+    return f"pip install --force-reinstall {installed_as(module)}"
 
 
 def _facts_of(module: str) -> Facts:
@@ -198,10 +201,11 @@ def _either(name: str, text: str, fix: str) -> Finding:
     )
 
 
-def _only_one(distributions: list[str], keep: str) -> list[Finding]:
-    """Distributions that write the same files: what runs is a mixture."""
-    if len(distributions) < 2:
-        return []
-    text = f"{', '.join(distributions)} are installed over each other"
-    fix = f"pip uninstall {' '.join(distributions)} && pip install {keep}"
-    return [Finding("conflict", "warn", text, fix)]
+def _optional(name: str, text: str, fix: str) -> Finding:
+    """What few machines want, so that a build without it is no fault."""
+    return Finding(name, "info", "no", fix) if text == "NO" else Finding(name, "ok", text.lower())
+
+
+def _only_one(module: str) -> list[Finding]:
+    found = overlaid(module)
+    return [] if found is None else [Finding("conflict", "warn", str(found), found.fix)]

@@ -9,7 +9,6 @@ import importlib
 import json
 import sys
 from collections.abc import Callable
-from importlib import metadata
 from typing import Any
 
 # As dff_edge.runtime.sinks.video.ENCODERS, which costs the imports that may fail here.
@@ -66,15 +65,7 @@ def _no_facts(module: Any) -> dict[str, Any]:
 
 
 def _opencv(cv2: Any) -> dict[str, Any]:
-    return {
-        **opencv_build(cv2.getBuildInformation()),
-        "distributions": _installed(
-            "opencv-python",
-            "opencv-python-headless",
-            "opencv-contrib-python",
-            "opencv-contrib-python-headless",
-        ),
-    }
+    return dict(opencv_build(cv2.getBuildInformation()))
 
 
 def _pyav(av: Any) -> dict[str, Any]:
@@ -95,28 +86,12 @@ def _pyav(av: Any) -> dict[str, Any]:
 
 
 def _onnxruntime(onnxruntime: Any) -> dict[str, Any]:
-    return {
-        "providers": list(onnxruntime.get_available_providers()),
-        "distributions": _installed(
-            "onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml"
-        ),
-    }
+    return {"providers": list(onnxruntime.get_available_providers())}
 
 
 def _native(native: Any) -> dict[str, Any]:
     simd = getattr(native, "simd", None)
     return {"version": f"kernels for {simd()}" if callable(simd) else "loaded"}
-
-
-def _installed(*names: str) -> list[str]:
-    found = []
-    for name in names:
-        try:
-            metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-        found.append(name)
-    return found
 
 
 _FACTS: dict[str, Callable[[Any], dict[str, Any]]] = {

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
+import onnxruntime
 import pytest
 
 from dff_edge.runtime.cuda import ort_engine
@@ -55,6 +56,9 @@ def play_cuda_provider(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
         seen.append(dict(provider_options))
         session = open_session(data, name=name, threads=threads, provider=CPU_PROVIDER)
         return StreamSession(session, int(provider_options["user_compute_stream"]))
+
+    providers = [CUDA_PROVIDER, CPU_PROVIDER]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
 
     def bindings(session: Any, inputs: Any, outputs: Any, *, device: str, ordinal: int) -> Any:
         assert (device, ordinal) == ("cuda", 0)

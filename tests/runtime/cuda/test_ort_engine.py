@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
@@ -227,13 +226,13 @@ def test_a_provider_that_is_not_there_is_refused(device):
     with pytest.raises(
         EngineError,
         match=r"CUDAExecutionProvider was asked for the task graph and is not available.*"
-        r"dff-edge\[cuda\]",
+        r"pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu>=",
     ):
         OrtCudaEngine(make_graphs()["task"], name="task", device=device)
 
 
-def test_an_absent_onnxruntime_is_told_with_its_extra(device, monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+def test_an_absent_onnxruntime_is_told_with_its_extra(device, without):
+    without("onnxruntime", "cv2")
 
     with pytest.raises(MissingDependencyError, match=r"pip install 'dff-edge\[cuda\]'"):
         OrtCudaEngine(make_graphs()["task"], name="task", device=device)

@@ -335,8 +335,8 @@ def test_what_is_closed_is_freed(trt, device, emulation, rng):
     assert emulation.live("device") <= memory + 1
 
 
-def test_an_absent_tensorrt_is_told_with_its_extra(device, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorrt", None)
+def test_an_absent_tensorrt_is_told_with_its_extra(device, without):
+    without("tensorrt", "cv2")
 
     with pytest.raises(MissingDependencyError, match=r"pip install 'dff-edge\[tensorrt\]'"):
         TensorRtEngine(b"", name="task", device=device)

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from dff_edge.runtime import packages
 from dff_edge.runtime.errors import SinkError
 from dff_edge.runtime.frames import Frame, Result
 from dff_edge.runtime.sinks import open_sink
@@ -57,8 +58,13 @@ def test_opencv_without_windows_is_a_clear_error(monkeypatch):
 
     monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setattr(cv2, "namedWindow", refuse)
+    installed = ("onnxruntime", "opencv-python-headless")
+    monkeypatch.setattr(packages, "version_of", lambda name: "5.0" if name in installed else None)
 
-    with pytest.raises(SinkError, match=r"opens no windows.*install opencv-python"):
+    with pytest.raises(
+        SinkError,
+        match="opens no windows.*uninstall -y opencv-python-headless && pip install 'opencv-py",
+    ):
         open_display()
 
 

@@ -99,7 +99,7 @@ def named(layers, layer_name, separator="."):
     return tensors
 
 
-def flownet_pytorch_file(layers, path):
+def flownet_pytorch_tensors(layers):
     def own(name):
         if name.startswith("up"):
             return f"upsampled_flow{int(name[2]) + 1}_to_{name[2]}"
@@ -111,8 +111,12 @@ def flownet_pytorch_file(layers, path):
             parts = ("weight", "bias", "running_mean", "running_var")
             tensors |= {f"{name}.1.{p}": v for p, v in zip(parts, normed[0], strict=True)}
             tensors[f"{name}.1.num_batches_tracked"] = torch.tensor(7)
+    return tensors
+
+
+def flownet_pytorch_file(layers, path):
     facts = {"epoch": 300, "arch": "flownets", "best_EPE": 1.951, "div_flow": 20}
-    torch.save({**facts, "state_dict": tensors}, path)
+    torch.save({**facts, "state_dict": flownet_pytorch_tensors(layers)}, path)
 
 
 def mmtracking_tensors(layers, prefix):

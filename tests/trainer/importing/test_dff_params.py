@@ -149,8 +149,10 @@ def test_rfcn_that_lacks_a_layer(tmp_path):
 
 def test_rfcn_whose_layers_disagree(tmp_path):
     arrays = _task_arrays() | {"arg:rfcn_cls_weight": np.zeros((26, CHANNELS // 2, 1, 1))}
-    with pytest.raises(CheckpointError, match="expected 2 A, 4 A"):
+    with pytest.raises(CheckpointError, match=r"rfcn_cls has shapes \(26, .* and \("):
         _import(arrays, tmp_path)
+    with pytest.raises(CheckpointError, match="expected 2 A, 4 A"):
+        _import(arrays | {"arg:rfcn_cls_bias": np.zeros(26)}, tmp_path)
 
 
 def test_networks_of_different_features(tmp_path):

@@ -1,6 +1,7 @@
 """What files are taken for, what becomes of a ResNet, and what is refused."""
 
 import json
+import math
 import random
 from pathlib import Path
 
@@ -162,9 +163,18 @@ def test_unknown_kind_lists_the_known(tmp_path):
         import_weights(path, tmp_path / "out")
 
 
-def test_deviation_of_zero(tmp_path):
-    with pytest.raises(ConfigError, match="expected three positive numbers"):
-        import_weights(_save(_resnet()[1], tmp_path), tmp_path / "out", std=(1.0, 0.0, 1.0))
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"std": (1.0, 0.0, 1.0)},
+        {"std": (1.0, math.nan, 1.0)},
+        {"std": (math.inf, 1.0, 1.0)},
+        {"mean": (0.0, 0.0, math.nan)},
+    ],
+)
+def test_normalisation_by_what_is_no_number(tmp_path, given):
+    with pytest.raises(ConfigError, match="expected three finite numbers each, those of std posi"):
+        import_weights(_save(_resnet()[1], tmp_path), tmp_path / "out", **given)
 
 
 class _Trap:

@@ -1,0 +1,207 @@
+"""Settings in YAML files, changed by ``--set key=value``, and what is wrong with them in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Tag,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+
+from dff_edge.runtime.documents import MAX_DEPTH, parse_yaml, read_yaml
+from dff_edge.runtime.errors import ConfigError
+
+M = TypeVar("M", bound=BaseModel)
+_LONGEST_VALUE = 60  # characters of a received value in a message
+_MOST_PROBLEMS = 20  # in one message
+
+
+class Settings(BaseModel):
+    """Base of all settings: unknown keys, NaN and truth values for numbers are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_truth_values(cls, value: Any, info: ValidationInfo) -> Any:
+        """Pydantic takes true for one."""
+        assert info.field_name is not None
+        kinds = set(_kinds(cls.model_fields[info.field_name].annotation))
+        if bool not in kinds and kinds & {int, float}:
+            refuse_truth_values(value)
+        return value
+
+
+def refuse_truth_values(value: Any, key: str = "") -> None:
+    """Raise ValueError where a number, or a list of them, is true or false.
+
+    Args:
+        value: as it came from a file.
+        key: that it has below the place that a message names.
+    """
+    for each in _leaves(value):
+        if isinstance(each, bool):
+            told = f"{key} is {str(each).lower()}" if key else f"received {str(each).lower()}"
+            raise ValueError(f"{told}, expected a number")
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """The types that an annotation is made of."""
+    inner = get_args(annotation)
+    if not inner:
+        yield annotation
+    for each in inner:
+        yield from _kinds(each)
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, list | tuple):
+        for each in value:
+            yield from _leaves(each)
+    else:
+        yield value
+
+
+def load_settings(path: Path, model: type[M], changes: Iterable[str] = ()) -> M:
+    """Read settings.
+
+    Args:
+        path: YAML file.
+        model: what it holds.
+        changes: ``key=value`` each, the key with dots for levels and numbers for list items
+            (``stages.0.lr=0.01``), the value as YAML.
+
+    Raises:
+        ConfigError: names the key, the value received and what was expected.
+    """
+    raw = read_yaml(path)
+    if not isinstance(raw, dict):
+        raise ConfigError(
+            f"{path} holds {type(raw).__name__}, expected a mapping of keys to values."
+        )
+    for change in changes:
+        _apply(raw, change)
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {describe(error, model)}") from error
+
+
+def describe(error: ValidationError, model: type[BaseModel]) -> str:
+    """Put a validation error into words: key, value received and what was expected.
+
+    Args:
+        error: from validating ``model``.
+        model: whose keys they are.
+    """
+    problems: dict[str, str] = {}
+    for problem in error.errors():
+        location, known = _resolve(model, problem["loc"])
+        key = ".".join(location) or "the file"
+        received = _short(problem["input"])
+        if problem["type"] == "extra_forbidden":
+            text = f"'{key}' is not a known key (received {received}), expected {', '.join(known)}"
+        elif problem["type"] == "missing":
+            text = f"'{key}' is missing"
+        elif problem["type"] == "value_error":  # from a validator of ours: says it all
+            message = str(problem["ctx"]["error"]).rstrip(".")
+            text = f"{key}: {message}" if location else message
+        elif key in problems:  # another member of a union
+            text = f"{problems[key]}, or: {_expected(problem['msg'])}"
+        else:
+            text = f"{key} is {received}, expected: {_expected(problem['msg'])}"
+        problems[key] = text
+    # Pydantic also calls a list too short whose only item is wrong.
+    outer = {key[:end] for key in problems for end, sign in enumerate(key) if sign == "."}
+    told = [text for key, text in problems.items() if key not in outer]
+    more = f"; and {len(told) - _MOST_PROBLEMS} more" if len(told) > _MOST_PROBLEMS else ""
+    return "; ".join(told[:_MOST_PROBLEMS]) + more + "."
+
+
+def _resolve(
+    model: type[BaseModel], location: Sequence[int | str]
+) -> tuple[list[str], Sequence[str]]:
+    """The part of a location that is written in the file, and the keys known at its place.
+
+    Pydantic adds the names of union members to a location; nobody wrote those.
+    """
+    place: Any = model
+    written: list[str] = []
+    known: Sequence[str] = ()
+    for part in location:
+        if isinstance(part, int):
+            place = next(iter(get_args(place)), None)
+        elif isinstance(place, type) and issubclass(place, BaseModel):
+            known = tuple(place.model_fields)
+            place = place.model_fields[part].annotation if part in known else None
+        elif (member := _tagged(place, part)) is not None:
+            place = member
+            continue
+        else:
+            break
+        written.append(str(part))
+    return written, known
+
+
+def _tagged(union: Any, tag: str) -> Any:
+    """The member of a tagged union that a tag stands for, None where there is none."""
+    for member in get_args(union):
+        inner, *notes = get_args(member) or (member,)
+        if any(isinstance(note, Tag) and note.tag == tag for note in notes):
+            return inner
+    return None
+
+
+def _expected(message: str) -> str:
+    return message.removeprefix("Input should be ")
+
+
+def _short(value: Any) -> str:
+    return _cut(repr(value))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
+
+
+def _apply(raw: dict[str, Any], change: str) -> None:
+    key, separator, text = change.partition("=")
+    *parents, last = key.split(".")
+    if not separator or not all((*parents, last)):
+        raise ConfigError(f"'{_cut(change)}' is no change of a setting, expected key=value.")
+    value = parse_yaml(text, f"'{_cut(change)}': the value")
+    if len(parents) >= MAX_DEPTH:
+        told = f"{len(parents) + 1} levels, expected {MAX_DEPTH} at most"
+        raise ConfigError(f"'{_cut(change)}': the key has {told}.")
+    place: Any = raw
+    for depth, part in enumerate(parents):
+        if isinstance(place, list):
+            place = place[_list_index(place, part, key)]
+        elif isinstance(place, dict):
+            if place.get(part) is None:  # absent, or written with nothing behind it
+                place[part] = {}
+            place = place[part]
+        else:
+            raise ConfigError(f"'{change}': {'.'.join(parents[:depth])} has no keys below it.")
+    if isinstance(place, list):
+        place[_list_index(place, last, key)] = value
+    elif isinstance(place, dict):
+        place[last] = value
+    else:
+        raise ConfigError(f"'{change}': {'.'.join(parents)} has no keys below it.")
+
+
+def _list_index(items: list[Any], part: str, key: str) -> int:
+    if not (part.isascii() and part.isdecimal()) or int(part) >= len(items):
+        expected = f"0 to {len(items) - 1}" if items else "no item, for the list is empty"
+        raise ConfigError(
+            f"'{key}': '{part}' is no item of a list of {len(items)}, expected {expected}."
+        )
+    return int(part)
