@@ -48,7 +48,7 @@ from dff_edge.trainer.checkpoint import (
     save_state_dict,
 )
 from dff_edge.trainer.config import NetworkName, StageConfig, TrainConfig
-from dff_edge.trainer.data import PairBatch, open_pairs, training_classes
+from dff_edge.trainer.data import PairBatch, check_training_data, open_pairs, training_classes
 from dff_edge.trainer.learner import Learner, find_layer
 from dff_edge.trainer.models import DeepFeatureFlow, build_model
 from dff_edge.trainer.saves import WholeSaves
@@ -96,6 +96,9 @@ def train(config: TrainConfig, run_folder: Path, *, resume: bool = False) -> Pat
     _check_classes(config)
     pairs = [_open_pairs(config, number) for number in range(len(config.stages))]
     held_out = open_held_out(config)
+    uses = {stage.kind for stage in config.stages} - {"flow"}
+    if uses:
+        check_training_data(config.data, config.model, trains_pairs="pairs" in uses)
     if is_first:
         for line in unused_settings(config):
             _log.warning(line)

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import lightning
 from lightning.pytorch.callbacks import Callback
 
-from dff_edge.runtime.clips import LabelledClip, open_clips
+from dff_edge.runtime.clips import open_checked_clips
+from dff_edge.runtime.datasets import LabelledClip
 from dff_edge.runtime.errors import ConfigError
 from dff_edge.runtime.evaluation import evaluate
 from dff_edge.trainer.config import StageConfig, TrainConfig
@@ -84,7 +85,8 @@ def _open_clips(config: TrainConfig) -> list[LabelledClip]:
     intervals = [_interval(stage) for stage in config.stages if stage.validate_every]
     if uri is None or not any(intervals):
         return []
-    clips = open_clips(uri)
+    task = config.model.task
+    clips = open_checked_clips(uri, task.name, task.classes, "the model")
     interval = max(intervals)
     frames = (range(interval - 1, len(clip)) for clip in clips)
     if not any(clip.is_labelled(i) for clip, rest in zip(clips, frames, strict=True) for i in rest):

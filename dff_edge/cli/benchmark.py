@@ -30,7 +30,7 @@ from dff_edge.cli.options import (
 if TYPE_CHECKING:
     from dff_edge.report.results import Benchmark, Latency
     from dff_edge.runtime.bundle import Bundle
-    from dff_edge.runtime.clips import LabelledClip
+    from dff_edge.runtime.datasets import LabelledClip
     from dff_edge.runtime.open_subnets import CudaOptions
 _TRACED_FRAMES = 60
 
@@ -136,11 +136,12 @@ def command(
         check_plotting()
     from dff_edge.report.benchmark import benchmark_bundle, record_accuracy
     from dff_edge.runtime.bundle import Bundle
-    from dff_edge.runtime.clips import open_clips
+    from dff_edge.runtime.clips import open_checked_clips
 
     opened = Bundle.open(bundle_folder(bundle))
     cuda = cuda_of(driver, graphs, warp)
-    clips = open_clips(source)
+    manifest = opened.manifest
+    clips = open_checked_clips(source, manifest.task, manifest.class_names, "the bundle")
     with progress("benchmark") as update:
         benchmark = benchmark_bundle(
             opened,

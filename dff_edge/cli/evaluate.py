@@ -74,7 +74,7 @@ def command(
     "DFF at l" is the accuracy over all pairs (k, i), k = i - l + 1 .. i, of each labelled frame i:
     mIoU, or of a model that detects mAP at an IoU of 0.5, as ImageNet VID measures it.
     """
-    from dff_edge.runtime.clips import check_class_names, open_clips
+    from dff_edge.runtime.clips import open_checked_clips
     from dff_edge.runtime.evaluation import evaluate, temporal_consistency
 
     is_bundle = (Path(model) / "manifest.json").is_file()
@@ -92,13 +92,12 @@ def command(
     if not is_bundle and engine != ENGINES[0]:
         raise click.UsageError(f"--engine {engine} is for bundles; a checkpoint runs in torch.")
     with ExitStack() as stack:
-        clips = open_clips(source)
         recogniser, classes, task, flow = (
             _bundle(stack, model, precision, engine, warp, threads)
             if is_bundle
             else _checkpoint(model, copy_features, flow, threads)
         )
-        check_class_names(source, task, classes, "the model")
+        clips = open_checked_clips(source, task, classes, "the model")
         update = stack.enter_context(progress("clips", len(clips)))
         accuracy = evaluate(recogniser, clips, classes, max_interval, update, task)
         consistency = {
@@ -115,6 +114,7 @@ def command(
         "flow": flow,
         "source": source,
         "clips": len(clips),
+        "not_scored": accuracy.not_scored,
         f"{metric.key}_at_distance": [accuracy.at_distance(d) for d in range(max_interval)],
         f"{metric.key}_at_interval": [accuracy.at_interval(n + 1) for n in range(max_interval)],
         f"class_{metric.of_class.lower()}_frame": accuracy.by_class(1),
@@ -172,6 +172,9 @@ def _print(accuracy: Accuracy, consistency: dict[int, float | None]) -> None:
     ]
     table(["distance", f"{metric.title} %", "DFF at distance + 1"], rows)
     click.echo()
+    if accuracy.not_scored:
+        what = "pixels (label 255)" if metric.key == "miou" else "boxes (ignored)"
+        click.echo(f"{accuracy.not_scored:.1%} of the labelled {what} are not scored\n")
     on_key_frames = accuracy.by_class(1)
     table(
         ["class", f"{metric.of_class} % of key frames", f"at l = {most}"],

@@ -29,8 +29,9 @@ from dff_edge.runtime.accuracy import Accuracy
 from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.bundle_recogniser import BundleRecogniser
 from dff_edge.runtime.bundle_writer import BundleWriter
-from dff_edge.runtime.clips import LabelledClip, check_class_names
+from dff_edge.runtime.clips import check_class_names
 from dff_edge.runtime.contract import PRECISIONS, Flavour, Precision
+from dff_edge.runtime.datasets import LabelledClip
 from dff_edge.runtime.engine import usable_cores
 from dff_edge.runtime.errors import BundleError, ConfigError
 from dff_edge.runtime.evaluation import METRICS, evaluate, temporal_consistency

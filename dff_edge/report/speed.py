@@ -10,8 +10,8 @@ from itertools import cycle, islice
 from typing import NamedTuple
 
 from dff_edge.runtime.bundle import Bundle
-from dff_edge.runtime.clips import LabelledClip
 from dff_edge.runtime.contract import Precision
+from dff_edge.runtime.datasets import LabelledClip
 from dff_edge.runtime.frames import Frame, Image, Result
 from dff_edge.runtime.open_subnets import CudaOptions, EngineName
 from dff_edge.runtime.pipeline import Pipeline

@@ -189,9 +189,15 @@ def test_det_by_a_list(tmp_path):
         ("<annotation>", "", "is damaged"),
         ("<xmin>1</xmin>", "", "<object> has no <bndbox/xmin>"),
         ("<xmin>1</xmin>", "<xmin>left</xmin>", "is damaged: could not convert"),
-        ("<xmax>8</xmax>", "<xmax>-1</xmax>", "an object's box is"),
+        ("<xmax>8</xmax>", "<xmax>inf</xmax>", "an object's box is .*inf.*, expected pixels"),
+        ("<xmax>8</xmax>", "<xmax>nan</xmax>", "an object's box is .*nan.*, expected pixels"),
+        ("<width>32</width>", f"<width>{'9' * 5000}</width>", "is damaged"),
         ("<width>32</width>", "", "has no <size/width>"),
-        ("<annotation>", "<!DOCTYPE a [<!ENTITY b 'c'>]><annotation>", "with entities"),
+        (
+            "<annotation>",
+            "<!DOCTYPE a [<!ENTITY b 'c'>]><annotation>",
+            "type or entities",
+        ),
     ],
 )
 def test_damaged_annotations_are_refused(tmp_path, before, after, message):
