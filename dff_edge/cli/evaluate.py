@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     "--source",
     required=True,
     metavar="DATA",
-    help="Labelled video: a folder with images/ and labels/, or "
-    "synthetic://street?split=test&clips=16&frames=20.",
+    help="Labelled video: a folder with images/ and labels/, a data set such as camvid://ROOT or "
+    "cocovid://FILE.json?images=FOLDER, or synthetic://street?split=test&clips=16&frames=20.",
 )
 @precision_option
 @click.option(
@@ -72,7 +72,8 @@ def command(
     """Measure MODEL, a bundle or a checkpoint, by the paper's protocol.
 
     "DFF at l" is the accuracy over all pairs (k, i), k = i - l + 1 .. i, of each labelled frame i:
-    mIoU, or of a model that detects mAP at an IoU of 0.5, as ImageNet VID measures it.
+    mIoU, or of a model that detects mAP at an IoU of 0.5, as ImageNet VID measures it. Pixels of
+    label 255 are not scored; how many there are is said.
     """
     from dff_edge.runtime.clips import open_checked_clips
     from dff_edge.runtime.evaluation import evaluate, temporal_consistency
