@@ -29,6 +29,7 @@ def decode(
     confidence: NDArray[np.uint8] | None,
     threads: int,
 ) -> None: ...
+def check_jpeg(data: NDArray[np.uint8]) -> str | None: ...
 def siftflow(
     first: NDArray[np.uint8],
     second: NDArray[np.uint8],

@@ -7,6 +7,7 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
@@ -14,6 +15,8 @@
 #include <cstdint>
 #include <new>
 #include <optional>
+#include <stdexcept>
+#include <string>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -22,6 +25,7 @@
 #include "decode/decode_cpu.h"
 #include "detect/detect_cpu.h"
 #include "detect/nms_cpu.h"
+#include "jpeg/jpeg_check.h"
 #include "siftflow/siftflow_cpu.h"
 #include "warp/warp_cpu.h"
 
@@ -127,6 +131,30 @@ std::int64_t nms(InArray<float, 2> boxes, InArray<float, 1> scores, float thresh
     }
     raise_unless_ok(status);
     return count;
+}
+
+// The fault's name, None where there is none.
+std::optional<std::string> check_jpeg(InArray<std::uint8_t, 1> data) {
+    dff::JpegFault fault;
+    {
+        nb::gil_scoped_release release;
+        fault = dff::check_jpeg(data.data(), length(data.shape(0)));
+    }
+    switch (fault) {
+        case dff::JpegFault::kNone:
+        case dff::JpegFault::kNotChecked: return std::nullopt;
+        case dff::JpegFault::kNoStart: return "no_start";
+        case dff::JpegFault::kBadHeader: return "bad_header";
+        case dff::JpegFault::kNoTable: return "no_table";
+        case dff::JpegFault::kCutOff: return "cut_off";
+        case dff::JpegFault::kBadCode: return "bad_code";
+        case dff::JpegFault::kBadCoefficient: return "bad_coefficient";
+        case dff::JpegFault::kLeftOver: return "left_over";
+        case dff::JpegFault::kBadRestart: return "bad_restart";
+        case dff::JpegFault::kTooManyScans: return "too_many_scans";
+        case dff::JpegFault::kOutOfMemory: throw std::bad_alloc();
+    }
+    throw std::logic_error("an unknown fault of a JPEG");
 }
 
 void siftflow(InArray<std::uint8_t, 2> first, InArray<std::uint8_t, 2> second,
@@ -237,6 +265,8 @@ NB_MODULE(_native, m) {
           nb::arg("confidence").noconvert().none(), nb::arg("threads"),
           "Interpolate float32 scores (h, w, K) to the size of out, uint8 (H, W), and argmax.");
 
+    m.def("check_jpeg", &check_jpeg, nb::arg("data").noconvert(),
+          "Name what is wrong with the JPEG in data uint8 (n), None where it is whole.");
     m.def("siftflow", &siftflow, nb::arg("first").noconvert(), nb::arg("second").noconvert(),
           nb::arg("flow").noconvert(), nb::arg("slow"), nb::arg("threads"),
           "Write the flow of grey images uint8 (H, W), from the first to the second, in pixels.");
