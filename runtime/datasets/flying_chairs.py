@@ -15,16 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dff_edge.runtime.datasets.files_clip import list_folder
-from dff_edge.runtime.datasets.label_png import MAX_PIXELS
 from dff_edge.runtime.datasets.reading import read_file, read_text
-from dff_edge.runtime.errors import SourceError
+from dff_edge.runtime.errors import FrameError, SourceError
+from dff_edge.runtime.sources.picture_size import MAX_PICTURE_PX, check_size
 
 SPLITS = ("train", "val")
 SPLIT_FILE = "FlyingChairs_train_val.txt"
 
 _FLO_MAGIC = 202021.25  # "PIEH" as a float32
-_MAX_SIDE_PX = 16384  # more is a damaged header
-_MAX_FLO_BYTES = 12 + 8 * MAX_PIXELS
+_MAX_FLO_BYTES = 12 + 8 * MAX_PICTURE_PX
 _MAX_LIST_BYTES = 1 << 20  # of half a million pairs
 _UNKNOWN_FLOW_PX = 1e9  # and beyond, by the convention of .flo files
 _WHERE_FROM = (
@@ -81,8 +80,10 @@ def read_flo(path: Path) -> NDArray[np.float32]:
     if len(data) < 12 or np.frombuffer(data, "<f4", 1)[0] != _FLO_MAGIC:
         raise SourceError(f"{path} is no .flo file, expected it to begin with {_FLO_MAGIC}.")
     width, height = (int(side) for side in np.frombuffer(data, "<i4", 2, offset=4))
-    if not (0 < width <= _MAX_SIDE_PX and 0 < height <= _MAX_SIDE_PX):
-        raise SourceError(f"{path} says {width} x {height} pixels; its header is damaged.")
+    try:
+        check_size(height, width)
+    except FrameError as error:
+        raise SourceError(f"{path} has a damaged header: {error}.") from error
     expected = 12 + 8 * width * height
     if len(data) != expected:
         raise SourceError(

@@ -22,12 +22,11 @@ import cv2
 import numpy as np
 
 from dff_edge.runtime.datasets.reading import read_file
-from dff_edge.runtime.errors import SourceError
+from dff_edge.runtime.errors import FrameError, SourceError
 from dff_edge.runtime.frames import LabelMap
-from dff_edge.runtime.resize import MAX_SIDE_PX
+from dff_edge.runtime.sources.picture_size import check_size
 
 NOT_SCORED = 255  # label of pixels that are in no loss and no score
-MAX_PIXELS = 1 << 26  # of a picture: more than any camera has, 8192 x 8192
 
 _WHAT = "a PNG of class numbers, with one channel or a palette"
 _MAX_BYTES = 1 << 28
@@ -100,11 +99,10 @@ def _parse(data: bytes, path: Path) -> tuple[PngHeader, bytes]:
                 break
             width, height, depth, colour, _, _, interlace = struct.unpack(">IIBBBBB", content)
             header = PngHeader(width, height, depth, colour, interlace)
-            if max(width, height) > MAX_SIDE_PX or width * height > MAX_PIXELS:
-                raise SourceError(
-                    f"{path} says that it has {width} x {height} pixels, expected at most "
-                    f"{MAX_SIDE_PX} on each side and {MAX_PIXELS} in all."
-                )
+            try:
+                check_size(height, width)  # before anything is decoded
+            except FrameError as error:
+                raise SourceError(f"{path} cannot be read: {error}.") from error
         elif kind == b"IDAT":
             pixels.append(content)
         elif kind == b"IEND":

@@ -45,7 +45,7 @@ def test_flo_by_hand(tmp_path):
         (lambda data: data[:8], "is no .flo file"),
         (lambda data: data[:-4], r"has 56 bytes, expected 60 for 3 x 2"),
         (lambda data: data + b"1234", r"has 64 bytes, expected 60"),
-        (lambda data: data[:4] + b"\xff" * 8 + data[12:], "says -1 x -1 pixels"),
+        (lambda data: data[:4] + b"\xff" * 8 + data[12:], "states a size of -1 x -1 pixels"),
     ],
 )
 def test_damaged_flo_files_are_refused(tmp_path, change, message):
