@@ -33,6 +33,7 @@ from dff_edge.runtime.contract import (
 from dff_edge.runtime.datasets.continuity import measure_continuity
 from dff_edge.runtime.errors import CalibrationError
 from dff_edge.runtime.manifest_records import ByteLevels, Calibration, Parity
+from dff_edge.runtime.printable import printable
 
 # Of the pairs of neighbouring frames that were looked at.
 _SOME_UNRELATED, _MOSTLY_UNRELATED = 0.1, 0.5
@@ -235,7 +236,7 @@ def _convert(
 
 def _record(samples: Samples, source: str, flavour: Flavour, levels: MapLevels) -> dict[str, Any]:
     return Calibration(
-        source=source,
+        source=printable(source),
         sha256=samples.digest,
         clips=samples.clip_count,
         pairs=sum(samples.pairs_by_distance.values()),

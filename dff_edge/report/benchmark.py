@@ -36,6 +36,7 @@ from dff_edge.runtime.engine import usable_cores
 from dff_edge.runtime.errors import BundleError, ConfigError
 from dff_edge.runtime.evaluation import METRICS, evaluate, temporal_consistency
 from dff_edge.runtime.open_subnets import CudaOptions, EngineName, flavour_of, precisions_for
+from dff_edge.runtime.printable import printable
 
 _BASELINE = Config("fp32", 1)
 _STAGES = (
@@ -131,7 +132,7 @@ def benchmark_bundle(
         bundle=_bundle_info(bundle),
         machine=machine,
         settings=Settings(
-            source=source,
+            source=printable(source),
             metric=next(iter(accuracies.values())).metric.title,
             clips=len(clips),
             max_interval=max_interval,

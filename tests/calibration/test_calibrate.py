@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import numpy as np
@@ -366,3 +367,13 @@ def test_cuts_are_told_and_video_is_not(copy, clips):
     assert len(told) == 1
     assert told[0].startswith("Warning: 2 of 11 pairs of neighbouring frames of 'cut.mp4' show")
     assert not any("unrelated" in line for line in lines)
+
+
+def test_a_source_that_is_no_utf8_is_written_out_in_the_manifest(copy, clips, tmp_path):
+    moved = copy.rename(tmp_path / os.fsdecode(b"b\xfcndle"))
+    source = os.fsdecode(b"d\xe4ta")
+    wanted = {"precisions": ["int8"], "flavours": ["ort"], **SMALL}
+
+    made = calibrate_bundle(moved, clips, source=source, **wanted)
+
+    assert made.manifest.calibration["int8"].source == "d\\udce4ta"
