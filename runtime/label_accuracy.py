@@ -67,8 +67,8 @@ class LabelTally:
 
     def accuracy(self) -> LabelAccuracy:
         """Return the accuracy over all pairs added."""
-        scored = int(self._totals.sum())
-        share = 1 - scored / self._pixels if self._pixels else 0.0
+        unscored = self._pixels - int(self._totals.sum())
+        share = unscored / self._pixels if self._pixels else 0.0
         return LabelAccuracy(self._classes, len(self._totals), share, tuple(self._totals))
 
 

@@ -112,12 +112,17 @@ class _Entry:
     """An entry of one of the lists; errors name it and the field."""
 
     def __init__(self, kind: str, index: int, value: Any) -> None:
-        self.name = f"{kind}[{index}]"
+        self._place = kind, index
         if not isinstance(value, dict):
-            raise ValueError(f"{self.name} is {_short(value)}, expected an object with fields.")
+            raise ValueError(f"{kind}[{index}] is {_short(value)}, expected an object with fields.")
         self.fields: dict[str, Any] = value
-        if "id" in value:
-            self.name += f" (id {_short(value['id'])})"
+
+    @property
+    def name(self) -> str:
+        """Where it is, for errors."""
+        kind, index = self._place
+        own = f" (id {_short(self.fields['id'])})" if "id" in self.fields else ""
+        return f"{kind}[{index}]{own}"
 
     def __contains__(self, key: str) -> bool:
         return self.fields.get(key) is not None

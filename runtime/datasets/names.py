@@ -140,8 +140,8 @@ class DataName:
         listing = self.listing()
         if listing.problems:
             _log.warning(
-                "'%s': %d problems, what they are about is left out; the first: %s. `dff-edge data "
-                "check` lists them",
+                "'%s': %d things in its files are left out or not as usual, the first: %s. "
+                "`dff-edge data check` lists them",
                 self.text,
                 len(listing.problems),
                 listing.problems[0],
