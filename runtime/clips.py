@@ -105,7 +105,7 @@ def open_clips(uri: str, *, split: str = "val") -> list[LabelledClip]:
 
 
 def open_checked_clips(
-    uri: str, task: Task, classes: Sequence[str], owner: str, *, split: str = "val"
+    uri: str, task: Task, classes: Sequence[str], owner: str, *, pairs: bool = True
 ) -> list[LabelledClip]:
     """Open labelled clips for a model: its classes and a sample of the labels are checked first.
 
@@ -114,15 +114,15 @@ def open_checked_clips(
         task: of the model.
         classes: of the model.
         owner: what has them, for errors: "the model".
-        split: of a data set whose name says none.
+        pairs: whether frames are answered from others before them.
 
     Raises:
         ConfigError, SourceError: as ``check_class_names``, ``open_clips`` and ``check_clips``.
     """
     check_class_names(uri, task, classes, owner)
-    clips = open_clips(uri, split=split)
+    clips = open_clips(uri)
     if not uri.startswith("synthetic://"):  # drawn by ourselves
-        check_clips(clips, uri, task, classes)
+        check_clips(clips, uri, task, classes, pairs=pairs)
     return clips
 
 

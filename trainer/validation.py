@@ -85,9 +85,8 @@ def _open_clips(config: TrainConfig) -> list[LabelledClip]:
     intervals = [_interval(stage) for stage in config.stages if stage.validate_every]
     if uri is None or not any(intervals):
         return []
-    task = config.model.task
-    clips = open_checked_clips(uri, task.name, task.classes, "the model")
-    interval = max(intervals)
+    task, interval = config.model.task, max(intervals)
+    clips = open_checked_clips(uri, task.name, task.classes, "the model", pairs=interval > 1)
     frames = (range(interval - 1, len(clip)) for clip in clips)
     if not any(clip.is_labelled(i) for clip, rest in zip(clips, frames, strict=True) for i in rest):
         raise ConfigError(

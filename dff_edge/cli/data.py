@@ -11,6 +11,7 @@ import click
 
 from dff_edge.cli.options import Command, json_option, write_json
 from dff_edge.runtime.errors import require
+from dff_edge.runtime.printable import printable
 
 if TYPE_CHECKING:
     from dff_edge.report.data_check import SplitReport, Wanted
@@ -85,7 +86,7 @@ def check(
     if not write_json(json_path, content):
         for uri, splits in reports.items():
             if len(reports) > 1:
-                click.secho(uri, bold=True)
+                click.secho(printable(uri), bold=True)
             for report in splits:
                 _print(report)
         click.echo("It can be used." if usable else "It cannot be used as it is.")
@@ -134,7 +135,7 @@ def _wanted(config: TrainConfig) -> Wanted:
 def _print(report: SplitReport) -> None:
     click.secho(report.name, bold=True)
     if report.error is not None:
-        click.echo(f"  {report.error}")
+        click.echo(f"  {printable(report.error)}")
         return
     click.echo(
         f"  {report.clips} clips, {report.frames} frames, {report.labelled} labelled, "
@@ -147,7 +148,7 @@ def _print(report: SplitReport) -> None:
             scored = f", {1 - report.not_scored:.1%} of the pixels scored"
         click.echo(f"  opened {report.opened} labelled frames{boxes}{scored}")
         if report.classes:
-            counts = (f"{name} {count}" for name, count in report.classes.items())
+            counts = (f"{printable(name)} {count}" for name, count in report.classes.items())
             click.echo(f"  frames of each class: {', '.join(counts)}")
     for severity in ("error", "warning", "note"):
         texts = [found.text for found in report.findings if found.severity == severity]
@@ -157,7 +158,7 @@ def _print(report: SplitReport) -> None:
 
 def _print_some(kind: str, lines: list[str]) -> None:
     for line in lines[:_SHOWN]:
-        click.echo(f"  {kind}: {line}")
+        click.echo(f"  {kind}: {printable(line)}")
     if len(lines) > _SHOWN:
         click.echo(f"  and {len(lines) - _SHOWN} more {kind}s")
 

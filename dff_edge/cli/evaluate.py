@@ -98,7 +98,8 @@ def command(
             if is_bundle
             else _checkpoint(model, copy_features, flow, threads)
         )
-        clips = open_checked_clips(source, task, classes, "the model")
+        pairs = max_interval > 1
+        clips = open_checked_clips(source, task, classes, "the model", pairs=pairs)
         update = stack.enter_context(progress("clips", len(clips)))
         accuracy = evaluate(recogniser, clips, classes, max_interval, update, task)
         consistency = {

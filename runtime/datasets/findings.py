@@ -107,6 +107,8 @@ def find(
         anchors: of a detector that is trained on them.
         pairs: whether neighbouring frames are used as pairs.
     """
+    if not sample.labelled:
+        return [Finding("unlabelled", "error", "no frame has labels or boxes")]
     found = [Finding("damaged", "error", text) for text in sample.damaged]
     if sample.opened:
         found += _labels(sample, classes) if task == "segmentation" else _boxes(sample)
@@ -239,7 +241,7 @@ def _pictures(sample: Sample, pairs: bool) -> list[Finding]:
                 f"show {'unrelated pictures' if most else 'other things'} "
                 f"({continuity.unrelated[0]}): flow does not lead from one to the other. "
                 + (
-                    "Of single pictures pairs are made with data.motion: synthetic"
+                    "For training, pairs of single pictures are made by data.motion: synthetic"
                     if most
                     else "Are there cuts? Give each part a folder, or a video, of its own"
                 ),

@@ -176,6 +176,24 @@ def test_names_that_mean_nothing(name, exit_code, message):
     assert message.replace(".split", "?split") in check(name, exit_code=exit_code)
 
 
+def test_a_folder_without_labels_is_told(tmp_path):
+    write(tmp_path / "images" / "a.png", np.zeros((4, 4, 3), np.uint8))
+    (tmp_path / "labels").mkdir()
+
+    assert "error: no frame has labels or boxes" in check(tmp_path, exit_code=1)
+
+
+def test_names_that_a_terminal_would_obey_are_written_out(tmp_path):
+    path, content = coco_video(tmp_path)
+    content["categories"][0]["name"] = "dog\x1b[2K"
+    path.write_text(json.dumps(content))
+
+    text = check(f"cocovid://{path}?images=frames")
+
+    assert "\x1b" not in text
+    assert "dog\\x1b[2K 1" in text
+
+
 # ---- classes
 
 
