@@ -104,9 +104,9 @@ def test_another_format_under_the_name_of_a_png_is_refused(tmp_path):
         read(tmp_path, data)
 
 
-def damaged(where):
+def damaged(where, by=1):
     flipped = bytearray(png(numbers(8, (40, 50)), 8))
-    flipped[where] ^= 1
+    flipped[where] ^= by
     return bytes(flipped)
 
 
@@ -115,6 +115,7 @@ def damaged(where):
     [
         damaged(18),  # of the size
         damaged(80),  # of the pixels
+        damaged(24, by=12),  # of the depth: 4 bits for 8, which decode to something
         png(numbers(8), 8)[:-12],  # no end
         png(numbers(8, (40, 50)), 8)[:300],
         png(numbers(8), 8)[:20],
@@ -122,7 +123,17 @@ def damaged(where):
         png([[1]], 3),
         b"\x89PNG\r\n\x1a\n",
     ],
-    ids=["size", "pixels", "no end", "cut", "no header", "empty", "depth", "signature"],
+    ids=[
+        "size",
+        "pixels",
+        "depth",
+        "no end",
+        "cut",
+        "no header",
+        "empty",
+        "odd depth",
+        "signature",
+    ],
 )
 def test_damage_is_refused(tmp_path, data):
     with pytest.raises(SourceError, match="is damaged"):
