@@ -6,8 +6,8 @@ of the pixels, weighted by their contrast, at least 40% come back to within a pi
 on the longer side. Where flow finds no match it invents one, which does not lead back.
 
 `python benchmarks/continuity.py --source ...` measures it: neighbours of drawn streets give 0.9 and
-more, in the dark too, other streets and noise at most 0.38; CamVid from a car 0.83 and more at 7 Hz,
-0.6 at 3 Hz, and at 1 Hz anything from 0.06 to 0.86.
+more, in the dark too, other streets and noise at most 0.38; CamVid, from a car, gives 0.83 and more
+at 7 Hz, 0.6 at 3 Hz, and at 1 Hz anything from 0.06 to 0.86.
 
 Source: forward-backward consistency, as in Sundaram et al., Dense Point Trajectories by
     GPU-accelerated Large Displacement Optical Flow, ECCV 2010; the flow is DIS (Kroeger et al.,
