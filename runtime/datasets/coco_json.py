@@ -217,20 +217,22 @@ def _parse(content: dict[str, Any]) -> CocoFile:
 def _categories(values: list[Any], annotations: list[_Entry], problems: list[str]) -> dict[Id, str]:
     """Names by id in the order of the ids, without Roboflow's entry for the whole project."""
     names: dict[Id, str] = {}
+    taken: set[str] = set()
     above: dict[Id, Any] = {}
     for index, value in enumerate(values):
         entry = _Entry("categories", index, value)
         category, name = entry.id(), entry.text("name")
         if category in names:
             raise entry.wrong("id", f"another than that of '{names[category]}': ids are unique")
-        if name in names.values():
+        if name in taken:
             raise entry.wrong("name", "another than that of a category before: names are unique")
+        taken.add(name)
         names[category], above[category] = name, entry.fields.get("supercategory")
     names = dict(sorted(names.items(), key=lambda item: (isinstance(item[0], str), item[0])))
     root = names.get(0)
     others = [above[category] for category in names if category != 0]
-    is_root = root is not None and above[0] == "none" and others and set(map(str, others)) == {root}
-    if is_root and all(entry.fields.get("category_id") != 0 for entry in annotations):
+    is_root = above.get(0) == "none" and others and all(other == root for other in others)
+    if is_root and all(entry.id("category_id") != 0 for entry in annotations):
         problems.append(f"category 0, '{root}', stands for all others and has no box: no class")
         del names[0]
     return names

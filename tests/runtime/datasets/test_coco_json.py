@@ -326,3 +326,19 @@ def test_a_byte_order_mark_is_passed_over(tmp_path):
     (tmp_path / "x.json").write_bytes(b"\xef\xbb\xbf" + text.encode())
 
     assert list(frames(read_coco(tmp_path / "x.json"))) == ["a1.jpg"]
+
+
+def test_many_categories_take_no_quadratic_time(tmp_path):
+    categories = [{"id": n, "name": f"c{n}"} for n in range(100_000)]
+
+    assert len(read(tmp_path, without_videos(["x.jpg"], categories)).classes) == 100_000
+
+
+def test_a_first_category_with_boxes_of_an_id_as_text_is_a_class(tmp_path):
+    categories = [
+        {"id": "0", "name": "drones", "supercategory": "none"},
+        {"id": "1", "name": "drone", "supercategory": "drones"},
+    ]
+    box = {"id": 0, "image_id": 1, "category_id": "0", "bbox": [1, 2, 3, 4]}
+
+    assert len(read(tmp_path, without_videos(["x.jpg"], categories, [box])).classes) == 2
