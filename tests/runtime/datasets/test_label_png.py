@@ -113,9 +113,9 @@ def damaged(where, by=1):
 @pytest.mark.parametrize(
     "data",
     [
-        damaged(18),  # of the size
+        damaged(18),  # of the width
         damaged(80),  # of the pixels
-        damaged(24, by=12),  # of the depth: 4 bits for 8, which decode to something
+        damaged(23, by=32),  # of the height: 8 for 40, which decode to something
         png(numbers(8), 8)[:-12],  # no end
         png(numbers(8, (40, 50)), 8)[:300],
         png(numbers(8), 8)[:20],
