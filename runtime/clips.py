@@ -104,28 +104,6 @@ def open_clips(uri: str, *, split: str = "val") -> list[LabelledClip]:
     return list(data.clips())
 
 
-def open_checked_clips(
-    uri: str, task: Task, classes: Sequence[str], owner: str, *, pairs: bool = True
-) -> list[LabelledClip]:
-    """Open labelled clips for a model: its classes and a sample of the labels are checked first.
-
-    Args:
-        uri: as for ``open_clips``.
-        task: of the model.
-        classes: of the model.
-        owner: what has them, for errors: "the model".
-        pairs: whether frames are answered from others before them.
-
-    Raises:
-        ConfigError, SourceError: as ``check_class_names``, ``open_clips`` and ``check_clips``.
-    """
-    check_class_names(uri, task, classes, owner)
-    clips = open_clips(uri)
-    if not uri.startswith("synthetic://"):  # drawn by ourselves
-        check_clips(clips, uri, task, classes, pairs=pairs)
-    return clips
-
-
 def class_names(uri: str, task: Task = "segmentation") -> tuple[str, ...] | None:
     """Return the classes of labelled data for a task where it knows them itself, else None."""
     if data := parse_data_name(uri):
@@ -153,6 +131,34 @@ def check_class_names(uri: str, task: Task, names: Sequence[str], owner: str) ->
             f"{uri} has the classes {', '.join(known)}, {owner} {', '.join(names)}; expected the "
             "same in the same order."
         )
+
+
+def check_for_model(
+    clips: Sequence[LabelledClip],
+    uri: str,
+    task: Task,
+    names: Sequence[str],
+    owner: str,
+    *,
+    pairs: bool = True,
+) -> None:
+    """Raise unless labelled clips fit a model; what may be wrong with them is logged.
+
+    Args:
+        clips: what ``open_clips`` gave for ``uri``.
+        uri: of the data.
+        task: of the model.
+        names: the model's classes.
+        owner: what has them, for errors: "the model".
+        pairs: whether frames are answered from others before them.
+
+    Raises:
+        ConfigError: other classes, or another order.
+        SourceError: as ``check_clips``, which opens a sample of the frames.
+    """
+    check_class_names(uri, task, names, owner)
+    if not uri.startswith("synthetic://"):  # drawn by ourselves
+        check_clips(clips, uri, task, names, pairs=pairs)
 
 
 def _synthetic_clips(uri: str) -> list[LabelledClip]:

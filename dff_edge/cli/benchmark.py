@@ -136,12 +136,13 @@ def command(
         check_plotting()
     from dff_edge.report.benchmark import benchmark_bundle, record_accuracy
     from dff_edge.runtime.bundle import Bundle
-    from dff_edge.runtime.clips import open_checked_clips
+    from dff_edge.runtime.clips import check_for_model, open_clips
 
     opened = Bundle.open(bundle_folder(bundle))
     cuda = cuda_of(driver, graphs, warp)
+    clips = open_clips(source)
     manifest = opened.manifest
-    clips = open_checked_clips(source, manifest.task, manifest.class_names, "the bundle")
+    check_for_model(clips, source, manifest.task, manifest.class_names, "the bundle")
     with progress("benchmark") as update:
         benchmark = benchmark_bundle(
             opened,

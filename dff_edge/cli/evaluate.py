@@ -75,7 +75,7 @@ def command(
     mIoU, or of a model that detects mAP at an IoU of 0.5, as ImageNet VID measures it. Pixels of
     label 255 are not scored; how many there are is said.
     """
-    from dff_edge.runtime.clips import open_checked_clips
+    from dff_edge.runtime.clips import check_for_model, open_clips
     from dff_edge.runtime.evaluation import evaluate, temporal_consistency
 
     is_bundle = (Path(model) / "manifest.json").is_file()
@@ -93,13 +93,13 @@ def command(
     if not is_bundle and engine != ENGINES[0]:
         raise click.UsageError(f"--engine {engine} is for bundles; a checkpoint runs in torch.")
     with ExitStack() as stack:
+        clips = open_clips(source)
         recogniser, classes, task, flow = (
             _bundle(stack, model, precision, engine, warp, threads)
             if is_bundle
             else _checkpoint(model, copy_features, flow, threads)
         )
-        pairs = max_interval > 1
-        clips = open_checked_clips(source, task, classes, "the model", pairs=pairs)
+        check_for_model(clips, source, task, classes, "the model", pairs=max_interval > 1)
         update = stack.enter_context(progress("clips", len(clips)))
         accuracy = evaluate(recogniser, clips, classes, max_interval, update, task)
         consistency = {

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from dff_edge.runtime.clips import open_checked_clips
+from dff_edge.runtime.clips import check_for_model, open_clips
 from dff_edge.runtime.contract import FlowFunction
 from dff_edge.runtime.evaluation import evaluate
 from dff_edge.trainer.checkpoint import load_checkpoint
@@ -53,7 +53,8 @@ def accuracy_at_intervals(
         flow="network" if flow == "copy" else flow,
     )
     task = loaded.config.task
-    clips = open_checked_clips(test, task.name, task.classes, "the model")
+    clips = open_clips(test)
+    check_for_model(clips, test, task.name, task.classes, "the model")
     measured = evaluate(recogniser, clips, task.classes, max_interval, task=task.name)
     values = [measured.at_interval(interval + 1) for interval in range(max_interval)]
     temporary = kept.with_suffix(".part")
