@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dff_edge.cli.options import Command, json_option, write_json
-from dff_edge.runtime.errors import require
+from dff_edge.runtime.errors import ConfigError, require
 from dff_edge.runtime.printable import printable
 
 if TYPE_CHECKING:
@@ -70,7 +70,10 @@ def check(
 
     sources, wanted = _asked(source, config_path, classes)
     most = {"none": 0, "sample": SAMPLE, "all": None}[to_open]
-    reports = {uri: check_data(uri, wanted, most=most, progress=_progress) for uri in sources}
+    try:
+        reports = {uri: check_data(uri, wanted, most=most, progress=_progress) for uri in sources}
+    except ConfigError as error:  # of the name
+        raise click.UsageError(printable(error)) from error
     usable = all(is_usable(splits) for splits in reports.values())
     content = {
         "is_usable": usable,

@@ -113,7 +113,7 @@ def test_options_and_missing_files(tmp_path):
 
     assert "1 clips, 3 frames, 3 labelled, 1 of them with no frame before" in text
     assert "b/0.jpg is missing" in text
-    assert "unknown option 'ids'" in check(f"vid://{tmp_path}?ids=19", exit_code=1)
+    assert "unknown option 'ids'" in check(f"vid://{tmp_path}?ids=19", exit_code=2)
 
 
 def test_a_picture_that_exif_shows_turned_is_told(tmp_path):
@@ -167,9 +167,9 @@ def test_drawn_streets(tmp_path):
     ("name", "exit_code", "message"),
     [
         ("nowhere", 1, "has no folder 'images'"),
-        ("imagenet://x", 1, "'imagenet://x' is not labelled data, expected synthetic://street, a"),
-        ("cityscapes://", 1, "names no folder, expected cityscapes://ROOT"),
-        ("flyingchairs://x?split=test", 1, "no option but '.split=', train or val"),
+        ("imagenet://x", 2, "'imagenet://x' is not labelled data, expected synthetic://street, a"),
+        ("cityscapes://", 2, "names no folder, expected cityscapes://ROOT"),
+        ("flyingchairs://x?split=test", 2, "no option but '.split=', train or val"),
     ],
 )
 def test_names_that_mean_nothing(name, exit_code, message):
