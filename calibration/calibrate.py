@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from dff_edge import __version__
+from dff_edge.calibration.agreement import Agreement, Reference, describe
 from dff_edge.calibration.byte_maps import byte_levels, find_map_ranges
 from dff_edge.calibration.clips import Clip
-from dff_edge.calibration.compare import DETECTIONS, SURE_SCORE, compare, inputs_of
+from dff_edge.calibration.compare import ANSWERS, Compared, compare, inputs_of
 from dff_edge.calibration.detection import whole_task
 from dff_edge.calibration.fp16 import to_fp16
 from dff_edge.calibration.half import to_half
@@ -29,9 +30,14 @@ from dff_edge.runtime.contract import (
     Precision,
     Subnet,
 )
+from dff_edge.runtime.datasets.continuity import measure_continuity
 from dff_edge.runtime.errors import CalibrationError
 from dff_edge.runtime.hiding import hide_credentials
 from dff_edge.runtime.manifest_records import ByteLevels, Calibration, Parity
+from dff_edge.runtime.printable import printable
+
+# Of the pairs of neighbouring frames that were looked at.
+_SOME_UNRELATED, _MOSTLY_UNRELATED = 0.1, 0.5
 
 
 def calibrate_bundle(
@@ -72,6 +78,7 @@ def calibrate_bundle(
         BundleError: the folder is not a bundle.
     """
     say = progress or (lambda line: None)
+    costs: list[tuple[Flavour, Precision, Agreement, list[Compared]]] = []
     with BundleWriter.extend(bundle_path) as writer:
         bundle = Bundle.open(bundle_path)
         manifest = bundle.manifest
@@ -88,6 +95,7 @@ def calibrate_bundle(
                 f"{bundle.path} holds no graphs for TensorRT: an older dff-edge exported it. Run "
                 "`dff-edge export` again, or calibrate with --flavour ort."
             )
+        _check_continuity(clips, source, say)
         samples = collect_samples(
             clips,
             manifest.frame_size,
@@ -101,6 +109,7 @@ def calibrate_bundle(
             f"1 to {max(pairs)} from {samples.clip_count} clips"
         )
         parity: list[Parity] = []
+        reference = Reference(bundle, samples)
         wanted = [(flavour, precision) for precision in precisions for flavour in flavours]
         ranges = find_map_ranges(bundle, samples) if "int8" in precisions else None
         for flavour, precision in wanted:
@@ -109,10 +118,15 @@ def calibrate_bundle(
                 levels = byte_levels(ranges) if flavour == "ort" else symmetric_levels(ranges)
             graphs = _convert(bundle, samples, flavour, precision, levels, say)
             say(f"comparing {_label(flavour, precision)} with fp32")
+            compared: list[Compared] = []
             for name, data in graphs.items():
                 # For TensorRT, ONNX Runtime can run the portable form of propagate alone.
                 if (flavour, name) != ("trt", "propagate"):
-                    parity += compare(bundle, samples, flavour, precision, name, data, levels)
+                    compared += compare(bundle, samples, flavour, precision, name, data, levels)
+            agreement = reference.agreement(graphs, flavour, levels)
+            parity += [one.record for one in compared]
+            parity += _answers(agreement, flavour, precision)
+            costs.append((flavour, precision, agreement, compared))
             for name, data in graphs.items():
                 writer.add_graph(precision, name, data, flavour)
             if levels is not None:
@@ -123,25 +137,50 @@ def calibrate_bundle(
                     writer.update(tensorrt_calibration=record)
         writer.update(parity=parity)
         extended = writer.commit()
-    for flavour, precision in wanted:
-        own = [r for r in parity if (r.flavour, r.precision) == (flavour, precision)]
-        maps = [record for record in own if record.output != DETECTIONS]
-        worst = max(maps, key=lambda record: record.relative_error)
+    for flavour, precision, agreement, compared in costs:
         size = extended.size_bytes(precision, flavour)
-        say(
-            f"wrote {_label(flavour, precision)}, {size / 1e6:.1f} MB: largest error against fp32 "
-            f"{worst.relative_error:.1%} of the range ({worst.output})"
-        )
-        compared = [record for record in own if record.output == DETECTIONS]
-        for lost in compared:
-            say(f"{lost.subnet} loses {lost.relative_error:.1%} of {lost.inputs}")
-        if manifest.rfcn is not None and flavour == "ort" and not compared:
-            say(
-                f"Warning: what {_label(flavour, precision)} detects was not compared with fp32, "
-                f"which is sure of nothing on these clips: no object scores {SURE_SCORE} or more. "
-                "Calibrate on clips with objects, or train the model longer."
-            )
+        for line in describe(_label(flavour, precision), precision, size, agreement, compared):
+            say(line)
     return extended
+
+
+def _check_continuity(clips: Sequence[Clip], source: str, say: Callable[[str], None]) -> None:
+    """Refuse stills, and warn of cuts: the flow network is calibrated on pairs of one video."""
+    found = measure_continuity(clips)
+    if found.share <= _SOME_UNRELATED:
+        return
+    text = (
+        f"{len(found.unrelated)} of {found.pairs} pairs of neighbouring frames of '{source}' show "
+        f"unrelated pictures (the first: {found.unrelated[0]}): optical flow does not lead from "
+        "one to the other and back"
+    )
+    if found.share > _MOSTLY_UNRELATED:
+        raise CalibrationError(
+            f"{text}. The flow network is calibrated on frames that follow each other, so give a "
+            "video, or its frames in order; of single pictures, or frames seconds apart, its "
+            "ranges would be those of motion that no device sees."
+        )
+    say(f"Warning: {text}. Are there cuts? Better give each part as a clip of its own.")
+
+
+def _answers(agreement: Agreement, flavour: Flavour, precision: Precision) -> list[Parity]:
+    """The record of what is answered alike; none where there was nothing to answer."""
+    if agreement.overall is None:
+        return []
+    lost = 1 - agreement.overall
+    return [
+        Parity(
+            precision=precision,
+            flavour=flavour,
+            subnet="propagate",
+            output=ANSWERS,
+            inputs=f"{agreement.keys} key frames and {agreement.pairs} propagated frames, from end "
+            f"to end; the share of {agreement.what} that fp32 answers otherwise",
+            tolerance=1.0,
+            max_abs_error=lost,
+            relative_error=lost,
+        )
+    ]
 
 
 def _check_wanted(flavours: Sequence[Flavour], precisions: Sequence[Precision]) -> None:
@@ -198,7 +237,7 @@ def _convert(
 
 def _record(samples: Samples, source: str, flavour: Flavour, levels: MapLevels) -> dict[str, Any]:
     return Calibration(
-        source=hide_credentials(source),
+        source=printable(hide_credentials(source)),
         sha256=samples.digest,
         clips=samples.clip_count,
         pairs=sum(samples.pairs_by_distance.values()),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Protocol
 
 from dff_edge.runtime.clips import open_clips
-from dff_edge.runtime.datasets import parse_data_name
+from dff_edge.runtime.datasets import DATA_SETS
+from dff_edge.runtime.datasets.folder import is_labelled_folder
 from dff_edge.runtime.errors import CalibrationError
 from dff_edge.runtime.frames import Frame, Image
 from dff_edge.runtime.hiding import hide_credentials
@@ -96,7 +96,7 @@ def open_calibration_clips(uri: str) -> Sequence[Clip]:
     Raises:
         CalibrationError, ConfigError, SourceError: it is not one of these, or cannot be read.
     """
-    is_labelled = (Path(uri) / "images").is_dir() and (Path(uri) / "labels").is_dir()
-    if uri.startswith("synthetic://") or is_labelled or parse_data_name(uri):
+    scheme, is_name, _ = uri.partition("://")
+    if (is_name and scheme in ("synthetic", *DATA_SETS)) or is_labelled_folder(uri):
         return open_clips(uri)
     return [FramesClip(uri)]

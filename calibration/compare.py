@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dff_edge.calibration.found_again import detections_of, partners
+from dff_edge.calibration.found_again import SAME_IOU, SURE_SCORE, detections_of, partners
 from dff_edge.calibration.pairs import to_int8
 from dff_edge.calibration.samples import Arrays, Samples
 from dff_edge.runtime.bundle import Bundle
@@ -30,8 +30,8 @@ from dff_edge.runtime.manifest_records import Parity
 _TOLERANCES: Mapping[Precision, float] = {"int8": 0.5, "fp16": 0.02}
 # Of what fp32 is sure of, the share that may be missing. A tie that breaks otherwise loses a few.
 _LOST_SHARES: Mapping[Precision, float] = {"int8": 0.5, "fp16": 0.1}
-SURE_SCORE, _SAME_IOU = 0.5, 0.5
 DETECTIONS = "detections"  # the output that records of them name
+ANSWERS = "answers"  # that of records of labels or boxes, all graphs one after the other
 
 _LIKELY_CAUSES: Mapping[Precision, str] = {
     "int8": "Are the clips like what the model was trained on?",
@@ -51,6 +51,19 @@ def inputs_of(subnet: Subnet, bundle: Bundle, samples: Samples) -> Iterable[Arra
     return samples.propagate_inputs(bundle)
 
 
+class Compared(NamedTuple):
+    """One output of a graph beside fp32's.
+
+    Attributes:
+        record: for the manifest.
+        mean_error: of a map, the mean difference as a share of the largest value; None of
+            detections.
+    """
+
+    record: Parity
+    mean_error: float | None
+
+
 def compare(
     bundle: Bundle,
     samples: Samples,
@@ -59,7 +72,7 @@ def compare(
     graph_name: GraphName,
     graph: bytes,
     levels: MapLevels | None,
-) -> list[Parity]:
+) -> list[Compared]:
     """Run a graph beside its fp32 form on some of the samples, both in ONNX Runtime.
 
     The measure is the largest difference, as a share of the largest value. Of a graph that gives
@@ -75,7 +88,7 @@ def compare(
         levels: of features and scale field, where they are bytes.
 
     Returns:
-        One record for each output, or one of the detections; none where fp32 is sure of nothing.
+        One for each output, or one of the detections; none where fp32 is sure of nothing.
 
     Raises:
         CalibrationError: the graph is broken.
@@ -98,8 +111,8 @@ def compare(
             }
             engine.run(given, found)
             measure.add(expected, found)
-    records = []
-    for output, largest, relative in measure.results():
+    compared = []
+    for output, largest, relative, mean in measure.results():
         tolerance = (_LOST_SHARES if output == DETECTIONS else _TOLERANCES)[precision]
         if not relative <= tolerance:  # negated: NaN fails
             raise CalibrationError(
@@ -107,23 +120,22 @@ def compare(
                 f"{tolerance}. The bundle was left as it was. {_LIKELY_CAUSES[precision]} "
                 "--precision and --flavour of `dff-edge calibrate` make the others without it."
             )
-        records.append(
-            Parity(
-                precision=precision,
-                flavour=flavour,
-                subnet=subnet,
-                output=output,
-                inputs=measure.inputs,
-                tolerance=tolerance,
-                max_abs_error=largest,
-                relative_error=relative,
-            )
+        record = Parity(
+            precision=precision,
+            flavour=flavour,
+            subnet=subnet,
+            output=output,
+            inputs=measure.inputs,
+            tolerance=tolerance,
+            max_abs_error=largest,
+            relative_error=relative,
         )
-    return records
+        compared.append(Compared(record, mean))
+    return compared
 
 
 class _Errors:
-    """The largest difference of each output."""
+    """The largest and the mean difference of each output."""
 
     inputs = "calibration frames, against fp32"
 
@@ -131,19 +143,22 @@ class _Errors:
         self._levels = levels
         self._errors: dict[str, float] = {}
         self._sizes: dict[str, float] = {}
+        self._means: dict[str, list[float]] = {}
 
     def add(self, expected: Arrays, found: Arrays) -> None:
         for key, array in expected.items():
             values = self._levels[key].values(found[key]) if key in self._levels else found[key]
             # np.maximum keeps NaN, which max() would lose.
-            error = np.max(np.abs(values.astype(np.float64) - array))
-            self._errors[key] = float(np.maximum(self._errors.get(key, 0.0), error))
+            errors = np.abs(values.astype(np.float64) - array)
+            self._errors[key] = float(np.maximum(self._errors.get(key, 0.0), np.max(errors)))
+            self._means.setdefault(key, []).append(float(np.mean(errors)))
             self._sizes[key] = max(self._sizes.get(key, 0.0), float(np.max(np.abs(array))))
 
-    def results(self) -> Iterator[tuple[str, float, float]]:
-        """Output, largest difference, and that as a share of the largest value."""
+    def results(self) -> Iterator[tuple[str, float, float, float | None]]:
+        """Output, largest difference, it and the mean one as shares of the largest value."""
         for key, error in self._errors.items():
-            yield key, error, error / self._sizes[key] if self._sizes[key] > 0 else error
+            size = self._sizes[key] if self._sizes[key] > 0 else 1.0
+            yield key, error, error / size, float(np.mean(self._means[key])) / size
 
     def text(self, output: str, relative: float) -> str:
         return f"'{output}' differs from fp32 by {relative:.3g} of its range"
@@ -163,17 +178,17 @@ class _Losses:
 
     def add(self, expected: Arrays, found: Arrays) -> None:
         sure, own = detections_of(expected).above(SURE_SCORE), detections_of(found)
-        again = partners(sure, own, min_iou=_SAME_IOU)
+        again = partners(sure, own, min_iou=SAME_IOU)
         is_there = again >= 0
         self._sure += len(sure)
         self._lost += int((~is_there).sum())
         apart = np.abs(sure.scores[is_there] - own.scores[again[is_there]])
         self._apart = max(self._apart, float(apart.max(initial=0)))
 
-    def results(self) -> Iterator[tuple[str, float, float]]:
+    def results(self) -> Iterator[tuple[str, float, float, float | None]]:
         """The detections, the largest difference of a score, and the share that is lost."""
         if self._sure:
-            yield DETECTIONS, self._apart, self._lost / self._sure
+            yield DETECTIONS, self._apart, self._lost / self._sure, None
 
     def text(self, output: str, relative: float) -> str:
         return f"{relative:.1%} of {self.inputs} are lost"

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from dff_edge.runtime.boxes import Detections, iou_matrix
 
+SURE_SCORE = 0.5  # from which on a detection of fp32 is to be found again
+SAME_IOU = 0.5  # of the two
+
 
 def detections_of(outputs: Mapping[str, NDArray[Any]]) -> Detections:
     """What the whole task graph of detection found, by its outputs."""

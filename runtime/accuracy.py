@@ -34,11 +34,14 @@ class Accuracy(ABC):
         metric: what is measured.
         classes: names of the K classes.
         max_interval: the largest l.
+        not_scored: share of what is labelled that counts in no score, 0..1: pixels of label 255,
+            or ignored boxes.
     """
 
     metric: ClassVar[Metric]
     classes: tuple[str, ...]
     max_interval: int
+    not_scored: float
 
     @abstractmethod
     def class_scores(self, distances: range) -> NDArray[np.float64]:

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from dff_edge.runtime.accuracy import Accuracy, Metric
 from dff_edge.runtime.boxes import Boxes, Detections, TrueBoxes, areas, iou_matrix, shared_areas
-from dff_edge.runtime.clips import LabelledClip
+from dff_edge.runtime.datasets import LabelledClip
+from dff_edge.runtime.datasets.truth import true_boxes
 from dff_edge.runtime.errors import ConfigError
 
 _MIN_IOU = 0.5
@@ -95,17 +96,23 @@ class BoxTally:
     """Matches detections pair by pair.
 
     Args:
-        classes: names of the K classes; true boxes of K and above are not scored.
+        classes: names of the K classes.
         max_interval: the largest l.
     """
 
     def __init__(self, classes: Sequence[str], max_interval: int) -> None:
         self._classes = tuple(classes)
         self._matches: list[list[Matches]] = [[] for _ in range(max_interval)]
+        self._boxes = self._ignored = 0
 
-    def truth(self, clip: LabelledClip, index: int) -> TrueBoxes | None:
-        """What is true of a frame, or None where that is not known."""
-        return clip.boxes(index)
+    def truth(self, clip: LabelledClip, index: int, size: tuple[int, int]) -> TrueBoxes | None:
+        """Return what is true of a frame, or None where that is not known.
+
+        Raises:
+            SourceError: as ``true_boxes``.
+        """
+        fitted = true_boxes(clip, index, size, len(self._classes))
+        return None if fitted is None else fitted.boxes
 
     def add(self, distance: int, truth: TrueBoxes, answer: Detections) -> None:
         """Take in an answer at a distance from its key frame.
@@ -114,12 +121,15 @@ class BoxTally:
             ConfigError: as ``match``.
         """
         self._matches[distance].append(match(answer, truth, len(self._classes)))
+        self._boxes += len(truth)
+        self._ignored += int(truth.ignored.sum())
 
     def accuracy(self) -> BoxAccuracy:
-        """What all of it comes to."""
+        """Return the accuracy over all pairs added."""
         count = len(self._classes)
         joined = tuple(Matches.join(parts, count) for parts in self._matches)
-        return BoxAccuracy(self._classes, len(self._matches), joined)
+        share = self._ignored / self._boxes if self._boxes else 0.0
+        return BoxAccuracy(self._classes, len(self._matches), share, joined)
 
 
 def match(found: Detections, truth: TrueBoxes, class_count: int) -> Matches:

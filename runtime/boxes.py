@@ -47,11 +47,13 @@ class TrueBoxes:
         labels: int32 ``(n,)``, index of the class.
         ignored: bool ``(n,)``; finding such an object is neither right nor wrong, missing it
             neither (COCO's crowds).
+        size: ``(H, W)`` of the frame as the annotations say it; None where they do not.
     """
 
     boxes: Boxes
     labels: NDArray[np.int32]
     ignored: NDArray[np.bool_]
+    size: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

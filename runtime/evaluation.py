@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from dff_edge.runtime.accuracy import Accuracy, Metric
 from dff_edge.runtime.box_accuracy import BoxAccuracy, BoxTally
 from dff_edge.runtime.boxes import Detections
-from dff_edge.runtime.clips import LabelledClip
 from dff_edge.runtime.contract import Task
+from dff_edge.runtime.datasets import LabelledClip
+from dff_edge.runtime.datasets.label_png import NOT_SCORED
 from dff_edge.runtime.errors import ConfigError
 from dff_edge.runtime.frames import Image, LabelMap
 from dff_edge.runtime.label_accuracy import LabelAccuracy, LabelTally, confusion, mean_iou
@@ -45,8 +46,8 @@ class Recogniser(Protocol):
 class _Tally(Protocol):
     """What a task adds up, pair by pair."""
 
-    def truth(self, clip: LabelledClip, index: int) -> Any:
-        """What is true of a frame, or None where that is not known."""
+    def truth(self, clip: LabelledClip, index: int, size: tuple[int, int]) -> Any:
+        """Return what is true of a frame of ``size`` (H, W), or None where that is not known."""
         ...
 
     def add(self, distance: int, truth: Any, answer: Any) -> None:
@@ -54,7 +55,7 @@ class _Tally(Protocol):
         ...
 
     def accuracy(self) -> Accuracy:
-        """What all of it comes to."""
+        """Return the accuracy over all pairs added."""
         ...
 
 
@@ -85,7 +86,7 @@ def evaluate(
     Args:
         recogniser: what is evaluated.
         clips: labelled video.
-        classes: names of the K classes; what is true of class K and above is not scored.
+        classes: names of the K classes.
         max_interval: the largest key interval of interest, l.
         progress: called with (clips done, clips in all).
         task: what the recogniser's answers are.
@@ -93,7 +94,7 @@ def evaluate(
     Raises:
         ConfigError: when no clip has a labelled frame with enough frames before it, or the model
             answers a class that is not in ``classes``, or as another task would.
-        SourceError: when a label map has not the size of its frame.
+        SourceError: when a truth does not fit its frame, or is of no class (``datasets/truth``).
     """
     if max_interval < 1:
         raise ConfigError(f"max_interval is {max_interval}, expected 1 or more frames.")
@@ -102,10 +103,12 @@ def evaluate(
     for done, clip in enumerate(clips):
         extract = lru_cache(maxsize=max_interval)(_extractor(recogniser, clip))
         for i in range(max_interval - 1, len(clip)):
-            truth = tally.truth(clip, i)
-            if truth is None:
+            if not clip.is_labelled(i):
                 continue
             image = clip.image(i)
+            truth = tally.truth(clip, i, (image.shape[0], image.shape[1]))
+            if truth is None:
+                continue
             # From the oldest key frame on: the other way round the cache would lose each entry
             # just before it is needed again.
             for distance in reversed(range(max_interval)):
@@ -182,11 +185,11 @@ def _extractor(recogniser: Recogniser, clip: LabelledClip) -> Callable[[int], An
 
 
 def _moved(before: LabelMap, flow: NDArray[np.float32], occluded: NDArray[np.bool_]) -> LabelMap:
-    """The earlier labels where the flow finds them, 255 where it cannot."""
+    """The earlier labels where the flow finds them, not scored where it cannot."""
     height, width = before.shape
     ys, xs = np.indices((height, width))
     from_y = np.clip(np.rint(ys + flow[..., 1]).astype(int), 0, height - 1)
     from_x = np.clip(np.rint(xs + flow[..., 0]).astype(int), 0, width - 1)
     moved: LabelMap = before[from_y, from_x]
-    moved[occluded] = 255
+    moved[occluded] = NOT_SCORED
     return moved

@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dff_edge.runtime.accuracy import Accuracy, Metric, mean_of_classes
-from dff_edge.runtime.clips import LabelledClip
-from dff_edge.runtime.errors import ConfigError, ShapeError, SourceError
+from dff_edge.runtime.datasets import LabelledClip
+from dff_edge.runtime.datasets.label_png import NOT_SCORED
+from dff_edge.runtime.datasets.truth import true_labels
+from dff_edge.runtime.errors import ConfigError, ShapeError
 from dff_edge.runtime.frames import LabelMap
 
 Confusion = NDArray[np.int64]  # (K, K), rows are the truth
@@ -37,30 +39,22 @@ class LabelTally:
     """Adds up pixels pair by pair.
 
     Args:
-        classes: names of the K classes; true labels of K and above are not scored.
+        classes: names of the K classes.
         max_interval: the largest l.
     """
 
     def __init__(self, classes: Sequence[str], max_interval: int) -> None:
         self._classes = tuple(classes)
+        self._pixels = 0
         self._totals = np.zeros((max_interval, len(classes), len(classes)), np.int64)
 
-    def truth(self, clip: LabelledClip, index: int) -> LabelMap | None:
-        """What is true of a frame, or None where that is not known.
+    def truth(self, clip: LabelledClip, index: int, size: tuple[int, int]) -> LabelMap | None:
+        """Return what is true of a frame, or None where that is not known.
 
         Raises:
-            SourceError: a label map has not the size of its frame.
+            SourceError: as ``true_labels``.
         """
-        truth = clip.labels(index)
-        if truth is None:
-            return None
-        size = clip.image(index).shape[:2]
-        if truth.shape != size:
-            raise SourceError(
-                f"clip '{clip.name}': the labels of frame {index} are {truth.shape}, expected the "
-                f"size of the frame, {size}."
-            )
-        return truth
+        return true_labels(clip, index, size, len(self._classes))
 
     def add(self, distance: int, truth: LabelMap, answer: LabelMap) -> None:
         """Take in an answer at a distance from its key frame.
@@ -69,17 +63,20 @@ class LabelTally:
             ConfigError, ShapeError: as ``confusion``.
         """
         self._totals[distance] += confusion(truth, answer, len(self._classes))
+        self._pixels += truth.size
 
     def accuracy(self) -> LabelAccuracy:
-        """What all of it comes to."""
-        return LabelAccuracy(self._classes, len(self._totals), tuple(self._totals))
+        """Return the accuracy over all pairs added."""
+        unscored = self._pixels - int(self._totals.sum())
+        share = unscored / self._pixels if self._pixels else 0.0
+        return LabelAccuracy(self._classes, len(self._totals), share, tuple(self._totals))
 
 
 def confusion(truth: LabelMap, labels: LabelMap, class_count: int) -> Confusion:
     """Count pixels by (true class, answered class).
 
     Args:
-        truth: uint8 ``(H, W)``; labels of ``class_count`` and above are not scored.
+        truth: uint8 ``(H, W)``, 0..K-1, or 255 for what is not scored.
         labels: uint8 ``(H, W)``, the answer.
         class_count: K.
 
@@ -88,7 +85,7 @@ def confusion(truth: LabelMap, labels: LabelMap, class_count: int) -> Confusion:
 
     Raises:
         ShapeError: when the maps differ in size.
-        ConfigError: when the answer holds a class that the truth cannot have.
+        ConfigError: when one of them holds another class.
 
     Example:
         >>> confusion(np.uint8([[0, 1, 255]]), np.uint8([[0, 0, 1]]), 2).tolist()
@@ -96,14 +93,15 @@ def confusion(truth: LabelMap, labels: LabelMap, class_count: int) -> Confusion:
     """
     if truth.shape != labels.shape:
         raise ShapeError(f"labels are {labels.shape}, expected the truth's {truth.shape}.")
-    scored = truth < class_count
-    answers = labels[scored]
-    if answers.size and answers.max() >= class_count:
-        raise ConfigError(
-            f"an answer is class {answers.max()}, expected 0 to {class_count - 1}: the model has "
-            "other classes than the data is scored by."
-        )
-    pairs = truth[scored].astype(np.int64) * class_count + answers
+    scored = truth != NOT_SCORED
+    truths, answers = truth[scored], labels[scored]
+    for name, given in (("an answer", answers), ("a true label", truths)):
+        if given.size and given.max() >= class_count:
+            raise ConfigError(
+                f"{name} is class {given.max()}, expected 0 to {class_count - 1}: the model has "
+                "other classes than the data is scored by."
+            )
+    pairs = truths.astype(np.int64) * class_count + answers
     counts = np.bincount(pairs, minlength=class_count * class_count)
     return counts.reshape(class_count, class_count)
 

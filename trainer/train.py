@@ -50,7 +50,7 @@ from dff_edge.trainer.checkpoint import (
     write_tensors,
 )
 from dff_edge.trainer.config import NetworkName, StageConfig, TrainConfig, load_config
-from dff_edge.trainer.data import PairBatch, open_pairs, training_classes
+from dff_edge.trainer.data import PairBatch, check_training_data, open_pairs, training_classes
 from dff_edge.trainer.learner import Learner, find_layer
 from dff_edge.trainer.models import DeepFeatureFlow, build_model
 from dff_edge.trainer.saves import Owner, WholeSaves
@@ -98,6 +98,9 @@ def train(config: TrainConfig, run_folder: Path, *, resume: bool = False) -> Pat
     _check_classes(config)
     pairs = [_open_pairs(config, number) for number in range(len(config.stages))]
     held_out = open_held_out(config)
+    uses = {stage.kind for stage in config.stages} - {"flow"}
+    if uses:
+        check_training_data(config.data, config.model, trains_pairs="pairs" in uses)
     if is_first:
         for line in unused_settings(config):
             _log.warning(line)

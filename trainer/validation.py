@@ -9,7 +9,8 @@ from typing import NamedTuple
 import lightning
 from lightning.pytorch.callbacks import Callback
 
-from dff_edge.runtime.clips import LabelledClip, open_clips
+from dff_edge.runtime.clips import check_for_model, open_clips
+from dff_edge.runtime.datasets import LabelledClip
 from dff_edge.runtime.errors import ConfigError
 from dff_edge.runtime.evaluation import evaluate
 from dff_edge.trainer.config import StageConfig, TrainConfig
@@ -85,7 +86,8 @@ def _open_clips(config: TrainConfig) -> list[LabelledClip]:
     if uri is None or not any(intervals):
         return []
     clips = open_clips(uri)
-    interval = max(intervals)
+    task, interval = config.model.task, max(intervals)
+    check_for_model(clips, uri, task.name, task.classes, "the model", pairs=interval > 1)
     frames = (range(interval - 1, len(clip)) for clip in clips)
     if not any(clip.is_labelled(i) for clip, rest in zip(clips, frames, strict=True) for i in rest):
         raise ConfigError(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import io
+import sys
 
 import click
 
@@ -49,3 +51,6 @@ def main() -> None:
     Results go to stdout, progress to stderr. Exit code 2: the command line is wrong;
     1: the work failed.
     """
+    # A path may hold bytes that are no text, or text that the terminal has no letters for.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")

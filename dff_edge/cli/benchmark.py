@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from dff_edge.report.repeated import Repeated
     from dff_edge.report.results import Benchmark, Latency
     from dff_edge.runtime.bundle import Bundle
-    from dff_edge.runtime.clips import LabelledClip
+    from dff_edge.runtime.datasets import LabelledClip
     from dff_edge.runtime.open_subnets import CudaOptions
 _TRACED_FRAMES = 60
 
@@ -139,12 +139,14 @@ def command(
     from dff_edge.report.benchmark import benchmark_bundle, record_accuracy
     from dff_edge.runtime.atomic import write_atomically
     from dff_edge.runtime.bundle import Bundle
-    from dff_edge.runtime.clips import open_clips
+    from dff_edge.runtime.clips import check_for_model, open_clips
 
     opened = Bundle.open(bundle_folder(bundle))
     cuda = cuda_of(driver, graphs, warp)
     with command_line():
         clips = open_clips(source)
+    manifest = opened.manifest
+    check_for_model(clips, source, manifest.task, manifest.class_names, "the bundle")
     with progress("benchmark") as update:
         benchmark = benchmark_bundle(
             opened,

@@ -62,6 +62,7 @@ def command(
     for module in ("onnx", "onnxruntime"):
         require(module, extra="export", purpose="dff-edge calibrate")
     from dff_edge.calibration import calibrate_bundle, open_calibration_clips
+    from dff_edge.calibration.compare import ANSWERS
     from dff_edge.runtime.contract import FLAVOURS
 
     flavours = {None: None, "both": FLAVOURS}.get(flavour, (flavour,))
@@ -82,6 +83,11 @@ def command(
         for own in FLAVOURS
     }
     for_tensorrt = manifest.tensorrt_calibration
+    answers = {
+        (record.flavour, record.precision): 1 - record.relative_error
+        for record in manifest.parity
+        if record.output == ANSWERS
+    }
     numbers = {
         "bundle": str(done.path),
         "digest": done.digest,
@@ -91,18 +97,22 @@ def command(
         },
         "tensorrt_bytes": sizes["trt"],
         "tensorrt_calibration": for_tensorrt and for_tensorrt.model_dump(mode="json"),
+        "answers_as_fp32": {
+            own: {p: alike for (f, p), alike in answers.items() if f == own} for own in FLAVOURS
+        },
     }
     if write_json(json_path, numbers):
         return
     full = done.size_bytes("fp32")
     table(
-        ["precision", "for", "MB", "of fp32"],
+        ["precision", "for", "MB", "of fp32", "answers as fp32"],
         [
             [
                 name,
                 "TensorRT" if own == "trt" else "ONNX Runtime",
                 f"{size / 1e6:.1f}",
                 f"{size / full:.0%}",
+                f"{answers[own, name]:.1%}" if (own, name) in answers else "-",
             ]
             for own, by_precision in sizes.items()
             for name, size in by_precision.items()

@@ -1,4 +1,4 @@
-"""dff-edge data: what a data set on disk holds and lacks, before a day of training is wasted."""
+"""dff-edge data: what labelled data holds and lacks, before a day of training is wasted."""
 
 from __future__ import annotations
 
@@ -10,23 +10,36 @@ from typing import TYPE_CHECKING
 import click
 
 from dff_edge.cli.options import Command, json_option, write_json
+from dff_edge.runtime.errors import ConfigError, require
+from dff_edge.runtime.printable import printable
 
 if TYPE_CHECKING:
-    from dff_edge.report.data_check import SplitReport
+    from dff_edge.report.data_check import SplitReport, Wanted
+    from dff_edge.trainer.config import TrainConfig
 
-# As in dff_edge.report.data_check, importing which costs time.
-NAMES = ("cityscapes", "vid", "det", "camvid", "cocovid", "flyingchairs", "folder")
-_SHOWN = 5  # problems of a split
+_SHOWN = 5  # lines of a kind
 
 
 @click.group()
 def command() -> None:
-    """Look at data sets."""
+    """Look at labelled data."""
 
 
 @command.command(cls=Command)
-@click.argument("name", type=click.Choice(NAMES))
-@click.argument("root", type=click.Path(path_type=Path))
+@click.argument("source", required=False)
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="CONFIG",
+    help="A training configuration: its classes, task and anchors are held against the data. "
+    "Without SOURCE the data that it trains and validates on is looked at.",
+)
+@click.option(
+    "--classes",
+    metavar="NAME,NAME,...",
+    help="Names of the classes in the order of their numbers, instead of --config.",
+)
 @click.option(
     "--open",
     "to_open",
@@ -35,62 +48,97 @@ def command() -> None:
     show_default=True,
     help="Labelled frames to open, with the frame before: 50 of each split, or all.",
 )
-@click.option(
-    "--option",
-    "options",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="An option of the data set's name, for example ids=30 or images=FOLDER.",
-)
 @json_option
 @click.pass_context
 def check(
     ctx: click.Context,
-    name: str,
-    root: Path,
+    source: str | None,
+    config_path: Path | None,
+    classes: str | None,
     to_open: str,
-    options: tuple[str, ...],
     json_path: Path | None,
 ) -> None:
-    """Say what the data set NAME in ROOT holds and lacks.
+    """Say what labelled data holds and lacks, and whether it can be used.
 
-    Exit code 1: no split can be used, or a file that was opened is damaged.
+    SOURCE is a name as train, evaluate and calibrate take it: a folder with images/ and labels/,
+    cityscapes://ROOT, camvid://ROOT, vid://ROOT, det://ROOT, cocovid://FILE.json?images=FOLDER,
+    vid+det://ROOT, flyingchairs://ROOT. Where it says no split, all are looked at.
+
+    Exit code 1: it cannot be used, or a file that was opened is damaged or cannot be meant so.
     """
     from dff_edge.report.data_check import SAMPLE, check_data, is_usable
 
+    sources, wanted = _asked(source, config_path, classes)
     most = {"none": 0, "sample": SAMPLE, "all": None}[to_open]
-    given = _parsed(name, root, options)
-    reports = check_data(name, root, given, most=most, progress=_progress)
-    usable = is_usable(reports)
+    try:
+        reports = {uri: check_data(uri, wanted, most=most, progress=_progress) for uri in sources}
+    except ConfigError as error:  # of the name
+        raise click.UsageError(printable(error)) from error
+    usable = all(is_usable(splits) for splits in reports.values())
     content = {
-        "name": name,
-        "root": str(root),
         "is_usable": usable,
-        "splits": [asdict(report) for report in reports],
+        "sources": [
+            {
+                "source": uri,
+                "is_usable": is_usable(splits),
+                "splits": [asdict(report) for report in splits],
+            }
+            for uri, splits in reports.items()
+        ],
     }
     if not write_json(json_path, content):
-        for report in reports:
-            _print(report)
+        for uri, splits in reports.items():
+            if len(reports) > 1:
+                click.secho(printable(uri), bold=True)
+            for report in splits:
+                _print(report)
         click.echo("It can be used." if usable else "It cannot be used as it is.")
     if not usable:
         ctx.exit(1)
 
 
-def _parsed(name: str, root: Path, options: tuple[str, ...]) -> dict[str, str]:
-    """The options of the data set's name, with defaults."""
-    from dff_edge.runtime.datasets import parse_data_name
+def _asked(
+    source: str | None, config_path: Path | None, classes: str | None
+) -> tuple[tuple[str, ...], Wanted]:
+    """The data to look at, and what it is to serve for."""
+    from dff_edge.report.data_check import Wanted
 
-    query = "&".join(options)
-    parsed = parse_data_name(f"{name}://{root}" + (f"?{query}" if query else ""))
-    if parsed is None and options:
-        raise click.UsageError(f"{name} has no options.")
-    return {} if parsed is None else parsed.options
+    if (config_path is not None) and (classes is not None):
+        raise click.UsageError("--config names the classes already: leave --classes out.")
+    if source is None and config_path is None:
+        raise click.UsageError("Give SOURCE, or --config for the data that it names.")
+    if config_path is None:
+        assert source is not None
+        names = None if classes is None else tuple(name.strip() for name in classes.split(","))
+        if names is not None and ("" in names or len(set(names)) < len(names)):
+            raise click.UsageError(
+                f"--classes is '{classes}', expected each name once, as in road,car."
+            )
+        return (source,), Wanted(classes=names)
+    for module in ("torch", "yaml"):
+        require(module, extra="train", purpose="dff-edge data check --config")
+    from dff_edge.trainer.config import load_config
+
+    config = load_config(config_path)
+    named = (config.data.train, config.data.validate_on)
+    sources = (source,) if source is not None else tuple(filter(None, dict.fromkeys(named)))
+    return sources, _wanted(config)
+
+
+def _wanted(config: TrainConfig) -> Wanted:
+    from dff_edge.report.data_check import Wanted
+    from dff_edge.runtime.anchors import anchor_sizes
+    from dff_edge.runtime.datasets.findings import Anchors
+
+    model = config.model
+    anchors = None if model.rfcn is None else Anchors(anchor_sizes(model.rfcn), model.frame_size)
+    return Wanted(model.task.name, model.task.classes, anchors)
 
 
 def _print(report: SplitReport) -> None:
     click.secho(report.name, bold=True)
     if report.error is not None:
-        click.echo(f"  {report.error}")
+        click.echo(f"  {printable(report.error)}")
         return
     click.echo(
         f"  {report.clips} clips, {report.frames} frames, {report.labelled} labelled, "
@@ -98,14 +146,24 @@ def _print(report: SplitReport) -> None:
     )
     if report.opened:
         boxes = f", {report.boxes} boxes" if report.boxes else ""
-        click.echo(f"  opened {report.opened} labelled frames{boxes}")
+        scored = ""
+        if report.not_scored is not None:
+            scored = f", {1 - report.not_scored:.1%} of the pixels scored"
+        click.echo(f"  opened {report.opened} labelled frames{boxes}{scored}")
         if report.classes:
-            counts = (f"{name} {count}" for name, count in report.classes.items())
+            counts = (f"{printable(name)} {count}" for name, count in report.classes.items())
             click.echo(f"  frames of each class: {', '.join(counts)}")
-    for problem in report.problems[:_SHOWN]:
-        click.echo(f"  problem: {problem}")
-    if len(report.problems) > _SHOWN:
-        click.echo(f"  and {len(report.problems) - _SHOWN} more problems")
+    for severity in ("error", "warning", "note"):
+        texts = [found.text for found in report.findings if found.severity == severity]
+        _print_some(severity, texts)
+    _print_some("problem", report.problems)
+
+
+def _print_some(kind: str, lines: list[str]) -> None:
+    for line in lines[:_SHOWN]:
+        click.echo(f"  {kind}: {printable(line)}")
+    if len(lines) > _SHOWN:
+        click.echo(f"  and {len(lines) - _SHOWN} more {kind}s")
 
 
 def _progress(split: str, done: int, total: int) -> None:

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     "--source",
     required=True,
     metavar="DATA",
-    help="Labelled video: a folder with images/ and labels/, or "
-    "synthetic://street?split=test&clips=16&frames=20.",
+    help="Labelled video: a folder with images/ and labels/, a data set such as camvid://ROOT or "
+    "cocovid://FILE.json?images=FOLDER, or synthetic://street?split=test&clips=16&frames=20.",
 )
 @precision_option
 @click.option(
@@ -74,9 +74,10 @@ def command(
     """Measure MODEL, a bundle or a checkpoint, by the paper's protocol.
 
     "DFF at l" is the accuracy over all pairs (k, i), k = i - l + 1 .. i, of each labelled frame i:
-    mIoU, or of a model that detects mAP at an IoU of 0.5, as ImageNet VID measures it.
+    mIoU, or of a model that detects mAP at an IoU of 0.5, as ImageNet VID measures it. Pixels of
+    label 255 are not scored; how many there are is said.
     """
-    from dff_edge.runtime.clips import check_class_names, open_clips
+    from dff_edge.runtime.clips import check_for_model, open_clips
     from dff_edge.runtime.evaluation import evaluate, temporal_consistency
 
     is_bundle = (Path(model) / "manifest.json").is_file()
@@ -101,7 +102,7 @@ def command(
             if is_bundle
             else _checkpoint(model, copy_features, flow, threads)
         )
-        check_class_names(source, task, classes, "the model")
+        check_for_model(clips, source, task, classes, "the model", pairs=max_interval > 1)
         update = stack.enter_context(progress("clips", len(clips)))
         accuracy = evaluate(recogniser, clips, classes, max_interval, update, task)
         consistency = {
@@ -118,6 +119,7 @@ def command(
         "flow": flow,
         "source": source,
         "clips": len(clips),
+        "not_scored": accuracy.not_scored,
         f"{metric.key}_at_distance": [accuracy.at_distance(d) for d in range(max_interval)],
         f"{metric.key}_at_interval": [accuracy.at_interval(n + 1) for n in range(max_interval)],
         f"class_{metric.of_class.lower()}_frame": accuracy.by_class(1),
@@ -175,6 +177,9 @@ def _print(accuracy: Accuracy, consistency: dict[int, float | None]) -> None:
     ]
     table(["distance", f"{metric.title} %", "DFF at distance + 1"], rows)
     click.echo()
+    if accuracy.not_scored:
+        what = "pixels (label 255)" if metric.key == "miou" else "boxes (ignored)"
+        click.echo(f"{accuracy.not_scored:.1%} of the labelled {what} are not scored\n")
     on_key_frames = accuracy.by_class(1)
     table(
         ["class", f"{metric.of_class} % of key frames", f"at l = {most}"],

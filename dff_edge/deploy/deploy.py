@@ -38,6 +38,7 @@ from dff_edge.runtime.engine_cache import (
 from dff_edge.runtime.errors import EngineError
 from dff_edge.runtime.handmade_flow import open_flow
 from dff_edge.runtime.hiding import hide_credentials
+from dff_edge.runtime.printable import printable
 from dff_edge.runtime.subnets import Subnets
 
 
@@ -300,7 +301,7 @@ class _Deploying:
             relative_error=max(errors.values()),
             fidelity=fidelity,
             agreement=agreed,
-            source=hide_credentials(self.source),
+            source=printable(hide_credentials(self.source)),
             options=self.target.options,
             summary=made.built.summary,
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from dff_edge.runtime.atomic import write_atomically
-from dff_edge.runtime.clips import open_clips
+from dff_edge.runtime.clips import check_for_model, open_clips
 from dff_edge.runtime.contract import FlowFunction
 from dff_edge.runtime.documents import read_json
 from dff_edge.runtime.evaluation import evaluate
@@ -54,7 +54,9 @@ def accuracy_at_intervals(
         flow="network" if flow == "copy" else flow,
     )
     task = loaded.config.task
-    measured = evaluate(recogniser, open_clips(test), task.classes, max_interval, task=task.name)
+    clips = open_clips(test)
+    check_for_model(clips, test, task.name, task.classes, "the model")
+    measured = evaluate(recogniser, clips, task.classes, max_interval, task=task.name)
     values = [measured.at_interval(interval + 1) for interval in range(max_interval)]
     write_atomically(kept, json.dumps({**protocol, "accuracy": values}, indent=1))
     return values

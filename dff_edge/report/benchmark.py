@@ -30,12 +30,14 @@ from dff_edge.runtime.accuracy import Accuracy
 from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.bundle_recogniser import BundleRecogniser
 from dff_edge.runtime.bundle_writer import BundleWriter
-from dff_edge.runtime.clips import LabelledClip, check_class_names
+from dff_edge.runtime.clips import check_class_names
 from dff_edge.runtime.contract import PRECISIONS, Flavour, Precision
+from dff_edge.runtime.datasets import LabelledClip
 from dff_edge.runtime.engine import usable_cores
 from dff_edge.runtime.errors import BundleError, ConfigError
 from dff_edge.runtime.evaluation import METRICS, evaluate, temporal_consistency
 from dff_edge.runtime.open_subnets import CudaOptions, EngineName, flavour_of, precisions_for
+from dff_edge.runtime.printable import printable
 
 _BASELINE = Config("fp32", 1)
 _STAGES = (
@@ -131,7 +133,7 @@ def benchmark_bundle(
         bundle=_bundle_info(bundle),
         machine=_watched(machine, samples.values()),
         settings=Settings(
-            source=source,
+            source=printable(source),
             metric=next(iter(accuracies.values())).metric.title,
             clips=len(clips),
             max_interval=max_interval,

@@ -1,25 +1,48 @@
-"""What a data set on disk holds, lacks, and whether it can be used."""
+"""What labelled data on disk holds, lacks, and whether it can be used."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from dff_edge.runtime.clips import LabelledClip, open_clips
-from dff_edge.runtime.datasets import DATA_SETS
+from dff_edge.runtime.clips import class_names, open_clips
+from dff_edge.runtime.contract import Task
+from dff_edge.runtime.datasets import (
+    FLYING_CHAIRS,
+    VID_AND_DET,
+    DataName,
+    LabelledClip,
+    parse_chairs_name,
+    parse_data_name,
+    vid_and_det,
+)
+from dff_edge.runtime.datasets.findings import Anchors, Finding, find
 from dff_edge.runtime.datasets.flying_chairs import file_names, list_chairs, read_flo
-from dff_edge.runtime.errors import DffEdgeError, FrameError, SourceError
+from dff_edge.runtime.datasets.label_png import NOT_SCORED
+from dff_edge.runtime.datasets.sample import SAMPLE, Sample, take_sample
+from dff_edge.runtime.errors import DffEdgeError, SourceError
 from dff_edge.runtime.sources.images import read_image
-
-CHECKED = (*DATA_SETS, "flyingchairs", "folder")
-_IGNORED = 255
-SAMPLE = 50  # labelled frames of a split that a sample opens
+from dff_edge.runtime.uri import split_query
 
 _Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the data is to serve for.
+
+    Attributes:
+        task: None for that of the data.
+        classes: K names, None where they are not known.
+        anchors: of a detector, None where there is none.
+    """
+
+    task: Task | None = None
+    classes: tuple[str, ...] | None = None
+    anchors: Anchors | None = None
 
 
 @dataclass
@@ -33,11 +56,12 @@ class SplitReport:
         frames: images.
         labelled: frames with labels or boxes; pairs with flow.
         alone: labelled frames with no frame before them: no pair (k, i) with i > k ends there.
-        opened: labelled frames that were opened.
+        opened: labelled frames that were opened and are sound.
         boxes: in the frames that were opened, ignored ones included.
+        not_scored: share of the pixels in opened label maps that are 255; None without label maps.
         classes: opened frames in which each class is, by name.
-        problems: files that are missing or cannot be used, a line each.
-        damaged: of the problems, those that opening a file found.
+        problems: files that are missing or left out, a line each.
+        findings: what the opened frames gave to think about, errors first.
     """
 
     name: str
@@ -48,158 +72,145 @@ class SplitReport:
     alone: int = 0
     opened: int = 0
     boxes: int = 0
+    not_scored: float | None = None
     classes: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
-    damaged: int = 0
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it has labelled frames, and no error was found in those that were opened."""
+        return bool(self.labelled) and all(f.severity != "error" for f in self.findings)
 
 
 def check_data(
-    name: str,
-    root: Path,
-    options: dict[str, str],
+    source: str,
+    wanted: Wanted = Wanted(),  # noqa: B008, it is frozen
     *,
-    most: int | None,
+    most: int | None = SAMPLE,
     progress: _Progress = lambda _split, _done, _total: None,
 ) -> list[SplitReport]:
-    """Look at every split of a data set.
+    """Look at labelled data by name.
 
     Args:
-        name: one of ``CHECKED``.
-        root: its folder, or file.
-        options: of its name, such as ``ids`` of Cityscapes.
+        source: as for ``open_clips``, or data for training (``vid+det://``, ``flyingchairs://``).
+            Where the name says no split, all of them are looked at.
+        wanted: what it is to serve for.
         most: labelled frames of a split that are opened, evenly spread; None for all.
         progress: told the split, how many frames were opened, and how many will be.
+
+    Raises:
+        ConfigError: the name means nothing.
     """
-    if name == "flyingchairs":
-        return _check_chairs(root, most, progress)
-    if name == "folder":
-        return [_check(_empty("all"), lambda: (open_clips(str(root)), []), None, most, progress)]
-    kind = DATA_SETS[name]
-    reports = []
-    for split in kind.splits or ("all",):
-        own = {**options, "split": split} if kind.splits else options
-        reports.append(
-            _check(
-                _empty(split),
-                lambda own=own: _listed(name, root, own),  # type: ignore[misc]
-                lambda own=own: kind.classes(root, own),  # type: ignore[misc]
-                most,
-                progress,
-            )
-        )
-    return reports
+    if source.startswith(f"{FLYING_CHAIRS}://"):
+        return _check_chairs(source, most, progress)
+    return [_check(name, data, source, wanted, most, progress) for name, data in _parts(source)]
 
 
 def is_usable(reports: Sequence[SplitReport]) -> bool:
-    """Whether there is a split with labelled frames, and nothing that was opened is damaged."""
-    return any(report.labelled for report in reports) and not any(r.damaged for r in reports)
+    """Return whether some split can be used, and no error was found in any."""
+    has_error = any(f.severity == "error" for report in reports for f in report.findings)
+    return any(report.is_usable for report in reports) and not has_error
 
 
-def _empty(name: str) -> SplitReport:
-    return SplitReport(name)
+def _parts(source: str) -> list[tuple[str, DataName | None]]:
+    """The splits or data sets that a name stands for; None for drawn scenes, which have no files.
 
-
-def _listed(
-    name: str, root: Path, options: dict[str, str]
-) -> tuple[Sequence[LabelledClip], list[str]]:
-    listing = DATA_SETS[name].list(root, options)
-    return listing.clips, listing.problems
+    Raises:
+        ConfigError: it stands for none.
+    """
+    if source.startswith(f"{VID_AND_DET}://"):
+        return [(uri.partition("://")[0], parse_data_name(uri)) for uri in vid_and_det(source)]
+    data = parse_data_name(source)
+    if data is None or not data.kind.splits:
+        return [("all", data)]
+    if "split" in split_query(source, with_paths=True)[1]:
+        return [(data.options["split"], data)]
+    return [
+        (split, replace(data, options={**data.options, "split": split}))
+        for split in data.kind.splits
+    ]
 
 
 def _check(
-    report: SplitReport,
-    list_clips: Callable[[], tuple[Sequence[LabelledClip], list[str]]],
-    class_names: Callable[[], tuple[str, ...]] | None,
+    name: str,
+    data: DataName | None,
+    source: str,
+    wanted: Wanted,
     most: int | None,
     progress: _Progress,
 ) -> SplitReport:
+    report = SplitReport(name)
+    task = wanted.task or (data.kind.task if data else "segmentation")
     try:
-        clips, report.problems = list_clips()
-        classes = class_names() if class_names else ()
+        clips: Sequence[LabelledClip]
+        if data is None:
+            clips, own = open_clips(source), class_names(source, task)
+        else:
+            listing = data.listing()
+            clips, report.problems, own = listing.clips, listing.problems, data.classes()
     except SourceError as error:
         report.error = str(error)
         return report
+    classes = wanted.classes or own
     report.clips, report.frames = len(clips), sum(len(clip) for clip in clips)
-    labelled = [(clip, i) for clip in clips for i in range(len(clip)) if clip.is_labelled(i)]
-    report.labelled = len(labelled)
-    report.alone = sum(index == 0 for _, index in labelled)
-    seen: Counter[int] = Counter()
-    chosen = _spread(len(labelled), most)
-    for done, number in enumerate(chosen, 1):
-        clip, index = labelled[number]
-        try:
-            seen.update(_open(clip, index, report, len(classes)))
-            report.opened += 1
-        except DffEdgeError as error:
-            report.problems.append(str(error))
-            report.damaged += 1
-        progress(report.name, done, len(chosen))
-    report.classes = {
-        (classes[label] if label < len(classes) else str(label)): seen[label]
-        for label in (range(len(classes)) if classes else sorted(seen))
-    }
+    sample = take_sample(
+        clips,
+        task,
+        None if classes is None else len(classes),
+        most=most,
+        progress=lambda done, total: progress(report.name, done, total),
+    )
+    report.labelled, report.alone, report.opened = sample.labelled, sample.alone, sample.opened
+    report.boxes = sample.boxes
+    if pixels := int(sample.pixels.sum()):
+        report.not_scored = int(sample.pixels[NOT_SCORED]) / pixels
+    report.classes = _by_name(sample, classes)
+    if own is not None and own != classes:
+        text = f"it has the classes {', '.join(own)}, expected {', '.join(classes or ())}"
+        report.findings.append(Finding("other_classes", "error", text))
+    if data is not None and data.kind.task != task:
+        text = f"{data.kind.title} is data for {data.kind.task}, expected data for {task}"
+        report.findings.append(Finding("other_task", "error", text))
+    else:
+        report.findings += find(sample, task, classes, anchors=wanted.anchors)
     return report
 
 
-def _open(clip: LabelledClip, index: int, report: SplitReport, class_count: int) -> set[int]:
-    """The classes in a frame."""
-    image, labels, boxes = clip.image(index), clip.labels(index), clip.boxes(index)
-    size = image.shape[:2]
-    if index and clip.image(index - 1).shape != image.shape:
-        raise FrameError(f"clip '{clip.name}': frames {index - 1} and {index} differ in size")
-    found: set[int] = set()
-    if labels is not None:
-        if labels.shape != size:
-            raise SourceError(
-                f"clip '{clip.name}': frame {index} is {size} and its labels are {labels.shape}"
-            )
-        found = {int(label) for label in np.unique(labels)} - {_IGNORED}
-        unknown = [label for label in found if class_count and label >= class_count]
-        if unknown:
-            raise SourceError(
-                f"clip '{clip.name}': frame {index} has the label {unknown[0]}, expected 0 to "
-                f"{class_count - 1}, or 255"
-            )
-    if boxes is not None:
-        ends = boxes.boxes[:, 2:].max(axis=0, initial=0)
-        if (ends > (size[1] + 1, size[0] + 1)).any() or (boxes.boxes < -1).any():
-            raise SourceError(
-                f"clip '{clip.name}': frame {index} is {size} and has boxes outside it"
-            )
-        report.boxes += len(boxes)
-        found |= {int(label) for label in boxes.labels}
-    return found
+def _by_name(sample: Sample, classes: Sequence[str] | None) -> dict[str, int]:
+    numbers = sorted(sample.frames_with) if classes is None else range(len(classes))
+    names = {n: str(n) if classes is None else classes[n] for n in numbers}
+    return {name: sample.frames_with[n] for n, name in names.items()}
 
 
-def _check_chairs(root: Path, most: int | None, progress: _Progress) -> list[SplitReport]:
+def _check_chairs(source: str, most: int | None, progress: _Progress) -> list[SplitReport]:
+    root, wanted = parse_chairs_name(source)
     try:
         splits = list_chairs(root)
     except SourceError as error:
-        return [SplitReport("all", error=str(error))]
-    reports = []
-    for split, (folder, numbers) in splits.items():
-        report = SplitReport(
-            split, clips=len(numbers), frames=2 * len(numbers), labelled=len(numbers)
-        )
-        chosen = _spread(len(numbers), most)
-        for done, chosen_pair in enumerate(chosen, 1):
-            first, second, flow = (folder / name for name in file_names(numbers[chosen_pair]))
-            try:
-                sizes = {read_image(first).shape[:2], read_image(second).shape[:2]}
-                sizes.add(read_flo(flow).shape[:2])
-                if len(sizes) > 1:
-                    raise SourceError(f"{flow} and its pictures differ in size: {sorted(sizes)}")
-                report.opened += 1
-            except DffEdgeError as error:
-                report.problems.append(str(error))
-                report.damaged += 1
-            progress(split, done, len(chosen))
-        reports.append(report)
-    return reports
+        return [SplitReport(wanted or "all", error=str(error))]
+    return [
+        _check_pairs(split, folder, numbers, most, progress)
+        for split, (folder, numbers) in splits.items()
+        if wanted in (None, split)
+    ]
 
 
-def _spread(count: int, most: int | None) -> list[int]:
-    """At most so many of ``count`` numbers, evenly spread."""
-    if most is None or count <= most:
-        return list(range(count))
-    return [int((n + 0.5) * count / most) for n in range(most)]
+def _check_pairs(
+    split: str, folder: Path, numbers: list[int], most: int | None, progress: _Progress
+) -> SplitReport:
+    report = SplitReport(split, clips=len(numbers), frames=2 * len(numbers), labelled=len(numbers))
+    count = len(numbers) if most is None else min(most, len(numbers))
+    chosen = np.linspace(0, len(numbers) - 1, count).round().astype(int)
+    for done, chosen_pair in enumerate(chosen, 1):
+        first, second, flow = (folder / name for name in file_names(numbers[chosen_pair]))
+        try:
+            sizes = {read_image(first).shape[:2], read_image(second).shape[:2]}
+            sizes.add(read_flo(flow).shape[:2])
+            if len(sizes) > 1:
+                raise SourceError(f"{flow} and its pictures differ in size: {sorted(sizes)}")
+            report.opened += 1
+        except DffEdgeError as error:
+            report.findings.append(Finding("damaged", "error", str(error)))
+        progress(split, done, len(chosen))
+    return report

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from dff_edge.report.machine import cores_of_others, cpu_usage
 from dff_edge.runtime.bundle import Bundle
-from dff_edge.runtime.clips import LabelledClip
 from dff_edge.runtime.contract import Precision
+from dff_edge.runtime.datasets import LabelledClip
 from dff_edge.runtime.frames import Frame, Image, Result
 from dff_edge.runtime.open_subnets import CudaOptions, EngineName
 from dff_edge.runtime.pipeline import Pipeline

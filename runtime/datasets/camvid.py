@@ -22,10 +22,12 @@ import numpy as np
 from dff_edge.runtime.datasets.files_clip import (
     FilesClip,
     Listing,
-    list_names,
+    by_stem,
+    list_folder,
     missing_folder,
-    read_label_png,
+    some,
 )
+from dff_edge.runtime.datasets.label_png import NOT_SCORED, read_label_png
 from dff_edge.runtime.errors import SourceError
 from dff_edge.runtime.frames import LabelMap
 from dff_edge.runtime.sources.images import read_image
@@ -64,7 +66,6 @@ COLOURS: dict[str, tuple[tuple[int, int, int], ...]] = {  # RGB, the first one g
     "bicyclist": ((0, 128, 192), (192, 0, 192)),  # Bicyclist; MotorcycleScooter
 }
 
-_IGNORED = 255
 _VAL = range(7959, 8160)  # frames of 0016E5
 _HALF = 8550  # 0001TP is "train" before this frame, "test" from it on
 _MAX_STEP = 2  # frames of the 30 Hz video between neighbours
@@ -107,27 +108,36 @@ def list_clips(root: Path, options: dict[str, str]) -> Listing:
     """
     split = options["split"]
     images_dir, labels_dir, suffix, read = _layout(root, split)
-    files = {
-        Path(name).stem: name
-        for name in list_names(images_dir)
+    pictures = [
+        name
+        for name in list_folder(images_dir).files
         if Path(name).suffix.lower() in IMAGE_SUFFIXES
-    }
+    ]
+    pngs = [name for name in list_folder(labels_dir).files if name.lower().endswith(".png")]
+    files = by_stem(images_dir, pictures, "the pictures")
+    truths = by_stem(labels_dir, pngs, "the labels")
     if suffix:  # the original has no folders of splits
         files = {stem: name for stem, name in files.items() if _split_of(stem) == split}
-    truths = set(list_names(labels_dir))
+        truths = {stem: name for stem, name in truths.items() if _split_of(stem) == split}
+    frames = sorted(files, key=_place)
     listing = Listing([])
+    listing.problems += [
+        f"{labels_dir / stem}{suffix}.png is missing"
+        for stem in frames
+        if stem + suffix not in truths
+    ]
+    expected = {stem + suffix for stem in frames}
+    if orphans := [name for stem, name in truths.items() if stem not in expected]:
+        listing.problems.append(f"{labels_dir}: {some(orphans, 'label PNGs')} of no picture")
     run: list[str] = []
-    for stem in sorted(files, key=_place):
-        if f"{stem}{suffix}.png" not in truths:
-            listing.problems.append(f"{labels_dir / stem}{suffix}.png is missing")
-            continue
+    for stem in (stem for stem in frames if stem + suffix in truths):
         if run and not _follows(run[-1], stem):
-            listing.clips.append(_clip(run, files, images_dir, labels_dir, suffix, read))
+            listing.clips.append(_clip(run, files, images_dir, labels_dir, truths, suffix, read))
             run = []
         run.append(stem)
     if not run:
         raise SourceError(f"'{root}' has no labelled frame in {split}. {_WHERE_FROM}")
-    listing.clips.append(_clip(run, files, images_dir, labels_dir, suffix, read))
+    listing.clips.append(_clip(run, files, images_dir, labels_dir, truths, suffix, read))
     return listing
 
 
@@ -139,7 +149,7 @@ def read_colours(path: Path) -> LabelMap:
     """
     image = read_image(path, as_stored=True)
     packed = image.astype(np.int32) @ (1, 256, 65536)  # BGR
-    labels = np.full(packed.shape, _IGNORED, np.uint8)
+    labels = np.full(packed.shape, NOT_SCORED, np.uint8)
     known = packed == 0
     for number, name in enumerate(CLASSES):
         for red, green, blue in COLOURS[name]:
@@ -171,9 +181,9 @@ def _layout(root: Path, split: str) -> tuple[Path, Path, str, Callable[[Path], L
 
 def _read_numbers(path: Path) -> LabelMap:
     labels = read_label_png(path)
-    labels = np.where(labels == len(CLASSES), _IGNORED, labels).astype(np.uint8)
-    if ((labels >= len(CLASSES)) & (labels != _IGNORED)).any():
-        found = int(labels[labels != _IGNORED].max())
+    labels = np.where(labels == len(CLASSES), NOT_SCORED, labels).astype(np.uint8)
+    if ((labels >= len(CLASSES)) & (labels != NOT_SCORED)).any():
+        found = int(labels[labels != NOT_SCORED].max())
         raise SourceError(f"{path} has the label {found}, expected 0 to 11 in SegNet's layout.")
     return labels
 
@@ -203,9 +213,10 @@ def _clip(
     files: dict[str, str],
     images_dir: Path,
     labels_dir: Path,
+    truths: dict[str, str],
     suffix: str,
     read: Callable[[Path], LabelMap],
 ) -> CamVidClip:
     images = [files[stem] for stem in stems]
-    truths = {n: f"{stem}{suffix}.png" for n, stem in enumerate(stems)}
-    return CamVidClip(stems[0], images_dir, images, labels_dir, truths, read)
+    known = {n: truths[stem + suffix] for n, stem in enumerate(stems)}
+    return CamVidClip(stems[0], images_dir, images, labels_dir, known, read)

@@ -20,10 +20,11 @@ import numpy as np
 from dff_edge.runtime.datasets.files_clip import (
     FilesClip,
     Listing,
-    list_names,
+    list_folder,
     missing_folder,
-    read_label_png,
+    some,
 )
+from dff_edge.runtime.datasets.label_png import NOT_SCORED, read_label_png
 from dff_edge.runtime.errors import SourceError
 from dff_edge.runtime.frames import LabelMap
 
@@ -38,7 +39,6 @@ _NAMES = (  # by id, from 4 on
 _FIRST_ID, _LAST_ID = 4, 33
 _SCORED_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 _IDS = {"19": _SCORED_IDS, "30": tuple(range(_FIRST_ID, _FIRST_ID + len(_NAMES)))}
-_IGNORED = 255
 _LABELS = re.compile(r"(.+)_(\d{6})_(\d{6})_gtFine_labelIds\.png")
 _WHERE_FROM = (
     "Cityscapes is to be had from cityscapes-dataset.com: gtFine_trainvaltest.zip, "
@@ -60,7 +60,7 @@ class CityscapesClip(FilesClip):
         ids: tuple[int, ...],
     ) -> None:
         super().__init__(name, folder, images, truth_folder, truths)
-        self._class_of = np.full(256, _IGNORED, np.uint8)
+        self._class_of = np.full(256, NOT_SCORED, np.uint8)
         self._class_of[list(ids)] = np.arange(len(ids))
 
     def labels(self, index: int) -> LabelMap | None:
@@ -72,7 +72,7 @@ class CityscapesClip(FilesClip):
         if index not in self.truths:
             return None
         ids = read_label_png(self.truth_path(index))
-        found = int(np.where(ids == _IGNORED, 0, ids).max())
+        found = int(np.where(ids == NOT_SCORED, 0, ids).max())
         if found > _LAST_ID:
             raise SourceError(
                 f"{self.truth_path(index)} has the id {found}, expected 0 to {_LAST_ID}, or 255."
@@ -97,10 +97,11 @@ def list_clips(root: Path, options: dict[str, str]) -> Listing:
         if not (root / folder).is_dir():
             raise missing_folder(root, folder, _WHERE_FROM)
     listing = Listing([])
-    for city in list_names(root / "gtFine" / split):
+    for city in list_folder(root / "gtFine" / split).folders:
         images_dir = root / frames_in / split / city
-        there = set(list_names(images_dir)) if images_dir.is_dir() else set()
-        for name in list_names(root / "gtFine" / split / city):
+        there = set(list_folder(images_dir).files) if images_dir.is_dir() else set()
+        used: set[str] = set()
+        for name in list_folder(root / "gtFine" / split / city).files:
             match = _LABELS.fullmatch(name)
             if match is None:
                 continue
@@ -109,6 +110,7 @@ def list_clips(root: Path, options: dict[str, str]) -> Listing:
             first = labelled - FRAMES_BEFORE if options["sequence"] == "1" else labelled
             count = SNIPPET_FRAMES if options["sequence"] == "1" else 1
             names = [f"{stem}_{n:06}_leftImg8bit.png" for n in range(first, first + count)]
+            used.update(names)
             missing = [image for image in names if image not in there]
             if missing:
                 listing.problems.append(f"{images_dir / missing[0]} is missing")
@@ -126,6 +128,8 @@ def list_clips(root: Path, options: dict[str, str]) -> Listing:
                 _IDS[options["ids"]],
             )
             listing.clips.append(clip)
+        if orphans := sorted(there - used):
+            listing.problems.append(f"{images_dir}: {some(orphans, 'files')} of no label")
     if not listing.clips:
         why = listing.problems[0] if listing.problems else "no labelIds PNG is there"
         raise SourceError(f"'{root}' has no labelled frame in {split}: {why}. {_WHERE_FROM}")

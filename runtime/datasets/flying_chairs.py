@@ -9,19 +9,22 @@ Source: Dosovitskiy et al., FlowNet: Learning Optical Flow with Convolutional Ne
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dff_edge.runtime.errors import SourceError
+from dff_edge.runtime.datasets.files_clip import list_folder
+from dff_edge.runtime.datasets.reading import read_file, read_text
+from dff_edge.runtime.errors import FrameError, SourceError
+from dff_edge.runtime.sources.picture_size import MAX_PICTURE_PX, check_size
 
 SPLITS = ("train", "val")
 SPLIT_FILE = "FlyingChairs_train_val.txt"
 
 _FLO_MAGIC = 202021.25  # "PIEH" as a float32
-_MAX_SIDE_PX = 16384  # more is a damaged header
+_MAX_FLO_BYTES = 12 + 8 * MAX_PICTURE_PX
+_MAX_LIST_BYTES = 1 << 20  # of half a million pairs
 _UNKNOWN_FLOW_PX = 1e9  # and beyond, by the convention of .flo files
 _WHERE_FROM = (
     "It is to be had from the University of Freiburg (lmb.informatik.uni-freiburg.de, data set "
@@ -42,10 +45,10 @@ def list_chairs(root: Path) -> dict[str, tuple[Path, list[int]]]:
             f"'{root}' holds no {SPLIT_FILE}, expected Flying Chairs: data/00001_img1.ppm, "
             f"00001_img2.ppm, 00001_flow.flo and so on, and {SPLIT_FILE}. {_WHERE_FROM}."
         )
-    marks = splits.read_text(encoding="ascii", errors="replace").split()
+    marks = read_text(splits, most=_MAX_LIST_BYTES, what="a line for each pair, 1 or 2").split()
     if set(marks) != {"1", "2"}:
         raise SourceError(f"{splits} holds other lines than 1 and 2, expected one for each pair.")
-    there = set(os.listdir(folder))
+    there = set(list_folder(folder).files)
     numbers = range(1, len(marks) + 1)
     missing = [name for n in numbers for name in file_names(n) if name not in there]
     if missing:
@@ -73,15 +76,14 @@ def read_flo(path: Path) -> NDArray[np.float32]:
     Raises:
         SourceError: it cannot be read, or is no .flo file, or is cut short.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise SourceError(f"{path} cannot be read: {error.strerror}.") from error
+    data = read_file(path, most=_MAX_FLO_BYTES, what="a .flo file")
     if len(data) < 12 or np.frombuffer(data, "<f4", 1)[0] != _FLO_MAGIC:
         raise SourceError(f"{path} is no .flo file, expected it to begin with {_FLO_MAGIC}.")
     width, height = (int(side) for side in np.frombuffer(data, "<i4", 2, offset=4))
-    if not (0 < width <= _MAX_SIDE_PX and 0 < height <= _MAX_SIDE_PX):
-        raise SourceError(f"{path} says {width} x {height} pixels; its header is damaged.")
+    try:
+        check_size(height, width)
+    except FrameError as error:
+        raise SourceError(f"{path} has a damaged header: {error}.") from error
     expected = 12 + 8 * width * height
     if len(data) != expected:
         raise SourceError(

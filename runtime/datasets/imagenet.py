@@ -16,12 +16,20 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from dff_edge.runtime.boxes import TrueBoxes
-from dff_edge.runtime.datasets.files_clip import FilesClip, Listing, list_names, missing_folder
+from dff_edge.runtime.datasets.files_clip import (
+    FilesClip,
+    Listing,
+    list_folder,
+    missing_folder,
+    some,
+)
+from dff_edge.runtime.datasets.reading import read_text
 from dff_edge.runtime.errors import ConfigError, SourceError
 
 SPLITS = ("train", "val")
@@ -62,6 +70,9 @@ DET_LIST = "ImageSets/DET_train_30classes.txt"  # below the root, as in the offi
 
 _CLASS_OF = {wordnet_id: number for number, wordnet_id in enumerate(WORDNET_IDS)}
 _MAX_XML_BYTES = 1 << 20  # of hundreds of objects; more is no annotation
+_MAX_LIST_BYTES = 1 << 28
+_MAX_PX = 1e6  # of a box; more is damage
+_XML = "an annotation of ImageNet, XML in UTF-8"
 _WHERE_FROM = (
     "ImageNet VID and DET are to be had from image-net.org after registration: "
     "ILSVRC2015_VID.tar.gz and ILSVRC2015_DET.tar.gz (or ILSVRC2017's)."
@@ -93,9 +104,9 @@ def list_vid(root: Path, options: dict[str, str]) -> Listing:
         if not (root / folder).is_dir():
             raise missing_folder(root, folder, _WHERE_FROM)
     data, annotations = root / "Data/VID" / split, root / "Annotations/VID" / split
-    snippets = [Path(name) for name in list_names(data)]
+    snippets = [Path(name) for name in list_folder(data).folders]
     if split == "train":
-        snippets = [part / name for part in snippets for name in list_names(data / part)]
+        snippets = [part / name for part in snippets for name in list_folder(data / part).folders]
     listing = Listing([])
     for snippet in snippets:
         stems = _stems(data / snippet, ".JPEG")
@@ -138,7 +149,7 @@ def list_det(root: Path, options: dict[str, str]) -> Listing:
     data, annotations = root / "Data/DET", root / "Annotations/DET"
     listing = Listing([])
     if split == "train" or "list" in options:
-        stems = _listed(Path(options.get("list", root / DET_LIST)), split)
+        stems = _listed(Path(options.get("list", root / DET_LIST)), split, listing)
     else:
         stems = [f"val/{stem}" for stem in _stems(annotations / "val", ".xml")]
     for stem in stems:
@@ -154,31 +165,26 @@ def list_det(root: Path, options: dict[str, str]) -> Listing:
 
 
 def read_boxes(path: Path) -> TrueBoxes:
-    """Read the objects of the 30 classes from an annotation.
+    """Return the objects of the 30 classes in an annotation, wherever they lie.
 
     Raises:
         SourceError: it is missing, or no annotation of ImageNet.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise SourceError(f"{path} cannot be read: {error.strerror}.") from error
-    if len(data) > _MAX_XML_BYTES or b"<!ENTITY" in data:  # a bomb, not boxes
-        raise SourceError(f"{path} is no annotation of ImageNet: too large, or with entities.")
+    text = read_text(path, most=_MAX_XML_BYTES, what=_XML)
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:  # entities are a bomb, not boxes
+        raise SourceError(f"{path} declares a document type or entities, expected {_XML}.")
     boxes, labels = [], []
     try:
-        tree = ET.fromstring(data)
+        tree = ET.fromstring(text)  # text: an encoding that the file declares counts for nothing
         width, height = (int(_text(tree, f"size/{side}")) for side in ("width", "height"))
         for item in tree.iterfind("object"):
             number = _CLASS_OF.get(_text(item, "name").strip().lower())
-            ends = [float(_text(item, f"bndbox/{end}")) for end in ("xmin", "ymin", "xmax", "ymax")]
             if number is None:
                 continue
-            box = np.array([ends[0], ends[1], ends[2] + 1, ends[3] + 1], np.float32)
-            box = np.clip(box, 0, np.array([width, height, width, height], np.float32))
-            if not (box[2:] > box[:2]).all():
-                raise ValueError(f"an object's box is {ends} in {width} x {height} pixels")
-            boxes.append(box)
+            ends = [float(_text(item, f"bndbox/{end}")) for end in ("xmin", "ymin", "xmax", "ymax")]
+            if not all(abs(end) <= _MAX_PX for end in ends):  # so that NaN is refused too
+                raise ValueError(f"an object's box is {ends}, expected pixels")
+            boxes.append([ends[0], ends[1], ends[2] + 1, ends[3] + 1])
             labels.append(number)
     except (ET.ParseError, ValueError) as error:
         raise SourceError(f"{path} is damaged: {error}.") from error
@@ -186,6 +192,7 @@ def read_boxes(path: Path) -> TrueBoxes:
         np.array(boxes, np.float32).reshape(-1, 4),
         np.array(labels, np.int32),
         np.zeros(len(labels), np.bool_),
+        (height, width) if height > 0 and width > 0 else None,
     )
 
 
@@ -209,7 +216,8 @@ def _stems(folder: Path, suffix: str) -> list[str]:
     """Names of a kind of file in order, without their suffix; none where there is no folder."""
     if not folder.is_dir():
         return []
-    return [name[: -len(suffix)] for name in list_names(folder) if name.endswith(suffix)]
+    names = list_folder(folder).files
+    return [name[: -len(suffix)] for name in names if name.endswith(suffix)]
 
 
 def _gaps(folder: Path, stems: list[str]) -> str:
@@ -219,23 +227,25 @@ def _gaps(folder: Path, stems: list[str]) -> str:
     return f"{folder / lost}.JPEG is missing; the snippet is left out" if lost else ""
 
 
-def _listed(path: Path, split: str) -> list[str]:
+def _listed(path: Path, split: str, listing: Listing) -> list[str]:
+    """The images that a list names, each once."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(path, most=_MAX_LIST_BYTES, what="a list of DET images").splitlines()
+    except SourceError as error:
         raise SourceError(
-            f"The list '{path}' of DET images cannot be read: {error}. The official one is "
-            "data/ILSVRC2015/ImageSets/DET_train_30classes.txt of "
+            f"{error} The official one is data/ILSVRC2015/ImageSets/DET_train_30classes.txt of "
             "github.com/msracver/Deep-Feature-Flow; name another as list=FILE."
         ) from error
-    stems = [line.split()[0] for line in lines if line.strip()]
+    stems = [line.split()[0].replace("\\", "/") for line in lines if line.strip()]
     wrong = [stem for stem in stems if not stem.startswith(f"{split}/") or ".." in stem]
     if wrong:
         raise SourceError(
             f"The list '{path}' names '{wrong[0]}', expected paths below Data/DET that begin with "
             f"{split}/ and have no suffix."
         )
-    return stems
+    if twice := [stem for stem, count in Counter(stems).items() if count > 1]:
+        listing.problems.append(f"{path} names {some(twice, 'images')} more than once; taken once")
+    return list(dict.fromkeys(stems))
 
 
 def _checked(listing: Listing, root: Path, folder: str) -> Listing:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
+from dff_edge.calibration import calibrate_bundle
 from dff_edge.calibration.samples import collect_samples
+from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.clips import open_clips
 from tests.export.checkpoints import FRAME_SIZE, tiny_bundle
 
@@ -26,3 +30,24 @@ def clips():
 @pytest.fixture(scope="session")
 def samples(clips):
     return collect_samples(clips, FRAME_SIZE, INTERVAL, max_keys=10, pairs_per_key=2)
+
+
+@pytest.fixture(scope="session")
+def calibrated(bundle, clips, tmp_path_factory):
+    """The bundle in all precisions, and what was said meanwhile."""
+    path = shutil.copytree(bundle.path, tmp_path_factory.mktemp("calibrated") / "bundle")
+    lines = []
+    sizes = {"max_keys": 10, "pairs_per_key": 2}
+    made = calibrate_bundle(path, clips, source="the clips", progress=lines.append, **sizes)
+    return made, lines
+
+
+@pytest.fixture(scope="session")
+def calibrated_detector(clips, tmp_path_factory):
+    """A detector, likewise."""
+    fp32 = tiny_bundle(tmp_path_factory, "half", task="detection")
+    path = shutil.copytree(fp32.path, tmp_path_factory.mktemp("calibrated") / "bundle")
+    lines = []
+    sizes = {"max_keys": 8, "pairs_per_key": 1}
+    calibrate_bundle(path, clips, source="the clips", progress=lines.append, **sizes)
+    return Bundle.open(path), lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import numpy as np
@@ -18,8 +19,10 @@ from dff_edge.runtime.contract import TENSORRT_GRAPHS
 from dff_edge.runtime.errors import BundleError, CalibrationError
 from dff_edge.runtime.frames import Frame
 from dff_edge.runtime.pipeline import Pipeline
+from dff_edge.runtime.synthetic import StreetScene
 from dff_edge.runtime.warp import warp_features
 from tests.calibration.test_quantize import outputs_of
+from tests.export.checkpoints import FRAME_SIZE
 
 SMALL = {"max_keys": 10, "pairs_per_key": 2}
 
@@ -32,14 +35,6 @@ MIN_AGREEMENT = {"int8": 0.82, "fp16": 0.98}
 def copy(bundle, tmp_path):
     """A bundle that may be changed."""
     return shutil.copytree(bundle.path, tmp_path / "bundle")
-
-
-@pytest.fixture(scope="module")
-def calibrated(bundle, clips, tmp_path_factory):
-    path = shutil.copytree(bundle.path, tmp_path_factory.mktemp("calibrated") / "bundle")
-    lines = []
-    made = calibrate_bundle(path, clips, source="the clips", progress=lines.append, **SMALL)
-    return made, lines
 
 
 def test_bundle_opens_with_all_graphs_of_all_precisions(calibrated):
@@ -95,7 +90,7 @@ def test_progress_says_what_was_read_and_how_good_it_is(calibrated):
 
     assert lines[0].startswith("read 10 key frames and ")
     assert "at distances 1 to 3 from 2 clips" in lines[0]
-    assert [line.split(",")[0] for line in lines[-4:]] == [
+    assert [line.split(",")[0] for line in lines if line.startswith("wrote ")] == [
         "wrote int8",
         "wrote int8 for TensorRT",
         "wrote fp16",
@@ -330,3 +325,55 @@ def test_a_bundle_without_fp32_for_tensorrt_is_told_to_be_exported_again(tmp_pat
 def test_folder_without_a_bundle_is_refused(tmp_path, clips):
     with pytest.raises(BundleError, match="is not a bundle"):
         calibrate_bundle(tmp_path, clips, source="x")
+
+
+class Scenes:
+    """A frame of another street each, or several of one where seeds repeat."""
+
+    name = "scenes"
+
+    def __init__(self, seeds):
+        self._seeds = seeds
+
+    def __len__(self):
+        return len(self._seeds)
+
+    def image(self, index):
+        return StreetScene(self._seeds[index], "train", FRAME_SIZE, 40).render(index)[0]
+
+
+def test_stills_are_refused_and_the_bundle_stays(copy):
+    before = Bundle.open(copy).digest
+
+    with pytest.raises(
+        CalibrationError,
+        match=r"11 of 11 pairs of neighbouring frames of 'stills' show unrelated pictures \(the "
+        r"first: frames 0 and 1 of 'scenes'\).*so give a video",
+    ):
+        calibrate_bundle(copy, [Scenes(range(12))], source="stills", **SMALL)
+    assert Bundle.open(copy).digest == before
+
+
+def test_cuts_are_told_and_video_is_not(copy, clips):
+    lines = []
+    wanted = {"precisions": ["fp16"], "flavours": ["ort"], "progress": lines.append, **SMALL}
+    cut = Scenes([1] * 4 + [2] * 4 + [3] * 4)
+
+    calibrate_bundle(copy, [cut], source="cut.mp4", interval=3, **wanted)
+    told = [line for line in lines if "unrelated" in line]
+    lines.clear()
+    calibrate_bundle(copy, clips, source="video", **wanted)
+
+    assert len(told) == 1
+    assert told[0].startswith("Warning: 2 of 11 pairs of neighbouring frames of 'cut.mp4' show")
+    assert not any("unrelated" in line for line in lines)
+
+
+def test_a_source_that_is_no_utf8_is_written_out_in_the_manifest(copy, clips, tmp_path):
+    moved = copy.rename(tmp_path / os.fsdecode(b"b\xfcndle"))
+    source = os.fsdecode(b"d\xe4ta")
+    wanted = {"precisions": ["int8"], "flavours": ["ort"], **SMALL}
+
+    made = calibrate_bundle(moved, clips, source=source, **wanted)
+
+    assert made.manifest.calibration["int8"].source == "d\\udce4ta"

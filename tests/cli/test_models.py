@@ -4,6 +4,9 @@ import json
 
 import pytest
 
+from dff_edge.runtime.synthetic import StreetScene
+from tests.runtime.datasets.layouts import write
+
 CLIPS = "synthetic://street?split=val&clips=2&frames=12&height=64&width=128"
 
 
@@ -92,6 +95,32 @@ def test_evaluate_bundle(dff_edge, exported, precision):
     assert numbers["miou_at_interval"][0] == numbers["miou_at_distance"][0]
     assert set(numbers["temporal_consistency"]) == {"1", "3"}
     assert all(0 <= value <= 1 for value in numbers["temporal_consistency"].values())
+
+
+def labelled(root, label):
+    """Frames of a street of which a quarter is ``label``, the rest as it is."""
+    (root / "labels").mkdir(parents=True)
+    for n in range(3):
+        image, labels = StreetScene(1, "val", (64, 128), 8).render(n)
+        labels = labels.copy()
+        labels[:, :32] = label
+        write(root / "images" / f"{n}.png", image)
+        write(root / "labels" / f"{n}.png", labels)
+    return root
+
+
+def test_evaluate_tells_what_is_not_scored(dff_edge, exported, tmp_path):
+    common = ("evaluate", exported, "--source", labelled(tmp_path / "x", 255), "--max-interval", 2)
+
+    assert json.loads(dff_edge(*common, "--json", "-").stdout)["not_scored"] == 0.25
+    assert "25.0% of the labelled pixels (label 255) are not scored" in dff_edge(*common).stdout
+
+
+def test_evaluate_refuses_labels_of_no_class(dff_edge, exported, tmp_path):
+    done = dff_edge("evaluate", exported, "--source", labelled(tmp_path / "x", 8))
+
+    assert done.exit_code == 1
+    assert "25.0% of the pixels have labels of no class, 8 the largest, exp" in done.stderr
 
 
 def test_evaluate_checkpoint_agrees_with_its_bundle(dff_edge, exported, checkpoint_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 
 import pytest
 import torch
@@ -85,10 +86,14 @@ def test_progress_names_the_steps(tmp_path, monkeypatch, bundle):
     monkeypatch.setattr(export_module, "export_graphs", lambda *_, **__: graphs)
     lines = []
 
-    export_bundle(tiny_checkpoint(), tmp_path / "b", progress=lines.append)
+    odd = os.fsdecode(b"\xe4")  # no UTF-8
+    made = export_bundle(
+        tiny_checkpoint(), tmp_path / odd, command=f"dff-edge export {odd}", progress=lines.append
+    )
 
     assert lines[0] == "comparing the graphs with the model"
-    assert lines[-1].startswith(f"wrote {tmp_path / 'b'}: largest relative error")
+    assert lines[-1].startswith(f"wrote {tmp_path / odd}: largest relative error")
+    assert made.manifest.provenance.command == "dff-edge export \\udce4"
 
 
 def test_graph_that_computes_something_else_leaves_nothing_behind(tmp_path, monkeypatch, bundle):

@@ -28,8 +28,17 @@ class NoiseClip:
     def image(self, index: int) -> Image:
         return self._images[index]
 
+    def is_labelled(self, index: int) -> bool:
+        return True
+
+    def where(self, index: int) -> str:
+        return f"{self.name}, frame {index}"
+
     def labels(self, index: int) -> LabelMap | None:
         return self._labels[index]
+
+    def boxes(self, index: int) -> None:
+        return None
 
     def flow(self, current: int, key: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]] | None:
         height, width = self._labels.shape[1:]

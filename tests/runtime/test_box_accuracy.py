@@ -195,3 +195,12 @@ def test_frames_and_answers_without_boxes():
 def test_a_class_that_the_truth_cannot_have_is_refused():
     with pytest.raises(ConfigError, match="a detection is of class 2, expected 0 to 1"):
         match(found((0, 0, 4, 4, 0.5, 2)), true(), 2)
+
+
+def test_the_share_that_is_ignored_is_told():
+    tally = BoxTally(("a", "b"), 1)
+    tally.add(0, true((0, 0, 4, 4, 0, 0), (9, 9, 20, 20, 0, 1), (9, 9, 30, 20, 1, 0)), found())
+    tally.add(0, true((0, 0, 4, 4, 1, 0)), found())
+
+    assert tally.accuracy().not_scored == 1 / 4
+    assert BoxTally(("a",), 1).accuracy().not_scored == 0

@@ -12,6 +12,7 @@ from dff_edge.runtime.clips import open_clips
 from dff_edge.runtime.decode import decode_labels
 from dff_edge.runtime.errors import BundleError, EngineError, FrameError
 from dff_edge.runtime.evaluation import evaluate
+from tests.report.clips import NoiseClip
 from tests.runtime.bundles import make_bundle
 
 # Pixels whose two best classes differ by less than the float32 error.
@@ -51,7 +52,7 @@ def test_labels_equal_those_of_the_torch_model(tmp_path_factory):
 
 
 def test_evaluation_runs_on_it(small):
-    clips = open_clips("synthetic://street?split=val&clips=1&frames=4&height=48&width=64")
+    clips = [NoiseClip(1, length=4, size=(48, 64))]
     with BundleRecogniser(small, threads=1) as recogniser:
         accuracy = evaluate(recogniser, clips, small.manifest.class_names, max_interval=3)
 

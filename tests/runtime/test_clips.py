@@ -165,22 +165,6 @@ def test_damaged_frame_is_an_error_that_names_the_file(folder):
         open_clips(str(folder))[0].image(1)
 
 
-@pytest.mark.parametrize(
-    ("labels", "message"),
-    [
-        (np.zeros((5, 7, 3), np.uint8), r"f10\.png is uint8 \(5, 7, 3\), expected an 8-bit PNG"),
-        (np.zeros((5, 7), np.uint16), r"f10\.png is uint16 \(5, 7\), expected an 8-bit PNG"),
-        (None, r"f10\.png is an unreadable file, expected an 8-bit PNG with one channel"),
-    ],
-)
-def test_labels_of_another_format_are_refused(folder, labels, message):
-    path = folder / "labels" / "f10.png"
-    path.write_bytes(b"x") if labels is None else cv2.imwrite(str(path), labels)
-
-    with pytest.raises(SourceError, match=message):
-        open_clips(str(folder))[0].labels(2)
-
-
 @pytest.mark.parametrize("missing", ["images", "labels"])
 def test_folder_of_another_layout_is_refused(folder, missing):
     (folder / missing).rename(folder / "other")

@@ -19,22 +19,25 @@ def rng():
 
 
 class ListClip:
-    """A clip of 4x6 frames; frame i is grey i, so that a recogniser knows its number."""
+    """A clip of small frames; frame i is grey i, so that a recogniser knows its number."""
 
     name = "list"
 
-    def __init__(self, truths, flow=None):
-        self._truths = truths
+    def __init__(self, truths, flow=None, size=(4, 6)):
+        self._truths, self._size = truths, size
         self._flow = flow
 
     def __len__(self):
         return len(self._truths)
 
     def image(self, index):
-        return np.full((4, 6, 3), index, np.uint8)
+        return np.full((*self._size, 3), index, np.uint8)
 
     def is_labelled(self, index):
         return self._truths[index] is not None
+
+    def where(self, index):
+        return f"list.png, frame {index}"
 
     def labels(self, index):
         return self._truths[index]
@@ -137,7 +140,7 @@ def test_too_short_clips_are_refused(truths):
 def test_labels_of_another_size_than_the_frame_are_refused():
     recorder = Recorder(lambda k, i: np.zeros((4, 6), np.uint8))
 
-    with pytest.raises(SourceError, match=r"labels of frame 0 are \(2, 3\).*of the frame, \(4, 6"):
+    with pytest.raises(SourceError, match="labels are of 3 x 2 pixels, and frame 0 .* has 6 x 4"):
         evaluate(recorder, [ListClip([np.zeros((2, 3), np.uint8)])], ["a"], 1)
 
 
@@ -179,7 +182,7 @@ def test_detections_are_pooled_over_the_pairs():
         moved = box if i == 1 or k == i else box + 100
         return Detections(moved, np.float32([score]), np.int32([0]))
 
-    clip = ListClip([truth] * 3)
+    clip = ListClip([truth] * 3, size=(40, 60))
 
     accuracy = evaluate(Recorder(answer), [clip], ["a", "b"], 2, task="detection")
 
@@ -198,7 +201,8 @@ def test_detections_are_pooled_over_the_pairs():
 def test_answers_of_another_task_are_refused(task, answer, expected):
     nothing = np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int32)
     recorder = Recorder(lambda k, i: Detections(*nothing) if answer is None else answer)
-    clip = ListClip([np.zeros((4, 6), np.uint8)])
+    boxes = TrueBoxes(np.empty((0, 4), np.float32), np.empty(0, np.int32), np.empty(0, np.bool_))
+    clip = ListClip([np.zeros((4, 6), np.uint8) if task == "segmentation" else boxes])
 
     with pytest.raises(ConfigError, match=f"does not answer {expected}, expected of task"):
         evaluate(recorder, [clip], ["a"], 1, task=task)

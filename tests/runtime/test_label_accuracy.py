@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dff_edge.runtime.errors import ConfigError, ShapeError
-from dff_edge.runtime.label_accuracy import confusion, iou, mean_iou
+from dff_edge.runtime.label_accuracy import LabelTally, confusion, iou, mean_iou
 
 TRUTH = np.uint8([[0, 0, 1], [1, 1, 2], [255, 2, 2]])
 ANSWER = np.uint8([[0, 1, 1], [1, 0, 2], [0, 2, 1]])
@@ -20,6 +20,22 @@ def rng():
 
 def test_confusion_by_hand():
     assert confusion(TRUTH, ANSWER, 3).tolist() == MATRIX
+
+
+def test_a_true_label_of_no_class_is_refused():
+    truth = np.uint8([[0, 3, 255]])
+
+    with pytest.raises(ConfigError, match="a true label is class 3, expected 0 to 2"):
+        confusion(truth, np.uint8([[0, 0, 0]]), 3)
+
+
+def test_the_share_that_is_not_scored_is_told():
+    tally = LabelTally(("a", "b", "c"), 2)
+    tally.add(0, TRUTH, ANSWER)
+    tally.add(1, np.full((1, 3), 255, np.uint8), np.zeros((1, 3), np.uint8))
+
+    assert tally.accuracy().not_scored == 4 / 12
+    assert LabelTally(("a",), 1).accuracy().not_scored == 0
 
 
 def test_iou_by_hand():

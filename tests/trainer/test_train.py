@@ -257,6 +257,25 @@ def test_refusals_come_before_the_folder_is_taken(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("key", ["train", "validate_on"])
+def test_labels_of_no_class_are_refused_at_the_start(tmp_path, key):
+    """Eight classes, and labels up to 8: they were trained and measured without a word."""
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+    for i in range(2):
+        cv2.imwrite(str(tmp_path / "images" / f"{i}.png"), np.zeros((40, 70, 3), np.uint8))
+        labels = np.arange(40 * 70).reshape(40, 70) % 9
+        cv2.imwrite(str(tmp_path / "labels" / f"{i}.png"), labels.astype(np.uint8))
+    data = TINY["data"] | {key: str(tmp_path)}
+    stages = [{"kind": "recognition", **STAGE, "validate_every": 1}]
+
+    with pytest.raises(
+        SourceError, match=r"\d.png: .* of no class, 8 the largest, expected 0 to 7"
+    ):
+        train(tiny_config(data=data, stages=stages), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_flow_stage_on_real_video_is_refused_at_the_start(tmp_path):
     for name in ("images", "labels"):
         (tmp_path / name).mkdir()

@@ -2,25 +2,23 @@
 
 from dff_edge.trainer.data.clip_pairs import ClipPairs
 from dff_edge.trainer.data.open_pairs import (
-    VID_AND_DET,
+    check_training_data,
     moves_already,
     open_pairs,
     training_classes,
-    vid_and_det,
 )
 from dff_edge.trainer.data.pairs import PairBatch, PairData
 from dff_edge.trainer.data.still_pairs import StillPairs
 from dff_edge.trainer.data.synthetic_pairs import SyntheticPairs
 
 __all__ = [
-    "VID_AND_DET",
     "ClipPairs",
     "PairBatch",
     "PairData",
     "StillPairs",
     "SyntheticPairs",
+    "check_training_data",
     "moves_already",
     "open_pairs",
     "training_classes",
-    "vid_and_det",
 ]

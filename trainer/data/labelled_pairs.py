@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from dff_edge.runtime.boxes import TrueBoxes
-from dff_edge.runtime.clips import LabelledClip
 from dff_edge.runtime.contract import Task
+from dff_edge.runtime.datasets import LabelledClip
+from dff_edge.runtime.datasets.truth import true_boxes, true_labels
 from dff_edge.runtime.errors import ConfigError, SourceError
 from dff_edge.runtime.frames import Image
 from dff_edge.trainer.config import AugmentConfig
-from dff_edge.trainer.data.pairs import IGNORED, PairData, Truth
+from dff_edge.trainer.data.pairs import PairData, Truth
 
 
 class LabelledPairs(PairData):
@@ -22,7 +20,7 @@ class LabelledPairs(PairData):
         clips: labelled frames.
         seed: which stream of pairs.
         frame_size: H and W.
-        class_count: K; labels of K and above are not scored.
+        class_count: K.
         length: number of items.
         group: pairs in an item, each from any frame.
         max_distance: largest i - k.
@@ -68,41 +66,32 @@ def labelled_frames(clips: Sequence[LabelledClip]) -> list[tuple[int, int]]:
     if not labelled:
         raise ConfigError(
             "the training data has no labelled frame: in a folder, labels/ holds no PNG of a "
-            "frame's stem."
+            "frame's stem. `dff-edge data check` says what is there."
         )
     return labelled
 
 
 def read_frame(clip: LabelledClip, index: int, class_count: int, task: Task) -> tuple[Image, Truth]:
-    """Read a labelled frame and what is true of it; labels of K and above become 255.
+    """Return a labelled frame and what is true of it.
 
     Raises:
-        SourceError: image and labels differ in size, or the data is of the other task.
+        SourceError: the truth does not fit the frame, or is of no class (``datasets/truth``), or
+            the data is of the other task.
     """
     image = clip.image(index)
+    size = (image.shape[0], image.shape[1])
     if task == "detection":
-        boxes = clip.boxes(index)
-        if boxes is None:
+        fitted = true_boxes(clip, index, size, class_count)
+        if fitted is None:
             raise SourceError(
                 f"clip '{clip.name}' has label maps and no boxes, expected boxes: the model's "
                 "task is detection."
             )
-        return image, Truth(boxes=_scored(boxes, class_count))
-    labels = clip.labels(index)
+        return image, Truth(boxes=fitted.boxes)
+    labels = true_labels(clip, index, size, class_count)
     if labels is None:
         raise SourceError(
             f"clip '{clip.name}' has boxes and no label maps, expected label maps: the model's "
             "task is segmentation."
         )
-    if image.shape[:2] != labels.shape:
-        raise SourceError(
-            f"clip '{clip.name}': frame {index} is {image.shape[:2]} and the labels are "
-            f"{labels.shape}, expected one size."
-        )
-    return image, Truth(np.where(labels < class_count, labels, IGNORED).astype(np.uint8))
-
-
-def _scored(boxes: TrueBoxes, class_count: int) -> TrueBoxes:
-    """Boxes of class K and above are of no class that the model knows: background."""
-    known = boxes.labels < class_count
-    return TrueBoxes(boxes.boxes[known], boxes.labels[known], boxes.ignored[known])
+    return image, Truth(labels)

@@ -13,14 +13,21 @@ The split is that for training where a name says none.
 
 from __future__ import annotations
 
-from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
+from dff_edge.runtime.anchors import anchor_sizes
 from dff_edge.runtime.clips import class_names, open_clips
 from dff_edge.runtime.contract import Task
-from dff_edge.runtime.datasets import flying_chairs, imagenet, parse_data_name
+from dff_edge.runtime.datasets import (
+    FLYING_CHAIRS,
+    VID_AND_DET,
+    imagenet,
+    parse_chairs_name,
+    parse_data_name,
+    vid_and_det,
+)
+from dff_edge.runtime.datasets.findings import Anchors, check_clips
 from dff_edge.runtime.errors import ConfigError
-from dff_edge.runtime.uri import split_query
 from dff_edge.trainer.config import DataConfig
 from dff_edge.trainer.data.clip_pairs import ClipPairs
 from dff_edge.trainer.data.flying_chairs import FlyingChairsPairs
@@ -28,8 +35,7 @@ from dff_edge.trainer.data.mixed_pairs import MixedPairs
 from dff_edge.trainer.data.pairs import PairData
 from dff_edge.trainer.data.still_pairs import StillPairs
 from dff_edge.trainer.data.synthetic_pairs import SyntheticPairs
-
-VID_AND_DET = "vid+det"
+from dff_edge.trainer.models import ModelConfig
 
 
 def open_pairs(
@@ -79,17 +85,11 @@ def open_pairs(
             task=task,
             split=split,
         )
-    if data.train.startswith("flyingchairs://"):
-        root, query = split_query(data.train.partition("://")[2])
-        split = query.pop("split", split)
-        if query or split not in flying_chairs.SPLITS or not root:
-            raise ConfigError(
-                f"'{data.train}': expected flyingchairs://ROOT with no option but '?split=', "
-                f"{' or '.join(flying_chairs.SPLITS)}."
-            )
+    if data.train.startswith(f"{FLYING_CHAIRS}://"):
+        root, named = parse_chairs_name(data.train)
         return FlyingChairsPairs(
-            Path(root),
-            split=split,
+            root,
+            split=named or split,
             seed=seed,
             frame_size=frame_size,
             length=length,
@@ -134,7 +134,7 @@ def training_classes(uri: str, task: Task) -> tuple[str, ...] | None:
 
 def moves_already(uri: str) -> bool:
     """Whether pairs of this name come with motion and flow of their own."""
-    return uri.startswith(("synthetic://", "flyingchairs://"))
+    return uri.startswith(("synthetic://", f"{FLYING_CHAIRS}://"))
 
 
 def _synthetic_pairs(
@@ -174,17 +174,30 @@ def _synthetic_pairs(
     )
 
 
-def vid_and_det(uri: str) -> tuple[str, str]:
-    """Give the names of the two data sets of ``vid+det://``, each with its own options.
+def check_training_data(data: DataConfig, model: ModelConfig, *, trains_pairs: bool) -> None:
+    """Open a sample of the training data: refuse what cannot be meant, warn of the rest.
+
+    Drawn scenes are passed over, and Flying Chairs, whose labels are flow.
+
+    Args:
+        data: ``train`` and ``motion`` are used.
+        model: whose task, classes and anchors are held against the data.
+        trains_pairs: whether neighbouring frames are used.
 
     Raises:
-        ConfigError: an option is of neither.
+        ConfigError, SourceError: as ``open_clips`` and ``check_clips``.
     """
-    root, options = split_query(uri.partition("://")[2], with_paths=True)
-    if set(options) - {"frames", "list"}:
-        raise ConfigError(f"'{uri}': expected no options but frames (of VID) and list (of DET).")
-    names = []
-    for scheme, key in (("vid", "frames"), ("det", "list")):
-        own = f"&{key}={options[key]}" if key in options else ""
-        names.append(f"{scheme}://{root}?split=train{own}")
-    return names[0], names[1]
+    if moves_already(data.train):
+        return
+    rfcn = model.rfcn
+    anchors = None if rfcn is None else Anchors(anchor_sizes(rfcn), model.frame_size)
+    is_both = data.train.startswith(f"{VID_AND_DET}://")
+    for uri in vid_and_det(data.train) if is_both else (data.train,):
+        check_clips(
+            open_clips(uri, split="train"),
+            uri,
+            model.task.name,
+            model.task.classes,
+            anchors=anchors,
+            pairs=trains_pairs and data.motion == "none",
+        )

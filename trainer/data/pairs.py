@@ -18,9 +18,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dff_edge.runtime.boxes import TrueBoxes
+from dff_edge.runtime.datasets.label_png import NOT_SCORED
 from dff_edge.runtime.frames import Image, LabelMap
 
-IGNORED = 255  # label of pixels that count in no loss
+IGNORED = NOT_SCORED  # label of pixels that count in no loss
 IGNORED_BOX = -1  # label of boxes in which an object is neither right nor wrong
 FLOW_STRIDE = 8  # px; true flow is given at this stride, twice as fine as the feature map
 FEATURE_STRIDE = 16  # px, one feature cell

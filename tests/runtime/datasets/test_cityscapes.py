@@ -100,3 +100,15 @@ def test_a_split_without_the_labelled_frames_is_refused(tmp_path):
 
     with pytest.raises(SourceError, match="no labelled frame in val: .*000019_leftImg8bit.png is"):
         open_clips(f"cityscapes://{tmp_path}")
+
+
+def test_pictures_of_no_label_are_told(tmp_path):
+    cityscapes(tmp_path)
+    folder = tmp_path / "leftImg8bit_sequence/val/lindau"
+    (folder / "lindau_000004_000001_leftImg8bit.png").write_bytes(b"x")
+
+    listing = DATA_SETS["cityscapes"].list(tmp_path, {"split": "val", "ids": "19", "sequence": "1"})
+
+    assert listing.problems == [
+        f"{folder}: 1 files (lindau_000004_000001_leftImg8bit.png) of no label"
+    ]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dff_edge.runtime.datasets.flying_chairs import list_chairs, read_flo
+from dff_edge.runtime.datasets.flying_chairs import SPLIT_FILE, list_chairs, read_flo
 from dff_edge.runtime.errors import SourceError
 from tests.runtime.datasets.layouts import flo, flying_chairs
 
@@ -45,7 +45,7 @@ def test_flo_by_hand(tmp_path):
         (lambda data: data[:8], "is no .flo file"),
         (lambda data: data[:-4], r"has 56 bytes, expected 60 for 3 x 2"),
         (lambda data: data + b"1234", r"has 64 bytes, expected 60"),
-        (lambda data: data[:4] + b"\xff" * 8 + data[12:], "says -1 x -1 pixels"),
+        (lambda data: data[:4] + b"\xff" * 8 + data[12:], "states a size of -1 x -1 pixels"),
     ],
 )
 def test_damaged_flo_files_are_refused(tmp_path, change, message):
@@ -55,3 +55,12 @@ def test_damaged_flo_files_are_refused(tmp_path, change, message):
 
     with pytest.raises(SourceError, match=message):
         read_flo(path)
+
+
+def test_a_list_with_windows_line_ends_and_a_byte_order_mark(tmp_path):
+    flying_chairs(tmp_path / "chairs", [1, 2])
+    (tmp_path / "chairs" / SPLIT_FILE).write_bytes(b"\xef\xbb\xbf1\r\n2\r\n")
+
+    splits = list_chairs(tmp_path / "chairs")
+
+    assert [numbers for _, numbers in splits.values()] == [[1], [2]]

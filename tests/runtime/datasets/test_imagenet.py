@@ -5,6 +5,7 @@ import pytest
 from dff_edge.runtime.clips import class_names, open_clips
 from dff_edge.runtime.datasets import DATA_SETS
 from dff_edge.runtime.datasets.imagenet import CLASSES, read_boxes
+from dff_edge.runtime.datasets.truth import true_boxes
 from dff_edge.runtime.errors import ConfigError, SourceError
 from dff_edge.runtime.sources.images import read_image
 from tests.runtime.datasets.layouts import SIZE, imagenet_image, turn_by_exif, vid_snippet
@@ -189,9 +190,15 @@ def test_det_by_a_list(tmp_path):
         ("<annotation>", "", "is damaged"),
         ("<xmin>1</xmin>", "", "<object> has no <bndbox/xmin>"),
         ("<xmin>1</xmin>", "<xmin>left</xmin>", "is damaged: could not convert"),
-        ("<xmax>8</xmax>", "<xmax>-1</xmax>", "an object's box is"),
+        ("<xmax>8</xmax>", "<xmax>inf</xmax>", "an object's box is .*inf.*, expected pixels"),
+        ("<xmax>8</xmax>", "<xmax>nan</xmax>", "an object's box is .*nan.*, expected pixels"),
+        ("<width>32</width>", f"<width>{'9' * 5000}</width>", "is damaged"),
         ("<width>32</width>", "", "has no <size/width>"),
-        ("<annotation>", "<!DOCTYPE a [<!ENTITY b 'c'>]><annotation>", "with entities"),
+        (
+            "<annotation>",
+            "<!DOCTYPE a [<!ENTITY b 'c'>]><annotation>",
+            "type or entities",
+        ),
     ],
 )
 def test_damaged_annotations_are_refused(tmp_path, before, after, message):
@@ -208,3 +215,28 @@ def test_damaged_annotations_are_refused(tmp_path, before, after, message):
 def test_a_missing_folder_says_where_the_data_is_from(tmp_path):
     with pytest.raises(SourceError, match=r"has no folder Data/VID/val\..*image-net.org"):
         open_clips(f"vid://{tmp_path}")
+
+
+def test_boxes_are_those_of_the_file_and_clipped_with_the_picture(tmp_path):
+    """Maxima are inclusive in the file; some reach past the border, and one has no width."""
+    objects = [(DOG, -2, 1, 5, 40), (DOG, 5, 5, 4, 9), (DOG, 40, 1, 50, 9)]
+    imagenet_image(tmp_path, "DET/val/x", objects)
+    (clip,) = open_clips(f"det://{tmp_path}")
+
+    fitted = true_boxes(clip, 0, SIZE, 30)
+
+    assert clip.boxes(0).boxes.tolist() == [[-2, 1, 6, 41], [5, 5, 5, 10], [40, 1, 51, 10]]
+    assert fitted.boxes.boxes.tolist() == [[0, 1, 6, 24]]
+    assert (fitted.clipped, fitted.outside, fitted.flat) == (1, 1, 1)
+
+
+def test_a_size_that_is_not_the_picture_s_is_refused(tmp_path):
+    imagenet_image(tmp_path, "DET/val/x", [(DOG, 1, 1, 5, 9)])
+    path = tmp_path / "Annotations/DET/val/x.xml"
+    path.write_text(path.read_text().replace("<width>32<", "<width>64<"))
+    (clip,) = open_clips(f"det://{tmp_path}")
+
+    with pytest.raises(SourceError, match=r"x\.xml: the labels are of 64 x 24 pixels, and frame 0"):
+        true_boxes(clip, 0, SIZE, 30)
+    path.write_text(path.read_text().replace("<width>64<", "<width>0<"))  # as some tools write it
+    assert len(true_boxes(clip, 0, SIZE, 30).boxes) == 1

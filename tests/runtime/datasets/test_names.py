@@ -6,6 +6,7 @@ import pytest
 
 from dff_edge.runtime.clips import open_clips
 from dff_edge.runtime.datasets import parse_data_name
+from dff_edge.runtime.datasets.names import FOLDER
 from dff_edge.runtime.errors import ConfigError
 
 
@@ -24,9 +25,17 @@ def test_values_may_be_paths():
     assert name.options == {"split": "train", "list": "/my/lists/det.txt"}
 
 
-@pytest.mark.parametrize("text", ["frames/", "synthetic://street", "rtsp://x", "cityscapes:x"])
+@pytest.mark.parametrize("text", ["synthetic://street", "rtsp://x"])
 def test_other_names_are_none_of_ours(text):
     assert parse_data_name(text) is None
+
+
+@pytest.mark.parametrize("text", ["frames/", "cityscapes:x", "frames?split=val"])
+def test_what_is_no_name_is_a_labelled_folder(text):
+    name = parse_data_name(text)
+
+    assert (name.kind, name.root, name.options) == (FOLDER, Path(text), {})
+    assert name.classes() is None
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,16 @@ def test_enlargement_cuts_inside_the_frame(folder):
     assert max(widths) > plain * 1.35
 
 
-def test_labels_of_k_and_above_are_ignored(folder):
+def test_labels_of_no_class_are_refused(folder):
+    with pytest.raises(SourceError, match=r"png: .* of no class, 4 the largest, expected 0 to 2"):
+        clip_pairs(folder, class_count=3, group=20)[0]
+
+
+def test_pixels_that_are_not_scored_stay_so(folder):
+    for path in (folder / "labels").iterdir():
+        labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(path), np.where(labels > 2, 255, labels))
+
     labels = clip_pairs(folder, class_count=3, group=20)[0]["labels"]
 
     assert set(labels.unique().tolist()) == {0, 1, 2, IGNORED}
@@ -152,12 +161,12 @@ def test_labels_of_another_size_are_refused(folder):
     for i in (0, 5, 11):
         cv2.imwrite(str(folder / "labels" / f"{i}.png"), np.zeros((12, 18), np.uint8))
 
-    with pytest.raises(SourceError, match=r"is \(24, 36\) and the labels are \(12, 18\), expect"):
+    with pytest.raises(SourceError, match="labels are of 18 x 12 pixels, and frame .* 36 x 24"):
         clip_pairs(folder)[0]
 
 
 class BoxedClip:
-    """One frame, black but for its first object; of three, the last is of an unknown class."""
+    """One frame, black but for its first object."""
 
     name = "boxed"
 
@@ -176,8 +185,8 @@ class BoxedClip:
         return None
 
     def boxes(self, index):
-        boxes = np.float32([[16, 12, 40, 36], [0, 0, 8, 8], [4, 4, 30, 30]])
-        return TrueBoxes(boxes, np.int32([1, 0, 2]), np.array([False, True, False]))
+        boxes = np.float32([[16, 12, 40, 36], [0, 0, 8, 8]])
+        return TrueBoxes(boxes, np.int32([1, 0]), np.array([False, True]))
 
 
 @pytest.mark.parametrize("kind", [ClipPairs, StillPairs])

@@ -60,7 +60,7 @@ def test_vid_and_det(tmp_path):
 def test_names_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="is for detection of 30 classes"):
         opened(f"vid+det://{tmp_path}", class_count=3)
-    with pytest.raises(ConfigError, match="expected no options but frames"):
+    with pytest.raises(ConfigError, match="with no options but frames"):
         opened(f"vid+det://{tmp_path}?split=val")
     with pytest.raises(ConfigError, match="is data for segmentation, the model's task is"):
         opened(f"cityscapes://{tmp_path}")

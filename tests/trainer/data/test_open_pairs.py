@@ -4,11 +4,20 @@ import numpy as np
 import pytest
 
 from dff_edge.runtime.clips import open_clips
-from dff_edge.runtime.errors import ConfigError
+from dff_edge.runtime.datasets.imagenet import CLASSES as IMAGENET
+from dff_edge.runtime.datasets.imagenet import DET_LIST
+from dff_edge.runtime.errors import ConfigError, SourceError
 from dff_edge.runtime.synthetic import CLASSES
 from dff_edge.trainer.config import DataConfig
-from dff_edge.trainer.data import ClipPairs, StillPairs, SyntheticPairs, open_pairs
-from tests.runtime.datasets.layouts import write
+from dff_edge.trainer.data import (
+    ClipPairs,
+    StillPairs,
+    SyntheticPairs,
+    check_training_data,
+    open_pairs,
+)
+from dff_edge.trainer.models import ModelConfig
+from tests.runtime.datasets.layouts import imagenet_image, vid_snippet, write
 from tests.trainer.data.same import equal
 
 CLASS_COUNT = len(CLASSES)
@@ -94,3 +103,57 @@ def test_split_of_a_name_without_one(tmp_path, split, shade):
 
     assert pairs[0]["current"].unique().tolist() == [shade]
     assert np.unique(open_clips(f"camvid://{tmp_path}")[0].image(0)).tolist() == [200]
+
+
+# ---- what is looked at before a run
+
+
+def model(classes, task="segmentation"):
+    return ModelConfig.model_validate(
+        {
+            "feature": {"name": "resnet18", "width": 0.125, "channels": 8},
+            "task": {"name": task, "classes": classes, "colours": [[0, 0, 0]] * len(classes)},
+            "frame_size": [32, 64],
+        }
+    )
+
+
+def test_labels_of_more_classes_than_the_model_s_are_refused(folder):
+    data = DataConfig(train=str(folder))
+
+    check_training_data(data, model(["a", "b", "c", "d", "e"]), trains_pairs=False)
+    with pytest.raises(SourceError, match=r"png: .* of no class, 4 the largest, expected 0 to 2"):
+        check_training_data(data, model(["a", "b", "c"]), trains_pairs=False)
+
+
+def test_neighbours_are_looked_at_where_pairs_are_made_of_them(folder, caplog):
+    """The folder's frames are of random blocks, unlike each other."""
+    classes = model(["a", "b", "c", "d", "e"])
+
+    check_training_data(DataConfig(train=str(folder)), classes, trains_pairs=False)
+    check_training_data(
+        DataConfig(train=str(folder), motion="synthetic"), classes, trains_pairs=True
+    )
+    assert not caplog.records
+    check_training_data(DataConfig(train=str(folder)), classes, trains_pairs=True)
+
+    (record,) = caplog.records
+    assert "2 of 2 pairs of neighbouring frames show unrelated pictures" in record.getMessage()
+
+
+def test_both_of_vid_and_det_are_looked_at(tmp_path, caplog):
+    dog = "n02084071"
+    vid_snippet(tmp_path, "train", "a", 3)
+    imagenet_image(tmp_path, f"DET/train/ILSVRC2013_train/{dog}/x", [(dog, 90, 1, 99, 22)])
+    (tmp_path / "ImageSets").mkdir()
+    (tmp_path / DET_LIST).write_text(f"train/ILSVRC2013_train/{dog}/x\n")
+    data, detector = DataConfig(train=f"vid+det://{tmp_path}"), model(IMAGENET, "detection")
+
+    with pytest.raises(SourceError, match=r"'det://.*1 of 1 boxes lie wholly outside"):
+        check_training_data(data, detector, trains_pairs=True)
+    assert any("overlap no anchor by 0.5" in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize("uri", ["synthetic://street", "flyingchairs://nowhere"])
+def test_what_is_drawn_and_what_has_flow_alone_is_not_looked_at(uri):
+    check_training_data(DataConfig(train=uri), model(["a"]), trains_pairs=True)

@@ -8,7 +8,6 @@ from dff_edge.runtime.clips import open_clips
 from dff_edge.runtime.errors import ConfigError
 from dff_edge.trainer.config import AugmentConfig
 from dff_edge.trainer.data import StillPairs
-from dff_edge.trainer.data.pairs import IGNORED
 from dff_edge.trainer.data.still_pairs import sample
 from tests.trainer.data.same import equal
 
@@ -17,7 +16,7 @@ def still_pairs(folder, **changes):
     arguments = {
         "seed": 5,
         "frame_size": (32, 64),
-        "class_count": 4,
+        "class_count": 5,
         "length": 20,
         "group": 12,
         "max_distance": 9,
@@ -36,7 +35,7 @@ def test_what_a_batch_holds(folder):
         "same": ((12,), torch.bool),
         "flow": ((12, 2, 4, 8), torch.float32),
     }
-    assert set(item["labels"].unique().tolist()) == {0, 1, 2, 3, IGNORED}
+    assert set(item["labels"].unique().tolist()) == {0, 1, 2, 3, 4}
     assert item["flow"].isfinite().float().mean() > 0.6
 
 

@@ -1,0 +1,228 @@
+"""How much of what fp32 answers another precision answers alike: from frames to labels or boxes.
+
+``compare`` gives each graph fp32's inputs and looks at its maps, to find one that is broken. Here
+the graphs of a precision run one after the other, as on the device, and what counts is the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dff_edge.calibration.compare import Compared
+from dff_edge.calibration.found_again import SAME_IOU, SURE_SCORE, detections_of, partners
+from dff_edge.calibration.samples import Key, Samples
+from dff_edge.runtime.boxes import Detections
+from dff_edge.runtime.bundle import Bundle
+from dff_edge.runtime.contract import Flavour, GraphName, MapLevels, Precision
+from dff_edge.runtime.decoders import Decoder, decoder_of
+from dff_edge.runtime.engine import Engine, OrtEngine
+from dff_edge.runtime.frames import LabelMap
+from dff_edge.runtime.handmade_flow import HandmadeFlow
+
+MOST_KEYS = 8
+# What is usual of trained models; see the calibration of those that ship.
+_LEAST_ALIKE: Mapping[str, Mapping[Precision, float]] = {
+    "pixels": {"int8": 0.97, "fp16": 0.995},
+    "detections": {"int8": 0.9, "fp16": 0.98},
+}
+
+Answer = LabelMap | Detections
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What is answered alike on some frames.
+
+    Attributes:
+        what: that is counted: pixels, or the detections of which fp32 is sure.
+        on_keys: share of it on key frames, 0..1; None where there is nothing to count.
+        propagated: the same on frames that are answered from another one's features.
+        overall: on all of them together.
+        keys, pairs: how many frames of each kind.
+    """
+
+    what: str
+    on_keys: float | None
+    propagated: float | None
+    overall: float | None
+    keys: int
+    pairs: int
+
+
+class Reference:
+    """What fp32 answers on some of the samples.
+
+    Args:
+        bundle: holds the fp32 graphs.
+        samples: what it is calibrated on; at most ``MOST_KEYS`` key frames are taken, evenly
+            spread, with all their pairs.
+    """
+
+    def __init__(self, bundle: Bundle, samples: Samples) -> None:
+        self._bundle, self._samples = bundle, samples
+        count = min(MOST_KEYS, len(samples.keys))
+        chosen = np.linspace(0, len(samples.keys) - 1, count).round().astype(int)
+        self._keys = [samples.keys[number] for number in chosen]
+        graphs: dict[GraphName, bytes] = {
+            name: bundle.graph_bytes("fp32", name) for name in ("feature", "task", "propagate")
+        }
+        if bundle.manifest.flow_function == "network":
+            graphs["flow"] = bundle.graph_bytes("fp32", "flow")
+        self._answers = list(self._run(graphs, "ort", None))
+
+    def agreement(
+        self, graphs: Mapping[GraphName, bytes], flavour: Flavour, levels: MapLevels | None
+    ) -> Agreement:
+        """Run the graphs of a precision, and count what they answer as fp32 does.
+
+        Args:
+            graphs: of the precision.
+            flavour: of these; of TensorRT's the portable form is run.
+            levels: of features and scale field, where they are bytes.
+        """
+        shares: dict[bool, list[tuple[float, int]]] = {True: [], False: []}
+        found = self._run(graphs, flavour, levels)
+        for (is_key, expected), (_, answer) in zip(self._answers, found, strict=True):
+            shares[is_key].append(_same(expected, answer))
+        is_detector = self._bundle.manifest.rfcn is not None
+        return Agreement(
+            what="detections" if is_detector else "pixels",
+            on_keys=_mean(shares[True]),
+            propagated=_mean(shares[False]),
+            overall=_mean(shares[True] + shares[False]),
+            keys=len(shares[True]),
+            pairs=len(shares[False]),
+        )
+
+    def _run(
+        self, graphs: Mapping[GraphName, bytes], flavour: Flavour, levels: MapLevels | None
+    ) -> Iterator[tuple[bool, Answer]]:
+        """Whether it is a key frame, and its answer at the network's size."""
+        decoder = decoder_of(self._bundle.manifest)
+        warped: GraphName = "propagate" if flavour == "ort" else "propagate_portable"
+        with ExitStack() as stack:
+
+            def opened(name: GraphName) -> Engine:
+                return stack.enter_context(closing(OrtEngine(graphs[name], name=name)))
+
+            feature, task, propagate = opened("feature"), opened("task"), opened(warped)
+            flow = opened("flow") if "flow" in graphs else self._flow_function(stack, levels)
+            for key in self._keys:
+                maps = _outputs(feature, {"frame": self._samples.full[key.clip, key.index]})
+                yield True, self._decoded(decoder, _outputs(task, maps))
+                for distance in key.distances:
+                    moved = _outputs(flow, self._pair(key, distance))
+                    yield False, self._decoded(decoder, _outputs(propagate, {**maps, **moved}))
+
+    def _flow_function(self, stack: ExitStack, levels: MapLevels | None) -> Engine:
+        manifest = self._bundle.manifest
+        return stack.enter_context(
+            closing(
+                HandmadeFlow(
+                    manifest.flow_function,
+                    manifest.frame_size,
+                    manifest.channels,
+                    scale_levels=None if levels is None else levels.scale,
+                )
+            )
+        )
+
+    def _pair(self, key: Key, distance: int) -> Arrays:
+        half = self._samples.half
+        return {
+            "key_half": half[key.clip, key.index],
+            "frame_half": half[key.clip, key.index + distance],
+        }
+
+    def _decoded(self, decoder: Decoder, outputs: Arrays) -> Answer:
+        if "count" in outputs:
+            return detections_of(outputs)
+        maps = {name: array.astype(np.float32, copy=False) for name, array in outputs.items()}
+        answer = decoder.decode(maps, self._bundle.manifest.frame_size)
+        found = answer.detections if answer.labels is None else answer.labels
+        assert found is not None  # it is one or the other
+        return found
+
+
+def describe(
+    label: str,
+    precision: Precision,
+    size_bytes: int,
+    agreement: Agreement,
+    compared: Sequence[Compared],
+) -> list[str]:
+    """Return what a precision gives and costs, a line each: its answers first, then its maps.
+
+    Args:
+        label: what the precision is called.
+        precision: which it is.
+        size_bytes: of its graphs.
+        agreement: of its answers with fp32's.
+        compared: its graphs beside fp32's, one by one.
+    """
+    wrote = f"wrote {label}, {size_bytes / 1e6:.1f} MB"
+    if agreement.overall is None:
+        lines = [
+            wrote,
+            f"Warning: what {label} detects was not compared with fp32, which is sure of nothing "
+            f"on these clips: no object scores {SURE_SCORE} or more. Calibrate on clips with "
+            "objects, or train the model longer.",
+        ]
+    else:
+        kept = (
+            "of the pixels keep the label that fp32 gives them"
+            if agreement.what == "pixels"
+            else "of the detections that fp32 is sure of are found again"
+        )
+        parts = [
+            f"{share:.1%} on {count} {name} frames"
+            for count, name, share in (
+                (agreement.keys, "key", agreement.on_keys),
+                (agreement.pairs, "propagated", agreement.propagated),
+            )
+            if share is not None
+        ]
+        lines = [f"{wrote}: {agreement.overall:.1%} {kept} ({', '.join(parts)})"]
+        least = _LEAST_ALIKE[agreement.what][precision]
+        if agreement.overall < least:
+            lines.append(
+                f"Warning: {label} answers less like fp32 than trained models do, {least:.1%} and "
+                "more. Are the clips like what the model was trained on? `dff-edge benchmark` "
+                "measures what it costs in accuracy."
+            )
+    maps = [one for one in compared if one.mean_error is not None]
+    if maps:
+        typical = max(one.mean_error or 0.0 for one in maps)
+        worst = max(maps, key=lambda one: one.record.relative_error).record
+        lines.append(
+            f"  values of its maps are off by {typical:.1%} of their range on average, one of all "
+            f"by {worst.relative_error:.1%} ({worst.output}); that matters where an answer changes"
+        )
+    return lines
+
+
+def _outputs(engine: Engine, inputs: Arrays) -> Arrays:
+    made = {name: spec.empty() for name, spec in engine.outputs.items()}
+    engine.run({name: inputs[name] for name in engine.inputs}, made)
+    return made
+
+
+def _same(expected: Answer, answer: Answer) -> tuple[float, int]:
+    """How much of what fp32 answers is answered alike, and of how much."""
+    if isinstance(expected, Detections):
+        assert isinstance(answer, Detections)
+        sure = expected.above(SURE_SCORE)
+        return float((partners(sure, answer, min_iou=SAME_IOU) >= 0).sum()), len(sure)
+    return float(np.count_nonzero(expected == answer)), expected.size
+
+
+def _mean(counts: Sequence[tuple[float, int]]) -> float | None:
+    total = sum(of for _, of in counts)
+    return sum(same for same, _ in counts) / total if total else None
