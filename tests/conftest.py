@@ -13,6 +13,16 @@ from dff_edge.runtime import packages
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Escape what is no UTF-8 in what was logged: the processes of pytest-xdist end on it."""
+    report = yield
+    report.sections = [
+        (name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections
+    ]
+    return report
+
+
 @pytest.fixture(autouse=True)
 def own_engines(tmp_path_factory, monkeypatch):
     """Engines that were deployed on this machine are none of the tests' business."""
