@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dff_edge.runtime.errors import EngineError, ShapeError, require
+from dff_edge.runtime.lifetime import bind
 
 if TYPE_CHECKING:  # device.py is written in terms of TensorSpec
     from dff_edge.runtime.device import Buffer, HostStream, Stream
@@ -177,6 +178,7 @@ class OrtEngine:
         self._inputs, self._outputs = session_specs(session, name)
         self._session: Any = session
         self._bindings = Bindings(session, self._inputs, self._outputs)
+        bind(self)
 
     @property
     def inputs(self) -> dict[str, TensorSpec]:

@@ -58,8 +58,19 @@ class PipelineError(DffEdgeError, RuntimeError):
     """The pipeline was used after close, or one of its stages failed."""
 
 
+class ForkError(DffEdgeError, RuntimeError):
+    """What a process opened was used in a forked child of it."""
+
+
 class MissingDependencyError(DffEdgeError, ImportError):
     """An optional package is needed and not installed."""
+
+
+def in_words(error: BaseException) -> str:
+    """Return what an error says, in one line and never empty."""
+    if isinstance(error, MemoryError):
+        return f"out of memory{f' ({error})' if str(error) else ''}"
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def require(module_name: str, *, extra: str, purpose: str) -> ModuleType:

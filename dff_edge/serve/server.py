@@ -17,7 +17,6 @@ import logging
 import queue
 import re
 import socket
-import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from aiohttp.http import HttpProcessingError
 
 from dff_edge.runtime.frames import Result
 from dff_edge.runtime.lettering import Colours
+from dff_edge.runtime.lifetime import Worker, bind, inner_of
 from dff_edge.runtime.sinks import FanOut
 from dff_edge.runtime.sources import Source
 from dff_edge.serve.address import Address, is_own_host, listen, own_names
@@ -106,8 +106,10 @@ class Server:
         self._has_viewers = asyncio.Event()
         self._next_picture = asyncio.Event()
         self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="dff-serve", daemon=True)
+        inner = inner_of(self)
+        self._thread = Worker(inner._run, "dff-serve")
         self._thread.start()
+        bind(self, dropped=inner.close)
 
     @property
     def url(self) -> str:

@@ -25,6 +25,7 @@ from dff_edge.runtime.engine import (
     session_specs,
 )
 from dff_edge.runtime.errors import EngineError, PipelineError, require
+from dff_edge.runtime.lifetime import bind
 
 if TYPE_CHECKING:
     from dff_edge.runtime.cuda.device import CudaDevice
@@ -75,6 +76,7 @@ class OrtCudaEngine:
         self._run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")
         self._begun = self._stream.event()
         self._done = self._stream.event()
+        bind(self)
 
     @property
     def inputs(self) -> dict[str, TensorSpec]:

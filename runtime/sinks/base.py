@@ -14,6 +14,7 @@ from types import TracebackType
 
 from dff_edge.runtime.errors import SinkError
 from dff_edge.runtime.frames import Result
+from dff_edge.runtime.lifetime import bind
 from dff_edge.runtime.uri import IMAGE_SUFFIXES, parse_source
 
 _LOG = logging.getLogger("dff_edge.runtime")
@@ -43,6 +44,7 @@ class Sink(ABC):
         self.stop_requested = False
         self._is_closed = False
         self._failure: SinkError | None = None
+        bind(self)
 
     def write(self, result: Result) -> None:
         """Take one result; blocks until it is handed to the system.
