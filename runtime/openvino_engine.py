@@ -6,6 +6,8 @@ would take float32 for bfloat16 where the CPU has it, and is told not to.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ from dff_edge.runtime.engine import (
     usable_cores,
 )
 from dff_edge.runtime.errors import EngineError, require
+from dff_edge.runtime.lifetime import bind
 
 if TYPE_CHECKING:
     from dff_edge.runtime.device import Buffer, Stream
@@ -39,7 +42,7 @@ class OpenVinoEngine:
     """
 
     def __init__(self, graph_bytes: bytes, *, name: str, threads: int | None = None) -> None:
-        openvino = require("openvino", extra="openvino", purpose=f"Running the {name} graph")
+        openvino = load_openvino(f"Running the {name} graph")
         if threads is not None and threads < 1:
             raise EngineError(f"threads is {threads} for the {name} graph, expected 1 or more.")
         options = {
@@ -62,6 +65,7 @@ class OpenVinoEngine:
             ) from error
         self._as_tensor = openvino.Tensor
         self.name = name
+        bind(self)
 
     @property
     def inputs(self) -> dict[str, TensorSpec]:
@@ -102,6 +106,29 @@ class OpenVinoEngine:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def load_openvino(purpose: str) -> Any:
+    """Import openvino without its telemetry, which would write an id into ``~/intel`` and send it.
+
+    A user's own consent, ``~/intel/openvino_telemetry`` of OpenVINO's ``opt_in_out``, stands.
+
+    Args:
+        purpose: what needs it, the start of the sentence in the message.
+
+    Raises:
+        MissingDependencyError: when openvino is not installed.
+    """
+    name = "openvino_telemetry"
+    consent = os.path.join(os.path.expanduser("~"), "intel", name)
+    is_free = name not in sys.modules and not os.path.exists(consent)
+    if is_free:
+        sys.modules[name] = None  # type: ignore[assignment]  # as if it were not installed
+    try:
+        return require("openvino", extra="openvino", purpose=purpose)
+    finally:
+        if is_free:
+            del sys.modules[name]
 
 
 def _spec_of(port: Any) -> TensorSpec:
