@@ -135,8 +135,8 @@ class CpuStream:
         self._is_closed = False
         self.name = name
         self._thread = Worker(self._work.run, f"dff-{name}")
-        self._thread.start()
         bind(self, dropped=partial(_end, self._work, self._thread))
+        self._thread.start()
 
     def enqueue(self, work: Callable[[], None]) -> None:
         of_stream = self._work
@@ -177,11 +177,9 @@ class CpuStream:
         self._work.abandon()
 
     def close(self) -> None:
-        if not self._is_closed:
-            self._is_closed = True
-            self._work.queue.put(None)
-        if self._thread is not threading.current_thread():
-            self._thread.join()
+        self._is_closed = True
+        self._work.queue.put(None)  # again on a second call: the first may have been interrupted
+        self._thread.join()
 
     def _put(self, work: Callable[[], None]) -> None:
         if self._is_closed:

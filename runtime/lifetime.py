@@ -20,6 +20,7 @@ import contextlib
 import ctypes
 import itertools
 import logging
+import math
 import os
 import threading
 import time
@@ -27,11 +28,14 @@ import types
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from dff_edge.runtime.errors import ForkError
 
-EXIT_S = 30.0  # the end of the process waits at most so long for threads in native code
+EXIT_S = 30.0  # the end of the process waits at most so long for all threads together
+
+_LOOK_S = 0.005
 
 _LOG = logging.getLogger("dff_edge.runtime")
 _T = TypeVar("_T")
@@ -42,7 +46,32 @@ class Worker(threading.Thread):
 
     def __init__(self, target: Callable[..., None], name: str, args: tuple[Any, ...] = ()) -> None:
         super().__init__(target=target, name=name, args=args, daemon=True)
+        self._is_running = False
         _WORKERS.add(self)
+
+    def run(self) -> None:
+        self._is_running = True
+        try:
+            super().run()
+        finally:
+            self._is_running = False
+
+    # Of a join that Ctrl-C interrupts Python believes that the thread is over (CPython 89437);
+    # of such a start that there is none yet.
+
+    def is_alive(self) -> bool:
+        return self._is_running or super().is_alive()
+
+    def join(self, timeout: float | None = None) -> None:
+        if threading.current_thread() is self:
+            return
+        if timeout is None and _exit_until_s is not None:
+            timeout = max(0.0, _exit_until_s - time.monotonic())
+        until_s = math.inf if timeout is None else time.monotonic() + timeout
+        with contextlib.suppress(RuntimeError):
+            super().join(timeout)
+        while self._is_running and time.monotonic() < until_s:
+            time.sleep(_LOOK_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +87,7 @@ class _Life:
 _WORKERS: weakref.WeakSet[Worker] = weakref.WeakSet()
 _LIVES: dict[int, _Life] = {}  # in the order in which they began
 _numbers = itertools.count()
+_exit_until_s: float | None = None  # from then on nobody waits any more
 
 
 def bind(
@@ -111,14 +141,14 @@ def is_inherited(owner: object) -> bool:
 
 
 def _drop(number: int, dropped: Callable[[], object] | None) -> None:
-    _LIVES.pop(number, None)
     if dropped is None:
-        return
-    if threading.current_thread() in _WORKERS:
+        pass
+    elif threading.current_thread() in _WORKERS:
         # The collector of garbage runs anywhere, also where ``dropped`` would wait for itself.
         Worker(lambda: _end(dropped), "dff-edge ending").start()
     else:
         dropped()
+    _LIVES.pop(number, None)  # last: interrupted, it is done at exit
 
 
 def _end(end: Callable[[], object]) -> None:
@@ -130,21 +160,21 @@ def _end(end: Callable[[], object]) -> None:
 
 def _end_all() -> None:
     """End what is open, the newest first, and all threads; Ctrl-C passes over what hangs."""
+    global _exit_until_s
+    _exit_until_s = time.monotonic() + EXIT_S
     for number, life in reversed(list(_LIVES.items())):
         _LIVES.pop(number, None)
         found = life.finalizer.detach()
-        if found is None:
-            continue  # it was dropped in the meantime
-        owner, at_exit, dropped = found[0], life.at_exit, life.dropped
         with contextlib.suppress(KeyboardInterrupt):
-            if at_exit is not None:
-                _end(lambda: at_exit(owner))  # noqa: B023 - called at once
-            elif dropped is not None:
-                _end(dropped)
-    until_s = time.monotonic() + EXIT_S
+            if found is not None and life.at_exit is not None:
+                _end(partial(life.at_exit, found[0]))
+            elif life.dropped is not None:
+                _end(life.dropped)
     for worker in list(_WORKERS):
         with contextlib.suppress(KeyboardInterrupt):
-            worker.join(max(0.0, until_s - time.monotonic()))
+            worker.join()
+        if worker.is_alive():
+            _LOG.warning("thread '%s' does not return from a call; left behind", worker.name)
 
 
 def _refuse_inherited() -> None:

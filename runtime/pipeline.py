@@ -340,11 +340,14 @@ class Pipeline:
         """Keep out other threads, and say who is in; calls of this one may be nested."""
         caller = self._caller
         if caller is not None and caller[0] != threading.get_ident():
-            raise PipelineError(
-                f"{threading.current_thread().name} called {call}() while {caller[1]} on the same "
-                "pipeline. Use it from one thread at a time: open a pipeline for each, or hold a "
-                "lock around its calls."
-            )
+            if self._lock.acquire(blocking=False):  # a call that was interrupted left its name
+                self._lock.release()
+            else:
+                raise PipelineError(
+                    f"{threading.current_thread().name} called {call}() while {caller[1]} on the "
+                    "same pipeline. Use it from one thread at a time: open a pipeline for each, or "
+                    "hold a lock around its calls."
+                )
         with self._lock:
             self._check_open()
             try:

@@ -108,8 +108,8 @@ class Server:
         self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()
         inner = inner_of(self)
         self._thread = Worker(inner._run, "dff-serve")
-        self._thread.start()
         bind(self, dropped=inner.close)
+        self._thread.start()
 
     @property
     def url(self) -> str:

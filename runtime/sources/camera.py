@@ -101,8 +101,8 @@ class CameraSource(LiveSource):
                     "the camera is on and that this machine reaches it."
                 )
             self._thread = Worker(inner._stay_connected, f"dff-edge {uri}", (reader,))
-            self._thread.start()
             bind(self, dropped=inner.close)
+            self._thread.start()
         except BaseException:
             self._is_closed = True  # ends the threads: Ctrl-C may come when they have begun
             self._wake.set()

@@ -30,8 +30,8 @@ class PacedSource(LiveSource):
         self._wake = Signal()
         inner = inner_of(self)
         self._thread = Worker(inner._play, f"dff-edge {self.uri}")
-        self._thread.start()
         bind(self, dropped=inner.close)
+        self._thread.start()
 
     @property
     def state(self) -> State:
