@@ -18,6 +18,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import functools
 import itertools
 import logging
 import math
@@ -28,8 +29,7 @@ import types
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from dff_edge.runtime.errors import ForkError
 
@@ -39,6 +39,12 @@ _LOOK_S = 0.005
 
 _LOG = logging.getLogger("dff_edge.runtime")
 _T = TypeVar("_T")
+_P = ParamSpec("_P")
+_C = TypeVar("_C", bound="_Closable")
+
+
+class _Closable(Protocol):
+    def close(self) -> None: ...
 
 
 class Worker(threading.Thread):
@@ -114,6 +120,27 @@ def bind(
     return finalizer
 
 
+def closes_itself(open_: Callable[_P, _C]) -> Callable[_P, _C]:
+    """Have what a function opens closed when it is dropped, or left open at the end of the process.
+
+    No attribute of what it opens may refer to it.
+    """
+
+    @functools.wraps(open_)
+    def opened(*arguments: _P.args, **options: _P.kwargs) -> _C:
+        owner = open_(*arguments, **options)
+        opener = threading.current_thread()
+
+        def close_at_exit(owner: _C) -> None:
+            if opener is threading.current_thread() or not opener.is_alive():  # who may be using it
+                owner.close()
+
+        bind(owner, dropped=inner_of(owner).close, at_exit=close_at_exit)
+        return owner
+
+    return opened
+
+
 def release(owner: object) -> None:
     """Forget what was bound: somebody else sees to its end. A forked child still refuses it."""
     for number, life in list(_LIVES.items()):
@@ -167,7 +194,7 @@ def _end_all() -> None:
         found = life.finalizer.detach()
         with contextlib.suppress(KeyboardInterrupt):
             if found is not None and life.at_exit is not None:
-                _end(partial(life.at_exit, found[0]))
+                _end(functools.partial(life.at_exit, found[0]))
             elif life.dropped is not None:
                 _end(life.dropped)
     for worker in list(_WORKERS):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dff_edge.runtime.contract import Task
 from dff_edge.runtime.lettering import Colours
+from dff_edge.runtime.lifetime import closes_itself
 from dff_edge.runtime.sinks.base import NullSink, Sink
 from dff_edge.runtime.sinks.drawing import SHOWN_SCORE
 from dff_edge.runtime.sinks.fan_out import FanOut, SinkReport
@@ -15,6 +16,7 @@ from dff_edge.runtime.uri import parse_sink
 __all__ = ["SHOWN_SCORE", "FanOut", "Sink", "SinkReport", "open_sink"]
 
 
+@closes_itself
 def open_sink(
     uri: str | Path,
     *,

@@ -19,7 +19,7 @@ from types import TracebackType
 
 from dff_edge.runtime.errors import SinkError
 from dff_edge.runtime.frames import Result
-from dff_edge.runtime.lifetime import Worker, bind
+from dff_edge.runtime.lifetime import Worker, bind, release
 from dff_edge.runtime.sinks.base import Sink
 
 STALL_S = 10.0
@@ -83,6 +83,7 @@ class FanOut:
 
     def add(self, sink: Sink) -> None:
         """Take over an open sink: it is used and closed here alone."""
+        release(sink)
         if sink.needs_caller:
             self._lanes.append(_CallerLane(sink, live=self._live))
         else:

@@ -3,17 +3,24 @@
 import gc
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
 
 from dff_edge.runtime.cpu import CpuStream
 from dff_edge.runtime.errors import PipelineError
+from dff_edge.runtime.frames import Frame, Result
 from dff_edge.runtime.lifetime import Worker, bind, inner_of, release
 from dff_edge.runtime.pipeline import Pipeline
+from dff_edge.runtime.sinks import FanOut, open_sink
+from dff_edge.runtime.sources import open_source
+from dff_edge.runtime.sources.camera import CameraSource
+from dff_edge.runtime.sources.capture import Shot
 from tests.runtime.bundles import make_bundle
 
 TIMEOUT_S = 60  # of a process that ends at once when the code is right, on a busy machine
@@ -122,6 +129,28 @@ for result in pipeline.run(source):
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 20
     with av.open(str(tmp_path / "out.mp4")) as video:
         assert sum(1 for _ in video.decode(video=0)) == 20
+
+
+@pytest.mark.parametrize("end", ["pass", "del sink", "sys.exit(0)"])
+def test_sink_that_nobody_closed_has_all_that_it_was_given(tmp_path, end):
+    import av
+
+    done = run(f"""
+import sys
+import numpy as np
+from dff_edge.runtime.frames import Frame, Result
+from dff_edge.runtime.sinks import open_sink
+
+image = np.zeros((64, 128, 3), np.uint8)
+path = {str(tmp_path / "out.mp4")!r}
+sink = open_sink(path, classes=["a"], colours=[(0, 0, 0)], fps=30)
+for index in range(50):
+    sink.write(Result(Frame(image, index, index / 30), image[..., 0], 0, 0.0, {{}}))
+{end}
+""")
+    assert (done.returncode, done.stderr) == (0, "")
+    with av.open(str(tmp_path / "out.mp4")) as video:
+        assert sum(1 for _ in video.decode(video=0)) == 50
 
 
 def test_dropped_pipelines_leave_neither_threads_nor_memory(bundle):
@@ -272,3 +301,63 @@ things = [Thing(name) for name in ("first", "second", "third", "fourth")]
     assert done.stdout.split() == ["fourth", "third", "second", "first"]
     assert "something that was left open could not be closed" in done.stderr
     assert done.stderr.splitlines()[-1] == "OSError: its disk is gone"
+
+
+class Camera:
+    """A camera that gives frames for ever."""
+
+    fps = size = None
+
+    def __init__(self, released):
+        self._released = released
+
+    def read(self):
+        return Shot(SMALL, time.monotonic())
+
+    def release(self):
+        self._released.append(threading.current_thread().name)
+
+
+def test_dropped_camera_is_let_go():
+    released = []
+    camera = CameraSource(lambda: Camera(released), "camera 0")
+    assert camera.read(WAIT_S) is not None
+    del camera
+    assert released == ["dff-edge camera 0 reader"]
+    assert threads_of("dff-edge camera") == []
+
+
+def test_dropped_recording_is_no_longer_played():
+    source = open_source("synthetic://street?frames=100&rate=1")
+    assert source.read(WAIT_S) is not None  # it waits for the second
+    del source
+    assert threads_of("dff-edge synthetic") == []
+
+
+def test_dropped_outputs_are_closed(tmp_path):
+    path = tmp_path / "out.jsonl"
+    sinks = FanOut(live=False)
+    sinks.add(open_sink(path, classes=["a"], colours=[(0, 0, 0)], fps=30))
+    for index in range(5):
+        sinks.write(Result(Frame(SMALL, index, 0.0), SMALL[..., 0], 0, 0.0, {}))
+    del sinks
+    assert threads_of("dff-sink") == []
+    assert len(path.read_text().splitlines()) == 5
+
+
+def test_dropped_page_is_no_longer_served():
+    serve = pytest.importorskip("dff_edge.serve", exc_type=ImportError)
+    server = serve.open_server(
+        serve.parse_address("127.0.0.1:0"),
+        source=open_source("synthetic://street"),
+        sinks=FanOut(live=True),
+        classes=["a"],
+        colours=[(0, 0, 0)],
+        min_score=0.5,
+    )
+    address = ("127.0.0.1", server.address.port)
+    socket.create_connection(address, WAIT_S).close()
+    del server
+    assert threads_of("dff-serve") == []
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address, WAIT_S)
