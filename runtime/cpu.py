@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dff_edge.runtime.contract import MapLevels
 from dff_edge.runtime.device import Buffer, Event, Stream
 from dff_edge.runtime.engine import TensorSpec
-from dff_edge.runtime.errors import PipelineError, in_words
+from dff_edge.runtime.errors import PipelineError, words_of
 from dff_edge.runtime.frames import Image
 from dff_edge.runtime.lifetime import Worker, bind
 from dff_edge.runtime.resize import check_image
@@ -171,7 +171,7 @@ class CpuStream:
     def raise_failure(self) -> None:
         failure = self._work.failure
         if failure is not None:
-            raise PipelineError(f"the {self.name} stage failed: {in_words(failure)}") from failure
+            raise PipelineError(f"the {self.name} stage failed: {words_of(failure)}") from failure
 
     def abandon(self) -> None:
         self._work.abandon()

@@ -31,7 +31,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ParamSpec, Protocol, TypeVar
 
-from dff_edge.runtime.errors import ForkError
+from dff_edge.runtime.errors import ForkError, OutOfMemoryError
 
 EXIT_S = 30.0  # the end of the process waits at most so long for all threads together
 
@@ -54,6 +54,20 @@ class Worker(threading.Thread):
         super().__init__(target=target, name=name, args=args, daemon=True)
         self._is_running = False
         _WORKERS.add(self)
+
+    def start(self) -> None:
+        """Begin.
+
+        Raises:
+            OutOfMemoryError: the system grants no further thread.
+        """
+        try:
+            super().start()
+        except RuntimeError as error:
+            raise OutOfMemoryError(
+                f"the thread '{self.name}' could not be started: {error}. Look at the limits of "
+                "processes and memory of this user and container (ulimit -u, ulimit -v)."
+            ) from error
 
     def run(self) -> None:
         self._is_running = True

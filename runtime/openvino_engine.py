@@ -18,10 +18,9 @@ from dff_edge.runtime.engine import (
     TensorSpec,
     check_arrays,
     enqueue_run,
-    first_line,
     usable_cores,
 )
-from dff_edge.runtime.errors import EngineError, require
+from dff_edge.runtime.errors import EngineError, require, words_of
 from dff_edge.runtime.lifetime import bind
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ class OpenVinoEngine:
         except Exception as error:  # it raises RuntimeError and classes of its own
             raise EngineError(
                 f"OpenVINO {openvino.__version__} could not load the {name} graph: "
-                f"{first_line(error)}"
+                f"{words_of(error)}"
             ) from error
         self._as_tensor = openvino.Tensor
         self.name = name
@@ -89,7 +88,7 @@ class OpenVinoEngine:
                 self._request.set_tensor(name, self._as_tensor(outputs[name], shared_memory=True))
             self._request.infer()
         except Exception as error:
-            raise EngineError(f"The {self.name} graph failed: {first_line(error)}") from error
+            raise EngineError(f"The {self.name} graph failed: {words_of(error)}") from error
 
     def enqueue(
         self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer], stream: Stream

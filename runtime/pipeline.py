@@ -26,7 +26,7 @@ from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.contract import Precision
 from dff_edge.runtime.decoders import decoder_of
 from dff_edge.runtime.engine import usable_cores
-from dff_edge.runtime.errors import FrameError, PipelineError
+from dff_edge.runtime.errors import FrameError, PipelineError, memory_told
 from dff_edge.runtime.frames import Frame, Result
 from dff_edge.runtime.lifetime import EXIT_S, bind, is_inherited
 from dff_edge.runtime.open_subnets import CudaOptions, EngineName, Opened, open_subnets
@@ -78,6 +78,7 @@ class Pipeline:
         bind(self, at_exit=Pipeline._end_at_exit)
 
     @classmethod
+    @memory_told("opening the pipeline")
     def open(
         cls,
         bundle: str | Path | Bundle,
@@ -119,6 +120,7 @@ class Pipeline:
             ConfigError: when a confidence is asked of detection, whose boxes have scores.
             EngineError: when a graph cannot be loaded, or has not been deployed here.
             MissingDependencyError: when the engine is not installed.
+            OutOfMemoryError: when there is too little for its buffers.
         """
         if not isinstance(bundle, Bundle):
             bundle = Bundle.open(bundle)
@@ -193,34 +195,38 @@ class Pipeline:
         Raises:
             FrameError: for an image that cannot be used, or a frame number that does not grow.
                 The frame is not counted.
+            OutOfMemoryError: the frame was not taken; smaller ones may be.
             PipelineError: when ``is_full``, closed, in use by another thread, or a stage failed.
         """
         with self._in_call("submit"):
-            if not isinstance(frame, Frame):
-                image = self._opened.device.check_image(frame)
-                if isinstance(image, np.ndarray) and np.may_share_memory(image, frame):
-                    image = image.copy()  # the caller's memory: a camera driver fills it again
-                stamp_s = time.monotonic() if stamp_s is None else stamp_s
-                frame = Frame(image, self._next_index, stamp_s, stretch=self._stretch, live=True)
-            else:
-                image = self._opened.device.check_image(frame.image)
-                if image is not frame.image:
-                    frame = replace(frame, image=image)
-            if frame.index < self._next_index:
-                raise FrameError(
-                    f"frame {frame.index} was submitted after frame {self._next_index - 1}; "
-                    "numbers must grow. Call reset() before another source."
-                )
-            size = (image.shape[0], image.shape[1])
-            wanted, self._is_key_wanted = self._is_key_wanted, False
-            try:
-                self._scheduler.submit(frame, is_key=wanted or self._is_key(frame, size))
-            except BaseException:
-                self._is_key_wanted |= wanted
-                raise
-            self._next_index = frame.index + 1
-            self._size = size
-            self._stretch = frame.stretch
+            self._submit(frame, stamp_s)
+
+    def _submit(self, frame: Frame | Any, stamp_s: float | None) -> None:
+        if not isinstance(frame, Frame):
+            image = self._opened.device.check_image(frame)
+            if isinstance(image, np.ndarray) and np.may_share_memory(image, frame):
+                image = image.copy()  # the caller's memory: a camera driver fills it again
+            stamp_s = time.monotonic() if stamp_s is None else stamp_s
+            frame = Frame(image, self._next_index, stamp_s, stretch=self._stretch, live=True)
+        else:
+            image = self._opened.device.check_image(frame.image)
+            if image is not frame.image:
+                frame = replace(frame, image=image)
+        if frame.index < self._next_index:
+            raise FrameError(
+                f"frame {frame.index} was submitted after frame {self._next_index - 1}; numbers "
+                "must grow. Call reset() before another source."
+            )
+        size = (image.shape[0], image.shape[1])
+        wanted, self._is_key_wanted = self._is_key_wanted, False
+        try:
+            self._scheduler.submit(frame, is_key=wanted or self._is_key(frame, size))
+        except BaseException:
+            self._is_key_wanted |= wanted
+            raise
+        self._next_index = frame.index + 1
+        self._size = size
+        self._stretch = frame.stretch
 
     def poll(self, *, block: bool = False) -> Result | None:
         """The next result, in frame order.
@@ -355,7 +361,8 @@ class Pipeline:
                 self._caller = (threading.get_ident(), f"{here.name} was in {call}()")
                 if self._is_run_left:
                     self._begin_anew()
-                yield
+                with memory_told(f"{call}()"):
+                    yield
             finally:
                 self._caller = caller
 

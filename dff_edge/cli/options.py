@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from dff_edge.runtime.errors import DffEdgeError
+from dff_edge.runtime.errors import DffEdgeError, is_out_of_memory, words_of
 
 if TYPE_CHECKING:
     from dff_edge.runtime.open_subnets import CudaOptions
@@ -45,6 +45,12 @@ class Command(click.Command):
             raise  # the reader of stdout went away; click ends quietly
         except (DffEdgeError, OSError) as error:
             raise click.ClickException(str(error)) from error
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise click.ClickException(
+                f"{words_of(error)}. Take smaller frames, or end other programs."
+            ) from error
 
 
 class Numbers(click.ParamType):

@@ -20,11 +20,10 @@ from dff_edge.runtime.engine import (
     Bindings,
     TensorSpec,
     check_arrays,
-    first_line,
     open_session,
     session_specs,
 )
-from dff_edge.runtime.errors import EngineError, PipelineError, require
+from dff_edge.runtime.errors import EngineError, PipelineError, require, words_of
 from dff_edge.runtime.lifetime import bind
 
 if TYPE_CHECKING:
@@ -113,7 +112,7 @@ class OrtCudaEngine:
             with self._device.current():
                 self._session.run_with_iobinding(binding, self._run_options)
         except Exception as error:  # pybind raises one class for each native status
-            raise EngineError(f"The {self.name} graph failed: {first_line(error)}") from error
+            raise EngineError(f"The {self.name} graph failed: {words_of(error)}") from error
         self._stream.record(self._done)
         stream.wait(self._done)
 

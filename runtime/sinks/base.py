@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-from dff_edge.runtime.errors import SinkError
+from dff_edge.runtime.errors import SinkError, is_out_of_memory, words_of
 from dff_edge.runtime.frames import Result
 from dff_edge.runtime.lifetime import bind
 from dff_edge.runtime.uri import IMAGE_SUFFIXES, parse_source
@@ -63,6 +63,11 @@ class Sink(ABC):
             raise
         except OSError as error:
             self._failure = self._explain(error)
+            raise self._failure from error
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            self._failure = SinkError(f"Writing '{self.uri}' failed: {words_of(error)}.")
             raise self._failure from error
         self.written += 1
 

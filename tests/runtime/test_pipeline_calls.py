@@ -187,7 +187,7 @@ def test_run_that_the_garbage_collector_ends_in_a_thread_of_the_pipeline(bundle,
         (MemoryError(), "out of memory"),
         (MemoryError("Unable to allocate 2 GiB"), r"out of memory \(Unable to allocate 2 GiB\)"),
         (RuntimeError(), "RuntimeError"),
-        (RuntimeError("two\n  lines"), "two lines"),
+        (RuntimeError("of words\nand a stack"), "of words"),
     ],
 )
 @pytest.mark.parametrize("subnet", ["feature", "flow", "task"])
