@@ -1,6 +1,6 @@
 """The pipeline: what users hold. Frames in, label maps or boxes out, in order.
 
-    with Pipeline.open("street.bundle", precision="int8", policy="fixed:10") as pipeline:
+    with Pipeline.open("street", policy="fixed:10") as pipeline:
         for result in pipeline.run(open_source("street.mp4")):
             print(result.frame.index, result.labels.shape)
 
@@ -96,7 +96,8 @@ class Pipeline:
         """Open a bundle for running, on the CPU or a GPU.
 
         Args:
-            bundle: its folder, or the bundle opened before.
+            bundle: its folder, the name of a model that comes with dff-edge (``dff-edge zoo``),
+                whose first use exports it, or the bundle opened before.
             precision: "fp32", "fp16" or "int8"; the bundle must hold it.
             policy: when to take a key frame, such as "fixed:10"; None takes the bundle's key
                 interval.
@@ -116,14 +117,19 @@ class Pipeline:
             cuda: how the GPU is used.
 
         Raises:
-            BundleError: when the bundle is damaged or lacks the precision.
+            BundleError: when there is none, or it is damaged or lacks the precision.
             ConfigError: when a confidence is asked of detection, whose boxes have scores.
             EngineError: when a graph cannot be loaded, or has not been deployed here.
-            MissingDependencyError: when the engine is not installed.
+            MissingDependencyError: when the engine is not installed, or what the first use of a
+                model takes.
             OutOfMemoryError: when there is too little for its buffers.
         """
         if not isinstance(bundle, Bundle):
-            bundle = Bundle.open(bundle)
+            from dff_edge.zoo import (
+                find_bundle,
+            )  # the models' names, and what their first use takes
+
+            bundle = Bundle.open(find_bundle(bundle))
         if policy is None:
             policy = FixedInterval(bundle.manifest.default_key_interval)
         elif isinstance(policy, str):
