@@ -72,6 +72,10 @@ class ForkError(DffEdgeError, RuntimeError):
     """What a process opened was used in a forked child of it."""
 
 
+class DiskError(DffEdgeError, OSError):
+    """A place cannot be written to, or has too little room."""
+
+
 class MissingDependencyError(DffEdgeError, ImportError):
     """An optional package is needed and not installed."""
 

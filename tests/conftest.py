@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import signal
+from types import SimpleNamespace
 
 import pytest
 
 # Shells start background jobs with SIGINT ignored, and the processes of tests would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """Every disk has room for a byte."""
+    usage = SimpleNamespace(total=1 << 40, used=(1 << 40) - 1, free=1)
+    monkeypatch.setattr("dff_edge.runtime.disk.shutil.disk_usage", lambda path: usage)
 
 
 @pytest.fixture(autouse=True)
