@@ -118,6 +118,19 @@ main(["run", {str(bundle)!r}, "synthetic://street?frames=3", "--engine", {engine
     assert list(traced.home.iterdir()) == []
 
 
+def test_the_page_is_the_one_socket_of_a_run_that_serves_it(traced, tmp_path):
+    pytest.importorskip("aiohttp")
+    bundle = make_bundle(tmp_path / "bundle", (32, 64)).path
+    log = traced(f"""
+from dff_edge.cli import main
+main(["run", {str(bundle)!r}, "synthetic://street?frames=3", "--serve", "0"])
+""")
+    assert len(log.sockets()) == 1
+    (bound,) = log.network()
+    assert 'sin_addr=inet_addr("127.0.0.1")' in bound
+    assert log.written(traced.here) == []
+
+
 def test_from_training_to_accuracy_nobody_is_called_and_the_home_is_left_alone(traced):
     """All commands of a workstation, one after the other."""
     config = write_config(
