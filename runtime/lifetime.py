@@ -53,7 +53,6 @@ class Worker(threading.Thread):
     def __init__(self, target: Callable[..., None], name: str, args: tuple[Any, ...] = ()) -> None:
         super().__init__(target=target, name=name, args=args, daemon=True)
         self._is_running = False
-        _WORKERS.add(self)
 
     def start(self) -> None:
         """Begin.
@@ -104,7 +103,6 @@ class _Life:
     process: int
 
 
-_WORKERS: weakref.WeakSet[Worker] = weakref.WeakSet()
 _LIVES: dict[int, _Life] = {}  # in the order in which they began
 _numbers = itertools.count()
 _exit_until_s: float | None = None  # from then on nobody waits any more
@@ -157,7 +155,7 @@ def closes_itself(open_: Callable[_P, _C]) -> Callable[_P, _C]:
 
 def release(owner: object) -> None:
     """Forget what was bound: somebody else sees to its end. A forked child still refuses it."""
-    for number, life in list(_LIVES.items()):
+    for number, life in _lives():
         found = life.finalizer.peek()
         if found is not None and found[0] is owner:
             life.finalizer.detach()
@@ -181,10 +179,16 @@ def is_inherited(owner: object) -> bool:
     return getattr(type(owner), "_is_inherited", False)
 
 
+def _lives() -> list[tuple[int, _Life]]:
+    # By the numbers, of which a list is made in one piece: others end in the meantime.
+    found = [(number, _LIVES.get(number)) for number in list(_LIVES)]
+    return [(number, life) for number, life in found if life is not None]
+
+
 def _drop(number: int, dropped: Callable[[], object] | None) -> None:
     if dropped is None:
         pass
-    elif threading.current_thread() in _WORKERS:
+    elif isinstance(threading.current_thread(), Worker):
         # The collector of garbage runs anywhere, also where ``dropped`` would wait for itself.
         Worker(lambda: _end(dropped), "dff-edge ending").start()
     else:
@@ -203,7 +207,7 @@ def _end_all() -> None:
     """End what is open, the newest first, and all threads; Ctrl-C passes over what hangs."""
     global _exit_until_s
     _exit_until_s = time.monotonic() + EXIT_S
-    for number, life in reversed(list(_LIVES.items())):
+    for number, life in reversed(_lives()):
         _LIVES.pop(number, None)
         found = life.finalizer.detach()
         with contextlib.suppress(KeyboardInterrupt):
@@ -211,16 +215,17 @@ def _end_all() -> None:
                 _end(functools.partial(life.at_exit, found[0]))
             elif life.dropped is not None:
                 _end(life.dropped)
-    for worker in list(_WORKERS):
-        with contextlib.suppress(KeyboardInterrupt):
-            worker.join()
-        if worker.is_alive():
-            _LOG.warning("thread '%s' does not return from a call; left behind", worker.name)
+    for thread in threading.enumerate():
+        if isinstance(thread, Worker):
+            with contextlib.suppress(KeyboardInterrupt):
+                thread.join()
+            if thread.is_alive():
+                _LOG.warning("thread '%s' does not return from a call; left behind", thread.name)
 
 
 def _refuse_inherited() -> None:
     """In a forked child: keep what is open, which is the parent's, and refuse to use it."""
-    for life in list(_LIVES.values()):
+    for _, life in _lives():
         found = life.finalizer.detach()
         if found is not None:
             owner = found[0]
@@ -229,7 +234,6 @@ def _refuse_inherited() -> None:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(owner))  # for ever
             owner.__class__ = _refusing(type(owner), life.process)
     _LIVES.clear()
-    _WORKERS.clear()
 
 
 def _refusing(kind: type[Any], process: int) -> type[Any]:
