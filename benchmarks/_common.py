@@ -15,6 +15,8 @@ import numpy as np
 
 from dff_edge.report.machine import describe_machine
 from dff_edge.runtime.bundle import Bundle
+from dff_edge.runtime.errors import MissingDependencyError
+from dff_edge.runtime.openvino_engine import load_openvino
 
 if TYPE_CHECKING:
     from dff_edge.trainer.models import ModelConfig
@@ -51,8 +53,8 @@ def openvino_job(
 ) -> Callable[[], object] | None:
     """A run of the graph in OpenVINO, None where that is not installed."""
     try:
-        import openvino
-    except ImportError:
+        openvino = load_openvino("The benchmark")
+    except MissingDependencyError:
         return None
     core = openvino.Core()
     options = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}

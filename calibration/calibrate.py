@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -31,6 +31,7 @@ from dff_edge.runtime.contract import (
     Subnet,
 )
 from dff_edge.runtime.datasets.continuity import measure_continuity
+from dff_edge.runtime.disk import check_room, check_temporary_room
 from dff_edge.runtime.errors import CalibrationError
 from dff_edge.runtime.hiding import hide_credentials
 from dff_edge.runtime.manifest_records import ByteLevels, Calibration, Parity
@@ -38,6 +39,10 @@ from dff_edge.runtime.printable import printable
 
 # Of the pairs of neighbouring frames that were looked at.
 _SOME_UNRELATED, _MOSTLY_UNRELATED = 0.1, 0.5
+
+# Of the graphs' bytes; the warp's constants are the same in all.
+_SHARE_OF_FP32: Mapping[Precision, float] = {"int8": 0.3, "fp16": 0.55}
+_TEMPORARY_COPIES = 6  # of a network, as ONNX Runtime's quantiser reads and writes it
 
 
 def calibrate_bundle(
@@ -76,6 +81,7 @@ def calibrate_bundle(
         CalibrationError: too little data, or a graph that comes out broken; the bundle stays
             as it was.
         BundleError: the folder is not a bundle.
+        DiskError: there is no room for the graphs, or it cannot be written to; told beforehand.
     """
     say = progress or (lambda line: None)
     costs: list[tuple[Flavour, Precision, Agreement, list[Compared]]] = []
@@ -96,6 +102,7 @@ def calibrate_bundle(
                 "`dff-edge export` again, or calibrate with --flavour ort."
             )
         _check_continuity(clips, source, say)
+        _check_room(bundle, flavours, precisions)
         samples = collect_samples(
             clips,
             manifest.frame_size,
@@ -190,6 +197,15 @@ def _check_wanted(flavours: Sequence[Flavour], precisions: Sequence[Precision]) 
             f"flavours are {tuple(flavours)} and precisions are {tuple(precisions)}, expected "
             "'ort', 'trt' or both, and 'int8', 'fp16' or both."
         )
+
+
+def _check_room(
+    bundle: Bundle, flavours: Sequence[Flavour], precisions: Sequence[Precision]
+) -> None:
+    full = bundle.size_bytes("fp32")
+    graphs = len(flavours) * sum(full * _SHARE_OF_FP32[precision] for precision in precisions)
+    check_room(bundle.path, int(graphs), f"the graphs of {' and '.join(precisions)}")
+    check_temporary_room(_TEMPORARY_COPIES * full, "the files that quantising takes meanwhile")
 
 
 def _networks(bundle: Bundle) -> tuple[Subnet, ...]:

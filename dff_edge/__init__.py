@@ -6,7 +6,14 @@ warp_features``. Importing this package alone loads nothing else.
 
 from __future__ import annotations
 
+import os
+
 __all__ = ["__version__"]
+
+# Before anybody imports onnxruntime, which starts its telemetry at once: a thread that asks for its
+# maker's host, an id and a database under ~/.cache. It also hangs the end of forked children. Who
+# wants it sets ORT_DISABLE_TELEMETRY=0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def __getattr__(name: str) -> str:

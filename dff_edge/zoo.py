@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import dff_edge
 from dff_edge import __version__
-from dff_edge.runtime.engine_cache import default_cache_folder
+from dff_edge.runtime.engine_cache import CACHE_VARIABLE, default_cache_folder
 from dff_edge.runtime.errors import BundleError, CheckpointError, MissingDependencyError, require
 
 MODELS = Path(dff_edge.__file__).parent / "models"
@@ -128,7 +128,7 @@ def model_bytes(name: str) -> int:
     return (MODELS / name / _WEIGHTS).stat().st_size
 
 
-def find_bundle(name: str | Path, say: Callable[[str], None] = lambda line: None) -> Path:
+def find_bundle(name: str | Path, say: Callable[[str], None] | None = None) -> Path:
     """Find a bundle's folder: a path, or the name of a model that comes with dff-edge.
 
     A bundle in a folder of that name goes before the model, with a warning. The bundle of a model
@@ -137,10 +137,11 @@ def find_bundle(name: str | Path, say: Callable[[str], None] = lambda line: None
 
     Args:
         name: as a user wrote it.
-        say: called with a line for each step of an export.
+        say: called with a line for each step of an export; None has them logged.
 
     Raises:
-        BundleError: there is neither such a folder nor such a model.
+        BundleError: there is neither such a folder nor such a model, or the cache cannot be
+            written.
         MissingDependencyError: it has to be exported, and what that takes is not installed.
     """
     path = Path(name)
@@ -155,7 +156,7 @@ def find_bundle(name: str | Path, say: Callable[[str], None] = lambda line: None
             )
         return path
     if is_shipped:
-        return _cached(str(name), say)
+        return _cached(str(name), _LOG.warning if say is None else say)
     if not path.is_dir():
         raise BundleError(
             f"'{name}' is no folder and no model that comes with dff-edge, expected a bundle, "
@@ -164,10 +165,15 @@ def find_bundle(name: str | Path, say: Callable[[str], None] = lambda line: None
     return path  # a folder that is no bundle: opening it says what it lacks
 
 
-def _cached(name: str, say: Callable[[str], None]) -> Path:
+def cached_folder(name: str) -> Path:
+    """Say where the bundle of a shipped model is, or will be when it has been exported."""
     # By the weights and by the version, whose export it is.
     digest = hashlib.sha256((MODELS / name / _WEIGHTS).read_bytes()).hexdigest()
-    folder = default_cache_folder() / "bundles" / f"{name}-{__version__}-{digest[:16]}"
+    return default_cache_folder() / "bundles" / f"{name}-{__version__}-{digest[:16]}"
+
+
+def _cached(name: str, say: Callable[[str], None]) -> Path:
+    folder = cached_folder(name)
     if folder.is_dir():
         return folder
     try:
@@ -181,9 +187,17 @@ def _cached(name: str, say: Callable[[str], None]) -> Path:
     from dff_edge.export import export_bundle
     from dff_edge.trainer.checkpoint import load_checkpoint
 
-    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # Elsewhere first: of two that export at once the later finds the folder of the first.
-    staged = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
+    try:
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Elsewhere first: of two that export at once the later finds the folder of the first.
+        staged = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
+    except OSError as error:
+        raise BundleError(
+            f"the model '{name}' is exported to {folder.parent} when it is first used, and that "
+            f"cannot be written: {error.strerror}. Name another folder in {CACHE_VARIABLE}, or "
+            f"export it where there is room, `dff-edge export {name} -o {name}-bundle`, and name "
+            "that folder."
+        ) from error
     try:
         say(f"exporting the model {name} to {folder}, once for all")
         export_bundle(

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 from dff_edge.runtime.contract import MapLevels
 from dff_edge.runtime.device import Buffer, Event, Stream
 from dff_edge.runtime.engine import TensorSpec
-from dff_edge.runtime.errors import PipelineError
+from dff_edge.runtime.errors import PipelineError, words_of
 from dff_edge.runtime.frames import Image
+from dff_edge.runtime.lifetime import Worker, bind
 from dff_edge.runtime.resize import check_image
 from dff_edge.runtime.warp import warp_features
 
@@ -87,6 +89,37 @@ class CpuEvent:
         return self._latest.time_s
 
 
+class _Work:
+    """What a stream's thread works on. It knows nothing of the stream, which may be dropped.
+
+    Attributes:
+        queue: what is to be done, in order; None ends the thread.
+        failure: what went wrong first; what comes after it is skipped.
+    """
+
+    def __init__(self) -> None:
+        self.queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self.failure: BaseException | None = None
+
+    def run(self) -> None:
+        while (work := self.queue.get()) is not None:
+            try:
+                work()
+            except BaseException as error:  # kept, and raised where the work is waited for
+                self.failure = self.failure or error
+
+    def abandon(self) -> None:
+        """Skip what has not begun."""
+        self.failure = self.failure or PipelineError("the process is ending, or nobody holds it")
+
+
+def _end(work: _Work, thread: Worker) -> None:
+    """End a stream that was dropped, or left to the end of the process."""
+    work.abandon()
+    work.queue.put(None)
+    thread.join()
+
+
 class CpuStream:
     """Work in order in a thread of its own.
 
@@ -98,16 +131,18 @@ class CpuStream:
     """
 
     def __init__(self, name: str) -> None:
-        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._work = _Work()
         self._is_closed = False
         self.name = name
-        self.failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name=f"dff-{name}", daemon=True)
+        self._thread = Worker(self._work.run, f"dff-{name}")
+        bind(self, dropped=partial(_end, self._work, self._thread))
         self._thread.start()
 
     def enqueue(self, work: Callable[[], None]) -> None:
+        of_stream = self._work
+
         def unless_failed() -> None:
-            if self.failure is None:
+            if of_stream.failure is None:
                 work()
 
         self._put(unless_failed)
@@ -134,27 +169,22 @@ class CpuStream:
         self.raise_failure()
 
     def raise_failure(self) -> None:
-        if self.failure is not None:
-            raise PipelineError(f"the {self.name} stage failed: {self.failure}") from self.failure
+        failure = self._work.failure
+        if failure is not None:
+            raise PipelineError(f"the {self.name} stage failed: {words_of(failure)}") from failure
+
+    def abandon(self) -> None:
+        self._work.abandon()
 
     def close(self) -> None:
-        if not self._is_closed:
-            self._is_closed = True
-            self._work.put(None)
-        if self._thread is not threading.current_thread():
-            self._thread.join()
+        self._is_closed = True
+        self._work.queue.put(None)  # again on a second call: the first may have been interrupted
+        self._thread.join()
 
     def _put(self, work: Callable[[], None]) -> None:
         if self._is_closed:
             raise PipelineError(f"stream '{self.name}' is closed and takes no more work.")
-        self._work.put(work)
-
-    def _run(self) -> None:
-        while (work := self._work.get()) is not None:
-            try:
-                work()
-            except BaseException as error:  # kept, and raised where the work is waited for
-                self.failure = error
+        self._work.queue.put(work)
 
 
 class CpuDevice:

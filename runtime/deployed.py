@@ -14,7 +14,7 @@ from dff_edge import _native
 from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.contract import Flavour, GraphName, Precision
 from dff_edge.runtime.engine import CUDA_PROVIDER, Engine, OrtEngine
-from dff_edge.runtime.engine_cache import EngineCache, EngineKey, difference
+from dff_edge.runtime.engine_cache import EngineCache, EngineKey, default_cache_folder, difference
 from dff_edge.runtime.errors import EngineError, MissingDependencyError, require
 from dff_edge.runtime.packages import install_command
 
@@ -203,7 +203,8 @@ def open_optimised(
     """
     found = None
     try:
-        found = EngineCache().load(platform.key(bundle, precision, graph))
+        if default_cache_folder().is_dir():  # looking for an engine makes no folder
+            found = EngineCache().load(platform.key(bundle, precision, graph))
     except EngineError as error:  # a folder that others may write to, or a damaged file
         _log.warning("%s The bundle's own %s graph is taken.", error, graph)
     data = bundle.graph_bytes(precision, graph) if found is None else found.data

@@ -72,6 +72,12 @@ class Stream(Protocol):
     def raise_failure(self) -> None:
         """Raise what ``synchronize`` would raise for work that has failed already; never blocks."""
 
+    def abandon(self) -> None:
+        """Skip what has not begun, where that can be; events are marked all the same.
+
+        May be called in any thread, and returns at once. ``synchronize`` raises afterwards.
+        """
+
     def close(self) -> None:
         """Finish what is enqueued and free the stream. Closing twice is allowed."""
 

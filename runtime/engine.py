@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from dff_edge.runtime.errors import EngineError, ShapeError, require
+from dff_edge.runtime.errors import EngineError, ShapeError, require, words_of
+from dff_edge.runtime.lifetime import bind
 from dff_edge.runtime.packages import package_command
 
 if TYPE_CHECKING:  # device.py is written in terms of TensorSpec
@@ -178,6 +179,7 @@ class OrtEngine:
         self._inputs, self._outputs = session_specs(session, name)
         self._session: Any = session
         self._bindings = Bindings(session, self._inputs, self._outputs)
+        bind(self)
 
     @property
     def inputs(self) -> dict[str, TensorSpec]:
@@ -197,7 +199,7 @@ class OrtEngine:
         try:
             self._session.run_with_iobinding(self._bindings[key])
         except Exception as error:  # pybind raises one class for each native status
-            raise EngineError(f"The {self.name} graph failed: {first_line(error)}") from error
+            raise EngineError(f"The {self.name} graph failed: {words_of(error)}") from error
 
     def enqueue(
         self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer], stream: Stream
@@ -306,7 +308,7 @@ def open_session(
     except Exception as error:  # pybind raises one class for each native status
         raise EngineError(
             f"ONNX Runtime {ort.__version__} could not load the {name} graph with "
-            f"{provider}: {first_line(error)}"
+            f"{provider}: {words_of(error)}"
         ) from error
     session.disable_fallback()
     check_provider(session, provider, name)
@@ -400,9 +402,3 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # also right in a container pinned to some cores
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def first_line(error: Exception) -> str:
-    """The beginning of an error's text, for a message of one line."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:500] if lines else type(error).__name__

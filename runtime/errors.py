@@ -6,8 +6,14 @@ line turns any ``DffEdgeError`` into one line on stderr and exit code 1.
 
 from __future__ import annotations
 
+import errno
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
+
+_MAX_WORDS = 500
+_OPENCV_NO_MEMORY = -4  # cv2.Error.StsNoMem
 
 
 class DffEdgeError(Exception):
@@ -58,8 +64,57 @@ class PipelineError(DffEdgeError, RuntimeError):
     """The pipeline was used after close, or one of its stages failed."""
 
 
+class OutOfMemoryError(DffEdgeError, MemoryError):
+    """Memory gave out, or what the system grants of threads."""
+
+
+class ForkError(DffEdgeError, RuntimeError):
+    """What a process opened was used in a forked child of it."""
+
+
+class DiskError(DffEdgeError, OSError):
+    """A place cannot be written to, or has too little room."""
+
+
 class MissingDependencyError(DffEdgeError, ImportError):
     """An optional package is needed and not installed."""
+
+
+def words_of(error: BaseException) -> str:
+    """Return the first line of what an error says; never empty."""
+    text = getattr(error, "err", None) or str(error)  # OpenCV's own words, without its files
+    lines = text.strip().splitlines()
+    words = lines[0][:_MAX_WORDS] if lines else ""
+    if is_out_of_memory(error):
+        return f"out of memory ({words})" if words else "out of memory"
+    return words or type(error).__name__
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory gave out, in the words of Python, the system, OpenCV, C++ or the loader."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    if type(error).__module__ == "cv2" and getattr(error, "code", None) == _OPENCV_NO_MEMORY:
+        return True
+    return any(words in str(error) for words in ("bad_alloc", "failed to map segment"))
+
+
+@contextmanager
+def memory_told(what: str) -> Iterator[None]:
+    """Raise ``OutOfMemoryError`` where memory gives out inside.
+
+    Args:
+        what: was being done, the start of the message.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, DffEdgeError) or not is_out_of_memory(error):
+            raise
+        raise OutOfMemoryError(
+            f"{what}: {words_of(error)}. Take smaller frames or fewer in flight (depth), end other "
+            "programs, or raise the limit (ulimit -v, that of the container)."
+        ) from error
 
 
 def require(module_name: str, *, extra: str | None = None, purpose: str) -> ModuleType:

@@ -40,10 +40,9 @@ from dff_edge.runtime.engine import (
     TensorSpec,
     check_arrays,
     enqueue_run,
-    first_line,
     usable_cores,
 )
-from dff_edge.runtime.errors import ConfigError, EngineError
+from dff_edge.runtime.errors import ConfigError, EngineError, words_of
 from dff_edge.runtime.opencv import cv2
 
 if TYPE_CHECKING:
@@ -126,7 +125,7 @@ class HandmadeFlow:
             cv2.cvtColor(inputs["frame_half"][0], cv2.COLOR_BGR2GRAY, dst=self._current)
             self._solve(self._current, self._key, self._flow_px)
         except cv2.error as error:
-            raise EngineError(f"The {self.name} failed: {first_line(error)}") from error
+            raise EngineError(f"The {self.name} failed: {words_of(error)}") from error
         flow = outputs["flow"][0]
         cells = (flow.shape[1], flow.shape[0])
         cv2.resize(self._flow_px, cells, dst=flow, interpolation=cv2.INTER_AREA)  # means of cells

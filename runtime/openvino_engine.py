@@ -6,6 +6,8 @@ would take float32 for bfloat16 where the CPU has it, and is told not to.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +18,10 @@ from dff_edge.runtime.engine import (
     TensorSpec,
     check_arrays,
     enqueue_run,
-    first_line,
     usable_cores,
 )
-from dff_edge.runtime.errors import EngineError, require
+from dff_edge.runtime.errors import EngineError, require, words_of
+from dff_edge.runtime.lifetime import bind
 
 if TYPE_CHECKING:
     from dff_edge.runtime.device import Buffer, Stream
@@ -39,7 +41,7 @@ class OpenVinoEngine:
     """
 
     def __init__(self, graph_bytes: bytes, *, name: str, threads: int | None = None) -> None:
-        openvino = require("openvino", extra="openvino", purpose=f"Running the {name} graph")
+        openvino = load_openvino(f"Running the {name} graph")
         if threads is not None and threads < 1:
             raise EngineError(f"threads is {threads} for the {name} graph, expected 1 or more.")
         options = {
@@ -58,10 +60,11 @@ class OpenVinoEngine:
         except Exception as error:  # it raises RuntimeError and classes of its own
             raise EngineError(
                 f"OpenVINO {openvino.__version__} could not load the {name} graph: "
-                f"{first_line(error)}"
+                f"{words_of(error)}"
             ) from error
         self._as_tensor = openvino.Tensor
         self.name = name
+        bind(self)
 
     @property
     def inputs(self) -> dict[str, TensorSpec]:
@@ -85,7 +88,7 @@ class OpenVinoEngine:
                 self._request.set_tensor(name, self._as_tensor(outputs[name], shared_memory=True))
             self._request.infer()
         except Exception as error:
-            raise EngineError(f"The {self.name} graph failed: {first_line(error)}") from error
+            raise EngineError(f"The {self.name} graph failed: {words_of(error)}") from error
 
     def enqueue(
         self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer], stream: Stream
@@ -102,6 +105,29 @@ class OpenVinoEngine:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def load_openvino(purpose: str) -> Any:
+    """Import openvino without its telemetry, which would write an id into ``~/intel`` and send it.
+
+    A user's own consent, ``~/intel/openvino_telemetry`` of OpenVINO's ``opt_in_out``, stands.
+
+    Args:
+        purpose: what needs it, the start of the sentence in the message.
+
+    Raises:
+        MissingDependencyError: when openvino is not installed.
+    """
+    name = "openvino_telemetry"
+    consent = os.path.join(os.path.expanduser("~"), "intel", name)
+    is_free = name not in sys.modules and not os.path.exists(consent)
+    if is_free:
+        sys.modules[name] = None  # type: ignore[assignment]  # as if it were not installed
+    try:
+        return require("openvino", extra="openvino", purpose=purpose)
+    finally:
+        if is_free:
+            del sys.modules[name]
 
 
 def _spec_of(port: Any) -> TensorSpec:

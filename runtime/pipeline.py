@@ -1,18 +1,20 @@
 """The pipeline: what users hold. Frames in, label maps or boxes out, in order.
 
-    with Pipeline.open("street.bundle", precision="int8", policy="fixed:10") as pipeline:
+    with Pipeline.open("street", policy="fixed:10") as pipeline:
         for result in pipeline.run(open_source("street.mp4")):
             print(result.frame.index, result.labels.shape)
 
 Nothing here is global: several pipelines run side by side in one process, no signal handler is
-set, and after ``close`` no thread is left.
+set, and after ``close`` no thread is left. Forgetting to close does no harm: ``runtime.lifetime``.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -24,8 +26,9 @@ from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.contract import Precision
 from dff_edge.runtime.decoders import decoder_of
 from dff_edge.runtime.engine import usable_cores
-from dff_edge.runtime.errors import FrameError, PipelineError
+from dff_edge.runtime.errors import FrameError, PipelineError, memory_told
 from dff_edge.runtime.frames import Frame, Result, check_stamp
+from dff_edge.runtime.lifetime import EXIT_S, bind, is_inherited
 from dff_edge.runtime.open_subnets import CudaOptions, EngineName, Opened, open_subnets
 from dff_edge.runtime.overlap import OverlapChoice, choose_overlap
 from dff_edge.runtime.policy import FixedInterval, KeyFramePolicy, parse_policy
@@ -38,7 +41,8 @@ _log = logging.getLogger("dff_edge.runtime")
 class Pipeline:
     """Deep Feature Flow over one video stream.
 
-    Use it from one thread. Open several for several streams.
+    Use it from one thread at a time; calls of two at once are refused. ``close`` and ``force_key``
+    are for any thread. Open several for several streams.
 
     Args:
         scheduler: where frames are computed.
@@ -66,9 +70,15 @@ class Pipeline:
         self._size: tuple[int, int] | None = None
         self._stretch = 0
         self._is_closed = False
+        self._is_key_wanted = False
         self._run: object = None
+        self._is_run_left = False  # one was broken off: what it left in flight is to be dropped
+        self._lock = threading.RLock()  # by the thread that is in a call
+        self._caller: tuple[int, str] | None = None  # that thread, and the call in words
+        bind(self, at_exit=Pipeline._end_at_exit)
 
     @classmethod
+    @memory_told("opening the pipeline")
     def open(
         cls,
         bundle: str | Path | Bundle,
@@ -86,7 +96,8 @@ class Pipeline:
         """Open a bundle for running, on the CPU or a GPU.
 
         Args:
-            bundle: its folder, or the bundle opened before.
+            bundle: its folder, the name of a model that comes with dff-edge (``dff-edge zoo``),
+                whose first use exports it, or the bundle opened before.
             precision: "fp32", "fp16" or "int8"; the bundle must hold it.
             policy: when to take a key frame, such as "fixed:10"; None takes the bundle's key
                 interval.
@@ -106,13 +117,19 @@ class Pipeline:
             cuda: how the GPU is used.
 
         Raises:
-            BundleError: when the bundle is damaged or lacks the precision.
+            BundleError: when there is none, or it is damaged or lacks the precision.
             ConfigError: when a confidence is asked of detection, whose boxes have scores.
             EngineError: when a graph cannot be loaded, or has not been deployed here.
-            MissingDependencyError: when the engine is not installed.
+            MissingDependencyError: when the engine is not installed, or what the first use of a
+                model takes.
+            OutOfMemoryError: when there is too little for its buffers.
         """
         if not isinstance(bundle, Bundle):
-            bundle = Bundle.open(bundle)
+            from dff_edge.zoo import (
+                find_bundle,
+            )  # the models' names, and what their first use takes
+
+            bundle = Bundle.open(find_bundle(bundle))
         if policy is None:
             policy = FixedInterval(bundle.manifest.default_key_interval)
         elif isinstance(policy, str):
@@ -167,7 +184,7 @@ class Pipeline:
     @property
     def is_full(self) -> bool:
         """Whether ``poll`` must hand out a result before ``submit`` takes another frame."""
-        return self._scheduler.is_full
+        return self._scheduler.is_full and not self._is_run_left
 
     def submit(self, frame: Frame | Any, stamp_s: float | None = None) -> None:
         """Start computing a frame. Returns as soon as its image is read; the array may then be
@@ -184,9 +201,13 @@ class Pipeline:
         Raises:
             FrameError: for an image that cannot be used, a frame number that does not grow, or a
                 stamp that is not finite or lies in the future. The frame is not counted.
-            PipelineError: when ``is_full``, closed, or a stage has failed.
+            OutOfMemoryError: the frame was not taken; smaller ones may be.
+            PipelineError: when ``is_full``, closed, in use by another thread, or a stage failed.
         """
-        self._check_open()
+        with self._in_call("submit"):
+            self._submit(frame, stamp_s)
+
+    def _submit(self, frame: Frame | Any, stamp_s: float | None) -> None:
         if not isinstance(frame, Frame):
             image = self._opened.device.check_image(frame)
             if isinstance(image, np.ndarray) and np.may_share_memory(image, frame):
@@ -205,7 +226,12 @@ class Pipeline:
                 "must grow. Call reset() before another source."
             )
         size = (image.shape[0], image.shape[1])
-        self._scheduler.submit(frame, is_key=self._is_key(frame, size))
+        wanted, self._is_key_wanted = self._is_key_wanted, False
+        try:
+            self._scheduler.submit(frame, is_key=wanted or self._is_key(frame, size))
+        except BaseException:
+            self._is_key_wanted |= wanted
+            raise
         self._next_index = frame.index + 1
         self._size = size
         self._stretch = frame.stretch
@@ -221,12 +247,12 @@ class Pipeline:
             ready.
 
         Raises:
-            PipelineError: when closed, or a stage has failed.
+            PipelineError: when closed, in use by another thread, or a stage has failed.
         """
-        self._check_open()
-        if not self._scheduler.in_flight or not (block or self._scheduler.is_next_done):
-            return None
-        return self._scheduler.collect()
+        with self._in_call("poll"):
+            if not self._scheduler.in_flight or not (block or self._scheduler.is_next_done):
+                return None
+            return self._scheduler.collect()
 
     def run(self, source: Iterable[Frame]) -> Generator[Result, None, None]:
         """Results of all frames of a source, in order.
@@ -241,7 +267,8 @@ class Pipeline:
             source: from ``open_source``, or any frames in order. It is not closed.
 
         Raises:
-            PipelineError: when closed, a stage has failed, or another ``run`` was begun since.
+            PipelineError: when closed, in use by another thread, a stage has failed, or another
+                ``run`` was begun since.
         """
         self.reset()
         this_run = self._run = object()
@@ -267,48 +294,49 @@ class Pipeline:
                         counts.fail(str(error))
                     continue
                 if self._scheduler.in_flight >= in_flight:
-                    yield self._scheduler.collect()
+                    yield self._collect()
                     self._check_is_current(this_run)
             while self._scheduler.in_flight:
-                yield self._scheduler.collect()
+                yield self._collect()
                 self._check_is_current(this_run)
             if failure is not None:
                 raise failure
         finally:
-            # A generator may be collected long after another run has begun.
-            if self._run is this_run and not self._is_closed:
-                self.reset()
+            # A generator may be collected long after another run has begun, in a forked child, and
+            # in a thread of this pipeline, where nothing can be waited for: the next call does it.
+            if not is_inherited(self) and self._run is this_run:
+                self._is_run_left = True
 
     def force_key(self) -> None:
         """Have the next frame be a key frame: after a gap in the frames of a robot's own camera,
-        or a cut.
+        or a cut. For any thread.
 
         Raises:
             PipelineError: when closed.
         """
         self._check_open()
-        self._scheduler.forget_key()
+        self._is_key_wanted = True
 
     def reset(self) -> None:
         """Drop what is in flight and begin anew: the next frame is a key frame, numbers start
         again.
 
         Raises:
-            PipelineError: when closed.
+            PipelineError: when closed, or in use by another thread.
         """
-        self._check_open()
-        self._scheduler.drop_all()
-        self._scheduler.forget_key()
-        self._next_index = 0
-        self._size = None
-        self._stretch = 0
+        with self._in_call("reset"):
+            self._begin_anew()
 
     def close(self) -> None:
-        """Wait for what is in flight, end all threads, free all graphs; twice is allowed."""
+        """Wait for what is in flight, end all threads, free all graphs; twice is allowed.
+
+        For any thread: a call that another is in is waited for, its next one is refused.
+        """
         self._is_closed = True
-        # Again on a second call: the first may have been interrupted.
-        self._scheduler.close()
-        self._opened.close()
+        with self._lock:
+            # Again on a second call: the first may have been interrupted.
+            self._scheduler.close()
+            self._opened.close()
 
     def __enter__(self) -> Pipeline:
         return self
@@ -320,6 +348,56 @@ class Pipeline:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    @contextmanager
+    def _in_call(self, call: str) -> Iterator[None]:
+        """Keep out other threads, and say who is in; calls of this one may be nested."""
+        caller = self._caller
+        if caller is not None and caller[0] != threading.get_ident():
+            if self._lock.acquire(blocking=False):  # a call that was interrupted left its name
+                self._lock.release()
+            else:
+                raise PipelineError(
+                    f"{threading.current_thread().name} called {call}() while {caller[1]} on the "
+                    "same pipeline. Use it from one thread at a time: open a pipeline for each, or "
+                    "hold a lock around its calls."
+                )
+        with self._lock:
+            self._check_open()
+            try:
+                here = threading.current_thread()
+                self._caller = (threading.get_ident(), f"{here.name} was in {call}()")
+                if self._is_run_left:
+                    self._begin_anew()
+                with memory_told(f"{call}()"):
+                    yield
+            finally:
+                self._caller = caller
+
+    def _begin_anew(self) -> None:
+        self._scheduler.drop_all()
+        self._scheduler.forget_key()
+        self._next_index = 0
+        self._size = None
+        self._stretch = 0
+        self._is_run_left = False
+
+    def _collect(self) -> Result:
+        with self._in_call("run"):
+            return self._scheduler.collect()
+
+    def _end_at_exit(self) -> None:
+        """Give up what is in flight, and let nobody in any more: a thread of the user's that
+        comes out of native code after the interpreter's end would abort the process.
+        """
+        self._is_closed = True
+        self._scheduler.abandon()
+        if not self._lock.acquire(timeout=EXIT_S):
+            return
+        try:
+            self.close()
+        finally:
+            self._lock.release()
 
     def _is_key(self, frame: Frame, size: tuple[int, int]) -> bool:
         key_index = self._scheduler.key_index

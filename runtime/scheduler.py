@@ -22,10 +22,9 @@ Source: Zhu et al., CVPR 2017, arXiv:1611.07715, Algorithm 1.
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections import deque
 from contextlib import suppress
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -34,6 +33,7 @@ from dff_edge.runtime.decoders import Decoder, DeviceDecoder, LabelDecoder
 from dff_edge.runtime.device import Buffer, Device, Event, ImageDevice, Stream
 from dff_edge.runtime.errors import EngineError, PipelineError
 from dff_edge.runtime.frames import Frame, Result
+from dff_edge.runtime.lifetime import bind
 from dff_edge.runtime.resize import FrameResizer
 from dff_edge.runtime.slots import KeyBuffers, Origin, Slot
 from dff_edge.runtime.subnets import Subnets
@@ -43,7 +43,8 @@ from dff_edge.runtime.trace import Trace
 class Scheduler:
     """Runs frames through the subnets and hands results back in order.
 
-    Not thread-safe: one thread submits and collects.
+    Not thread-safe: one thread submits and collects. What is interrupted in the middle (Ctrl-C, no
+    memory) has not happened: the frame was not taken, the result not handed out.
 
     Args:
         device: where buffers and streams live; closed by its owner.
@@ -83,13 +84,13 @@ class Scheduler:
             self._open_streams()
             self._ends = [(stream, stream.event()) for stream in self._streams]
             self._slots = [Slot(device, subnets) for _ in range(depth)]
-            keys = [KeyBuffers(device, subnets, self._feature_stream) for _ in range(depth)]
+            self._keys = [KeyBuffers(device, subnets, self._feature_stream) for _ in range(depth)]
         except BaseException:  # leaves no thread behind
             self.close()
             raise
-        self._keys = itertools.cycle(keys)
-        self._free = deque(self._slots)
-        self._busy: deque[Slot] = deque()
+        # Frames and key frames so far: whose turn a slot is.
+        self._submitted = self._collected = self._extracted = 0
+        bind(self)
 
     def _open_streams(self) -> None:
         def opened(stream: Stream) -> Stream:
@@ -113,17 +114,21 @@ class Scheduler:
     @property
     def is_full(self) -> bool:
         """Whether a result must be collected before another frame is submitted."""
-        return not self._free
+        return self.in_flight == self.depth
 
     @property
     def in_flight(self) -> int:
         """Frames submitted and not collected."""
-        return len(self._busy)
+        return self._submitted - self._collected
 
     @property
     def is_next_done(self) -> bool:
         """Whether ``collect`` would return without waiting."""
-        return bool(self._busy) and self._busy[0].done.is_done
+        return bool(self.in_flight) and self._oldest.done.is_done
+
+    @property
+    def _oldest(self) -> Slot:
+        return self._slots[self._collected % self.depth]
 
     def submit(self, frame: Frame, *, is_key: bool) -> None:
         """Start a frame; its image is read before this returns, and nothing is waited for.
@@ -142,14 +147,19 @@ class Scheduler:
             raise PipelineError(f"{self.depth} frames are in flight; collect a result first.")
         if not is_key and self._key is None:
             raise PipelineError("the first frame has no key frame before it; submit it as one.")
-        slot = self._free.popleft()
+        slot = self._slots[self._submitted % self.depth]
         slot.start(frame)
+        key = self._key
         if is_key:
-            self._key = self._extract(slot)
-        assert self._key is not None
-        slot.key_index = self._key.index
-        self._answer(slot, self._key)
-        self._busy.append(slot)
+            self._key = None  # interrupted, it may be half overwritten
+            key = self._extract(slot)
+        assert key is not None
+        slot.key_index = key.index
+        self._answer(slot, key)
+        if is_key:
+            self._key = key
+            self._extracted += 1
+        self._submitted += 1  # last: of a call that was interrupted nothing remains
 
     def collect(self) -> Result:
         """Wait for the oldest frame in flight and return its result.
@@ -157,9 +167,9 @@ class Scheduler:
         Raises:
             PipelineError: when nothing is in flight, or a stage failed.
         """
-        if not self._busy:
+        if not self.in_flight:
             raise PipelineError("no frame is in flight; submit one first.")
-        slot = self._busy[0]
+        slot = self._oldest
         slot.done.synchronize()
         self._raise_failure()
         try:
@@ -179,21 +189,17 @@ class Scheduler:
         if self._trace is not None and self._origins:
             for span in slot.spans(self._origins, self._trace_begin_s):
                 self._trace.add(span)
-        self._free.append(self._busy.popleft())
+        self._collected += 1
         return result
 
     def drop_all(self) -> None:
-        """Wait for what is in flight and forget it; a stage that failed is not reported.
-
-        A ``submit`` or ``collect`` that was interrupted (Ctrl-C) is forgotten too.
-        """
+        """Wait for what is in flight and forget it; a stage that failed is not reported."""
         # The streams, not the frames: of an interrupted submit only they know.
         for stream, end in self._ends:
             with suppress(PipelineError, EngineError):  # a GPU that failed runs nothing any more
                 stream.record(end)
                 end.synchronize()
-        self._busy.clear()
-        self._free = deque(self._slots)
+        self._collected = self._submitted
 
     def forget_key(self) -> None:
         """Have the next frame be a key frame, for a new source or after a gap."""
@@ -203,6 +209,11 @@ class Scheduler:
     def key_index(self) -> int | None:
         """Number of the frame that is the key frame now, None when there is none."""
         return None if self._key is None else self._key.index
+
+    def abandon(self) -> None:
+        """Skip what has not begun. May be called in any thread; whoever waits gets an error."""
+        for stream in self._streams:
+            stream.abandon()
 
     def close(self) -> None:
         """Finish what is in flight and end all streams' threads. Closing twice is allowed."""
@@ -228,7 +239,7 @@ class Scheduler:
 
     def _extract(self, slot: Slot) -> KeyBuffers:
         """Line 8: compute the features of a new key frame."""
-        key = next(self._keys)
+        key = self._keys[self._extracted % self.depth]
         key.index = slot.frame.index
         stream = self._feature_stream
         # The flow network waits for its own frame, which is copied after this one.
@@ -312,14 +323,8 @@ class Scheduler:
         decode = self._decode_stream
         decode.wait(scored)
         with slot.stage("decode", decode) as decoded:
-            decode.enqueue(lambda: self._decode(slot))
+            decode.enqueue(partial(_decode, self._decoder, slot))
         slot.done = decoded.end
-
-    def _decode(self, slot: Slot) -> None:
-        height, width = slot.frame.image.shape[:2]
-        outputs = {name: buffer.array for name, buffer in slot.outputs.items()}
-        slot.answer = self._decoder.decode(outputs, (height, width))
-        slot.mark_ready()
 
     def _decode_on_device(self, slot: Slot, decoder: DeviceDecoder) -> None:
         """The result of an image that is on the device stays there."""
@@ -331,3 +336,10 @@ class Scheduler:
         self._decode_stream.enqueue(slot.mark_ready)
         slot.done = self._decode_stream.event()
         self._decode_stream.record(slot.done)
+
+
+def _decode(decoder: Decoder, slot: Slot) -> None:
+    height, width = slot.frame.image.shape[:2]
+    outputs = {name: buffer.array for name, buffer in slot.outputs.items()}
+    slot.answer = decoder.decode(outputs, (height, width))
+    slot.mark_ready()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,6 +22,13 @@ def pytest_runtest_makereport(item, call):
         (name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections
     ]
     return report
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """Every disk has room for a byte."""
+    usage = SimpleNamespace(total=1 << 40, used=(1 << 40) - 1, free=1)
+    monkeypatch.setattr("dff_edge.runtime.disk.shutil.disk_usage", lambda path: usage)
 
 
 @pytest.fixture(autouse=True)

@@ -97,6 +97,14 @@ show(main, [])
         assert f"Usage: dff-edge {command}" in shown
 
 
+def test_package_is_run_as_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "dff_edge", "run"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("Usage: python -m dff_edge run ")
+
+
 def test_help_comes_at_once():
     command = [sys.executable, "-c", "from dff_edge.cli import main; main(['--help'])"]
     times = []

@@ -2,21 +2,34 @@
 
 import json
 import logging
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from dff_edge import zoo
 from dff_edge.cli import main
 from dff_edge.runtime.errors import BundleError, CheckpointError, MissingDependencyError
+from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.trainer.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
 from dff_edge.trainer.models import build_model
 from tests.runtime.bundles import make_bundle
 from tests.trainer.tiny import tiny_config
 
 NAMES = zoo.shipped_models()
+BLOCK_EXPORT = """
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "onnx", "onnxscript"):
+            raise ImportError(f"{name} is blocked by the test")
+sys.meta_path.insert(0, Blocker())
+"""
 
 
 def test_a_model_is_shipped_with_every_checkpoint():
@@ -150,6 +163,59 @@ def test_device_without_torch_is_told_what_to_do(tiny_model, monkeypatch):
     assert done.exit_code == 1
     assert "The first use of the model 'tiny' needs 'torch'." in done.stderr
     assert "dff-edge export tiny -o tiny-bundle" in done.stderr
+
+
+def test_pipeline_opens_a_models_name_as_the_command_does(tiny_model, monkeypatch, caplog):
+    monkeypatch.setattr("dff_edge.export.export_bundle", _export_quickly)
+    with Pipeline.open("tiny", threads=1) as pipeline:
+        first = pipeline.bundle.path
+        pipeline.submit(np.zeros((32, 64, 3), np.uint8))
+        assert pipeline.poll(block=True).labels.shape == (32, 64)
+    assert f"exporting the model tiny to {first}, once for all" in caplog.text
+
+    monkeypatch.setattr(zoo, "require", _nothing_is_installed)
+    caplog.clear()
+    with Pipeline.open("tiny", threads=1) as pipeline:
+        assert pipeline.bundle.path == first == zoo.find_bundle("tiny")
+    assert caplog.text == ""
+
+
+def test_pipeline_on_a_device_opens_what_is_in_the_cache_and_loads_no_exporter(tmp_path):
+    bundle = make_bundle(tmp_path / "made", (32, 64))
+    code = (
+        BLOCK_EXPORT
+        + f"""
+import shutil
+from dff_edge import zoo
+from dff_edge.runtime.errors import MissingDependencyError
+from dff_edge.runtime.pipeline import Pipeline
+
+try:
+    Pipeline.open("street")
+except MissingDependencyError as error:
+    print("dff-edge export street -o street-bundle" in str(error))
+zoo.require = lambda *_, **__: (_ for _ in ()).throw(AssertionError("the cache holds it"))
+cached = zoo.cached_folder("street")
+shutil.copytree({str(bundle.path)!r}, cached)
+with Pipeline.open("street", threads=1) as pipeline:
+    print(pipeline.bundle.path == cached)
+print([name for name in sys.modules if name.startswith(("dff_edge.export", "dff_edge.trainer"))])
+"""
+    )
+    environment = os.environ | {"DFF_EDGE_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
+    )
+    assert (done.returncode, done.stdout.splitlines()) == (0, ["True", "True", "[]"]), done.stderr
+
+
+def test_cache_that_cannot_be_written_is_named(tiny_model, monkeypatch):
+    monkeypatch.setattr("dff_edge.export.export_bundle", _export_quickly)
+    monkeypatch.setenv("DFF_EDGE_CACHE", "/proc/dff-edge")  # nobody may make a folder there
+    done = CliRunner().invoke(main, ["run", "tiny", "synthetic://street?frames=1"])
+    assert done.exit_code == 1
+    assert "the model 'tiny' is exported to /proc/dff-edge/bundles when it is first" in done.stderr
+    assert "Name another folder in DFF_EDGE_CACHE, or export it where there is" in done.stderr
 
 
 def test_failed_export_leaves_nothing(tiny_model, monkeypatch):

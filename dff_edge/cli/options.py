@@ -12,7 +12,13 @@ import click
 
 from dff_edge.cli.console import console_of, note_failure, say
 from dff_edge.runtime.atomic import AtomicFile, check_writable
-from dff_edge.runtime.errors import ConfigError, DffEdgeError, SinkError
+from dff_edge.runtime.errors import (
+    ConfigError,
+    DffEdgeError,
+    SinkError,
+    is_out_of_memory,
+    words_of,
+)
 
 if TYPE_CHECKING:
     from dff_edge.runtime.open_subnets import CudaOptions
@@ -104,8 +110,13 @@ class Command(click.Command):
                     raise
                 raise click.ClickException(text) from error
             except BaseException as error:
-                note_failure(error, is_expected=isinstance(error, KeyboardInterrupt))
-                raise
+                is_memory = is_out_of_memory(error)
+                note_failure(error, is_expected=is_memory or isinstance(error, KeyboardInterrupt))
+                if not is_memory:
+                    raise
+                raise click.ClickException(
+                    f"{words_of(error)}. Take smaller frames, or end other programs."
+                ) from error
 
 
 @contextmanager

@@ -22,11 +22,10 @@ from dff_edge.runtime.deployed import Platform
 from dff_edge.runtime.engine import (
     CPU_PROVIDER,
     check_provider,
-    first_line,
     session_options,
     usable_cores,
 )
-from dff_edge.runtime.errors import EngineError, require
+from dff_edge.runtime.errors import EngineError, require, words_of
 
 
 class CpuTarget:
@@ -73,7 +72,7 @@ def optimise(
         except Exception as error:  # pybind raises one class for each native status
             raise EngineError(
                 f"ONNX Runtime {ort.__version__} could not optimise the {name} graph for "
-                f"{provider}: {first_line(error)}"
+                f"{provider}: {words_of(error)}"
             ) from error
     check_provider(session, provider, name)  # another's graph has other types and operators
     return Built(data)

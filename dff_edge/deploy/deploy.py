@@ -27,6 +27,7 @@ from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.contract import GraphName, Precision
 from dff_edge.runtime.decoders import decoder_of
 from dff_edge.runtime.deployed import why_missing
+from dff_edge.runtime.disk import check_room
 from dff_edge.runtime.engine import Engine
 from dff_edge.runtime.engine_cache import (
     CachedEngine,
@@ -110,6 +111,7 @@ def deploy_bundle(
 
     Raises:
         BundleError: the bundle does not hold a precision for the target.
+        DiskError: there is no room for the engines, or the cache cannot be written to.
         EngineError: a precision is not the target's, an engine cannot be built, or the engines
             agree too little with their graphs.
     """
@@ -170,7 +172,10 @@ class _Deploying:
             reports = {g: self._report("cache", "", found[g].record) for g in graphs}
             return Deployed(precision, reports, fidelity, floor, agreed, measure)
 
-        reference = self._reference  # what is wrong with the source is told before a long build
+        # What is wrong with the cache or the source is told before a long build.
+        nbytes = self.bundle.size_bytes(precision, self.target.platform.flavour)
+        check_room(self.cache.folder, nbytes, f"the {precision} engines")
+        reference = self._reference
         missing = {g: self._build(precision, g, reason) for g, reason in reasons.items()}
         with ExitStack() as stack:
             engines: dict[GraphName, Engine] = {}

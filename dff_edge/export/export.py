@@ -22,6 +22,7 @@ from dff_edge.export.warp_function import propagate_model
 from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.bundle_writer import BundleWriter
 from dff_edge.runtime.contract import STRIDE, FlowFunction, GraphName, Subnet
+from dff_edge.runtime.disk import check_room
 from dff_edge.runtime.printable import printable
 from dff_edge.trainer.checkpoint import Checkpoint
 
@@ -60,11 +61,13 @@ def export_bundle(
         ConfigError: an operator set outside 17 to 19.
         ExportError: a graph does not compute what its model computes; nothing is written.
         BundleError: the folder is taken, or the manifest would not be valid.
+        DiskError: there is no room for it, or it cannot be written to; told beforehand.
     """
     say = progress or (lambda line: None)
     check_opset(opset)
     config = checkpoint.config
     with BundleWriter.create(output, replace=replace) as writer:
+        check_room(output, 4 * sum(p.numel() for p in checkpoint.model.parameters()), "the bundle")
         graphs: dict[Subnet, bytes] = {
             subnet: model.SerializeToString(deterministic=True)
             for subnet, model in export_graphs(checkpoint, opset, say, flow=flow).items()

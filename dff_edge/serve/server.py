@@ -18,7 +18,6 @@ import logging
 import queue
 import re
 import socket
-import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -29,6 +28,7 @@ from aiohttp.http import HttpProcessingError
 
 from dff_edge.runtime.frames import Result
 from dff_edge.runtime.lettering import Colours
+from dff_edge.runtime.lifetime import Worker, bind, inner_of
 from dff_edge.runtime.sinks import FanOut, Style
 from dff_edge.runtime.sources import Source
 from dff_edge.serve.address import Address, is_own_host, own_names
@@ -108,7 +108,9 @@ class Server:
         self._has_viewers = asyncio.Event()
         self._next_picture = asyncio.Event()
         self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="dff-serve", daemon=True)
+        inner = inner_of(self)
+        self._thread = Worker(inner._run, "dff-serve")
+        bind(self, dropped=inner.close)
         self._thread.start()
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import weakref
+from functools import partial
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -21,6 +21,7 @@ from dff_edge.runtime.cuda.streams import CudaHostStream, CudaStream, ExternalSt
 from dff_edge.runtime.device import Buffer, Stream
 from dff_edge.runtime.engine import TensorSpec
 from dff_edge.runtime.errors import ConfigError, MissingDependencyError, PipelineError, ShapeError
+from dff_edge.runtime.lifetime import bind
 from dff_edge.runtime.packages import package_command
 from dff_edge.runtime.resize import check_image
 
@@ -74,7 +75,9 @@ class CudaDevice:
         self._arrays = ArrayPool(driver)
         self._kernels: Kernels | None = None
         self._intake: CudaStream | None = None
-        self._end = weakref.finalize(self, _close, driver, self.handles, self.memory, self._arrays)
+        self._end = bind(
+            self, dropped=partial(_close, driver, self.handles, self.memory, self._arrays)
+        )
 
     @property
     def kernels(self) -> Kernels:

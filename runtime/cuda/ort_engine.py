@@ -20,11 +20,11 @@ from dff_edge.runtime.engine import (
     Bindings,
     TensorSpec,
     check_arrays,
-    first_line,
     open_session,
     session_specs,
 )
-from dff_edge.runtime.errors import EngineError, PipelineError, require
+from dff_edge.runtime.errors import EngineError, PipelineError, require, words_of
+from dff_edge.runtime.lifetime import bind
 
 if TYPE_CHECKING:
     from dff_edge.runtime.cuda.device import CudaDevice
@@ -75,6 +75,7 @@ class OrtCudaEngine:
         self._run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")
         self._begun = self._stream.event()
         self._done = self._stream.event()
+        bind(self)
 
     @property
     def inputs(self) -> dict[str, TensorSpec]:
@@ -111,7 +112,7 @@ class OrtCudaEngine:
             with self._device.current():
                 self._session.run_with_iobinding(binding, self._run_options)
         except Exception as error:  # pybind raises one class for each native status
-            raise EngineError(f"The {self.name} graph failed: {first_line(error)}") from error
+            raise EngineError(f"The {self.name} graph failed: {words_of(error)}") from error
         self._stream.record(self._done)
         stream.wait(self._done)
 

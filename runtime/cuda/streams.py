@@ -10,6 +10,7 @@ from dff_edge.runtime.cuda.driver import CudaError, EventHandle, StreamHandle
 from dff_edge.runtime.cuda.ledger import Handle
 from dff_edge.runtime.device import Event
 from dff_edge.runtime.errors import PipelineError
+from dff_edge.runtime.lifetime import bind
 
 if TYPE_CHECKING:
     from dff_edge.runtime.cuda.device import CudaDevice
@@ -71,6 +72,7 @@ class CudaStream:
         self._device = device
         self._driver = device.driver
         self._is_closed = False
+        bind(self)
 
     @property
     def stream(self) -> StreamHandle:
@@ -117,6 +119,9 @@ class CudaStream:
                 self._driver.is_stream_done(self.stream)
         except CudaError as error:
             raise self._failure(error) from error
+
+    def abandon(self) -> None:
+        """Nothing: the device runs what it was given."""
 
     def close(self) -> None:
         if self._is_closed:
@@ -172,12 +177,13 @@ class CudaHostStream(CpuStream):
             arrival = self._relay.event()
         self._relay.wait(event)
         self._relay.record(arrival)
+        arrivals = self._arrivals  # not the stream itself, which may be dropped
 
         def await_arrival() -> None:
             try:
                 arrival.synchronize()
             finally:
-                self._arrivals.append(arrival)
+                arrivals.append(arrival)
 
         self._put(await_arrival)
 

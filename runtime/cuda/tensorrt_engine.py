@@ -17,6 +17,7 @@ from dff_edge.runtime.cuda.tensorrt_library import (
 )
 from dff_edge.runtime.engine import TensorSpec, check_arrays
 from dff_edge.runtime.errors import EngineError
+from dff_edge.runtime.lifetime import bind
 
 if TYPE_CHECKING:
     from dff_edge.runtime.cuda.device import CudaDevice
@@ -67,6 +68,7 @@ class TensorRtEngine:
                 f"{tensorrt_version(trt)} could not make the {name} engine ready to run: {errors}."
             )
         self._addresses = dict.fromkeys([*self._inputs, *self._outputs], 0)
+        bind(self)
 
     @property
     def inputs(self) -> dict[str, TensorSpec]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from dff_edge.runtime.contract import Task
 from dff_edge.runtime.errors import ConfigError
 from dff_edge.runtime.lettering import Colours
+from dff_edge.runtime.lifetime import closes_itself
 from dff_edge.runtime.sinks.base import NullSink, Sink
 from dff_edge.runtime.sinks.drawing import DEFAULT_STYLE, SHOWN_SCORE, Style
 from dff_edge.runtime.sinks.fan_out import FanOut, SinkReport
@@ -16,6 +17,7 @@ from dff_edge.runtime.sinks.names import SinkUri, parse_sink
 __all__ = ["SHOWN_SCORE", "FanOut", "Sink", "SinkReport", "Style", "open_sink"]
 
 
+@closes_itself
 def open_sink(
     uri: str | Path | SinkUri,
     *,

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
 
 from dff_edge.runtime.atomic import is_no_room
-from dff_edge.runtime.errors import SinkError
+from dff_edge.runtime.errors import SinkError, is_out_of_memory, words_of
 from dff_edge.runtime.frames import Result
+from dff_edge.runtime.lifetime import bind
+
+_LOG = logging.getLogger("dff_edge.runtime")
 
 
 class Sink(ABC):
@@ -34,6 +38,7 @@ class Sink(ABC):
         self.stop_requested = False
         self._is_closed = False
         self._failure: SinkError | None = None
+        bind(self)
 
     def write(self, result: Result) -> None:
         """Take one result; blocks until it is handed to the system.
@@ -52,6 +57,11 @@ class Sink(ABC):
             raise
         except OSError as error:
             self._failure = self._explain(error)
+            raise self._failure from error
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            self._failure = SinkError(f"Writing '{self.uri}' failed: {words_of(error)}.")
             raise self._failure from error
         self.written += 1
 

@@ -11,14 +11,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
-import threading
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 
 from dff_edge.runtime.errors import SinkError
 from dff_edge.runtime.frames import Result
+from dff_edge.runtime.lifetime import Worker, bind, release
 from dff_edge.runtime.sinks.base import Sink
 
 STALL_S = 10.0
@@ -67,6 +68,7 @@ class FanOut:
         self._stall_s = stall_s
         self._lanes: list[_Lane] = []
         self._is_closed = False
+        bind(self, dropped=partial(_close, self._lanes))
 
     @property
     def stop_requested(self) -> bool:
@@ -85,6 +87,7 @@ class FanOut:
 
     def add(self, sink: Sink) -> None:
         """Take over an open sink: it is used and closed here alone."""
+        release(sink)
         if sink.needs_caller:
             self._lanes.append(_CallerLane(sink, live=self._live))
         else:
@@ -112,10 +115,7 @@ class FanOut:
     def close(self) -> None:
         """Have all sinks finish what they hold; a stalled one is given up. Safe to call twice."""
         self._is_closed = True
-        for lane in self._lanes:
-            lane.end()
-        for lane in self._lanes:
-            lane.join()
+        _close(self._lanes)
 
     def __enter__(self) -> FanOut:
         return self
@@ -127,6 +127,13 @@ class FanOut:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _close(lanes: list[_Lane]) -> None:
+    for lane in lanes:
+        lane.end()
+    for lane in lanes:
+        lane.join()
 
 
 class _Lane(ABC):
@@ -222,7 +229,7 @@ class _ThreadLane(_Lane):
         self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()
         for _ in range(QUEUED):
             self._slots.put(None)
-        self._thread = threading.Thread(target=self._run, name=f"dff-sink {sink.uri}", daemon=True)
+        self._thread = Worker(self._run, f"dff-sink {sink.uri}")
         self._thread.start()
 
     def offer(self, result: Result) -> None:

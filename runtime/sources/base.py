@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from types import TracebackType
 
 from dff_edge.runtime.frames import Frame, FrameCounts
+from dff_edge.runtime.lifetime import bind
 
 DEFAULT_FPS = 30.0  # of what carries no time of its own: images and scenes
 
@@ -39,6 +40,7 @@ class Source(ABC):
         self.length: int | None = None
         self.size: tuple[int, int] | None = None
         self.counts = FrameCounts()
+        bind(self)
 
     def __iter__(self) -> Iterator[Frame]:
         return self
@@ -118,3 +120,4 @@ class PulledSource(Source):
         if self._first is not None:
             height, width = self._first.image.shape[:2]
             self.size = (height, width)
+        bind(self, at_exit=PulledSource.close)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from dff_edge.runtime.errors import FrameError, SourceError
 from dff_edge.runtime.frames import Frame
+from dff_edge.runtime.lifetime import Worker, bind, inner_of
 from dff_edge.runtime.resize import check_image
 from dff_edge.runtime.sources.capture import Capture, Shot
 from dff_edge.runtime.sources.live import LiveSource, Signal, State
@@ -91,16 +92,16 @@ class CameraSource(LiveSource):
         self._wake = Signal()  # for the watching thread
         self._gap_s = self.patience.gap_s
         try:
-            reader = _Reader(self)
+            inner = inner_of(self)
+            reader = _Reader(inner)
             reader.has_begun.wait(self.patience.connect_s)
             if not reader.is_connected:
                 raise reader.error or SourceError(
                     f"'{uri}' did not connect within {self.patience.connect_s:g} s. Check that "
                     "the camera is on and that this machine reaches it."
                 )
-            self._thread = threading.Thread(
-                target=self._stay_connected, args=(reader,), name=f"dff-edge {uri}", daemon=True
-            )
+            self._thread = Worker(inner._stay_connected, f"dff-edge {uri}", (reader,))
+            bind(self, dropped=inner.close)
             self._thread.start()
         except BaseException:
             self._is_closed = True  # ends the threads: Ctrl-C may come when they have begun
@@ -301,9 +302,7 @@ class _Reader:
         self.error: Exception | None = None
         self.failure: str | None = None  # why it has ended; the camera is let go of by then
         self._source = source
-        self.thread = threading.Thread(
-            target=self._run, name=f"dff-edge {source.uri} reader", daemon=True
-        )
+        self.thread = Worker(self._run, f"dff-edge {source.uri} reader")
         self.thread.start()
 
     def _run(self) -> None:

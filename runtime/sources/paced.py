@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 import time
 
 from dff_edge.runtime.frames import Frame
+from dff_edge.runtime.lifetime import Worker, bind, inner_of
 from dff_edge.runtime.sources.base import PulledSource
 from dff_edge.runtime.sources.live import LiveSource, Signal, State
 
@@ -28,7 +28,9 @@ class PacedSource(LiveSource):
         self.size = recording.size
         self._recording = recording
         self._wake = Signal()
-        self._thread = threading.Thread(target=self._play, name=f"dff-edge {self.uri}", daemon=True)
+        inner = inner_of(self)
+        self._thread = Worker(inner._play, f"dff-edge {self.uri}")
+        bind(self, dropped=inner.close)
         self._thread.start()
 
     @property

@@ -16,7 +16,7 @@ from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.bundle_recogniser import BundleRecogniser
 from dff_edge.runtime.bundle_writer import BundleWriter
 from dff_edge.runtime.contract import TENSORRT_GRAPHS
-from dff_edge.runtime.errors import BundleError, CalibrationError
+from dff_edge.runtime.errors import BundleError, CalibrationError, DiskError
 from dff_edge.runtime.frames import Frame
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.synthetic import StreetScene
@@ -50,6 +50,15 @@ def test_bundle_opens_with_all_graphs_of_all_precisions(calibrated):
             "propagate",
         }
     assert bundle.size_bytes("int8") < bundle.size_bytes("fp16") < bundle.size_bytes("fp32")
+
+
+def test_lack_of_room_is_told_before_a_clip_is_read(copy, full_disk):
+    class Clip:
+        def __getattr__(self, name):
+            raise AssertionError("a clip was looked at")
+
+    with pytest.raises(DiskError, match=r"the graphs of int8 and fp16 will take about \d+\.\d MB"):
+        calibrate_bundle(copy, [Clip()], source="clips")
 
 
 def test_manifest_says_what_it_was_calibrated_on(calibrated, samples):

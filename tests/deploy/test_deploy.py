@@ -19,6 +19,7 @@ from dff_edge.runtime.engine import OrtEngine
 from dff_edge.runtime.errors import (
     BundleError,
     ConfigError,
+    DiskError,
     EngineError,
     MissingDependencyError,
     SourceError,
@@ -53,6 +54,13 @@ def deploy(bundle, cache, target="cpu", precisions=("fp32",), source=SOURCE, *, 
 
 def origins(deployed):
     return {graph: report.origin for graph, report in deployed.engines.items()}
+
+
+def test_lack_of_room_is_told_before_anything_is_built(deployable, cache, full_disk):
+    lines = []
+    with pytest.raises(DiskError, match="the fp32 engines will take about"):
+        deploy(deployable, cache, lines=lines)
+    assert lines == []
 
 
 def test_what_was_built_is_found_again_and_not_checked_again(deployable, cache):

@@ -12,7 +12,7 @@ from torch import nn
 from dff_edge.export import export as export_module
 from dff_edge.export import export_bundle
 from dff_edge.runtime.bundle import Bundle
-from dff_edge.runtime.errors import BundleError, ConfigError, ExportError
+from dff_edge.runtime.errors import BundleError, ConfigError, DiskError, ExportError
 from tests.export.checkpoints import (
     CHANNELS,
     CLASSES,
@@ -33,6 +33,13 @@ def test_bundle_opens_and_says_what_it_is(bundle):
     assert manifest.normalisation.mean == (103.53, 116.28, 123.675)
     assert manifest.default_key_interval == 4
     assert bundle.precisions == ("fp32",)
+
+
+def test_lack_of_room_is_told_before_anything_is_exported(tmp_path, full_disk, monkeypatch):
+    monkeypatch.setattr(export_module, "export_graphs", lambda *_, **__: pytest.fail("exported"))
+    with pytest.raises(DiskError, match=rf"the bundle will take about .* room for .* {tmp_path}"):
+        export_bundle(tiny_checkpoint(), tmp_path / "bundle")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_graphs_for_tensorrt_are_the_same_but_for_the_warp(bundle):

@@ -17,6 +17,7 @@ ENCODERS = ("libx264", "libopenh264", "libvpx-vp9")
 
 def main(module_name: str) -> None:
     """Write one line of JSON to stdout: ``version`` and facts, or ``error``."""
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # nobody is told of a look
     try:
         module = importlib.import_module(module_name)
         facts = {"version": _version(module), **_FACTS.get(module_name, _no_facts)(module)}

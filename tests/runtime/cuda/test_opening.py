@@ -76,6 +76,35 @@ def test_a_process_may_end_in_the_middle_of_work(load, driver):
     assert (done.returncode, done.stderr) == (3, "")
 
 
+def test_a_forked_child_is_refused_and_frees_nothing_of_its_parents(load, driver):
+    fork = """
+import os, signal, sys
+from dff_edge.runtime.errors import ForkError
+
+pid = os.fork()
+if pid == 0:
+    signal.alarm(60)
+    calls = (lambda: device.close(), lambda: device.stream("mine"), lambda: stream.synchronize(),
+             lambda: host.synchronize(), lambda: device.copy_out(buffer, stream))
+    for call in calls:
+        try:
+            call()
+        except ForkError:
+            print("refused", flush=True)
+    sys.exit(0)
+print("child", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+buffer.array[:] = 7
+device.copy_in(buffer, stream)
+device.copy_out(buffer, stream)
+stream.synchronize()
+print("parent", buffer.array.flat[0])
+"""
+    done = run(load + OPEN + USE.format(driver=driver) + fork)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ["refused"] * 5 + ["child 0", "parent 7"]
+
+
 def test_a_machine_without_gpu_says_so(load, driver):
     done = run(load + OPEN + f"open_device({driver!r})", DFF_EMULATION_DEVICES="0")
 
