@@ -31,6 +31,7 @@ from dff_edge.runtime.contract import (
 )
 from dff_edge.runtime.errors import CalibrationError
 from dff_edge.runtime.manifest_records import ByteLevels, Calibration, Parity
+from dff_edge.runtime.printable import printable
 
 
 def calibrate_bundle(
@@ -197,7 +198,7 @@ def _convert(
 
 def _record(samples: Samples, source: str, flavour: Flavour, levels: MapLevels) -> dict[str, Any]:
     return Calibration(
-        source=source,
+        source=printable(source)[:4096],
         sha256=samples.digest,
         clips=samples.clip_count,
         pairs=sum(samples.pairs_by_distance.values()),

@@ -20,6 +20,7 @@ from dff_edge.runtime.deployed import Platform
 from dff_edge.runtime.engine import TensorSpec
 from dff_edge.runtime.engine_cache import EngineCache
 from dff_edge.runtime.errors import EngineError
+from dff_edge.runtime.onnx_check import check_onnx
 from dff_edge.runtime.tensorrt_check import check_for_tensorrt
 
 _PROGRESS_EVERY_S = 10.0
@@ -115,7 +116,9 @@ def build_plan(
         BundleError: when TensorRT would compute something else than the graph says.
         EngineError: when it does not parse, is not what it should be, or cannot be built.
     """
-    check_for_tensorrt(graph, f"the {name} graph")
+    label = f"the {name} graph"
+    plugin = kind == "propagate"
+    check_for_tensorrt(check_onnx(graph, label, flavour="trt", plugin=plugin), label)
     logger, errors = library.tensorrt_logger(trt)
     errors.clear()
     builder = trt.Builder(logger)

@@ -22,6 +22,7 @@ from dff_edge.export.warp_function import propagate_model
 from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.bundle_writer import BundleWriter
 from dff_edge.runtime.contract import STRIDE, FlowFunction, GraphName, Subnet
+from dff_edge.runtime.printable import printable
 from dff_edge.trainer.checkpoint import Checkpoint
 
 _MAX_CONFIG_CHARS = 65536  # of the manifest
@@ -168,8 +169,8 @@ def _provenance(checkpoint: Checkpoint, command: str) -> dict[str, Any]:
             "dff_edge": __version__,
             **{name: version(name) for name in ("onnx", "onnxruntime", "onnxscript", "torch")},
         },
-        "command": command[:4096],
+        "command": printable(command)[:4096],
         "config": text[:_MAX_CONFIG_CHARS],
-        "training_data": str(data.get("train", "") if isinstance(data, dict) else "")[:4096],
+        "training_data": printable(data.get("train", "") if isinstance(data, dict) else "")[:4096],
         "checkpoint_sha256": checkpoint.digest,
     }

@@ -35,6 +35,7 @@ from dff_edge.runtime.engine import usable_cores
 from dff_edge.runtime.errors import BundleError, ConfigError
 from dff_edge.runtime.evaluation import METRICS, evaluate, temporal_consistency
 from dff_edge.runtime.open_subnets import CudaOptions, EngineName, flavour_of, precisions_for
+from dff_edge.runtime.printable import printable
 
 _BASELINE = Config("fp32", 1)
 _STAGES = (
@@ -183,7 +184,7 @@ def record_accuracy(bundle: Bundle, benchmark: Benchmark) -> Bundle:
         f"{metric.title} over the pairs (k, i), k = i - l + 1 .. i (Zhu et al., CVPR 2017, section "
         f"5.2); frames i with {benchmark.settings.max_interval - 1} frames before them"
     )
-    common = {"data": benchmark.settings.source, "protocol": protocol}
+    common = {"data": printable(benchmark.settings.source)[:4096], "protocol": protocol}
     records = [
         {
             **common,
