@@ -11,8 +11,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
@@ -23,9 +21,11 @@ import dff_edge
 from dff_edge import __version__
 from dff_edge.runtime.engine_cache import default_cache_folder
 from dff_edge.runtime.errors import BundleError, CheckpointError, MissingDependencyError, require
+from dff_edge.runtime.staging import Workplace, remove_abandoned, sync_folder
 
 MODELS = Path(dff_edge.__file__).parent / "models"
 _CARD, _WEIGHTS = "card.json", "weights.safetensors"
+_NEW = ".new-"  # in front of the name of a folder that a bundle is exported into
 _LOG = logging.getLogger("dff_edge.zoo")
 
 Text = Annotated[str, Field(min_length=1)]
@@ -168,6 +168,7 @@ def _cached(name: str, say: Callable[[str], None]) -> Path:
     # By the weights and by the version, whose export it is.
     digest = hashlib.sha256((MODELS / name / _WEIGHTS).read_bytes()).hexdigest()
     folder = default_cache_folder() / "bundles" / f"{name}-{__version__}-{digest[:16]}"
+    remove_abandoned(folder.parent, _NEW)  # of a first use that was killed
     if folder.is_dir():
         return folder
     try:
@@ -183,20 +184,18 @@ def _cached(name: str, say: Callable[[str], None]) -> Path:
 
     folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Elsewhere first: of two that export at once the later finds the folder of the first.
-    staged = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
-    try:
+    with Workplace(folder.parent, _NEW, 0o700) as staged:
         say(f"exporting the model {name} to {folder}, once for all")
         export_bundle(
             load_checkpoint(MODELS / name),
-            staged / name,
+            staged.path / name,
             command=f"dff-edge export {name}",
             progress=say,
         )
         try:
-            os.rename(staged / name, folder)
+            os.rename(staged.path / name, folder)
         except OSError:  # another export was first
             if not folder.is_dir():
                 raise
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
+        sync_folder(folder.parent)
     return folder
