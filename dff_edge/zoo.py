@@ -19,9 +19,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import dff_edge
 from dff_edge import __version__
+from dff_edge.runtime.atomic import sync_folder
 from dff_edge.runtime.engine_cache import default_cache_folder
 from dff_edge.runtime.errors import BundleError, CheckpointError, MissingDependencyError, require
-from dff_edge.runtime.staging import Workplace, remove_abandoned, sync_folder
+from dff_edge.runtime.staging import Workplace, remove_abandoned
 
 MODELS = Path(dff_edge.__file__).parent / "models"
 _CARD, _WEIGHTS = "card.json", "weights.safetensors"

@@ -16,10 +16,11 @@ import os
 import shutil
 from pathlib import Path, PurePosixPath
 
+from dff_edge.runtime.atomic import sync_folder
 from dff_edge.runtime.bundle_folder import BundleFolder
 from dff_edge.runtime.bundle_paths import COMMITTED_NAME, MANIFEST_NAME, REPLACED_NAME
 from dff_edge.runtime.manifest import Manifest
-from dff_edge.runtime.staging import sync_folder, sync_folders, write_durably
+from dff_edge.runtime.staging import sync_folders, write_durably
 
 
 def publish(root: Path, staging: Path, manifest: bytes, replaced: bytes | None) -> None:

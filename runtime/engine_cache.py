@@ -29,9 +29,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from dff_edge.runtime.atomic import sync_folder
 from dff_edge.runtime.contract import Precision
 from dff_edge.runtime.errors import EngineError
-from dff_edge.runtime.staging import Workplace, remove_abandoned, sync_folder, write_durably
+from dff_edge.runtime.staging import Workplace, remove_abandoned, write_durably
 
 CACHE_VARIABLE = "DFF_EDGE_CACHE"
 

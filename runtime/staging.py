@@ -6,18 +6,20 @@ process that is still at work by a lock, which the system lets go with the proce
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import shutil
-import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from dff_edge.runtime.atomic import sync_file, sync_folder
+from dff_edge.runtime.errors import SinkError
+from dff_edge.runtime.locks import FolderLock, lock
+
 _PAUSE_S = 0.02
-_TRIES = 100  # of names, and of locks: no two processes take each other's for long
+_TRIES = 100  # of names
 
 
 class Workplace:
@@ -41,18 +43,18 @@ class Workplace:
                 self.path.mkdir(mode)
             except FileExistsError:
                 continue
-            lock = _lock_folder(self.path)
-            if lock is not None:  # else somebody took it for abandoned
-                self._lock: int | None = lock
+            descriptor = _lock_folder(self.path)
+            if descriptor is not None:  # else somebody took it for abandoned
+                self._descriptor: int | None = descriptor
                 return
         raise FileExistsError(f"no new name for a folder '{prefix}...' in {parent}")
 
     def close(self) -> None:
         """Remove the folder, where it is still in its place. Closing twice is allowed."""
-        if self._lock is not None:
+        if self._descriptor is not None:
             shutil.rmtree(self.path, ignore_errors=True)
-            os.close(self._lock)
-            self._lock = None
+            os.close(self._descriptor)
+            self._descriptor = None
 
     def __enter__(self) -> Workplace:
         return self
@@ -76,12 +78,12 @@ def remove_abandoned(parent: Path, prefix: str) -> None:
         return
     for path in found:
         try:
-            lock = _lock_folder(path)
+            descriptor = _lock_folder(path)
         except OSError:  # a link, or what is not ours
             continue
-        if lock is not None:
+        if descriptor is not None:
             shutil.rmtree(path, ignore_errors=True)
-            os.close(lock)
+            os.close(descriptor)
 
 
 @contextmanager
@@ -93,25 +95,19 @@ def locked(folder: Path, wait_s: float) -> Iterator[None]:
         wait_s: how long to wait for another one.
 
     Raises:
-        TimeoutError: another process keeps it longer.
-        OSError: there is no such folder.
+        SinkError: another process keeps it longer, or there is no such folder.
     """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        until = time.monotonic() + wait_s
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    raise TimeoutError(
-                        f"another process has been writing to {folder} for {wait_s:.0f} seconds"
-                    ) from None
-                time.sleep(_PAUSE_S)
+    until = time.monotonic() + wait_s
+    while True:
+        try:
+            lock = FolderLock(folder, str(folder))
+            break
+        except SinkError:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(_PAUSE_S)
+    with lock:
         yield
-    finally:
-        os.close(descriptor)
 
 
 def write_durably(path: Path, data: bytes, mode: int = 0o666) -> None:
@@ -120,16 +116,7 @@ def write_durably(path: Path, data: bytes, mode: int = 0o666) -> None:
     with open(os.open(path, flags, mode), "wb") as file:
         file.write(data)
         file.flush()
-        os.fsync(file.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Return when the disk has the names in a folder, those made, moved and removed."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync_file(file.fileno())
 
 
 def sync_folders(root: Path) -> None:
@@ -139,23 +126,17 @@ def sync_folders(root: Path) -> None:
 
 
 def _lock_folder(path: Path) -> int | None:
-    """Lock a folder; None where another process has it, or it is gone."""
+    """Open and lock a folder; None where another process has it, or it is gone."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         descriptor = os.open(path, flags)
     except FileNotFoundError:
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if _is_same(descriptor, path):
+        lock(descriptor, str(path))
+        if os.path.samestat(os.fstat(descriptor), os.lstat(path)):  # not removed in between
             return descriptor
-    except (BlockingIOError, FileNotFoundError):
+    except (SinkError, FileNotFoundError):
         pass
     os.close(descriptor)
     return None
-
-
-def _is_same(descriptor: int, path: Path) -> bool:
-    """Whether a path still leads to what was opened."""
-    held, found = os.fstat(descriptor), os.lstat(path)
-    return stat.S_ISDIR(found.st_mode) and os.path.samestat(held, found)

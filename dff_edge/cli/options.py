@@ -13,6 +13,7 @@ import click
 from dff_edge.cli.console import console_of, note_failure, say
 from dff_edge.runtime.atomic import AtomicFile, check_writable
 from dff_edge.runtime.errors import ConfigError, DffEdgeError, SinkError
+from dff_edge.runtime.printable import printable
 
 if TYPE_CHECKING:
     from dff_edge.runtime.open_subnets import CudaOptions
@@ -96,7 +97,7 @@ class Command(click.Command):
                 raise
             except (DffEdgeError, OSError) as error:
                 note_failure(error, is_expected=True)
-                raise click.ClickException(str(error)) from error
+                raise click.ClickException(printable(error, keep="\n")) from error
             except BaseException as error:
                 note_failure(error, is_expected=isinstance(error, KeyboardInterrupt))
                 raise
@@ -108,7 +109,7 @@ def command_line() -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        raise click.UsageError(str(error)) from error
+        raise click.UsageError(printable(error, keep="\n")) from error
 
 
 class Numbers(click.ParamType):
@@ -397,6 +398,7 @@ def write_json(path: Path | None, content: Any) -> bool:
 
 def table(headers: list[str], rows: list[list[str]], file: IO[str] | None = None) -> None:
     """Print a plain aligned table, first column to the left, the others to the right."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in [headers, *rows]) for i in range(len(headers))]
     for row in [headers, ["-" * width for width in widths], *rows]:
         cells = [

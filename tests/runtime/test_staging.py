@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from dff_edge.runtime.errors import SinkError
 from dff_edge.runtime.staging import Workplace, locked, remove_abandoned, write_durably
 
 ROOT = Path(__file__).parents[2]
 _KILLED = """
 import os, sys
 from pathlib import Path
+from dff_edge.runtime.errors import SinkError
 from dff_edge.runtime.staging import Workplace
 place = Workplace(Path(sys.argv[1]), ".new-")
 (place.path / "half").write_bytes(b"x")
@@ -96,7 +98,7 @@ def test_nothing_to_remove_is_no_error(tmp_path):
 
 def test_a_folder_is_kept_from_others_for_a_while(tmp_path):
     with locked(tmp_path, 0.0):
-        with pytest.raises(TimeoutError, match="another process has been writing to"):
+        with pytest.raises(SinkError, match="is being written by this process already"):
             with locked(tmp_path, 0.0):
                 pass
     with locked(tmp_path, 0.0):
