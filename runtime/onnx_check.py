@@ -33,7 +33,13 @@ from dff_edge.runtime.onnx_file import (
     Node,
     OnnxFile,
 )
-from dff_edge.runtime.onnx_operators import OPERATORS, PLUGIN, check_node, kept_inputs
+from dff_edge.runtime.onnx_operators import (
+    OPERATORS,
+    PLUGIN,
+    Operator,
+    check_node,
+    kept_inputs,
+)
 from dff_edge.runtime.onnx_reader import MAX_NODES, read_onnx
 from dff_edge.runtime.onnx_shapes import Value
 from dff_edge.runtime.printable import printable
@@ -175,6 +181,10 @@ class _Walk:
             self.count += 1
             if self.count > MAX_NODES:
                 raise WireError(f"computes more than {MAX_NODES} nodes")
+            is_local = node.domain == LOCAL_DOMAIN
+            self.operators[f"{LOCAL_DOMAIN}::{node.operator}" if is_local else node.operator] += 1
+            is_call = is_local and node.operator in self.functions and depth == 0
+            operator = None if is_call else self._operator(node, depth)
             inputs = []
             for name in node.inputs:
                 value = values.get(name)
@@ -183,21 +193,25 @@ class _Walk:
                         f"has {node} that reads '{name}', which nothing before it gives"
                     )
                 inputs.append(value)
-            for name, value in zip(node.outputs, self._node(node, inputs, depth), strict=True):
+            made = (
+                self._call(node, inputs) if operator is None else self._run(operator, node, inputs)
+            )
+            for name, value in zip(node.outputs, made, strict=True):
                 self._add(values, name, value, str(node))
 
-    def _node(self, node: Node, inputs: list[Value], depth: int) -> tuple[Value, ...]:
-        is_local = node.domain == LOCAL_DOMAIN
-        self.operators[f"{LOCAL_DOMAIN}::{node.operator}" if is_local else node.operator] += 1
-        if is_local and node.operator in self.functions and depth == 0:
-            return self._call(node, inputs)
+    def _operator(self, node: Node, depth: int) -> Operator:
+        """What a node may look like, which it does."""
         operator = OPERATORS.get(node.operator) if node.domain == "" else None
-        if is_local and node.operator == WARP_PLUGIN and self.plugin and depth == 0:
+        is_plugin = node.domain == LOCAL_DOMAIN and node.operator == WARP_PLUGIN
+        if is_plugin and self.plugin and depth == 0:
             operator = PLUGIN
         if operator is None:
             whose = f"{node.domain}::" if node.domain else ""
             raise WireError(f"uses the operator '{whose}{node.operator}', which is not allowed")
         check_node(node, operator, self.flavour)
+        return operator
+
+    def _run(self, operator: Operator, node: Node, inputs: list[Value]) -> tuple[Value, ...]:
         try:
             outcome = operator.rule(node, inputs)
         except WireError as error:

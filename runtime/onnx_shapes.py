@@ -240,7 +240,7 @@ def suppress(node: Node, inputs: Inputs) -> Outcome:
     """NonMaxSuppression of one frame with stored limits; the shape is the most that may be left."""
     boxes, scores = inputs[:2]
     (most,) = _stored(inputs[2], "how many", shape=(1,))
-    limits = [_stored(own, "its limits", shape=(1,))[0] for own in inputs[3:]]
+    limits = [_stored(own, "its limits", (1,), FLOAT)[0] for own in inputs[3:]]
     _check(boxes.dtype == scores.dtype == FLOAT, "reads floats", inputs)
     count = scores.shape[-1] if scores.shape else 0
     is_fit = len(scores.shape) == 3 and boxes.shape == (1, count, 4) and scores.shape[0] == 1
@@ -400,10 +400,13 @@ def _check(is_fit: bool, expected: str, inputs: Inputs) -> None:
         raise WireError(f"which {expected}, with the inputs {told or 'of none'}")
 
 
-def _stored(value: Value, what: str, shape: Shape | None = None) -> NDArray[Any]:
+def _stored(
+    value: Value, what: str, shape: Shape | None = None, dtype: np.dtype[Any] = INT64
+) -> NDArray[Any]:
     """The numbers of a stored input."""
-    if value.values is None or (shape is not None and value.shape != shape):
-        raise WireError(f"which has {what} stored, of shape {shape or value.shape}")
+    has_shape = shape is None or value.shape == shape
+    if value.values is None or not has_shape or value.dtype != dtype:
+        raise WireError(f"which has {what} stored, {dtype.name} {shape or value.shape}")
     return value.values
 
 
@@ -486,8 +489,8 @@ def _pointer(frame: Value) -> int:
 def _check_levels(node: Node, inputs: Inputs) -> None:
     """Steps and zeros are stored, and there are one or as many as the axis is long."""
     value, step, zero = inputs
-    steps = _stored(step, "its steps")
-    is_sane = step.dtype == FLOAT and bool((np.isfinite(steps) & (steps > 0)).all())
+    steps = _stored(step, "its steps", dtype=FLOAT)
+    is_sane = bool((np.isfinite(steps) & (steps > 0)).all())
     _check(is_sane, "has steps above 0", inputs)
     _check(zero.values is not None and zero.shape == step.shape, "has stored zeros", inputs)
     if step.shape != ():

@@ -224,9 +224,9 @@ def too_much(model: onnx.ModelProto, what: str) -> None:
     """See that a tiny file that asks for much is told by what it asks for."""
     data = model.SerializeToString()
     assert len(data) < 100_000
-    started = time.monotonic()
+    started = time.process_time()
     problem = cost_problem(check_onnx(data, NAME).summary, PIXELS)
-    assert time.monotonic() - started < MAX_CHECK_S
+    assert time.process_time() - started < MAX_CHECK_S
     assert problem is not None
     assert what in problem
 
@@ -362,12 +362,12 @@ def test_random_damage_never_hangs_nor_raises_anything_else(subnet):
         data = bytearray(sound)
         for _ in range(rng.randint(1, 4)):
             flip(data, rng)
-        started = time.monotonic()
+        started = time.process_time()
         try:
             check_onnx(bytes(data), NAME)
         except BundleError:
             refused += 1
-        assert time.monotonic() - started < MAX_CHECK_S
+        assert time.process_time() - started < MAX_CHECK_S
     # Damage within weights passes: it changes numbers, not the structure. Digests find it.
     assert refused > FUZZ_ROUNDS // 4
 
@@ -395,7 +395,7 @@ def test_large_graphs_are_checked_in_bounded_time():
     nodes = [node("Relu", ["x"], ["v0"])]
     nodes += [node("Relu", [f"v{i}"], [f"v{i + 1}"]) for i in range(count)]
     data = model_of(*nodes, node("Relu", [f"v{count}"])).SerializeToString()
-    started = time.monotonic()
+    started = time.process_time()
 
     assert check_onnx(data, NAME).summary.operators["Relu"] == count + 2
-    assert time.monotonic() - started < MAX_CHECK_S
+    assert time.process_time() - started < MAX_CHECK_S
