@@ -9,9 +9,10 @@ even when the folder changed meanwhile.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from dff_edge.runtime.bundle_folder import BundleFolder
 from dff_edge.runtime.byte_stream import ByteStream
@@ -21,6 +22,8 @@ from dff_edge.runtime.graph_check import check_graph, read_graph
 from dff_edge.runtime.manifest import Manifest
 from dff_edge.runtime.manifest_records import FileRecord
 from dff_edge.runtime.onnx_check import GraphSummary
+
+T = TypeVar("T")
 
 _MOST_TRIES = 20  # to read a bundle that is replaced again and again
 
@@ -90,6 +93,24 @@ class Bundle:
                 check_graph(manifest, precision, graph_name, name, graph, flavour)
             summaries[name] = graph.summary
         return cls(folder.root, manifest, hashlib.sha256(data).hexdigest(), summaries)
+
+    @staticmethod
+    def use(path: str | Path, function: Callable[[Bundle], T]) -> T:
+        """Open a bundle and do what reads its graphs; again where another took its place meanwhile.
+
+        Args:
+            path: the folder.
+            function: leaves nothing behind when it raises.
+
+        Raises:
+            BundleError: see ``open``; the bundle was replaced again and again.
+        """
+        for _ in range(_MOST_TRIES - 1):
+            try:
+                return function(Bundle.open(path))
+            except BundleReplacedError:
+                continue
+        return function(Bundle.open(path))
 
     @property
     def precisions(self) -> tuple[Precision, ...]:

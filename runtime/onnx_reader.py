@@ -44,7 +44,7 @@ from dff_edge.runtime.wire import (
 IR_VERSIONS = range(7, 15)
 MAX_ELEMENTS = 1 << 31
 MAX_RANK = 6
-MAX_NODES = 10_000  # a ResNet-101 in Q/DQ form has about 1,500
+MAX_NODES = 5_000  # a ResNet-101 in Q/DQ form has about 1,000
 MAX_NODE_VALUES = 64  # inputs and outputs of one
 MAX_MESSAGE_BYTES = 1 << 24  # a node's; one with the coordinates of a large map has 2 MB
 SMALL_BYTES = 1 << 16  # of a tensor that is read at once

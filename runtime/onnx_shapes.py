@@ -247,7 +247,7 @@ def suppress(node: Node, inputs: Inputs) -> Outcome:
     _check(is_fit and most >= 0, "reads boxes (1, n, 4) and scores (1, K, n)", inputs)
     _check(0 <= limits[0] <= 1 and bool(np.isfinite(limits[1])), "has sane limits", inputs)
     classes, most = scores.shape[1], min(int(most), count)
-    work = classes * count * (most + 32)
+    work = classes * count * (16 * most + 32)  # a comparison of boxes takes as long as 16 products
     return Outcome((Value(INT64, (classes * most, 3)),), work, 64 * classes * count)
 
 

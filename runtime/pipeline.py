@@ -14,6 +14,7 @@ import logging
 import time
 from collections.abc import Generator, Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -112,7 +113,19 @@ class Pipeline:
             MissingDependencyError: when the engine is not installed.
         """
         if not isinstance(bundle, Bundle):
-            bundle = Bundle.open(bundle)
+            reopen = partial(
+                cls.open,
+                precision=precision,
+                policy=policy,
+                depth=depth,
+                threads=threads,
+                engine=engine,
+                overlap=overlap,
+                confidence=confidence,
+                trace=trace,
+                cuda=cuda,
+            )
+            return Bundle.use(bundle, reopen)
         if policy is None:
             policy = FixedInterval(bundle.manifest.default_key_interval)
         elif isinstance(policy, str):

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from dff_edge.runtime import bundle_commit
+from dff_edge.runtime import bundle_commit, pipeline
 from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.bundle_commit import finish
 from dff_edge.runtime.errors import BundleError, BundleReplacedError
+from dff_edge.runtime.pipeline import Pipeline
 from tests.runtime.bundles import make_bundle
 from tests.runtime.killed_writers import BUNDLES, calibrate, cut_off, export, state
 
@@ -204,6 +205,37 @@ def test_what_was_opened_before_a_commit_is_told_to_be_replaced(tmp_path):
         BundleReplacedError, match="was replaced since it was opened; open it again"
     ):
         bundle.graph_bytes("fp32", "flow")
+
+
+def test_what_reads_graphs_is_done_again_with_the_new_bundle(tmp_path):
+    path = make_bundle(tmp_path / "b").path
+    seen = []
+
+    def use(bundle: Bundle) -> bytes:
+        seen.append(bundle.digest)
+        if len(seen) == 1:
+            export(path, seed=4)
+        return bundle.graph_bytes("fp32", "flow")
+
+    assert Bundle.use(path, use) == Bundle.open(path).graph_bytes("fp32", "flow")
+    assert len(set(seen)) == 2
+
+
+def test_a_pipeline_opens_beside_a_writer(tmp_path, monkeypatch):
+    """The bundle is replaced after it was verified, and before its graphs are loaded."""
+    path = make_bundle(tmp_path / "b").path
+    real_open, digests = pipeline.open_subnets, []
+
+    def replaced_once(bundle: Bundle, *rest: Any, **how: Any) -> Any:
+        digests.append(bundle.digest)
+        if len(digests) == 1:
+            export(path, seed=4)
+        return real_open(bundle, *rest, **how)
+
+    monkeypatch.setattr(pipeline, "open_subnets", replaced_once)
+    with Pipeline.open(path) as opened:
+        assert opened.bundle == Bundle.open(path)
+    assert len(set(digests)) == 2
 
 
 _READER = """

@@ -177,7 +177,7 @@ def test_nodes_of_functions_count_at_every_call():
     function = local_function("Warp", *body, node("Relu", ["a199"]))
     calls = [helper.make_node("Warp", ["x"], [f"y{i}"], domain="dff") for i in range(100)]
 
-    with pytest.raises(BundleError, match="computes more than 10000 nodes"):
+    with pytest.raises(BundleError, match="computes more than 5000 nodes"):
         check(model_of(*calls, functions=[function]))
 
 
