@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from dff_edge.runtime.atomic import check_folder, check_room
 from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.bundle_commit import finish, publish
 from dff_edge.runtime.bundle_folder import BundleFolder, walk_folder
@@ -33,7 +34,7 @@ from dff_edge.runtime.contract import (
     GraphName,
     Precision,
 )
-from dff_edge.runtime.errors import BundleError
+from dff_edge.runtime.errors import BundleError, SinkError
 from dff_edge.runtime.graph_check import check_graph, read_graph_bytes
 from dff_edge.runtime.manifest import Manifest
 from dff_edge.runtime.manifest_records import FileRecord
@@ -86,11 +87,13 @@ class BundleWriter:
                 commit. A folder that holds anything else is refused all the same.
 
         Raises:
-            BundleError: the folder holds a bundle and ``replace`` is false, or other files.
+            BundleError: the folder holds a bundle and ``replace`` is false, or other files; or it
+                cannot be written to, which is told now and not when the work is done.
         """
         root = Path(path).absolute()
         if os.path.lexists(root) and not root.is_dir():
             raise BundleError(f"{path} is a file, expected a folder to write a bundle into.")
+        _check_writable(root)
         if root.is_dir():
             _check_replaceable(root, replace)
         return cls(root, None, replace)
@@ -100,9 +103,10 @@ class BundleWriter:
         """Start adding to a bundle, which is verified first; what is not added again stays.
 
         Raises:
-            BundleError: as ``Bundle.open``.
+            BundleError: as ``Bundle.open``, or it cannot be written to.
         """
         base = Bundle.open(path)
+        _check_writable(base.path)
         return cls(base.path, base, replace=True)
 
     def add_graph(
@@ -261,6 +265,15 @@ class BundleWriter:
                 "run the command again."
             )
         return data
+
+
+def _check_writable(root: Path) -> None:
+    there = next(folder for folder in (root, *root.parents) if folder.is_dir())
+    try:
+        check_folder(there, root)
+        check_room(there, root)
+    except SinkError as error:
+        raise BundleError(str(error)) from error
 
 
 def _check_replaceable(root: Path, replace: bool) -> None:

@@ -10,7 +10,7 @@ from dff_edge.runtime.errors import BundleError
 from dff_edge.runtime.manifest_problems import short
 
 MAX_ITEMS = 1000
-MAX_VALUES = 20_000
+MAX_VALUES = 30_000
 
 
 def parse_object(data: bytes) -> Any:

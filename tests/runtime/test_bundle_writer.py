@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -179,6 +180,21 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
 
     with pytest.raises(BundleError, match="is a file, expected a folder"):
         BundleWriter.create(tmp_path / "b")
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+def test_a_folder_that_cannot_be_written_is_told_at_once(tmp_path, monkeypatch, is_full):
+    path = make_bundle(tmp_path / "b").path
+    if is_full:
+        full = os.statvfs_result((4096, 4096, 1000, 0, 0, 1, 1, 1, 0, 255))
+        monkeypatch.setattr(os, "statvfs", lambda folder: full)
+    else:  # root may write everywhere
+        monkeypatch.setattr(os, "access", lambda path, mode: False)
+
+    for start in (BundleWriter.extend, BundleWriter.create):
+        place = path if start == BundleWriter.extend else tmp_path / "deep" / "new"
+        with pytest.raises(BundleError, match="no room is left|is not writable"):
+            start(place)
 
 
 def test_leaving_without_commit_changes_nothing(tmp_path):
