@@ -158,6 +158,9 @@ def damage_manifest(text: str, rng: random.Random) -> str:
 
 # ---- graphs by chance
 
+# Of what an FP32 graph may not have.
+_OTHER_PRECISIONS = ("QuantizeLinear", "DequantizeLinear")
+
 
 class Builder:
     """A graph of allowed operators whose shapes fit, from one input to one output, both float32."""
@@ -192,10 +195,62 @@ class Builder:
     def _try_node(self) -> None:
         """Add a node where its operator takes what is there."""
         rng = self._rng
-        operator = rng.choice(list(OPERATORS))
+        operator = rng.choice([name for name in OPERATORS if name not in _OTHER_PRECISIONS])
         count = rng.choice(OPERATORS[operator].inputs[:3])
         inputs = [self._operand(operator, at) for at in range(count)]
+        if inputs and rng.random() < 0.8:
+            inputs[0] = rng.choice([n for n, v in self._values.items() if not v.is_stored])
+            fitting = self._fitting(operator, self._values[inputs[0]].shape)
+            inputs[1:] = [self._keep(array) for array in fitting] or inputs[1:]
         self._add(operator, inputs, self._attributes(operator))
+
+    def _fitting(self, operator: str, shape: tuple[int, ...]) -> list[Any]:
+        """Stored operands that fit behind a first one of this shape; none where any may."""
+        rng, size = self._rng, int(np.prod(shape))
+        numbers = np.random.default_rng(rng.getrandbits(32))
+        kernels, side = rng.choice([1, 3, 8, 64]), rng.choice([1, 2, 3, 5])
+        last = shape[-1] if shape else 1
+        if operator == "Conv" and len(shape) == 4:
+            return [numbers.normal(size=(kernels, shape[1], side, side)).astype(np.float32)]
+        if operator == "ConvTranspose" and len(shape) == 4:
+            return [numbers.normal(size=(shape[1], kernels, side, side)).astype(np.float32)]
+        if operator == "MatMul":
+            return [numbers.normal(size=(last, kernels)).astype(np.float32)]
+        if operator == "Gemm":
+            weight = numbers.normal(size=(last, kernels)).astype(np.float32)
+            return [weight, np.ones(kernels, np.float32)]
+        if operator == "Reshape":
+            part = rng.choice([n for n in (1, 2, 4, 8, 64) if size % n == 0])
+            return [np.array(rng.choice([[-1], [part, -1], [1, part, 1, -1], [-1, 4]]), np.int64)]
+        if operator == "Slice" and shape:
+            axis = rng.randrange(len(shape))
+            start, end = rng.choice([(0, 1), (-3, 1000), (1, 3), (0, 2**62), (-(2**63), 2)])
+            return [np.array([number], np.int64) for number in (start, end, axis)]
+        if operator == "TopK":
+            return [np.array([rng.randint(1, max(1, last))], np.int64)]
+        if operator == "Gather" and shape:
+            return [numbers.integers(-shape[0] - 1, shape[0] + 1, 5)]
+        if operator == "RoiAlign":
+            boxes = numbers.normal(size=(6, 4)).astype(np.float32) * rng.choice([1, 100, 1e30])
+            return [boxes, np.zeros(6, np.int64)]
+        if operator == "NonMaxSuppression" and len(shape) == 3:
+            scores = numbers.normal(size=(1, 3, shape[1])).astype(np.float32)
+            limits = [np.array([0.5], np.float32), np.array([-1], np.float32)]
+            return [scores, np.array([rng.choice([0, 1, 100, 2**62])], np.int64), *limits]
+        if operator == "GridSample" and len(shape) == 4:
+            grid = numbers.normal(size=(shape[0], 5, 6, 2)).astype(np.float32)
+            return [grid * np.float32(rng.choice([1, 1e30, float("nan")]))]
+        if operator == "Clip":
+            return [np.float32(rng.choice([-1, 5])), np.float32(rng.choice([2, float("inf")]))]
+        return []
+
+    def _keep(self, array: Any) -> str:
+        name = f"s{len(self._values)}"
+        self._stored[name] = np.asarray(array)
+        self._values[name] = Value(
+            self._stored[name].dtype, self._stored[name].shape, True, self._stored[name]
+        )
+        return name
 
     def _add(self, operator: str, inputs: list[str], attributes: dict[str, Any]) -> str | None:
         outputs = tuple(f"v{len(self._values)}_{i}" for i in range(OPERATORS[operator].outputs))
@@ -237,10 +292,7 @@ class Builder:
             )
         else:
             array = np.zeros(shape, np.uint8 if kind == "u" else np.int8)
-        name = f"s{len(self._values)}"
-        self._stored[name] = np.asarray(array)
-        self._values[name] = Value(array.dtype, shape, True, self._stored[name])
-        return name
+        return self._keep(array)
 
     def _attributes(self, operator: str) -> dict[str, Any]:
         rng = self._rng
@@ -248,7 +300,7 @@ class Builder:
         some: dict[str, dict[str, Any]] = {
             "AveragePool": {"kernel_shape": [side, side]},
             "MaxPool": {"kernel_shape": [side, side], "strides": [rng.choice([1, 2])] * 2},
-            "Cast": {"to": rng.choice([1, 6, 10])},
+            "Cast": {"to": rng.choice([1, 6])},
             "Concat": {"axis": rng.choice([0, 1, 2, 3, -1])},
             "Conv": {"pads": [rng.choice([0, 1, 2, 40])] * 4, "strides": [side, side]},
             "ConvTranspose": {"strides": [rng.choice([1, 2, 64])] * 2},
