@@ -21,7 +21,7 @@ WARP_PLUGIN = "DffWarp"  # the same as an operator of TensorRT's plugin
 Attribute: TypeAlias = "int | float | bytes | tuple[int, ...] | Tensor"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Tensor:
     """A stored tensor.
 
