@@ -31,6 +31,7 @@ FLOATS, BYTES = (FLOAT, HALF), (UINT8, INT8)
 CAST_TYPES: dict[int, np.dtype[Any]] = {1: FLOAT, 6: INT32, 10: HALF}
 
 _MAX_RANK = 6
+MAX_PAIRS = 1 << 29  # seconds; 6,000 candidates and 300 proposals have 2 million
 
 
 class Value(NamedTuple):
@@ -247,7 +248,9 @@ def suppress(node: Node, inputs: Inputs) -> Outcome:
     _check(is_fit and most >= 0, "reads boxes (1, n, 4) and scores (1, K, n)", inputs)
     _check(0 <= limits[0] <= 1 and bool(np.isfinite(limits[1])), "has sane limits", inputs)
     classes, most = scores.shape[1], min(int(most), count)
-    work = classes * count * (16 * most + 32)  # a comparison of boxes takes as long as 16 products
+    pairs = classes * count * most
+    _check(pairs <= MAX_PAIRS, f"compares at most {MAX_PAIRS} pairs of boxes", inputs)
+    work = 16 * pairs + 32 * classes * count  # a comparison takes as long as 16 products
     return Outcome((Value(INT64, (classes * most, 3)),), work, 64 * classes * count)
 
 

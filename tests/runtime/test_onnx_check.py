@@ -316,6 +316,25 @@ def test_one_weight_used_again_and_again_is_refused():
     assert f"wants {31 * 2000 * 512**2 + 2000 * 512} steps of work" in problem
 
 
+def test_boxes_that_are_all_compared_with_all_are_refused():
+    count = 40_000
+    model = model_of(
+        node("NonMaxSuppression", ["boxes", "scores", "most", "limit", "score"], ["chosen"]),
+        node("GatherND", ["scores", "chosen"], ["found"]),
+        node("ScatterND", ["scores", "chosen", "found"]),
+        inputs={"boxes": (FLOAT, (1, count, 4)), "scores": (FLOAT, (1, 1, count))},
+        outputs={"y": (FLOAT, (1, 1, count))},
+        stored={
+            "most": np.array([count]),
+            "limit": np.array([1], np.float32),
+            "score": np.array([-1], np.float32),
+        },
+    )
+
+    with pytest.raises(BundleError, match="compares at most 536870912 pairs of boxes"):
+        check(model)
+
+
 def test_what_the_toolkit_makes_is_not_out_of_proportion():
     for subnet in ("feature", "flow", "task", "propagate"):
         assert cost_problem(check(make_model(subnet)).summary, PIXELS) is None
