@@ -22,7 +22,7 @@ from dff_edge.runtime.detection_agreement import rfcn_problems
 from dff_edge.runtime.manifest import Manifest
 from dff_edge.runtime.onnx_check import CheckedGraph
 from dff_edge.runtime.onnx_file import LOCAL_DOMAIN, WARP_FUNCTION, WARP_PLUGIN, Node
-from dff_edge.runtime.onnx_shapes import HALF
+from dff_edge.runtime.onnx_values import HALF
 
 _MOVES = ("Reshape", "Slice", "Transpose")  # operators that change no value
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")

@@ -41,7 +41,7 @@ from dff_edge.runtime.onnx_operators import (
     kept_inputs,
 )
 from dff_edge.runtime.onnx_reader import MAX_NODES, read_onnx
-from dff_edge.runtime.onnx_shapes import Value
+from dff_edge.runtime.onnx_values import Value
 from dff_edge.runtime.printable import printable
 from dff_edge.runtime.wire import WireError
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from dff_edge.runtime import onnx_shapes as shapes
+from dff_edge.runtime import onnx_windows as windows
 from dff_edge.runtime.contract import Flavour
 from dff_edge.runtime.onnx_file import Attribute, Node, Tensor
-from dff_edge.runtime.onnx_shapes import Outcome, Value
+from dff_edge.runtime.onnx_values import Outcome, Value
 from dff_edge.runtime.wire import WireError
 
 Rule = Callable[[Node, Sequence[Value]], Outcome]
@@ -95,7 +96,7 @@ OPERATORS: Final[Mapping[str, Operator]] = {
     "Add": Operator(shapes.arithmetic, (2,)),
     "And": Operator(shapes.both, (2,), tensorrt=False),
     "AveragePool": Operator(
-        shapes.pool,
+        windows.pool,
         (1,),
         {
             **_WINDOW,
@@ -111,9 +112,9 @@ OPERATORS: Final[Mapping[str, Operator]] = {
     "Clip": Operator(shapes.clip, (3,)),
     "Concat": Operator(shapes.concat, tuple(range(1, 17)), _AXIS, ("axis",)),
     "Constant": Operator(shapes.constant, (0,), {"value": _is_tensor}, ("value",)),
-    "Conv": Operator(shapes.convolve, (2, 3), _CONVOLUTION),
+    "Conv": Operator(windows.convolve, (2, 3), _CONVOLUTION),
     "ConvTranspose": Operator(
-        shapes.convolve_back, (2, 3), {**_CONVOLUTION, "output_padding": _all_within(0, 16, 2)}
+        windows.convolve_back, (2, 3), {**_CONVOLUTION, "output_padding": _all_within(0, 16, 2)}
     ),
     "DequantizeLinear": Operator(shapes.dequantize, (3,), _AXIS, kept=(1, 2)),
     "Div": Operator(shapes.arithmetic, (2,), kept=(1,), tensorrt=False),
@@ -133,7 +134,7 @@ OPERATORS: Final[Mapping[str, Operator]] = {
     ),
     "Greater": Operator(shapes.compare, (2,), tensorrt=False),
     "GridSample": Operator(
-        shapes.sample_grid,
+        windows.sample_grid,
         (2,),
         {
             "mode": _one_of(b"bilinear"),
@@ -148,7 +149,7 @@ OPERATORS: Final[Mapping[str, Operator]] = {
     "MatMul": Operator(shapes.matmul, (2,)),
     "Max": Operator(shapes.arithmetic, (2,), tensorrt=False),
     "MaxPool": Operator(
-        shapes.pool,
+        windows.pool,
         (1,),
         {
             **_WINDOW,
@@ -179,7 +180,7 @@ OPERATORS: Final[Mapping[str, Operator]] = {
     "Relu": Operator(shapes.float_map, (1,)),
     "Reshape": Operator(shapes.reshape, (2,), {"allowzero": _one_of(0, 1)}, kept=(1,)),
     "RoiAlign": Operator(
-        shapes.pool_regions,
+        windows.pool_regions,
         (3,),
         {
             "coordinate_transformation_mode": _one_of(b"half_pixel"),

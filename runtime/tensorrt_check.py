@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dff_edge.runtime.errors import BundleError
 from dff_edge.runtime.onnx_check import CheckedGraph
-from dff_edge.runtime.onnx_shapes import FLOAT, INT8
+from dff_edge.runtime.onnx_values import FLOAT, INT8
 from dff_edge.runtime.printable import printable
 
 _CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")

@@ -33,7 +33,7 @@ from dff_edge.runtime.graph_check import check_graph, read_graph_bytes
 from dff_edge.runtime.manifest import Manifest
 from dff_edge.runtime.onnx_file import Node
 from dff_edge.runtime.onnx_operators import OPERATORS
-from dff_edge.runtime.onnx_shapes import Value
+from dff_edge.runtime.onnx_values import Value
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.wire import WireError
 from tests.runtime.bundles import IR_VERSION, OPSET

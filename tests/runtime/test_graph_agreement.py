@@ -1,4 +1,7 @@
-"""What manifest and graphs say both: where they differ, a bundle is neither written nor opened."""
+"""What manifest and graphs say both: where they differ, a bundle is neither written nor opened.
+
+graph_agreement, detection_agreement and graph_check.
+"""
 
 from __future__ import annotations
 

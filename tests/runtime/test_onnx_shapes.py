@@ -1,4 +1,7 @@
-"""Shapes and types of each operator against what ONNX Runtime gives, and what does not fit."""
+"""Shapes and types of each operator against what ONNX Runtime gives, and what does not fit.
+
+Those of onnx_windows too, and what both share (onnx_values).
+"""
 
 from __future__ import annotations
 
