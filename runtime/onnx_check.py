@@ -160,10 +160,11 @@ class _Walk:
                 f"has local functions {sorted(self.functions)}, expected at most "
                 f"'{LOCAL_DOMAIN}::{WARP_FUNCTION}', and none {where}"
             )
-        values = {
-            name: Value(tensor.dtype, tensor.shape, True, tensor.values)
-            for name, tensor in file.tensors.items()
-        }
+        values: dict[str, Value] = {}
+        for name, tensor in file.tensors.items():
+            if 0 in tensor.shape:
+                raise WireError(f"stores the tensor '{name}' of shape {tensor.shape}, of nothing")
+            values[name] = Value(tensor.dtype, tensor.shape, True, tensor.values)
         for name, spec in file.inputs.items():
             self._add(values, name, Value(spec.dtype, spec.shape), "an input")
         self._nodes(file.nodes, values, depth=0)
@@ -172,8 +173,11 @@ class _Walk:
             if found is None or (found.dtype, found.shape) != (spec.dtype, spec.shape):
                 told = found and f"computes {found.dtype.name} {found.shape} as it"
                 raise WireError(f"tells of the value {spec}, and {told or 'computes none'}")
-        if any(values[name].is_stored for name in file.outputs):
-            raise WireError("gives a stored tensor as its output")
+        for name in file.outputs:
+            if values[name].is_stored:
+                raise WireError(f"gives a stored tensor as its output '{name}'")
+            if values[name].is_most:
+                raise WireError(f"gives rows of which there may be none as its output '{name}'")
         return values
 
     def _nodes(self, nodes: Sequence[Node], values: dict[str, Value], depth: int) -> None:
@@ -212,6 +216,8 @@ class _Walk:
         return operator
 
     def _run(self, operator: Operator, node: Node, inputs: list[Value]) -> tuple[Value, ...]:
+        if any(value.is_most for value in inputs) and not operator.rows:
+            raise WireError(f"has {node} that reads rows of which there may be none")
         try:
             outcome = operator.rule(node, inputs)
         except WireError as error:
@@ -237,8 +243,10 @@ class _Walk:
     def _add(self, values: dict[str, Value], name: str, value: Value, maker: str) -> None:
         if not name or name in values:
             raise WireError(f"has {maker} that gives '{name}', a name that is taken or none")
-        values[name] = value
         size = value.bytes
+        if size == 0:  # which kernels read all the same
+            raise WireError(f"has {maker} that gives '{name}' of shape {value.shape}, of nothing")
+        values[name] = value
         self.all_bytes += size
         self.largest_bytes = max(self.largest_bytes, size)
 

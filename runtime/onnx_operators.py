@@ -80,6 +80,7 @@ class Operator:
         outputs: how many there are.
         kept: which inputs' stored numbers the rule looks at.
         tensorrt: whether graphs for TensorRT have it.
+        rows: whether it may read rows of which there may be fewer than their shape says.
     """
 
     rule: Rule
@@ -89,6 +90,7 @@ class Operator:
     outputs: int = 1
     kept: tuple[int, ...] = ()
     tensorrt: bool = True
+    rows: bool = False
 
 
 OPERATORS: Final[Mapping[str, Operator]] = {
@@ -120,7 +122,9 @@ OPERATORS: Final[Mapping[str, Operator]] = {
     "Div": Operator(shapes.arithmetic, (2,), kept=(1,), tensorrt=False),
     "Exp": Operator(shapes.float_map, (1,), tensorrt=False),
     "Gather": Operator(shapes.gather, (2,), {"axis": _one_of(0)}, tensorrt=False),
-    "GatherND": Operator(shapes.gather_places, (2,), {"batch_dims": _one_of(0)}, tensorrt=False),
+    "GatherND": Operator(
+        shapes.gather_places, (2,), {"batch_dims": _one_of(0)}, tensorrt=False, rows=True
+    ),
     "Gemm": Operator(
         shapes.gemm,
         (3,),
@@ -195,9 +199,9 @@ OPERATORS: Final[Mapping[str, Operator]] = {
         tensorrt=False,
     ),
     "ScatterND": Operator(
-        shapes.scatter_places, (3,), {"reduction": _one_of(b"none")}, tensorrt=False
+        shapes.scatter_places, (3,), {"reduction": _one_of(b"none")}, tensorrt=False, rows=True
     ),
-    "Slice": Operator(shapes.take_slice, (4, 5), kept=(1, 2, 3, 4)),
+    "Slice": Operator(shapes.take_slice, (4, 5), kept=(1, 2, 3, 4), rows=True),
     "Softmax": Operator(shapes.softmax, (1,), _AXIS, tensorrt=False),
     "Sub": Operator(shapes.arithmetic, (2,)),
     "TopK": Operator(

@@ -1,7 +1,9 @@
 """What each operator of a bundle's graphs makes of shapes and types, and what that costs.
 
-The graphs are static: every shape follows from the inputs' and from stored numbers. Only what
-NonMaxSuppression chooses depends on the frame; there a shape says the most that there may be.
+The graphs are static: every shape follows from the inputs' and from stored numbers. Only how many
+rows NonMaxSuppression chooses depends on the frame; there a shape says the most that there may be,
+and such rows may only be cut, looked up and put in places, for kernels trust that maps are not
+empty.
 
 A rule is called with a node whose attributes were checked (``onnx_operators``) and gives its
 outputs; where the inputs do not fit, it raises ``WireError`` with the rest of the sentence "has the
@@ -171,9 +173,11 @@ def take_slice(node: Node, inputs: Inputs) -> Outcome:
     shape = list(value.shape)
     for start, end, axis in zip(starts, ends, axes, strict=True):
         check(0 <= axis < len(shape), "cuts axes that there are", inputs)
+        check(axis > 0 or not value.is_most, "cuts no rows of which there may be fewer", inputs)
         start, end, _ = slice(start, end).indices(shape[axis])
         shape[axis] = max(0, end - start)
-    return one(value.dtype, tuple(shape))
+    cut = Value(value.dtype, tuple(shape), is_most=value.is_most)
+    return Outcome((cut,), prod(shape))
 
 
 def gather(node: Node, inputs: Inputs) -> Outcome:
@@ -187,13 +191,15 @@ def gather_places(node: Node, inputs: Inputs) -> Outcome:
     """Infer GatherND."""
     value, places = inputs
     depth = _place_depth(value, places, inputs)
-    return one(value.dtype, (*places.shape[:-1], *value.shape[depth:]))
+    shape = (*places.shape[:-1], *value.shape[depth:])
+    return Outcome((Value(value.dtype, shape, is_most=places.is_most),), prod(shape))
 
 
 def scatter_places(node: Node, inputs: Inputs) -> Outcome:
     """Infer ScatterND."""
     value, places, updates = inputs
     depth = _place_depth(value, places, inputs)
+    check(updates.is_most == places.is_most, "has a value for each place", inputs)
     is_fit = updates.shape == (*places.shape[:-1], *value.shape[depth:])
     check(is_fit and updates.dtype == value.dtype, "has a value for each place", inputs)
     return Outcome((Value(value.dtype, value.shape),), prod(value.shape) + prod(updates.shape))
@@ -224,7 +230,8 @@ def suppress(node: Node, inputs: Inputs) -> Outcome:
     pairs = classes * count * most
     check(pairs <= MAX_PAIRS, f"compares at most {MAX_PAIRS} pairs of boxes", inputs)
     work = 16 * pairs + 32 * classes * count  # a comparison takes as long as 16 products
-    return Outcome((Value(INT64, (classes * most, 3)),), work, 64 * classes * count)
+    chosen = Value(INT64, (classes * most, 3), is_most=True)
+    return Outcome((chosen,), work, 64 * classes * count)
 
 
 def matmul(node: Node, inputs: Inputs) -> Outcome:
@@ -294,7 +301,7 @@ def _broadcast(inputs: Inputs) -> Shape:
 
 def _place_depth(value: Value, places: Value, inputs: Inputs) -> int:
     """How many axes a place names."""
-    is_fit = places.dtype == INT64 and len(places.shape) > 0
+    is_fit = places.dtype == INT64 and len(places.shape) > 0 and not value.is_most
     check(is_fit and 1 <= places.shape[-1] <= len(value.shape), "has places in its data", inputs)
     return places.shape[-1]
 

@@ -29,12 +29,14 @@ class Value(NamedTuple):
         dtype, shape: of it.
         is_stored: whether it is a constant of the graph.
         values: its numbers; None where it is computed, or they were passed over.
+        is_most: whether there may be fewer rows than the shape says, down to none.
     """
 
     dtype: np.dtype[Any]
     shape: Shape
     is_stored: bool = False
     values: NDArray[Any] | None = None
+    is_most: bool = False
 
     @property
     def bytes(self) -> int:

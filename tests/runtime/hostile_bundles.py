@@ -262,7 +262,10 @@ class Builder:
             outcome = OPERATORS[operator].rule(node, [self._values[name] for name in inputs])
         except (WireError, AssertionError, KeyError, IndexError):
             return None
-        if any(np.prod(value.shape) > LARGEST_VALUE for value in outcome.outputs):
+        sizes = [np.prod(value.shape) for value in outcome.outputs]
+        has_rows = any(self._values[name].is_most for name in inputs)
+        is_refused = 0 in sizes or (has_rows and not OPERATORS[operator].rows)
+        if max(sizes) > LARGEST_VALUE or (is_refused and self._rng.random() < 0.99):
             return None
         self._nodes.append(made)
         self._values.update(zip(outputs, outcome.outputs, strict=True))
@@ -316,7 +319,11 @@ class Builder:
 
     def _finish(self) -> None:
         """Make the output of the last floats: their first numbers, or zeros behind them."""
-        floats = [n for n, v in self._values.items() if v.dtype == np.float32 and not v.is_stored]
+        floats = [
+            name
+            for name, value in self._values.items()
+            if value.dtype == np.float32 and not (value.is_stored or value.is_most)
+        ]
         name, wanted = floats[-1], int(np.prod(self._wanted))
         held = int(np.prod(self._values[name].shape))
         flat = self._shaped(name, [held])

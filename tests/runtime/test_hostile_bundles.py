@@ -234,6 +234,49 @@ def cut_at_no_number(model: onnx.ModelProto) -> None:
     )
 
 
+def pooled_from_nothing(model: onnx.ModelProto) -> None:
+    """Found by fuzzing: RoiAlign of ONNX Runtime 1.32 reads maps that are empty, a segmentation
+    fault."""
+    in_front(
+        model,
+        node("Slice", ["features", "from", "to", "axes"], ["none"]),
+        node("Transpose", ["none"], ["planes"], perm=[1, 2, 3, 0]),
+        node(
+            "RoiAlign",
+            ["planes", "regions", "places"],
+            ["found"],
+            sampling_ratio=2,
+            spatial_scale=0.0625,
+        ),
+        node("ReduceSum", ["found"], ["sum"], keepdims=1),
+        node("Add", ["features", "sum"], ["made"]),
+        regions=np.zeros((3, 4), np.float32),
+        places=np.zeros(3, np.int64),
+        **{"from": np.array([1]), "to": np.array([2]), "axes": np.array([0])},
+    )
+
+
+def pooled_from_what_may_be_nothing(model: onnx.ModelProto) -> None:
+    """The same where it is for NonMaxSuppression to say whether the maps are empty."""
+    in_front(
+        model,
+        node("Reshape", ["features", "as_boxes"], ["boxes"]),
+        node("NonMaxSuppression", ["boxes", "scores", "most", "iou", "score"], ["chosen"]),
+        node("Slice", ["chosen", "one", "two", "one"], ["classes"]),
+        node("Gather", ["features", "classes"], ["rows"]),
+        node("ReduceSum", ["rows"], ["sum"], keepdims=1),
+        node("Reshape", ["sum", "one"], ["number"]),
+        node("Add", ["features", "number"], ["made"]),
+        as_boxes=np.array([1, 16, 4]),
+        scores=np.zeros((1, 1, 16), np.float32),
+        most=np.array([4]),
+        iou=np.array([0.5], np.float32),
+        score=np.array([1], np.float32),
+        one=np.array([1]),
+        two=np.array([2]),
+    )
+
+
 GRAPHS: dict[Callable[[onnx.ModelProto], None], str] = {
     nested_functions: "has local functions",
     smallest_by_minus_one: "divides integers by stored ones of 1 and more",
@@ -250,6 +293,8 @@ GRAPHS: dict[Callable[[onnx.ModelProto], None], str] = {
     giant_attribute: "bytes",
     outer_product: "bytes in one value|absurd",
     cut_at_no_number: "its ends stored, int64",
+    pooled_from_nothing: "gives 'none' of shape .*, of nothing",
+    pooled_from_what_may_be_nothing: "the Gather node 'rows' that reads rows of which there may",
 }
 
 

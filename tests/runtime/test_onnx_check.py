@@ -147,6 +147,53 @@ def test_a_stored_output_is_refused():
         check(model_of(stored={"y": np.zeros((1, 4), np.float32)}))
 
 
+def test_values_of_nothing_are_refused():
+    """Kernels read them all the same."""
+    stored = {"from": np.array([4]), "to": np.array([9]), "axes": np.array([1])}
+    with pytest.raises(BundleError, match=r"gives 'y' of shape \(1, 0\), of nothing"):
+        check(model_of(node("Slice", ["x", "from", "to", "axes"]), stored=stored))
+    with pytest.raises(BundleError, match="stores the tensor 't' of shape"):
+        check(model_of(node("Relu", ["x"]), stored={"t": np.zeros((0, 3), np.float32)}))
+    with pytest.raises(BundleError, match="an input that gives 'x' of shape"):
+        check(model_of(node("Relu", ["x"]), inputs={"x": (FLOAT, (1, 0))}))
+
+
+def suppressed(*behind: onnx.NodeProto, outputs: object) -> onnx.ModelProto:
+    """Rows of which there may be none, and what reads them."""
+    return model_of(
+        node("NonMaxSuppression", ["boxes", "scores", "most", "limit", "score"], ["rows"]),
+        *behind,
+        inputs={"boxes": (FLOAT, (1, 6, 4)), "scores": (FLOAT, (1, 2, 6))},
+        outputs=outputs,
+        stored={
+            "most": np.array([3]),
+            "limit": np.array([0.5], np.float32),
+            "score": np.array([0], np.float32),
+            "one": np.array([1]),
+            "shape": np.array([18]),
+            "zero": np.array([0]),
+            "places": np.zeros((6, 3), np.int64),
+        },
+    )
+
+
+@pytest.mark.parametrize(
+    ("behind", "reason"),
+    [
+        (node("Reshape", ["rows", "shape"]), "the Reshape node .* rows of which there may be none"),
+        (node("Identity", ["rows"]), "the Identity node .* rows of which there may be none"),
+        (node("Gather", ["boxes", "rows"]), "the Gather node .* rows of which there may be none"),
+        (node("Slice", ["rows", "zero", "one", "zero"]), "cuts no rows of which there may be"),
+        (node("GatherND", ["rows", "places"]), "has places in its data"),
+        (node("GatherND", ["scores", "rows"]), "rows of which there may be none as its output"),
+    ],
+    ids=["reshape", "identity", "gather", "slice", "from rows", "output"],
+)
+def test_rows_of_which_there_may_be_none_have_few_readers(behind, reason):
+    with pytest.raises(BundleError, match=reason):
+        check(suppressed(behind, outputs={"y": (FLOAT, (6,))}))
+
+
 # ---- functions and the plugin
 
 
