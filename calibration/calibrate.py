@@ -253,7 +253,7 @@ def _convert(
 
 def _record(samples: Samples, source: str, flavour: Flavour, levels: MapLevels) -> dict[str, Any]:
     return Calibration(
-        source=printable(hide_credentials(source)),
+        source=printable(hide_credentials(source))[:4096],
         sha256=samples.digest,
         clips=samples.clip_count,
         pairs=sum(samples.pairs_by_distance.values()),

@@ -28,14 +28,13 @@ from onnx import TensorProto, helper, numpy_helper
 from dff_edge.calibration.tidy import finish
 from dff_edge.runtime.anchors import anchor_sizes
 from dff_edge.runtime.contract import STRIDE
-from dff_edge.runtime.rfcn import RfcnSettings
+from dff_edge.runtime.rfcn import NO_LIMIT, RfcnSettings
 
 # What R-FCN learns, by the names of the outputs.
 MAPS = ("objectness", "deltas", "class_maps", "box_maps")
 
 _LARGEST_GROWTH = math.log(1000 / 16)  # of a side, as in the native code
-_NO_SCORE = -1.0
-_NO_LIMIT = -0.5  # as threshold of a score: above _NO_SCORE
+_NO_SCORE = -1.0  # of what is no box
 
 
 def whole_task(task_maps: bytes, settings: RfcnSettings) -> bytes:
@@ -83,8 +82,8 @@ class _Behind:
         self._map_size = map_size
         self._classes = classes
         self._anchor_count = map_size[0] * map_size[1] * settings.anchors
-        self._candidates = min(settings.proposals_before_nms, self._anchor_count)
-        self._proposals = min(settings.proposals, self._candidates)
+        counts = settings.counts(map_size[0] * map_size[1], classes)
+        self._candidates, self._proposals, self._detections = counts
 
     def propose(self) -> tuple[str, str]:
         """Boxes ``(P, 4)``, and whether each is one, bool ``(P, 1)``."""
@@ -156,12 +155,11 @@ class _Behind:
         none = self._constant(np.float32(_NO_SCORE))
         scores = self._add("Where", is_candidate, scores, none)
         scores = self._add("Transpose", scores, perm=[1, 0])
-        lowest = self._settings.min_score  # itself is enough, but the operator wants more
-        limit = float(np.nextafter(np.float32(lowest), np.float32(0))) if lowest > 0 else _NO_LIMIT
+        limit = self._settings.score_limit
         kept = self._suppress(boxes, scores, (classes, count), count, self._settings.nms, limit)
-        found = min(wanted, classes * count)
+        found = self._detections
         score, place = self._top(self._reshape(kept, [classes * count]), found)
-        is_found = self._add("Greater", score, self._constant(np.float32(_NO_LIMIT)))
+        is_found = self._add("Greater", score, self._constant(np.float32(NO_LIMIT)))
         per_class = self._constant(np.int64(count))
         label = self._add("Div", place, per_class)
         row = self._add("Sub", place, self._add("Mul", label, per_class))

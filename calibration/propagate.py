@@ -11,8 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from dff_edge.calibration.tidy import finish
 from dff_edge.runtime.contract import Levels, MapLevels
-from dff_edge.runtime.onnx_check import LOCAL_DOMAIN
-from dff_edge.runtime.tensorrt_check import WARP_PLUGIN
+from dff_edge.runtime.onnx_file import LOCAL_DOMAIN, WARP_PLUGIN
 
 
 def propagate_with(propagate: bytes, task: bytes, levels: MapLevels | None = None) -> bytes:

@@ -11,8 +11,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,11 +19,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import dff_edge
 from dff_edge import __version__
+from dff_edge.runtime.atomic import sync_folder
 from dff_edge.runtime.engine_cache import CACHE_VARIABLE, default_cache_folder
 from dff_edge.runtime.errors import BundleError, CheckpointError, MissingDependencyError, require
+from dff_edge.runtime.staging import Workplace, remove_abandoned
 
 MODELS = Path(dff_edge.__file__).parent / "models"
 _CARD, _WEIGHTS = "card.json", "weights.safetensors"
+_NEW = ".new-"  # in front of the name of a folder that a bundle is exported into
 _LOG = logging.getLogger("dff_edge.zoo")
 
 Text = Annotated[str, Field(min_length=1)]
@@ -174,6 +175,7 @@ def cached_folder(name: str) -> Path:
 
 def _cached(name: str, say: Callable[[str], None]) -> Path:
     folder = cached_folder(name)
+    remove_abandoned(folder.parent, _NEW)  # of a first use that was killed
     if folder.is_dir():
         return folder
     try:
@@ -190,7 +192,7 @@ def _cached(name: str, say: Callable[[str], None]) -> Path:
     try:
         folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Elsewhere first: of two that export at once the later finds the folder of the first.
-        staged = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
+        workplace = Workplace(folder.parent, _NEW, 0o700)
     except OSError as error:
         raise BundleError(
             f"the model '{name}' is exported to {folder.parent} when it is first used, and that "
@@ -198,19 +200,18 @@ def _cached(name: str, say: Callable[[str], None]) -> Path:
             f"export it where there is room, `dff-edge export {name} -o {name}-bundle`, and name "
             "that folder."
         ) from error
-    try:
+    with workplace as staged:
         say(f"exporting the model {name} to {folder}, once for all")
         export_bundle(
             load_checkpoint(MODELS / name),
-            staged / name,
+            staged.path / name,
             command=f"dff-edge export {name}",
             progress=say,
         )
         try:
-            os.rename(staged / name, folder)
+            os.rename(staged.path / name, folder)
         except OSError:  # another export was first
             if not folder.is_dir():
                 raise
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
+        sync_folder(folder.parent)
     return folder

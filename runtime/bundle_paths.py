@@ -12,6 +12,12 @@ MANIFEST_NAME = "manifest.json"
 # extended, or after a crash; nothing in it is ever read.
 STAGING_PREFIX = ".staging-"
 
+# What a folder of prepared files is renamed to when all of them are there, from when on it is the
+# bundle: its manifest and files are those of the bundle, until each has been moved to its place.
+COMMITTED_NAME = ".commit"
+# In it, the manifest of the bundle that is replaced: which files are to be removed.
+REPLACED_NAME = "replaced.json"
+
 
 def graph_path(precision: Precision, graph: GraphName, flavour: Flavour = "ort") -> str:
     """Give the path of a graph in a bundle: fp32 at the top, others in their folder.

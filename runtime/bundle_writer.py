@@ -1,28 +1,30 @@
 """Write bundles: a new one (export), or more precisions into one (calibrate).
 
-Files are prepared in ``.staging-<random>`` inside the bundle's folder (the same file
-system, also when the folder is a mount), and moved to their places on commit, the
-manifest last. So a crash leaves
-
-- before commit: the old bundle, loadable, and a staging folder that loading ignores and
-  the next commit removes;
-- within the renames of commit: a bundle that is refused by the name of the file that does
-  not fit, and that the same command run again replaces. Never one that loads and is wrong.
+Files are prepared in ``.staging-<random>`` inside the bundle's folder (the same file system, also
+when the folder is a mount). A commit makes all of them the bundle at once (``bundle_commit``):
+whenever a process is killed, the old bundle or the new one is there.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
-import secrets
-import shutil
 import stat
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from dff_edge.runtime.bundle import Bundle, check_file, check_graph, walk_folder
-from dff_edge.runtime.bundle_paths import MANIFEST_NAME, STAGING_PREFIX, graph_path
+from dff_edge.runtime.atomic import check_folder, check_room
+from dff_edge.runtime.bundle import Bundle
+from dff_edge.runtime.bundle_commit import finish, publish
+from dff_edge.runtime.bundle_folder import BundleFolder, walk_folder
+from dff_edge.runtime.bundle_paths import (
+    COMMITTED_NAME,
+    MANIFEST_NAME,
+    STAGING_PREFIX,
+    graph_path,
+)
 from dff_edge.runtime.contract import (
     FLAVOURS,
     PRECISIONS,
@@ -32,10 +34,16 @@ from dff_edge.runtime.contract import (
     GraphName,
     Precision,
 )
-from dff_edge.runtime.errors import BundleError
+from dff_edge.runtime.errors import BundleError, SinkError
+from dff_edge.runtime.graph_check import check_graph, read_graph_bytes
 from dff_edge.runtime.manifest import Manifest
 from dff_edge.runtime.manifest_records import FileRecord
+from dff_edge.runtime.onnx_check import CheckedGraph
+from dff_edge.runtime.printable import printable
+from dff_edge.runtime.staging import Workplace, locked, remove_abandoned, write_durably
 
+_WAIT_S = 30.0  # for another process that commits, which takes milliseconds
+_LOG = logging.getLogger("dff_edge.runtime")
 _OWN_FIELDS = ("schema_version", "subnets", "tensorrt", "files")
 _FIELD_OF: Mapping[Flavour, str] = {"ort": "subnets", "trt": "tensorrt"}
 _GRAPHS_OF: Mapping[Flavour, tuple[GraphName, ...]] = {
@@ -64,7 +72,8 @@ class BundleWriter:
         self._fields: dict[str, Any] = {}
         self._graphs: dict[tuple[Flavour, Precision], dict[GraphName, str]] = {}
         self._files: dict[str, FileRecord] = {}
-        self._staging: Path | None = None
+        self._checked: dict[tuple[Flavour, Precision, GraphName], CheckedGraph] = {}
+        self._staging: Workplace | None = None
         self._is_closed = False
         self._made_folder = False
 
@@ -78,11 +87,13 @@ class BundleWriter:
                 commit. A folder that holds anything else is refused all the same.
 
         Raises:
-            BundleError: the folder holds a bundle and ``replace`` is false, or other files.
+            BundleError: the folder holds a bundle and ``replace`` is false, or other files; or it
+                cannot be written to, which is told now and not when the work is done.
         """
         root = Path(path).absolute()
         if os.path.lexists(root) and not root.is_dir():
             raise BundleError(f"{path} is a file, expected a folder to write a bundle into.")
+        _check_writable(root)
         if root.is_dir():
             _check_replaceable(root, replace)
         return cls(root, None, replace)
@@ -92,9 +103,10 @@ class BundleWriter:
         """Start adding to a bundle, which is verified first; what is not added again stays.
 
         Raises:
-            BundleError: as ``Bundle.open``.
+            BundleError: as ``Bundle.open``, or it cannot be written to.
         """
         base = Bundle.open(path)
+        _check_writable(base.path)
         return cls(base.path, base, replace=True)
 
     def add_graph(
@@ -107,7 +119,7 @@ class BundleWriter:
         Runtime of its precision, added before, is not stored twice.
 
         Raises:
-            BundleError: the graph is not fit for a bundle (``check_file``), or cannot be written.
+            BundleError: the graph is not fit for a bundle (``read_graph``), or cannot be written.
         """
         self._check_open()
         if flavour not in FLAVOURS or precision not in PRECISIONS:
@@ -120,9 +132,10 @@ class BundleWriter:
                 f"{graph!r} is not a graph of a bundle in the flavour {flavour!r}, expected one of "
                 f"{_GRAPHS_OF[flavour]}."
             )
-        record = FileRecord(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
         name = graph_path(precision, graph, flavour)
-        check_file(data, name, graph, flavour)
+        checked = read_graph_bytes(data, name, [(flavour, graph)])
+        self._checked[flavour, precision, graph] = checked
+        record = FileRecord(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
         paths = self._graphs.setdefault((flavour, precision), {})
         if flavour == "trt":
             for twin in self._graphs.get(("ort", precision), {}).values():
@@ -132,7 +145,8 @@ class BundleWriter:
         try:
             target = self._stage() / PurePosixPath(name)
             target.parent.mkdir(parents=True, exist_ok=True)
-            _write_durably(target, data)
+            target.unlink(missing_ok=True)  # added before
+            write_durably(target, data)
         except OSError as error:
             raise BundleError(f"{self.path}: '{name}' cannot be written: {error}.") from error
         paths[graph] = name
@@ -160,7 +174,7 @@ class BundleWriter:
             self._fields[name] = value
 
     def commit(self) -> Bundle:
-        """Check everything, move it into place, the manifest last, and open the result.
+        """Check everything, put it in place at once, and open the result.
 
         Raises:
             BundleError: the manifest would not be valid, a graph does not fit it, the folder
@@ -168,29 +182,34 @@ class BundleWriter:
         """
         self._check_open()
         manifest = self._merged()
+        for (flavour, precision), paths in self._graphs.items():
+            for graph, name in paths.items():
+                checked = self._checked[flavour, precision, graph]
+                check_graph(manifest, precision, graph, name, checked, flavour)
         try:
             staging = self._stage()
-            for (flavour, precision), paths in self._graphs.items():
-                for graph, name in paths.items():
-                    data = (staging / PurePosixPath(name)).read_bytes()
-                    check_graph(manifest, precision, graph, name, data, flavour)
-            old_files = self._check_unchanged()
-            _write_durably(staging / MANIFEST_NAME, manifest.dump())
-            for name in (*self._files, MANIFEST_NAME):
-                target = self.path / PurePosixPath(name)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(staging / PurePosixPath(name), target)
-            self._remove_stale(old_files - manifest.files.keys())
+            with locked(self.path, _WAIT_S):
+                finish(self.path)  # what a killed process left
+                publish(self.path, staging, manifest.dump(), self._replaced())
+                try:
+                    finish(self.path)
+                except OSError as error:
+                    _LOG.warning(
+                        "%s is written, but not all of its files are in their places (%s). It can "
+                        "be used as it is; what writes to it next goes on with them.",
+                        self.path,
+                        error,
+                    )
         except OSError as error:
             raise BundleError(f"{self.path} cannot be written: {error}.") from error
-        self._is_closed = True
+        self.close()
         return Bundle.open(self.path)
 
     def close(self) -> None:
         """Drop what was not committed. Closing twice is allowed."""
         self._is_closed = True
         if self._staging is not None:
-            shutil.rmtree(self._staging, ignore_errors=True)
+            self._staging.close()
             self._staging = None
         if self._made_folder and self.path.is_dir() and not any(self.path.iterdir()):
             self.path.rmdir()
@@ -210,10 +229,9 @@ class BundleWriter:
         if self._staging is None:
             self._made_folder = not self.path.exists()
             self.path.mkdir(parents=True, exist_ok=True)
-            staging = self.path / f"{STAGING_PREFIX}{secrets.token_hex(4)}"
-            staging.mkdir()
-            self._staging = staging
-        return self._staging
+            remove_abandoned(self.path, STAGING_PREFIX)
+            self._staging = Workplace(self.path, STAGING_PREFIX)
+        return self._staging.path
 
     def _merged(self) -> Manifest:
         """The manifest of the base with the changes in it."""
@@ -234,63 +252,55 @@ class BundleWriter:
         fields.setdefault("subnets", {})
         return Manifest.build(**_plain(fields))
 
-    def _check_unchanged(self) -> set[str]:
-        """Refuse to write over what came since this writer started; give the old bundle's files."""
+    def _replaced(self) -> bytes | None:
+        """Refuse to write over what came since this writer started; give the old manifest."""
         if self._base is None:
-            return _check_replaceable(self.path, self._replace)
-        data = (self.path / MANIFEST_NAME).read_bytes()
+            _check_replaceable(self.path, self._replace)
+            has_bundle = (self.path / MANIFEST_NAME).exists()
+            return BundleFolder(self.path).manifest_bytes() if has_bundle else None
+        data = BundleFolder(self.path).manifest_bytes()
         if hashlib.sha256(data).hexdigest() != self._base.digest:
             raise BundleError(
                 f"{self.path} was changed by another process while it was being extended; "
                 "run the command again."
             )
-        return set(self._base.manifest.files)
-
-    def _remove_stale(self, names: set[str]) -> None:
-        """Delete files of the old bundle, and all staging folders, also those of crashed runs."""
-        for name in names:
-            target = self.path / PurePosixPath(name)
-            target.unlink(missing_ok=True)
-            for folder in target.parents:
-                if folder == self.path or any(folder.iterdir()):
-                    break
-                folder.rmdir()
-        for leftover in self.path.glob(f"{STAGING_PREFIX}*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        self._staging = None
+        return data
 
 
-def _check_replaceable(root: Path, replace: bool) -> set[str]:
-    """Refuse a folder that holds more than a bundle; give the files that replacing may delete."""
+def _check_writable(root: Path) -> None:
+    there = next(folder for folder in (root, *root.parents) if folder.is_dir())
+    try:
+        check_folder(there, root)
+        check_room(there, root)
+    except SinkError as error:
+        raise BundleError(str(error)) from error
+
+
+def _check_replaceable(root: Path, replace: bool) -> None:
+    """Refuse a folder that holds more than a bundle."""
     found = dict(walk_folder(root))
     if not found:
-        return set()
-    if MANIFEST_NAME not in found:
+        return
+    folder = BundleFolder(root)
+    committed = f"{COMMITTED_NAME}/"
+    if MANIFEST_NAME not in found and f"{committed}{MANIFEST_NAME}" not in found:
         raise BundleError(
-            f"{root} holds files and no bundle (first: '{next(iter(found))}'); "
+            f"{root} holds files and no bundle (first: '{printable(next(iter(found)))}'); "
             "name an empty or new folder."
         )
     if not replace:
         raise BundleError(
             f"{root} holds a bundle already; allow it to be replaced, or name another folder."
         )
-    manifest = Manifest.load(root / MANIFEST_NAME)
-    # An interrupted commit leaves graphs at these places that the manifest does not list yet.
-    own = {
-        graph_path(precision, graph, flavour)
-        for flavour in FLAVOURS
-        for precision in PRECISIONS
-        for graph in _GRAPHS_OF[flavour]
-    }
-    own |= manifest.files.keys()
+    manifest = Manifest.parse(folder.manifest_bytes())
+    own = {MANIFEST_NAME, *manifest.files, *folder.replaced_files()}
     for name, mode in found.items():
-        is_own_file = stat.S_ISREG(mode) and (name in own or name == MANIFEST_NAME)
-        if not stat.S_ISDIR(mode) and not is_own_file:
+        is_own = name.startswith(committed) or name in own
+        if not stat.S_ISDIR(mode) and not (is_own and stat.S_ISREG(mode)):
             raise BundleError(
-                f"{root} holds '{name}', which is not part of the bundle in it; "
+                f"{root} holds '{printable(name)}', which is not part of the bundle in it; "
                 "move it away, or name another folder."
             )
-    return own & found.keys()
 
 
 def _drop_graphs(fields: dict[str, Any], flavour: Flavour, precision: Precision) -> None:
@@ -335,10 +345,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value
-
-
-def _write_durably(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())

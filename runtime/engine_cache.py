@@ -5,7 +5,10 @@ user and be writable by nobody else, and an entry's key and digest are verified 
 are handed out. An entry is a folder that appears whole, by a rename::
 
     engines/<sha256 of the key>/engine, record.json
+    engines/.old-<sha256 of the key>/              the one that is being replaced
     timing/<sha256 of version and device>          what a builder measured, to build quicker
+
+A process that is killed leaves the old entry or the new one, and files that the next one removes.
 
 Nothing here knows what an engine is.
 """
@@ -18,8 +21,6 @@ import json
 import os
 import shutil
 import stat
-import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -28,13 +29,15 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from dff_edge.runtime.atomic import sync_folder
 from dff_edge.runtime.contract import Precision
 from dff_edge.runtime.errors import EngineError
+from dff_edge.runtime.staging import Workplace, remove_abandoned, write_durably
 
 CACHE_VARIABLE = "DFF_EDGE_CACHE"
 
 _MAX_RECORD_BYTES = 1 << 20
-_LEFTOVER_S = 24 * 3600.0  # age at which the remains of an interrupted build are removed
+_NEW, _OLD = ".new-", ".old-"
 
 _Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
 
@@ -169,6 +172,8 @@ class EngineCache:
         path = self.path(key)
         with self._locked(fcntl.LOCK_SH):
             if not path.exists():
+                path = _aside(path)  # of a process that was killed as it replaced it
+            if not path.exists():
                 return None
             try:
                 record = _read_record(path)
@@ -195,14 +200,15 @@ class EngineCache:
             raise EngineError("the record's sha256 is not that of the engine it is stored with.")
         path = self.path(record.key)
         try:
-            staged = Path(tempfile.mkdtemp(prefix=".new-", dir=self._engines))  # mode 0700
-            try:
-                _write(staged / "engine", data)
-                _write(staged / "record.json", record.model_dump_json(indent=2).encode())
+            remove_abandoned(self._engines, _NEW)
+            with Workplace(self._engines, _NEW, 0o700) as staged:
+                write_durably(staged.path / "engine", data, 0o600)
+                text = record.model_dump_json(indent=2)
+                write_durably(staged.path / "record.json", text.encode(), 0o600)
+                sync_folder(staged.path)
                 with self._locked(fcntl.LOCK_EX):
-                    _replace_folder(staged, path)
-            finally:
-                shutil.rmtree(staged, ignore_errors=True)
+                    self._recover()
+                    _replace_folder(staged.path, path)
         except OSError as error:
             raise EngineError(f"{path} cannot be written: {error.strerror}.") from error
         return path
@@ -244,12 +250,12 @@ class EngineCache:
         """
         # Looked at under the lock: what was damaged a moment ago may have been built again.
         with self._locked(fcntl.LOCK_EX):
+            self._recover()
             removed = [e for e in self.entries() if e.record is None or not is_kept(e.record.key)]
             for entry in removed:
                 _remove(entry.path)
-        for path in self._engines.glob(".*"):
-            if time.time() - path.lstat().st_mtime > _LEFTOVER_S:
-                shutil.rmtree(path, ignore_errors=True)
+        for folder in (self._engines, self._timing):
+            remove_abandoned(folder, _NEW)
         return removed
 
     def timing(self, runtime: str, device: str) -> bytes:
@@ -263,10 +269,10 @@ class EngineCache:
         """Keep what a builder measured. Of two that store at once the last one wins."""
         path = self._timing / _timing_name(runtime, device)
         try:
-            descriptor, staged = tempfile.mkstemp(prefix=".new-", dir=self._timing)  # mode 0600
-            with open(descriptor, "wb") as file:
-                file.write(data)
-            os.replace(staged, path)
+            remove_abandoned(self._timing, _NEW)
+            with Workplace(self._timing, _NEW, 0o700) as staged:
+                write_durably(staged.path / path.name, data, 0o600)
+                os.replace(staged.path / path.name, path)
         except OSError as error:
             raise EngineError(f"{path} cannot be written: {error.strerror}.") from error
 
@@ -288,6 +294,15 @@ class EngineCache:
                     f"folder in {CACHE_VARIABLE}, or mend this one."
                 ) from error
             yield
+
+    def _recover(self) -> None:
+        """Put back entries whose replacement was cut off, under the exclusive lock."""
+        for aside in self._engines.glob(f"{_OLD}*"):
+            path = self._engines / aside.name.removeprefix(_OLD)
+            if path.exists():
+                shutil.rmtree(aside, ignore_errors=True)
+            else:
+                os.rename(aside, path)
 
     def path(self, key: EngineKey) -> Path:
         """Where the entry of a key is, or would be."""
@@ -364,31 +379,26 @@ def _read(path: Path, max_bytes: int | None = None) -> bytes:
         return file.read(-1 if max_bytes is None else max_bytes)
 
 
-def _write(path: Path, data: bytes) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    with open(os.open(path, flags, 0o600), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())  # the rename must not reach the disk first
-
-
 def _remove(path: Path) -> None:
     """Remove a folder, or what lies in the place of one."""
     try:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
-            path.unlink()
+            path.unlink(missing_ok=True)
     except OSError as error:
         raise EngineError(f"{path} cannot be removed: {error.strerror}.") from error
 
 
+def _aside(path: Path) -> Path:
+    """Where an entry is while another takes its place."""
+    return path.with_name(f"{_OLD}{path.name}")
+
+
 def _replace_folder(staged: Path, path: Path) -> None:
     """Rename to ``path``, where a folder may be in the way. Nobody else may be at it."""
-    aside = Path(tempfile.mkdtemp(prefix=".old-", dir=path.parent))
-    try:
-        if path.exists():
-            os.rename(path, aside / "entry")
-        os.rename(staged, path)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    if path.exists():
+        os.rename(path, _aside(path))
+    os.rename(staged, path)
+    sync_folder(path.parent)
+    _remove(_aside(path))

@@ -36,6 +36,10 @@ class BundleError(DffEdgeError, ValueError):
     """A bundle is incomplete, damaged, tampered with, or of a newer schema."""
 
 
+class BundleReplacedError(BundleError):
+    """Another process put another bundle in the place of one that is open."""
+
+
 class EngineError(DffEdgeError, RuntimeError):
     """A graph could not be loaded or run by the engine that was asked for."""
 

@@ -38,12 +38,13 @@ from dff_edge.runtime.manifest_records import (
     Provenance,
     Record,
 )
-from dff_edge.runtime.rfcn import RfcnSettings
+from dff_edge.runtime.rfcn import MAX_BOX_WORK, RfcnSettings
 
 SCHEMA_VERSION = 1
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILES = 64
-MAX_FEATURE_BYTES = 1 << 30
+MAX_FEATURE_BYTES = 1 << 28  # a 4K frame has 265 MB with 2048 channels
+MAX_FRAME_PIXELS = 1 << 24
 
 
 def _check_path(path: str) -> str:
@@ -262,6 +263,12 @@ class Manifest(Record):
         feature_bytes = height * width // STRIDE**2 * self.channels * 4
         if feature_bytes > MAX_FEATURE_BYTES:
             raise ValueError(f"feature maps below {MAX_FEATURE_BYTES} bytes, not {feature_bytes}")
+        if height * width > MAX_FRAME_PIXELS:
+            raise ValueError(f"frames of at most {MAX_FRAME_PIXELS} pixels, not {height * width}")
+        if self.rfcn is not None and self.rfcn.work(len(self.classes)) > MAX_BOX_WORK:
+            raise ValueError(
+                "fewer bins, proposals or classes: what R-FCN would do with them takes minutes"
+            )
         if len(set(self.class_names)) < len(self.classes):
             raise ValueError("classes of different names")
         self._check_task()
@@ -271,6 +278,9 @@ class Manifest(Record):
             raise ValueError("file names that differ by more than upper and lower case")
         if MANIFEST_NAME in folded:
             raise ValueError(f"files without {MANIFEST_NAME}, which cannot hold its own digest")
+        others = self.files.keys() - {path for own in FLAVOURS for path in self._named(own)}
+        if others:
+            raise ValueError(f"files that are graphs, unlike {min(others)!r}")
         return self
 
     def _check_task(self) -> None:
@@ -305,9 +315,13 @@ class Manifest(Record):
         for flavour in FLAVOURS:
             self._check_graphs(flavour)
 
+    def _named(self, flavour: Flavour) -> set[str]:
+        paths = self.graph_paths(flavour).values()
+        return {path for own in paths for path in own.values()}
+
     def _check_graphs(self, flavour: Flavour) -> None:
         graphs = self.graph_paths(flavour)
-        named = {path for paths in graphs.values() for path in paths.values()}
+        named = self._named(flavour)
         unlisted = named - self.files.keys()
         if unlisted:
             raise ValueError(f"an entry in files for the subnet {sorted(unlisted)[0]!r}")

@@ -9,29 +9,51 @@ from dff_edge.runtime.bundle_paths import MANIFEST_NAME
 from dff_edge.runtime.errors import BundleError
 from dff_edge.runtime.manifest_problems import short
 
+MAX_ITEMS = 1000
+MAX_VALUES = 30_000
+
 
 def parse_object(data: bytes) -> Any:
     """Read JSON whose objects have no key twice.
 
     Raises:
-        BundleError: not UTF-8, not JSON, nested too deeply, or a key twice.
+        BundleError: not UTF-8, not JSON, nested too deeply, a key twice, or far more values than a
+            manifest has.
     """
 
     def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        fields = dict(pairs)
-        if len(fields) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise BundleError(f"{MANIFEST_NAME} has the key {twice!r} twice in one object.")
+        fields: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in fields:
+                raise BundleError(f"{MANIFEST_NAME} has the key {short(name)} twice in one object.")
+            fields[name] = value
         return fields
 
     try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=without_duplicates)
+        found = json.loads(data.decode("utf-8"), object_pairs_hook=without_duplicates)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         if isinstance(error, BundleError):
             raise
         reason = "it nests too deeply" if isinstance(error, RecursionError) else str(error)
         raise BundleError(f"{MANIFEST_NAME} is not JSON in UTF-8: {reason}.") from error
+    _check_amount(found)
+    return found
+
+
+def _check_amount(found: Any) -> None:
+    """Refuse what would take long to check: of each wrong value a record is kept."""
+    pending, total = [found], 0
+    while pending:
+        value = pending.pop()
+        if not isinstance(value, (dict, list)):
+            continue
+        total += len(value)
+        if len(value) > MAX_ITEMS or total > MAX_VALUES:
+            raise BundleError(
+                f"{MANIFEST_NAME} holds more than {MAX_ITEMS} values in one list or object, or "
+                f"more than {MAX_VALUES} in all."
+            )
+        pending += value.values() if isinstance(value, dict) else value
 
 
 def check_version(fields: Any, newest: int) -> None:
@@ -46,6 +68,6 @@ def check_version(fields: Any, newest: int) -> None:
         )
     if version > newest:
         raise BundleError(
-            f"{MANIFEST_NAME} has schema_version {version}, this dff-edge reads up to "
+            f"{MANIFEST_NAME} has schema_version {short(version)}, this dff-edge reads up to "
             f"{newest}. Upgrade dff-edge to open this bundle."
         )

@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from dff_edge.runtime.printable import printable
+
 MAX_PROBLEMS = 20  # told in one message
 
 
@@ -28,7 +30,8 @@ def _describe_one(problem: Any) -> str:
     for part in problem["loc"]:
         if part == "[key]":
             continue
-        place += f"[{part}]" if isinstance(part, int) else f".{part}" if place else str(part)
+        told = printable(part)
+        place += f"[{part}]" if isinstance(part, int) else f".{told}" if place else told
     kind, received = problem["type"], short(problem["input"])
     if kind == "missing":
         return f"  {place}: is missing"

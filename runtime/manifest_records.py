@@ -4,14 +4,27 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from dff_edge.runtime.contract import Flavour, Levels, Precision, Subnet
+from dff_edge.runtime.printable import is_printable
 
-MAX_FILE_BYTES = 1 << 31
+MAX_FILE_BYTES = 1 << 30
 
-Name = Annotated[str, Field(min_length=1, max_length=64)]
-Text = Annotated[str, Field(max_length=4096)]
+
+def _check_printable(text: str) -> str:
+    if not is_printable(text):
+        raise ValueError("text without control characters, which a terminal would obey")
+    return text
+
+
+def _check_lines(text: str) -> str:
+    return "\n".join(_check_printable(line) for line in text.split("\n"))
+
+
+_PRINTABLE = AfterValidator(_check_printable)
+Name = Annotated[str, Field(min_length=1, max_length=64), _PRINTABLE]
+Text = Annotated[str, Field(max_length=4096), _PRINTABLE]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0, le=10**9)]
 Error = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
@@ -49,7 +62,7 @@ class Provenance(Record):
     created: Name
     versions: Versions
     command: Text = ""
-    config: str = Field(default="", max_length=65536)
+    config: Annotated[str, Field(max_length=65536), AfterValidator(_check_lines)] = ""
     training_data: Text = ""
     checkpoint_sha256: Sha256 | None = None
 

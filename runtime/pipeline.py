@@ -16,6 +16,7 @@ import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -125,11 +126,21 @@ class Pipeline:
             OutOfMemoryError: when there is too little for its buffers.
         """
         if not isinstance(bundle, Bundle):
-            from dff_edge.zoo import (
-                find_bundle,
-            )  # the models' names, and what their first use takes
+            from dff_edge.zoo import find_bundle  # names of models, and what their first use takes
 
-            bundle = Bundle.open(find_bundle(bundle))
+            reopen = partial(
+                cls.open,
+                precision=precision,
+                policy=policy,
+                depth=depth,
+                threads=threads,
+                engine=engine,
+                overlap=overlap,
+                confidence=confidence,
+                trace=trace,
+                cuda=cuda,
+            )
+            return Bundle.use(find_bundle(bundle), reopen)
         if policy is None:
             policy = FixedInterval(bundle.manifest.default_key_interval)
         elif isinstance(policy, str):

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import unicodedata
 
+# Bytes of a file's name that is no UTF-8; stdout gives them as they are.
+UNDECODED = "".join(map(chr, range(0xDC80, 0xDD00)))
+
 # Control, format, surrogate, private and unassigned characters, and separators of lines.
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 

@@ -6,8 +6,9 @@ Source: Dai et al., "R-FCN", NIPS 2016; settings of section 4 of Zhu et al., CVP
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
+import numpy as np
 from pydantic import Field
 
 from dff_edge.runtime.manifest_records import Record
@@ -15,6 +16,18 @@ from dff_edge.runtime.manifest_records import Record
 Side = Annotated[float, Field(gt=0, le=8192, allow_inf_nan=False)]
 Ratio = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
 Threshold = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+NO_LIMIT = -0.5  # below every score
+MAX_BOX_WORK = 1 << 31  # steps a frame; 300 proposals in 30 classes and 49 bins take 13 million
+
+
+class BoxCounts(NamedTuple):
+    """How many boxes there are at most, one step after the other."""
+
+    candidates: int
+    proposals: int
+    detections: int
 
 
 class RfcnSettings(Record):
@@ -47,3 +60,23 @@ class RfcnSettings(Record):
     def anchors(self) -> int:
         """A, anchors a cell."""
         return len(self.anchor_scales) * len(self.anchor_ratios)
+
+    @property
+    def score_limit(self) -> float:
+        """What a score must be above to be ``min_score`` and more; a float32."""
+        if self.min_score <= 0:
+            return NO_LIMIT
+        return float(np.nextafter(np.float32(self.min_score), np.float32(0)))
+
+    def work(self, classes: int) -> int:
+        """About how many steps the boxes of a frame take at most, K classes."""
+        suppression = self.proposals_before_nms * self.proposals
+        suppression += classes * self.proposals**2
+        pooling = self.bins**2 * self.proposals * (classes + 5) * 16  # 4 pixels of 4 samples
+        return suppression + pooling
+
+    def counts(self, cells: int, classes: int) -> BoxCounts:
+        """How many boxes there are in maps of so many cells, and K classes."""
+        candidates = min(self.proposals_before_nms, cells * self.anchors)
+        proposals = min(self.proposals, candidates)
+        return BoxCounts(candidates, proposals, min(self.detections, classes * proposals))

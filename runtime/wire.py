@@ -11,17 +11,16 @@ Fields: onnx.proto of IR version 14 (onnx 1.23).
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
-from typing import Final
-
-import numpy as np
+from typing import Final, NamedTuple, TypeAlias
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types; 3 and 4 are groups
 
-MAX_PACKED_VARINT_BYTES = 1 << 26  # larger tensors come as raw_data
-MAX_DECODED_INTS = 4096  # dims and integer attributes
+MAX_TEXT_BYTES = 1024  # names; those of nodes that came from torch have about 100
+MAX_NUMBERS = 1 << 16  # of one field; larger tensors come as raw_data
 
-FieldValue = int | str | memoryview
+FieldValue: TypeAlias = int | float | str | memoryview
 
 
 class WireError(ValueError):
@@ -32,12 +31,21 @@ class WireError(ValueError):
 class Budget:
     """Fields that may still be read; bounds the time a hostile file can take."""
 
-    fields_left: int = 1_000_000  # a ResNet-101 in Q/DQ form has about 100,000
+    fields_left: int = 400_000  # a ResNet-101 in Q/DQ form has about 100,000
+
+    def spend(self, count: int) -> None:
+        """Count fields that were read.
+
+        Raises:
+            WireError: there were too many.
+        """
+        self.fields_left -= count
+        if self.fields_left < 0:
+            raise WireError("has too many fields to be a graph of this toolkit")
 
 
-# Kinds of a field: "int" varint; "f32", "f64" fixed width; "text" UTF-8; "bytes";
-# "n:..." a packed or unpacked array of which only the number of elements is wanted;
-# anything else names a message. "*" in front: repeated.
+# Kinds of a field: "int" varint; "f32", "f64" fixed width; "text" UTF-8; "bytes"; anything else
+# names a message. "*" in front: repeated.
 SCHEMA: Final[dict[str, dict[int, tuple[str, str]]]] = {
     "Model": {
         1: ("ir_version", "int"),
@@ -100,7 +108,7 @@ SCHEMA: Final[dict[str, dict[int, tuple[str, str]]]] = {
         4: ("s", "bytes"),
         5: ("t", "Tensor"),
         6: ("g", "Graph"),
-        7: ("floats", "*n:f32"),
+        7: ("floats", "*f32"),
         8: ("ints", "*int"),
         9: ("strings", "*bytes"),
         10: ("tensors", "*Tensor"),
@@ -117,14 +125,14 @@ SCHEMA: Final[dict[str, dict[int, tuple[str, str]]]] = {
         1: ("dims", "*int"),
         2: ("data_type", "int"),
         3: ("segment", "Segment"),
-        4: ("float_data", "*n:f32"),
-        5: ("int32_data", "*n:int"),
+        4: ("float_data", "*f32"),
+        5: ("int32_data", "*int"),
         6: ("string_data", "*bytes"),
-        7: ("int64_data", "*n:int"),
+        7: ("int64_data", "*int"),
         8: ("name", "text"),
         9: ("raw_data", "bytes"),
-        10: ("double_data", "*n:f64"),
-        11: ("uint64_data", "*n:int"),
+        10: ("double_data", "*f64"),
+        11: ("uint64_data", "*int"),
         12: ("doc_string", "text"),
         13: ("external_data", "*Entry"),
         14: ("data_location", "int"),
@@ -152,6 +160,60 @@ SCHEMA: Final[dict[str, dict[int, tuple[str, str]]]] = {
 }
 
 
+# The fields that a graph of a bundle may have; all others are refused by name.
+NEEDED: Final[dict[str, str]] = {
+    "Model": "ir_version producer_name producer_version domain model_version doc_string graph "
+    "opset_import functions",
+    "OperatorSetId": "domain version",
+    "Graph": "node name initializer doc_string input output value_info",
+    "Function": "name input output node doc_string opset_import domain",
+    "Node": "input output name op_type attribute doc_string domain",
+    "Attribute": "name f i s t ints doc_string type",
+    "Tensor": "dims data_type float_data int32_data int64_data name raw_data doc_string "
+    "data_location external_data",  # the last two say that there are none
+    "ValueInfo": "name type doc_string",
+    "Type": "tensor_type",
+    "TensorType": "elem_type shape",
+    "Shape": "dim",
+    "Dimension": "dim_value",
+}
+_WIRE_TYPES = {"int": VARINT, "f32": FIXED32, "f64": FIXED64}  # all others are BYTES
+
+
+class Field(NamedTuple):
+    """A field of a message.
+
+    Attributes:
+        name: as in onnx.proto.
+        kind: "int", "f32", "f64", "text", "bytes" or the name of a message.
+        wire_type: of one value; arrays of numbers may also come as bytes.
+        is_repeated: whether it may be there more than once.
+        is_needed: whether a graph of a bundle may have it.
+    """
+
+    name: str
+    kind: str
+    wire_type: int
+    is_repeated: bool
+    is_needed: bool
+
+
+FIELDS: Final[dict[str, dict[int, Field]]] = {
+    message: {
+        number: Field(
+            name,
+            kind.removeprefix("*"),
+            _WIRE_TYPES.get(kind.removeprefix("*"), BYTES),
+            kind.startswith("*"),
+            name in NEEDED.get(message, "").split(),
+        )
+        for number, (name, kind) in fields.items()
+    }
+    for message, fields in SCHEMA.items()
+}
+_FIXED = {"f32": ("<f", 4), "f64": ("<d", 8)}
+
+
 def read_fields(message: str, data: memoryview, budget: Budget) -> dict[str, list[FieldValue]]:
     """Read the fields of one message; nested messages come as unread bytes.
 
@@ -162,74 +224,68 @@ def read_fields(message: str, data: memoryview, budget: Budget) -> dict[str, lis
 
     Returns:
         Values by field name, in file order; absent fields are absent. Integers are
-        signed 64-bit. An "n:" field gives numbers of elements, to be summed.
+        signed 64-bit.
 
     Raises:
-        WireError: when the bytes are damaged or not strictly this message.
+        WireError: when the bytes are damaged or not strictly this message, or a field is not one
+            of ``NEEDED``.
     """
-    schema = SCHEMA[message]
+    fields = FIELDS[message]
     found: dict[str, list[FieldValue]] = {}
-    at, end = 0, len(data)
+    at, end, count = 0, len(data), 0
     while at < end:
-        budget.fields_left -= 1
-        if budget.fields_left < 0:
-            raise WireError("has too many fields to be a graph of this toolkit")
-        tag, at = _read_varint(data, at)
-        entry = schema.get(tag >> 3)
-        if entry is None:
-            raise WireError(f"holds unknown field {tag >> 3} in a {message} message")
-        name, kind = entry
-        values = found.setdefault(name, [])
-        repeated = kind.startswith("*")
-        if values and not repeated:
-            raise WireError(f"holds field '{name}' twice in one {message} message")
-        kind = kind.removeprefix("*")
-        counted = kind.startswith("n:")
-        kind = kind.removeprefix("n:")
-        wire_type = tag & 7
-
-        if wire_type == VARINT and kind == "int":
-            number, at = _read_varint(data, at)
-            values.append(1 if counted else _signed(number))
-        elif wire_type == FIXED32 and kind == "f32":
-            at = _advance(at, 4, end, message)
-            values.append(1)
-        elif wire_type == FIXED64 and kind == "f64":
-            at = _advance(at, 8, end, message)
-            values.append(1)
-        elif wire_type == BYTES:
-            length, start = _read_varint(data, at)
-            at = _advance(start, length, end, message)
-            payload = data[start:at]
-            if kind in ("int", "f32", "f64"):
-                if not repeated:
-                    raise WireError(f"has field '{name}' of a {message} in the wrong wire type")
-                values.extend(_read_packed(payload, kind, name, counted))
-            elif kind == "text":
-                values.append(_decode(payload, name))
-            else:
-                values.append(payload)
+        count += 1
+        tag = data[at]
+        if tag < 0x80:  # nearly all, here and below
+            at += 1
         else:
+            tag, at = read_varint(data, at)
+        field = fields.get(tag >> 3)
+        if field is None or not field.is_needed:
+            raise refused(tag >> 3, message)
+        name, kind, wire_type, is_repeated, _ = field
+        values = found.get(name)
+        if values is None:
+            values = found[name] = []
+        elif not is_repeated:
+            raise WireError(f"holds field '{name}' twice in one {message} message")
+        if tag & 7 == BYTES:
+            if at < end and data[at] < 0x80:
+                length = data[at]
+                at += 1
+            else:
+                length, at = read_varint(data, at)
+            payload = data[at : at + length]
+            at += length
+            if at > end:
+                raise truncated(message, length, len(payload))
+            if kind == "text":
+                values.append(read_text(payload, name))
+            elif wire_type == BYTES:
+                values.append(payload)
+            elif is_repeated:
+                values.extend(read_packed(payload, field))
+            else:
+                raise WireError(f"has field '{name}' of a {message} in the wrong wire type")
+        elif tag & 7 != wire_type:
             raise WireError(f"has field '{name}' of a {message} in the wrong wire type")
-        if not counted and kind == "int" and len(values) > MAX_DECODED_INTS:
-            raise WireError(f"has more than {MAX_DECODED_INTS} numbers in field '{name}'")
+        elif wire_type == VARINT:
+            number, at = read_varint(data, at)
+            values.append(signed(number))
+        else:
+            form, width = _FIXED[kind]
+            if width > end - at:
+                raise truncated(message, width, end - at)
+            values.append(struct.unpack_from(form, data, at)[0])
+            at += width
+        if len(values) > MAX_NUMBERS:
+            raise WireError(f"has more than {MAX_NUMBERS} values in field '{name}'")
+    budget.spend(count)
     return found
 
 
-def skim(message: str, data: memoryview, budget: Budget, depth: int = 0) -> None:
-    """Check that a message and all that it holds are well formed, and forget them."""
-    if depth > 16:
-        raise WireError(f"nests {message} messages too deeply")
-    kinds = dict(SCHEMA[message].values())
-    for name, values in read_fields(message, data, budget).items():
-        nested = kinds[name].removeprefix("*")
-        if nested in SCHEMA:
-            for value in values:
-                assert isinstance(value, memoryview)
-                skim(nested, value, budget, depth + 1)
-
-
-def _read_varint(data: memoryview, at: int) -> tuple[int, int]:
+def read_varint(data: memoryview, at: int) -> tuple[int, int]:
+    """Read an unsigned number of up to 64 bits; give it and where it ends."""
     if at < len(data) and data[at] < 0x80:  # nearly all are of one byte
         return data[at], at + 1
     value = shift = 0
@@ -244,49 +300,55 @@ def _read_varint(data: memoryview, at: int) -> tuple[int, int]:
     raise WireError("is truncated or damaged: a number has no end")
 
 
-def _signed(number: int) -> int:
-    return number - (1 << 64) if number >> 63 else number
-
-
-def _advance(at: int, length: int, end: int, message: str) -> int:
-    if length > end - at:
+def read_text(payload: memoryview, name: str) -> str:
+    """Read a text field."""
+    if len(payload) > MAX_TEXT_BYTES:
         raise WireError(
-            f"is truncated or damaged: a {message} message wants {length} bytes "
-            f"where {end - at} are left"
+            f"has text of {len(payload)} bytes in field '{name}', at most {MAX_TEXT_BYTES} allowed"
         )
-    return at + length
-
-
-def _decode(payload: memoryview, name: str) -> str:
     try:
         return str(payload, "utf-8")
     except UnicodeDecodeError as error:
         raise WireError(f"has text in field '{name}' that is not UTF-8") from error
 
 
-def _read_packed(payload: memoryview, kind: str, name: str, counted: bool) -> list[int]:
-    if kind != "int":
-        width = 4 if kind == "f32" else 8
+def refused(number: int, message: str) -> WireError:
+    """Give the error of a field that is unknown, or that no graph of a bundle needs."""
+    field = FIELDS[message].get(number)
+    if field is None:
+        return WireError(f"holds unknown field {number} in a {message} message")
+    return WireError(f"holds '{field.name}', which no graph of a bundle needs")
+
+
+def truncated(message: str, wanted: int, left: int) -> WireError:
+    """Give the error of a message that ends too early."""
+    return WireError(
+        f"is truncated or damaged: a {message} message wants {wanted} bytes where {left} are left"
+    )
+
+
+def signed(number: int) -> int:
+    """Read the 64 bits of a number as int64."""
+    return number - (1 << 64) if number >> 63 else number
+
+
+def read_packed(payload: memoryview, field: Field) -> list[int] | list[float]:
+    """Read an array of numbers that follow each other without tags."""
+    if field.kind != "int":
+        form, width = _FIXED[field.kind]
         if len(payload) % width:
-            raise WireError(f"has {len(payload)} bytes of '{name}', not a multiple of {width}")
-        return [len(payload) // width]
-    if counted:
-        return [_count_varints(payload, name)]
-    if len(payload) > MAX_DECODED_INTS * 10:
-        raise WireError(f"has more than {MAX_DECODED_INTS} numbers in field '{name}'")
+            raise WireError(
+                f"has {len(payload)} bytes of '{field.name}', not a multiple of {width}"
+            )
+        if len(payload) // width > MAX_NUMBERS:
+            raise WireError(f"has more than {MAX_NUMBERS} numbers in field '{field.name}'")
+        return [value for (value,) in struct.iter_unpack(form, payload)]
+    if len(payload) > MAX_NUMBERS * 10:
+        raise WireError(f"has more than {MAX_NUMBERS} numbers in field '{field.name}'")
+    if len(payload) > 0 and max(payload) < 0x80:  # small ones, each a byte
+        return list(payload)
     numbers, at = [], 0
     while at < len(payload):
-        number, at = _read_varint(payload, at)
-        numbers.append(_signed(number))
+        number, at = read_varint(payload, at)
+        numbers.append(signed(number))
     return numbers
-
-
-def _count_varints(payload: memoryview, name: str) -> int:
-    if not payload:
-        return 0
-    if len(payload) > MAX_PACKED_VARINT_BYTES:
-        raise WireError(f"has {len(payload)} bytes in '{name}'; large tensors come as raw_data")
-    ends = np.flatnonzero(np.frombuffer(payload, np.uint8) < 0x80)
-    if len(ends) == 0 or ends[-1] != len(payload) - 1 or np.diff(ends, prepend=-1).max() > 10:
-        raise WireError(f"is truncated or damaged: a number of '{name}' has no end")
-    return len(ends)

@@ -16,6 +16,7 @@ from dff_edge import zoo
 from dff_edge.cli import main
 from dff_edge.runtime.errors import BundleError, CheckpointError, MissingDependencyError
 from dff_edge.runtime.pipeline import Pipeline
+from dff_edge.runtime.staging import Workplace
 from dff_edge.trainer.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
 from dff_edge.trainer.models import build_model
 from tests.runtime.bundles import make_bundle
@@ -226,6 +227,21 @@ def test_failed_export_leaves_nothing(tiny_model, monkeypatch):
     with pytest.raises(OSError, match="no space left"):
         zoo.find_bundle("tiny")
     assert list((tiny_model.parents[1] / "cache" / "bundles").iterdir()) == []
+
+
+def test_what_a_killed_first_use_left_is_removed_and_what_another_is_at_is_not(
+    tiny_model, monkeypatch
+):
+    monkeypatch.setattr("dff_edge.export.export_bundle", _export_quickly)
+    bundles = tiny_model.parents[1] / "cache" / "bundles"
+    (bundles / ".new-0123abcd" / "tiny").mkdir(parents=True)
+    with Workplace(bundles, ".new-") as other:
+        found = zoo.find_bundle("tiny")
+
+        assert set(bundles.iterdir()) == {found, other.path}
+    (bundles / ".new-0123abcd").mkdir()
+    assert zoo.find_bundle("tiny") == found  # there already
+    assert list(bundles.iterdir()) == [found]
 
 
 def test_bundle_in_a_folder_of_the_name_is_taken_with_a_warning(tiny_model, caplog):

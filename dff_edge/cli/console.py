@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dff_edge.runtime.printable import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -44,7 +46,7 @@ def console_of(*, quiet: bool, verbose: bool, log_file: Path | None) -> Iterator
         file = logging.FileHandler(
             log_file, encoding="utf-8", errors="backslashreplace", delay=True
         )
-        file.setFormatter(logging.Formatter(_FILE_FORMAT))
+        file.setFormatter(_FileFormatter(_FILE_FORMAT))
         handlers.append(file)
     with ExitStack() as stack:
         stack.enter_context(_level(logging.getLogger(), logging.WARNING))
@@ -117,6 +119,13 @@ def _show_nothing(done: int, of: int | None = None) -> None:
     pass
 
 
+class _FileFormatter(logging.Formatter):
+    """Writes lines that may be shown on a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), keep="\n")
+
+
 class _Printer(logging.Handler):
     """Prints a line on stderr, above the progress bar while there is one."""
 
@@ -126,7 +135,7 @@ class _Printer(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            text = self.format(record)
+            text = printable(self.format(record), keep="\n")
             if record.name != _NOTES.name or record.levelno != logging.INFO:
                 text = f"{record.levelname}: {text}"
             if self.console is None:

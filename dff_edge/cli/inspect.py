@@ -9,6 +9,7 @@ import click
 
 from dff_edge.cli.options import Command, ModelName, json_option, table, write_json
 from dff_edge.runtime.errors import require
+from dff_edge.runtime.printable import printable
 
 if TYPE_CHECKING:
     from dff_edge.runtime.manifest_records import Calibration
@@ -124,12 +125,12 @@ def _checkpoint(model: str) -> dict[str, Any]:
 
 def _text(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {item}" for key, item in value.items()) or "none"
+        return ", ".join(printable(f"{key} {item}") for key, item in value.items()) or "none"
     if isinstance(value, list):
         if value and isinstance(value[0], dict):
             return "".join("\n  " + _text(item) for item in value)
-        return ", ".join(str(item) for item in value) or "none"
-    return "none" if value in (None, "") else str(value)
+        return ", ".join(map(printable, value)) or "none"
+    return "none" if value in (None, "") else printable(value)
 
 
 def _counts(operators: dict[str, int]) -> str:

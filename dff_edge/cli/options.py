@@ -19,6 +19,7 @@ from dff_edge.runtime.errors import (
     is_out_of_memory,
     words_of,
 )
+from dff_edge.runtime.printable import printable
 
 if TYPE_CHECKING:
     from dff_edge.runtime.open_subnets import CudaOptions
@@ -102,13 +103,13 @@ class Command(click.Command):
                 raise
             except DffEdgeError as error:
                 note_failure(error, is_expected=True)
-                raise click.ClickException(str(error)) from error
+                raise click.ClickException(printable(error, keep="\n")) from error
             except (ImportError, OSError) as error:
                 text = _told(error)
                 note_failure(error, is_expected=text is not None)
                 if text is None:
                     raise
-                raise click.ClickException(text) from error
+                raise click.ClickException(printable(text, keep="\n")) from error
             except BaseException as error:
                 is_memory = is_out_of_memory(error)
                 note_failure(error, is_expected=is_memory or isinstance(error, KeyboardInterrupt))
@@ -125,7 +126,7 @@ def command_line() -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        raise click.UsageError(str(error)) from error
+        raise click.UsageError(printable(error, keep="\n")) from error
 
 
 def _told(error: ImportError | OSError) -> str | None:
@@ -424,6 +425,7 @@ def write_json(path: Path | None, content: Any) -> bool:
 
 def table(headers: list[str], rows: list[list[str]], file: IO[str] | None = None) -> None:
     """Print a plain aligned table, first column to the left, the others to the right."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in [headers, *rows]) for i in range(len(headers))]
     for row in [headers, ["-" * width for width in widths], *rows]:
         cells = [

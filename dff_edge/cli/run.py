@@ -34,6 +34,7 @@ from dff_edge.cli.options import (
     write_json,
 )
 from dff_edge.cli.run_checks import NAME, ServeAddress, SinkName, check_profile, check_run
+from dff_edge.runtime.printable import UNDECODED, printable
 
 if TYPE_CHECKING:
     from dff_edge.runtime.bundle import Bundle
@@ -259,7 +260,7 @@ def _run_each(
         else:
             runs.append(report.numbers)
             if str(json_path) != "-":
-                click.echo(text)
+                click.echo(printable(text, keep=UNDECODED))
                 _print(report.numbers)
                 click.echo()
         if (failure := runs[-1]["failure"]) is not None:
@@ -365,7 +366,8 @@ def _print(numbers: dict[str, Any]) -> None:
         click.echo(f"objects in a frame: {each}")
     for sink in numbers["sinks"]:
         if sink["lost"]:
-            click.echo(f"{sink['uri']}: {sink['written']} written, {sink['lost']} lost")
+            place = printable(sink["uri"], keep=UNDECODED)
+            click.echo(f"{place}: {sink['written']} written, {sink['lost']} lost")
     rows = [
         [
             name,

@@ -20,7 +20,7 @@ from dff_edge.runtime.deployed import Platform
 from dff_edge.runtime.engine import TensorSpec
 from dff_edge.runtime.engine_cache import EngineCache
 from dff_edge.runtime.errors import EngineError
-from dff_edge.runtime.tensorrt_check import check_for_tensorrt
+from dff_edge.runtime.graph_check import read_graph_bytes
 
 _PROGRESS_EVERY_S = 10.0
 
@@ -69,6 +69,7 @@ class TensorRtTarget:
             library.load_plugin(trt)
         place = (self.platform.runtime, self.platform.device)
         with self.device.current():
+            read_graph_bytes(graph, f"the {name} graph", [("trt", kind)])  # the last moment
             plan, timing = build_plan(
                 trt,
                 graph,
@@ -100,7 +101,7 @@ def build_plan(
 
     Args:
         trt: the module tensorrt, or one with the same names.
-        graph: the ONNX file's bytes.
+        graph: the ONNX file's bytes, verified for TensorRT (``Bundle.graph_bytes``).
         name: what messages call it.
         kind: which of the bundle's graphs.
         contract: what its inputs and outputs must be.
@@ -112,10 +113,8 @@ def build_plan(
         The engine's bytes, and what is known of timings now.
 
     Raises:
-        BundleError: when TensorRT would compute something else than the graph says.
         EngineError: when it does not parse, is not what it should be, or cannot be built.
     """
-    check_for_tensorrt(graph, f"the {name} graph")
     logger, errors = library.tensorrt_logger(trt)
     errors.clear()
     builder = trt.Builder(logger)

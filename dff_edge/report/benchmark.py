@@ -186,7 +186,7 @@ def record_accuracy(bundle: Bundle, benchmark: Benchmark) -> Bundle:
         f"{metric.title} over the pairs (k, i), k = i - l + 1 .. i (Zhu et al., CVPR 2017, section "
         f"5.2); frames i with {benchmark.settings.max_interval - 1} frames before them"
     )
-    common = {"data": benchmark.settings.source, "protocol": protocol}
+    common = {"data": printable(benchmark.settings.source)[:4096], "protocol": protocol}
     records = [
         {
             **common,

@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 from collections import deque
 from typing import Generic, TypeVar
 
+from dff_edge.runtime.lifetime import Worker
+
 Item = TypeVar("Item")
 
 _LOOK_S = 0.5  # how often `take` comes back while nothing comes
@@ -24,7 +26,7 @@ class Receiver(ABC, Generic[Item]):
         self._queue: deque[Item] = deque()
         self._failure: Exception | None = None
         self._is_stopped = False
-        self._thread: threading.Thread | None = None
+        self._thread: Worker | None = None
 
     def take(self) -> Item | None:
         """Take the next item, waited for a moment; None when there was none.
@@ -56,7 +58,7 @@ class Receiver(ABC, Generic[Item]):
         """Append an item to ``_queue``, and drop what is too much. ``_news`` is held."""
 
     def _start(self, name: str) -> None:
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = Worker(self._run, name)
         self._thread.start()
 
     def _run(self) -> None:

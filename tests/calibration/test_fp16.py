@@ -38,7 +38,7 @@ def test_results_are_close_to_fp32(bundle, samples, subnet):
 def test_inputs_and_outputs_stay_and_weights_are_half(bundle, subnet):
     fp32 = bundle.graph_bytes("fp32", subnet)
     graph = to_fp16(fp32)
-    summary = check_onnx(graph, subnet)
+    summary = check_onnx(graph, subnet).summary
     contract = graph_contract(subnet, frame_size=FRAME_SIZE, channels=CHANNELS, classes=CLASSES)
     kinds = {t.data_type for t in onnx.load_from_string(graph).graph.initializer if len(t.dims) > 1}
 

@@ -28,7 +28,7 @@ def half_types(model):
 
 @pytest.mark.parametrize("subnet", SUBNETS)
 def test_maps_are_half_at_the_borders(bundle, subnet):
-    summary = check_onnx(to_half(bundle.graph_bytes("fp32", subnet)), subnet)
+    summary = check_onnx(to_half(bundle.graph_bytes("fp32", subnet)), subnet).summary
     contract = graph_contract(
         subnet, frame_size=FRAME_SIZE, channels=CHANNELS, classes=CLASSES, maps="float16"
     )

@@ -13,6 +13,7 @@ from dff_edge.calibration.propagate import plugin_propagate, portable_propagate,
 from dff_edge.calibration.quantize import quantize_graph
 from dff_edge.calibration.symmetric import quantize_symmetric
 from dff_edge.runtime.contract import Levels, MapLevels
+from dff_edge.runtime.onnx_check import check_onnx
 from dff_edge.runtime.tensorrt_check import check_for_tensorrt
 from dff_edge.runtime.warp import warp_features
 from tests.calibration.test_quantize import outputs_of
@@ -104,7 +105,7 @@ def test_portable_form_is_the_warp_of_the_values_rounded_once(bundle, tensorrt):
     found = outputs_of(portable, given)["scores"]
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
     assert not onnx.load_from_string(portable).functions
-    check_for_tensorrt(portable, "portable")
+    check_for_tensorrt(check_onnx(portable, "portable", flavour="trt"), "portable")
 
 
 def test_plugin_node_takes_the_maps_as_they_travel(bundle, tensorrt):
@@ -126,7 +127,8 @@ def test_plugin_node_takes_the_maps_as_they_travel(bundle, tensorrt):
     types = {v.name: v.type.tensor_type.elem_type for v in model.graph.input}
     dtypes = {name: onnx.helper.tensor_dtype_to_np_dtype(kind) for name, kind in types.items()}
     assert dtypes == {name: array.dtype for name, array in given.items()}
-    check_for_tensorrt(model.SerializeToString(), "plugin")
+    checked = check_onnx(model.SerializeToString(), "plugin", flavour="trt", plugin=True)
+    check_for_tensorrt(checked, "plugin")
 
 
 def test_behind_the_plugin_node_stands_the_task_graph(bundle, tensorrt):

@@ -104,13 +104,14 @@ def test_steps_by_hand():
 
 @pytest.mark.parametrize("subnet", SUBNETS)
 def test_frames_are_bytes_and_wide_maps_int8_at_the_borders(int8, subnet):
-    summary = check_onnx(int8[subnet], subnet)
+    checked = check_onnx(int8[subnet], subnet, flavour="trt")
+    summary = checked.summary
     contract = graph_contract(
         subnet, frame_size=FRAME_SIZE, channels=CHANNELS, classes=CLASSES, maps="int8"
     )
 
     assert contract.problems(summary.inputs, summary.outputs) == []
-    check_for_tensorrt(int8[subnet], subnet)
+    check_for_tensorrt(checked, subnet)
 
 
 @pytest.mark.parametrize(("subnet", "floats"), [("feature", 0), ("flow", 1), ("task", 0)])
@@ -118,7 +119,7 @@ def test_every_convolution_but_the_flow_has_pairs_on_both_sides_of_its_product(
     bundle, int8, subnet, floats
 ):
     graph = Graph(int8[subnet])
-    before = check_onnx(bundle.graph_bytes("fp32", subnet), subnet).operators
+    before = bundle.graph_summary("fp32", subnet).operators
     convolutions = graph.convolutions()
     integer = [
         node

@@ -26,7 +26,7 @@ from dff_edge.runtime.errors import (
 )
 from tests.deploy.conftest import SOURCE
 from tests.export.checkpoints import CLASSES
-from tests.runtime.bundles import make_model
+from tests.runtime.bundles import make_graphs, make_model
 from tests.runtime.cuda.fake_ort import play_cuda_provider
 
 NO_PROVIDER = "DmlExecutionProvider"  # of Windows
@@ -285,17 +285,22 @@ def test_what_came_before_a_failure_is_kept(deployable, cache):
     assert {entry.record.key.precision for entry in cache.entries()} == {"fp32"}
 
 
-def test_a_graph_that_would_be_misread_never_reaches_tensorrt(deployable, cache, trt, monkeypatch):
-    """uint8 Q/DQ, which the parser takes for int8."""
+@pytest.mark.parametrize("kind", ["uint8 conversions", "local functions"])
+def test_a_graph_that_would_be_misread_never_reaches_tensorrt(
+    deployable, cache, trt, monkeypatch, kind
+):
+    """Of uint8 the parser takes Q/DQ for int8; a function's name may be the plugin's."""
     real = Bundle.graph_bytes
 
     def graph_bytes(self, precision, graph, flavour="ort"):
-        return uint8_conversions() if flavour == "trt" else real(self, precision, graph)
+        if flavour == "ort":
+            return real(self, precision, graph)
+        return uint8_conversions() if kind.startswith("uint8") else make_graphs()["propagate"]
 
     monkeypatch.setattr(Bundle, "graph_bytes", graph_bytes)
     monkeypatch.setattr(trt, "OnnxParser", None)  # would fail if it were called
 
-    with pytest.raises(BundleError, match="not symmetric int8.*calibrate --flavour trt"):
+    with pytest.raises(BundleError, match="not symmetric int8.*--flavour trt|has local functions"):
         deploy(deployable, cache, "tensorrt", ["int8"])
 
 

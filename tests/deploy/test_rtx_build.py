@@ -13,6 +13,7 @@ from benchmarks._rtx import RtxNetwork, load_rtx
 from dff_edge.calibration import calibrate_bundle
 from dff_edge.runtime.clips import open_clips
 from dff_edge.runtime.errors import BundleError
+from dff_edge.runtime.onnx_check import check_onnx
 from dff_edge.runtime.tensorrt_check import check_for_tensorrt
 from tests.export.checkpoints import FRAME_SIZE, tiny_bundle
 
@@ -147,8 +148,9 @@ def test_bytes_that_the_parser_takes_for_int8_are_refused_before():
     assert network.errors == ()
     assert [q.get_output(0).dtype.name for q in network.layers("QUANTIZE")] == ["INT8"]
     with pytest.raises(BundleError, match="QuantizeLinear node 'bytes' that is not symmetric int8"):
-        check_for_tensorrt(graph, "graph")
-    check_for_tensorrt(conversions(np.int8), "graph")
+        check_for_tensorrt(check_onnx(graph, "graph", flavour="trt"), "graph")
+    graph = conversions(np.int8)
+    check_for_tensorrt(check_onnx(graph, "graph", flavour="trt"), "graph")
 
 
 def test_a_frame_that_is_not_cast_at_once_is_not_parsed():

@@ -14,7 +14,7 @@ from dff_edge.deploy import tensorrt
 from dff_edge.deploy.tensorrt import build_plan, parse_summary, summarise
 from dff_edge.runtime.contract import graph_contract
 from dff_edge.runtime.cuda.tensorrt_library import load_plugin
-from dff_edge.runtime.errors import BundleError, EngineError
+from dff_edge.runtime.errors import EngineError
 from tests.export.checkpoints import CHANNELS, CLASSES, FRAME_SIZE
 from tests.runtime.bundles import make_model
 from tests.runtime.cuda import fake_tensorrt as stand_in
@@ -153,11 +153,6 @@ def test_opset_20s_word_for_bilinear_is_refused_where_it_is_read_as_nearest(trt)
             built()
     else:
         assert built()
-
-
-def test_local_functions_never_reach_the_parser(trt):
-    with pytest.raises(BundleError, match="has local functions"):
-        build(trt, make_model("propagate"), "propagate_portable")
 
 
 def test_too_little_workspace_is_told_with_the_reason(trt):

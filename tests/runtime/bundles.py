@@ -18,10 +18,20 @@ from onnx import TensorProto, helper, numpy_helper
 
 from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.bundle_writer import BundleWriter
-from dff_edge.runtime.contract import SUBNETS, GraphName, Precision, Subnet, graph_contract
+from dff_edge.runtime.contract import (
+    SUBNETS,
+    GraphName,
+    Levels,
+    MapLevels,
+    Precision,
+    Subnet,
+    graph_contract,
+)
 
 MAX_FLOW = 2.5  # cells
 STRIDE = 16
+LEVELS = MapLevels(features=Levels(0.125, 100), scale=Levels(1 / 128, 0))  # of int8
+SYMMETRIC = MapLevels(features=Levels(0.25, 0), scale=Levels(1 / 64, 0))  # for TensorRT
 OPSET = 17
 IR_VERSION = 8
 
@@ -40,12 +50,12 @@ def make_bundle(
 ) -> Bundle:
     """Write a bundle and open it; equal arguments give equal bytes.
 
-    Precisions other than fp32 are fp32 graphs of other random weights: they stand in for the
-    real ones where only the files matter.
+    Precisions other than fp32 have other random weights, and stand in for the real ones where only
+    files and types matter: int8 only between the subnets, fp16 in one product.
     """
     with BundleWriter.create(path) as writer:
         for number, precision in enumerate(precisions):
-            graphs = make_graphs(frame_size, channels, classes, seed=seed + number)
+            graphs = make_graphs(frame_size, channels, classes, seed=seed + number, as_=precision)
             for subnet, data in graphs.items():
                 writer.add_graph(precision, subnet, data)
         writer.update(**manifest_fields(frame_size, channels, classes, key_interval))
@@ -55,30 +65,69 @@ def make_bundle(
 
 
 def make_graphs(
-    frame_size: tuple[int, int] = (32, 64), channels: int = 8, classes: int = 3, *, seed: int = 0
+    frame_size: tuple[int, int] = (32, 64),
+    channels: int = 8,
+    classes: int = 3,
+    *,
+    seed: int = 0,
+    as_: Precision = "fp32",
 ) -> dict[Subnet, bytes]:
     """Give the four graphs as ONNX files."""
-    return {
-        subnet: make_model(subnet, frame_size, channels, classes, seed=seed).SerializeToString()
-        for subnet in SUBNETS
-    }
+    graphs = {}
+    for subnet in SUBNETS:
+        model = make_model(subnet, frame_size, channels, classes, seed=seed)
+        if as_ == "int8":
+            _travel_as_bytes(model, LEVELS, np.uint8)
+        elif as_ == "fp16":
+            _compute_in_halves(model)
+        graphs[subnet] = model.SerializeToString()
+    return graphs
 
 
 def make_tensorrt_graphs(
-    frame_size: tuple[int, int] = (32, 64), channels: int = 8, classes: int = 3, *, seed: int = 0
+    frame_size: tuple[int, int] = (32, 64),
+    channels: int = 8,
+    classes: int = 3,
+    *,
+    seed: int = 0,
+    as_: Precision = "fp32",
 ) -> dict[GraphName, bytes]:
-    """Give the fp32 graphs for TensorRT of the same weights as those of ``make_graphs``."""
-    graphs = make_graphs(frame_size, channels, classes, seed=seed)
-    portable = make_model("propagate", frame_size, channels, classes, seed=seed)
-    plugin = onnx.ModelProto()
-    plugin.CopyFrom(portable)
-    plugin.graph.node[0].op_type = "DffWarp"
-    del plugin.functions[:]
-    return {
-        **graphs,
-        "propagate": plugin.SerializeToString(),
-        "propagate_portable": onnx.inliner.inline_local_functions(portable).SerializeToString(),
+    """Give the graphs for TensorRT of the same weights as those of ``make_graphs``.
+
+    In int8 they have the levels ``SYMMETRIC``; fp16 is not made.
+    """
+    models = {
+        subnet: make_model(subnet, frame_size, channels, classes, seed=seed)
+        for subnet in ("feature", "flow", "task", "propagate")
     }
+    plugin = onnx.ModelProto()
+    plugin.CopyFrom(models["task"])
+    if as_ == "int8":
+        for model in (*models.values(), plugin):
+            _travel_as_bytes(model, SYMMETRIC, np.int8)
+    _add_plugin(plugin, models["propagate"], SYMMETRIC.scale.step if as_ == "int8" else 1.0)
+    portable = onnx.inliner.inline_local_functions(models["propagate"])
+    graphs = {**models, "propagate": plugin, "propagate_portable": portable}
+    return {name: model.SerializeToString() for name, model in graphs.items()}
+
+
+def _add_plugin(task: onnx.ModelProto, propagate: onnx.ModelProto, scale_step: float) -> None:
+    """Put the plugin's node in front of a task graph, in place."""
+    _rename(task.graph, "features", "warped")
+    warp = helper.make_node(
+        "DffWarp",
+        ["features", "flow", "scale"],
+        ["warped"],
+        "warp",
+        domain="dff",
+        plugin_version="1",
+        channels_last=1,
+        scale_step=scale_step,
+    )
+    task.graph.node.insert(0, warp)
+    del task.graph.input[:]
+    task.graph.input.extend(propagate.graph.input)
+    task.opset_import.append(helper.make_opsetid("dff", 1))
 
 
 def make_model(
@@ -143,9 +192,11 @@ def manifest_fields(
     }
 
 
-def calibration_fields() -> dict[str, Any]:
-    """Give a calibration record."""
+def calibration_fields(levels: MapLevels | None = LEVELS) -> dict[str, Any]:
+    """Give the calibration record of ``make_graphs`` in int8, or one of float maps."""
+    maps = {} if levels is None else {"features": levels.features, "scale": levels.scale}
     return {
+        **{name: {"step": own.step, "zero": own.zero} for name, own in maps.items()},
         "source": "synthetic://street",
         "sha256": "0" * 64,
         "clips": 2,
@@ -155,6 +206,63 @@ def calibration_fields() -> dict[str, Any]:
         "date": "2026-01-01T00:00:00Z",
         "versions": {"dff_edge": "0.0.0"},
     }
+
+
+def _travel_as_bytes(
+    model: onnx.ModelProto, maps: MapLevels, dtype: type[np.uint8] | type[np.int8]
+) -> None:
+    """Make features and scale field bytes where they enter and leave, in place."""
+    graph = model.graph
+    for name, levels in (("features", maps.features), ("scale", maps.scale)):
+        for value in (*graph.input, *graph.output):
+            if value.name == name:
+                value.type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+        stored = {f"{name}_step": np.float32(levels.step), f"{name}_zero": dtype(levels.zero)}
+        graph.initializer.extend(
+            numpy_helper.from_array(np.asarray(v), n) for n, v in stored.items()
+        )
+        for node in list(graph.node):
+            if name in node.output:
+                node.output[:] = [f"{name}_float"]
+                graph.node.append(
+                    helper.make_node("QuantizeLinear", [f"{name}_float", *stored], [name])
+                )
+        if any(value.name == name for value in graph.input):
+            _rename(graph, name, f"{name}_float")
+            graph.node.insert(
+                0, helper.make_node("DequantizeLinear", [name, *stored], [f"{name}_float"])
+            )
+    if any("warped" in node.output for node in graph.node):
+        _rename(graph, "warped", "warped_float")
+        levels_of = ["features_step", "features_zero"]
+        at = next(i for i, node in enumerate(graph.node) if "warped" in node.output) + 1
+        graph.node.insert(
+            at, helper.make_node("DequantizeLinear", ["warped_bytes", *levels_of], ["warped_float"])
+        )
+        graph.node.insert(
+            at, helper.make_node("QuantizeLinear", ["warped", *levels_of], ["warped_bytes"])
+        )
+    onnx.checker.check_model(model)
+
+
+def _compute_in_halves(model: onnx.ModelProto) -> None:
+    """Round the input of the first product to float16, in place."""
+    graph = model.graph
+    node = next(node for node in graph.node if node.op_type in ("Conv", "MatMul"))
+    name = node.input[0]
+    casts = [
+        helper.make_node("Cast", [name], [f"{name}_half"], to=TensorProto.FLOAT16),
+        helper.make_node("Cast", [f"{name}_half"], [f"{name}_rounded"], to=TensorProto.FLOAT),
+    ]
+    at = list(graph.node).index(node)
+    node.input[0] = f"{name}_rounded"
+    for cast in reversed(casts):
+        graph.node.insert(at, cast)
+
+
+def _rename(graph: onnx.GraphProto, name: str, to: str) -> None:
+    for node in graph.node:
+        node.input[:] = [to if read == name else read for read in node.input]
 
 
 _Parts = tuple[list[onnx.NodeProto], dict[str, Any]]
@@ -187,7 +295,7 @@ def _flow(frame_size: tuple[int, int], channels: int, classes: int, seed: int) -
         helper.make_node("Conv", ["image", "w1", "b1"], ["c1"], "conv1", strides=[8, 8]),
         helper.make_node("Relu", ["c1"], ["r1"], "relu1"),
         helper.make_node("Conv", ["r1", "wf"], ["f1"], "flow_head"),
-        helper.make_node("Tanh", ["f1"], ["f2"], "bound"),
+        helper.make_node("Clip", ["f1", "lowest", "highest"], ["f2"], "bound"),
         helper.make_node("Mul", ["f2", "max_flow"], ["f3"], "cells"),
         helper.make_node("Transpose", ["f3"], ["flow"], "flow_out", perm=[0, 2, 3, 1]),
         helper.make_node("Conv", ["r1", "ws", "bs"], ["s1"], "scale_head"),
@@ -198,6 +306,8 @@ def _flow(frame_size: tuple[int, int], channels: int, classes: int, seed: int) -
         "w1": rng.normal(0, 0.15, (16, 6, 8, 8)),
         "b1": rng.normal(0, 0.1, 16),
         "wf": rng.normal(0, 0.12, (2, 16, 1, 1)),
+        "lowest": -1.0,
+        "highest": 1.0,
         "max_flow": MAX_FLOW,
         "ws": rng.normal(0, 0.03, (channels, 16, 1, 1)),
         "bs": np.ones(channels),
@@ -268,13 +378,13 @@ def _warp_function(frame_size: tuple[int, int]) -> onnx.FunctionProto:
     )
 
 
-_NORMALISE_WEIGHTS = {"mean": 127.5, "std": 127.5}
+_NORMALISE_WEIGHTS = {"mean": 127.5, "inverse_std": 1 / 127.5}
 
 
 def _normalise(source: str, result: str) -> list[onnx.NodeProto]:
     return [
         helper.make_node("Cast", [source], ["as_float"], "cast", to=TensorProto.FLOAT),
         helper.make_node("Sub", ["as_float", "mean"], ["centred"], "sub"),
-        helper.make_node("Div", ["centred", "std"], ["unit"], "div"),
+        helper.make_node("Mul", ["centred", "inverse_std"], ["unit"], "scale"),
         helper.make_node("Transpose", ["unit"], [result], "planes", perm=[0, 3, 1, 2]),
     ]

@@ -1,7 +1,6 @@
 """A small real bundle that detects: random weights, for tests of all that a bundle goes through.
 
-``task.onnx`` and ``propagate.onnx`` have the outputs of the portable form, and always find nothing:
-the runtime takes ``task_maps.onnx``, whose learned maps are random products of the features.
+The learned maps are random products of the features; ``propagate.onnx`` does not move them.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from dff_edge.calibration.detection import whole_task
 from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.bundle_writer import BundleWriter
 from dff_edge.runtime.contract import GraphName, graph_contract
@@ -51,12 +51,19 @@ def make_detection_bundle(path: str | Path, *, seed: int = 0, **changes: Any) ->
 def make_detection_graphs(*, seed: int = 0) -> dict[GraphName, bytes]:
     """Give the five graphs as ONNX files."""
     own = make_graphs(FRAME_SIZE, CHANNELS, CLASSES, seed=seed)
+    maps = _maps_graph(seed)
+    task = whole_task(maps, SETTINGS)
+    propagate = onnx.load_from_string(task)
+    propagate.graph.input.extend(
+        helper.make_tensor_value_info(spec.name, TensorProto.FLOAT, spec.shape)
+        for spec in list(_contract("propagate").inputs.values())[1:]
+    )
     return {
         "feature": own["feature"],
         "flow": own["flow"],
-        "task": _constant_graph("task"),
-        "task_maps": _maps_graph(seed),
-        "propagate": _constant_graph("propagate"),
+        "task": task,
+        "task_maps": maps,
+        "propagate": propagate.SerializeToString(),
     }
 
 
@@ -70,16 +77,6 @@ def _maps_graph(seed: int) -> bytes:
     }
     nodes = [helper.make_node("MatMul", ["features", f"{n}_w"], [n]) for n in outputs]
     return _model("task_maps", nodes, weights)
-
-
-def _constant_graph(name: GraphName) -> bytes:
-    """Nothing is found."""
-    contract = _contract(name)
-    nodes, weights = [], {}
-    for output, spec in contract.outputs.items():
-        weights[f"{output}_none"] = np.zeros(spec.shape, spec.dtype)
-        nodes.append(helper.make_node("Identity", [f"{output}_none"], [output]))
-    return _model(name, nodes, weights)
 
 
 def _contract(name: GraphName) -> Any:

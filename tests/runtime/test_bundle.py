@@ -1,4 +1,4 @@
-"""Opening a bundle: each rule by which one is refused, and what a sound one gives."""
+"""Opening a bundle and its folder: each rule by which one is refused, what a sound one gives."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.bundle_writer import BundleWriter
 from dff_edge.runtime.contract import Precision
 from dff_edge.runtime.errors import BundleError
+from dff_edge.runtime.staging import locked
 from tests.runtime.bundles import (
     calibration_fields,
     make_bundle,
@@ -26,12 +27,8 @@ from tests.runtime.detection_bundles import make_detection_bundle, make_detectio
 MIOU = {"data": "street test", "protocol": "DFF at l", "key_interval": 5}
 
 
-class CrashError(Exception):
-    """What a test lets a writer die of."""
-
-
 def add_precision(writer: BundleWriter, precision: Precision, seed: int, subnets: int = 3) -> None:
-    for subnet, data in list(make_graphs(seed=seed).items())[:subnets]:
+    for subnet, data in list(make_graphs(seed=seed, as_=precision).items())[:subnets]:
         writer.add_graph(precision, subnet, data)
 
 
@@ -88,7 +85,7 @@ def test_adding_a_precision_keeps_everything_else(tmp_path):
     assert after.manifest.provenance == before.manifest.provenance
     del kept["manifest.json"]
     assert kept.items() <= files_of(after.path).items()
-    assert after.graph_bytes("int8", "flow") == make_graphs(seed=1)["flow"]
+    assert after.graph_bytes("int8", "flow") == make_graphs(seed=1, as_="int8")["flow"]
 
 
 def test_measurements_are_added_and_replaced_by_subject(tmp_path):
@@ -185,6 +182,21 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
         BundleWriter.create(tmp_path / "b")
 
 
+@pytest.mark.parametrize("is_full", [False, True])
+def test_a_folder_that_cannot_be_written_is_told_at_once(tmp_path, monkeypatch, is_full):
+    path = make_bundle(tmp_path / "b").path
+    if is_full:
+        full = os.statvfs_result((4096, 4096, 1000, 0, 0, 1, 1, 1, 0, 255))
+        monkeypatch.setattr(os, "statvfs", lambda folder: full)
+    else:  # root may write everywhere
+        monkeypatch.setattr(os, "access", lambda path, mode: False)
+
+    for start in (BundleWriter.extend, BundleWriter.create):
+        place = path if start == BundleWriter.extend else tmp_path / "deep" / "new"
+        with pytest.raises(BundleError, match="no room is left|is not writable"):
+            start(place)
+
+
 def test_leaving_without_commit_changes_nothing(tmp_path):
     path = make_bundle(tmp_path / "b").path
     before = files_of(path)
@@ -205,40 +217,6 @@ def test_the_old_bundle_stays_open_to_others_while_one_is_prepared(tmp_path):
         assert Bundle.open(path).precisions == ("fp32",)
 
 
-@pytest.mark.parametrize("moved", range(5))
-def test_a_crash_in_commit_is_refused_by_name_and_mended_by_a_new_run(tmp_path, monkeypatch, moved):
-    path = make_bundle(tmp_path / "b").path
-    calls = 0
-
-    def dying_replace(source: object, target: object) -> None:
-        nonlocal calls
-        if calls == moved:
-            raise CrashError
-        calls += 1
-        real_replace(source, target)
-
-    real_replace = os.replace
-
-    def write() -> Bundle:
-        writer = BundleWriter.create(path, replace=True)  # never closed: a crash does not either
-        add_precision(writer, "fp32", seed=3, subnets=4)
-        writer.update(**manifest_fields())
-        return writer.commit()
-
-    monkeypatch.setattr(bundle_writer.os, "replace", dying_replace)
-    with pytest.raises(CrashError):
-        write()
-    monkeypatch.setattr(bundle_writer.os, "replace", real_replace)
-    if moved == 0:
-        assert Bundle.open(path).graph_bytes("fp32", "flow") == make_graphs()["flow"]
-    else:
-        with pytest.raises(BundleError, match="'feature.onnx' has the digest"):
-            Bundle.open(path)
-
-    assert write().graph_bytes("fp32", "flow") == make_graphs(seed=3)["flow"]
-    assert not list(path.glob(".staging-*"))
-
-
 def test_two_writers_do_not_mix(tmp_path):
     path = make_bundle(tmp_path / "b").path
     slow, fast = BundleWriter.extend(path), BundleWriter.extend(path)
@@ -247,9 +225,47 @@ def test_two_writers_do_not_mix(tmp_path):
         writer.update(calibration={"int8": calibration_fields()})
     fast.commit()
 
-    with slow, pytest.raises(BundleError, match="cannot be written|changed by another process"):
+    with slow, pytest.raises(BundleError, match="changed by another process"):
         slow.commit()
     assert Bundle.open(path).precisions == ("fp32", "int8")
+    assert not list(path.glob(".*"))
+
+
+def test_two_new_bundles_in_one_folder_do_not_mix(tmp_path):
+    slow, fast = (BundleWriter.create(tmp_path / "b") for _ in range(2))
+    for seed, writer in enumerate((slow, fast)):
+        add_precision(writer, "fp32", seed=seed, subnets=4)
+        writer.update(**manifest_fields())
+    fast.commit()
+
+    with slow, pytest.raises(BundleError, match="holds a bundle already"):
+        slow.commit()
+    assert Bundle.open(tmp_path / "b").graph_bytes("fp32", "flow") == make_graphs(seed=1)["flow"]
+
+
+def test_what_killed_writers_prepared_is_removed_and_what_others_prepare_is_not(tmp_path):
+    path = make_bundle(tmp_path / "b").path
+    (path / ".staging-0123abcd").mkdir()
+    (path / ".staging-0123abcd" / "flow.onnx").write_bytes(b"half a fi")
+    with BundleWriter.extend(path) as other:
+        add_precision(other, "int8", seed=1)
+        prepared = list(path.glob(".staging-*/int8/*"))
+        with BundleWriter.extend(path) as writer:
+            writer.update(default_key_interval=9)
+            writer.commit()
+
+        assert [p for p in prepared if not p.exists()] == []
+        assert not (path / ".staging-0123abcd").exists()
+    assert not list(path.glob(".*"))
+
+
+def test_a_folder_that_another_process_keeps_is_told(tmp_path, monkeypatch):
+    path = make_bundle(tmp_path / "b").path
+    monkeypatch.setattr(bundle_writer, "_WAIT_S", 0.0)
+    with BundleWriter.extend(path) as writer, locked(path, 0.0):
+        writer.update(default_key_interval=9)
+        with pytest.raises(BundleError, match="is being written by this process"):
+            writer.commit()
 
 
 def test_a_manifest_changed_meanwhile_is_not_overwritten(tmp_path):
@@ -358,8 +374,8 @@ def test_replacing_graphs_for_tensorrt_keeps_the_others(tmp_path):
     [
         ("propagate_portable", "ort", "not a graph of a bundle in the flavour 'ort'"),
         ("feature", "tvm", "'tvm' 'fp32' is not in a bundle"),
-        ("propagate", "ort", "'dff::DffWarp' without a function of that name"),
-        ("propagate_portable", "trt", "'dff::DffWarp' without a function of that name"),
+        ("propagate", "ort", "uses the operator 'dff::DffWarp', which is not allowed"),
+        ("propagate_portable", "trt", "uses the operator 'dff::DffWarp', which is not allowed"),
     ],
 )
 def test_the_plugin_node_has_one_place(tmp_path, graph, flavour, reason):

@@ -16,22 +16,16 @@ from dff_edge.runtime.engine_cache import (
     DamagedEngineError,
     EngineCache,
     EngineKey,
-    EngineRecord,
     default_cache_folder,
     difference,
 )
 from dff_edge.runtime.errors import EngineError
+from dff_edge.runtime.staging import Workplace
+from tests.runtime.engine_records import FIELDS
+from tests.runtime.engine_records import engine_key as a_key
+from tests.runtime.engine_records import engine_record as a_record
+from tests.runtime.killed_writers import CACHES, cut_off
 
-FIELDS: dict[str, Any] = {
-    "target": "tensorrt",
-    "precision": "fp16",
-    "subnet": "feature",
-    "graph_sha256": "1" * 64,
-    "plugin_sha256": "2" * 64,
-    "runtime": "TensorRT 10.3.0",
-    "device": "Orin (compute capability 8.7)",
-    "flags": "no-tf32",
-}
 OTHER: dict[str, Any] = {
     "target": "cuda",
     "precision": "int8",
@@ -42,26 +36,6 @@ OTHER: dict[str, Any] = {
     "device": "Thor (compute capability 11.0)",
     "flags": "",
 }
-
-
-def a_key(**changes: Any) -> EngineKey:
-    return EngineKey(**{**FIELDS, **changes})
-
-
-def a_record(data: bytes, key: EngineKey | None = None, **changes: Any) -> EngineRecord:
-    fields: dict[str, Any] = {
-        "key": key or a_key(),
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "built": "2026-01-01T00:00:00Z",
-        "build_s": 12.5,
-        "median_ms": 3.25,
-        "relative_error": 1e-3,
-        "fidelity": 0.9995,
-        "agreement": 0.9975,
-        "source": "synthetic://street",
-        "summary": {"layers": 7},
-    }
-    return EngineRecord(**{**fields, **changes})
 
 
 @pytest.fixture
@@ -357,16 +331,45 @@ def test_pruning_removes_what_is_not_kept_and_what_is_damaged(cache):
     assert [e.record.key.subnet for e in cache.entries() if e.record] == ["feature"]
 
 
-def test_pruning_removes_old_remains_and_leaves_a_build_that_is_going_on(cache):
-    engines = cache.folder / "engines"
-    old, young = engines / ".new-old", engines / ".new-young"
-    old.mkdir()
-    young.mkdir()
-    os.utime(old, (1, 1))
+@pytest.mark.parametrize("folder", ["engines", "timing"])
+def test_remains_of_killed_processes_are_removed_and_a_build_that_goes_on_is_left(cache, folder):
+    (cache.folder / folder / ".new-old").mkdir()
+    with Workplace(cache.folder / folder, ".new-") as young:
+        cache.prune(lambda key: True)
 
-    cache.prune(lambda key: True)
+        assert list((cache.folder / folder).iterdir()) == [young.path]
+        (cache.folder / folder / ".new-other").mkdir()
+        cache.store(b"engine", a_record(b"engine"))
+        cache.store_timing("TensorRT 10.3.0", "Orin", b"times")
+        assert list((cache.folder / folder).glob(".*")) == [young.path]
 
-    assert list(engines.iterdir()) == [young]
+
+def test_an_entry_whose_replacement_was_cut_off_is_there(cache):
+    """Between the two renames the old one lies aside."""
+    cache.store(b"old", a_record(b"old"))
+    path = the_entry(cache)
+    path.rename(path.with_name(f".old-{path.name}"))
+
+    found = cache.load(a_key())
+    assert found is not None
+    assert found.data == b"old"
+    assert cache.prune(lambda key: True) == []
+    assert the_entry(cache) == path
+
+
+@pytest.mark.parametrize("how", ["kill", "fail"])
+@pytest.mark.parametrize("scenario", CACHES)
+def test_a_store_cut_off_at_any_step_leaves_the_old_engine_or_the_new_one(scenario, how, tmp_path):
+    whole, steps = cut_off(scenario, how, tmp_path)
+
+    left = [step["left"] for step in steps]
+    assert (whole["old"], whole["new"]) == ("old" if scenario == "another engine" else None, "new")
+    assert set(left) == {whole["old"], "new"}
+    if how == "kill":  # once it is there, it stays
+        assert left == sorted(left, key=[whole["old"], "new"].index)
+    for step in steps:
+        assert (step["again"], step["names"]) == ("new", whole["names"]), step["event"]
+        assert how == "kill" or not [n for n in step["held"] if "/.new-" in n], step["event"]
 
 
 def test_measured_times_are_kept_for_each_version_and_device(cache):
