@@ -110,7 +110,7 @@ def test_precision_that_loses_the_objects_is_refused(
     def elsewhere(task_maps, settings):
         """Anchors of another size: no box is where it was."""
         sizes = {"anchor_scales": (0.1, 0.2)}
-        return whole_task(task_maps, settings.model_copy(update=sizes))
+        return whole_task(task_maps, settings.model_copy(update=sizes), 16)
 
     monkeypatch.setattr("dff_edge.calibration.calibrate.whole_task", elsewhere)
     before = (path / "manifest.json").read_bytes()

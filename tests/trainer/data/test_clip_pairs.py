@@ -34,8 +34,8 @@ def test_clip_pairs_shapes_and_unknown_flow(folder):
 
     assert tuple(item["key"].shape) == (2, 3, 32, 64)
     assert tuple(item["labels"].shape) == (2, 32, 64)
-    assert tuple(item["flow"].shape) == (2, 2, 4, 8)
-    assert item["flow"].isnan().all()
+    assert tuple(item["flow_px"].shape) == (2, 2, 4, 8)
+    assert item["flow_px"].isnan().all()
 
 
 def test_clip_pairs_end_on_labelled_frames_and_start_up_to_max_distance_before(folder):

@@ -34,10 +34,10 @@ def test_what_a_batch_holds(folder):
         "current": ((12, 3, 32, 64), torch.uint8),
         "labels": ((12, 32, 64), torch.uint8),
         "same": ((12,), torch.bool),
-        "flow": ((12, 2, 4, 8), torch.float32),
+        "flow_px": ((12, 2, 4, 8), torch.float32),
     }
     assert set(item["labels"].unique().tolist()) == {0, 1, 2, 3, IGNORED}
-    assert item["flow"].isfinite().float().mean() > 0.6
+    assert item["flow_px"].isfinite().float().mean() > 0.6
 
 
 def test_frames_are_one_at_distance_0_only(folder):
@@ -46,21 +46,20 @@ def test_frames_are_one_at_distance_0_only(folder):
 
     equal_frames = torch.cat([(i["key"] == i["current"]).flatten(1).all(1) for i in items])
     same = torch.cat([item["same"] for item in items])
-    still = torch.cat([(item["flow"].abs() < 1e-6).flatten(1).all(1) for item in items])
+    still = torch.cat([(item["flow_px"].abs() < 1e-6).flatten(1).all(1) for item in items])
 
     assert 0 < same.sum() < len(same) / 3
     assert torch.equal(same, equal_frames)
     assert torch.equal(same, still)
 
 
-def test_flow_is_in_feature_cells(monkeypatch, folder):
-    """A pan of 8 px is half a cell."""
+def test_flow_is_in_pixels_of_the_frame(monkeypatch, folder):
     monkeypatch.setattr(
         "dff_edge.trainer.data.motion.Motion.flow",
         lambda self, stride: np.full((32 // stride, 64 // stride, 2), 8, np.float32),
     )
 
-    assert (still_pairs(folder)[0]["flow"] == 0.5).all()
+    assert (still_pairs(folder)[0]["flow_px"] == 8).all()
 
 
 def test_labels_are_the_current_frames(folder):
