@@ -1,5 +1,6 @@
 """Pairs of single pictures: shapes, truth, and that item n is a function of the seed and n."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -113,3 +114,19 @@ def test_a_view_from_afar_is_of_means():
 
     means = picture.reshape(20, 2, 30, 2, 3).mean(axis=(1, 3))
     assert np.abs(sample(picture, places) - means).max() <= 0.5
+
+
+def test_reduced_pictures_are_scored_where_they_are(folder):
+    """Blue is 50 times the label there; labels and flow say nothing of what is outside."""
+    augment = AugmentConfig(enlarge=1, shrink=0.5, colour=0)
+    item = still_pairs(folder, class_count=5, group=40, max_distance=0, augment=augment)[0]
+
+    labels = item["labels"].numpy()
+    scored = labels != IGNORED
+    assert 0.3 < scored.mean() < 0.8
+    for image, own, inside in zip(item["current"].numpy(), labels, scored, strict=True):
+        flat = cv2.erode(own, np.ones((9, 9))) == cv2.dilate(own, np.ones((9, 9)))
+        error = np.abs(image[0].astype(int) - own.astype(int) * 50)
+        assert (error[flat & inside] <= 2 + 0.04 * 255).all()
+    known = item["flow_px"].isfinite().all(1)
+    assert 0.2 < known.float().mean() < 0.8
