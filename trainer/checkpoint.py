@@ -11,7 +11,7 @@ import logging
 import os
 import pickle
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from safetensors.torch import save as bytes_of
 from torch import Tensor, nn
 
 import dff_edge
-from dff_edge.runtime.errors import CheckpointError
+from dff_edge.runtime.errors import CheckpointError, ConfigError
 from dff_edge.trainer.config import describe
 from dff_edge.trainer.models import DeepFeatureFlow, ModelConfig, build_model
 
@@ -51,6 +51,18 @@ class Checkpoint:
     model: DeepFeatureFlow
     training: dict[str, Any]
     digest: str
+
+    def at_frame_size(self, frame_size: tuple[int, int]) -> Checkpoint:
+        """Give the same networks for frames of another ``(H, W)``, which all of them take.
+
+        Raises:
+            ConfigError: a side that is no multiple of 16, or below 32.
+        """
+        settings = self.config.model_dump() | {"frame_size": frame_size}
+        try:
+            return replace(self, config=ModelConfig.model_validate(settings))
+        except ValidationError as error:
+            raise ConfigError(describe(error, ModelConfig)) from error
 
 
 def save_checkpoint(
