@@ -97,7 +97,7 @@ demo: install  ## Checkpoint to device in a few minutes; SOURCE=my.mp4 for a vid
 bench: install  ## The figures that the README quotes, into build/bench/
 	mkdir -p build/bench
 	for script in benchmarks/*.py; do \
-	    [[ "$$script" == */_* || "$$script" == */gpu.py ]] && continue; \
+	    [[ "$$script" == */_* || "$$script" == */gpu.py || "$$script" == */bundles.py ]] && continue; \
 	    echo "== $$script"; \
 	    $(BIN)/python "$$script" --json "build/bench/$$(basename "$$script" .py).json"; \
 	done

@@ -52,7 +52,7 @@ def main() -> None:
     engine_of = partial(OrtEngine, threads=options.threads)
     with (
         engine_of(task_maps, name="task_maps") as cut,
-        engine_of(whole_task(task_maps, SETTINGS), name="task") as whole,
+        engine_of(whole_task(task_maps, SETTINGS, STRIDE), name="task") as whole,
         engine_of(flow, name="flow") as network,
     ):
         maps = {name: spec.empty() for name, spec in cut.outputs.items()}

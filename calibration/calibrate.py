@@ -241,7 +241,7 @@ def _convert(
     warp, rfcn = bundle.graph_bytes("fp32", "propagate"), bundle.manifest.rfcn
     if flavour == "ort":
         if rfcn is not None:
-            graphs["task"] = whole_task(graphs["task_maps"], rfcn)
+            graphs["task"] = whole_task(graphs["task_maps"], rfcn, bundle.manifest.stride)
         graphs["propagate"] = propagate_with(warp, graphs["task"], levels)
     else:
         if rfcn is not None:

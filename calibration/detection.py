@@ -27,7 +27,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from dff_edge.calibration.tidy import finish
 from dff_edge.runtime.anchors import anchor_sizes
-from dff_edge.runtime.contract import STRIDE
 from dff_edge.runtime.rfcn import NO_LIMIT, RfcnSettings
 
 # What R-FCN learns, by the names of the outputs.
@@ -37,7 +36,7 @@ _LARGEST_GROWTH = math.log(1000 / 16)  # of a side, as in the native code
 _NO_SCORE = -1.0  # of what is no box
 
 
-def whole_task(task_maps: bytes, settings: RfcnSettings) -> bytes:
+def whole_task(task_maps: bytes, settings: RfcnSettings, stride: int) -> bytes:
     """Put proposals, pooling and NMS behind a graph that ends with the four maps.
 
     Of equal scores the lower anchor is taken first, then the lower proposal, and of two classes the
@@ -47,6 +46,7 @@ def whole_task(task_maps: bytes, settings: RfcnSettings) -> bytes:
         task_maps: ``features`` to ``objectness (1, h, w, A)``, ``deltas (1, h, w, 4A)``,
             ``class_maps (1, h, w, k*k*(K+1))`` and ``box_maps (1, h, w, k*k*4)``, float32.
         settings: anchors, bins and numbers of boxes.
+        stride: pixels of the frame per cell of the maps.
 
     Returns:
         ``features`` to ``boxes`` float32 ``(1, D, 4)`` in pixels of the network's frame, ``scores``
@@ -59,7 +59,7 @@ def whole_task(task_maps: bytes, settings: RfcnSettings) -> bytes:
         for value in model.graph.output
     }
     _, height, width, depth = depths["class_maps"]
-    behind = _Behind(model, settings, (height, width), depth // settings.bins**2 - 1)
+    behind = _Behind(model, settings, (height, width), depth // settings.bins**2 - 1, stride)
     proposals, is_proposal = behind.propose()
     scores, deltas = behind.vote(proposals)
     behind.answer(proposals, is_proposal, scores, deltas)
@@ -76,11 +76,13 @@ class _Behind:
         settings: RfcnSettings,
         map_size: tuple[int, int],
         classes: int,
+        stride: int,
     ) -> None:
         self._graph = model.graph
         self._settings = settings
         self._map_size = map_size
         self._classes = classes
+        self._stride = stride
         self._anchor_count = map_size[0] * map_size[1] * settings.anchors
         counts = settings.counts(map_size[0] * map_size[1], classes)
         self._candidates, self._proposals, self._detections = counts
@@ -127,7 +129,7 @@ class _Behind:
             output_height=1,
             output_width=1,
             sampling_ratio=2,
-            spatial_scale=1 / STRIDE,
+            spatial_scale=1 / self._stride,
         )
         # The mean over the bins as a product: operator sets differ in ReduceMean.
         share = self._constant(np.full((1, cells), 1 / cells, np.float32))
@@ -183,7 +185,7 @@ class _Behind:
         height, width = self._map_size
         sizes = anchor_sizes(self._settings)
         y, x = np.mgrid[:height, :width].reshape(2, -1)
-        centres = (np.stack([x, y], axis=1).astype(np.float32) + 0.5) * STRIDE
+        centres = (np.stack([x, y], axis=1).astype(np.float32) + 0.5) * self._stride
         return np.repeat(centres, len(sizes), axis=0), np.tile(sizes, (height * width, 1))
 
     def _decode(self, centres: str, sizes: str, deltas: str) -> tuple[str, str]:
@@ -196,7 +198,7 @@ class _Behind:
         boxes = self._add(
             "Concat", self._add("Sub", centres, half), self._add("Add", centres, half), axis=1
         )
-        height, width = (STRIDE * side for side in self._map_size)
+        height, width = (self._stride * side for side in self._map_size)
         frame = np.array([width, height, width, height], np.float32)
         zero = self._constant(np.float32(0))
         boxes = self._add("Min", self._add("Max", boxes, zero), self._constant(frame))

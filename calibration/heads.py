@@ -14,6 +14,7 @@ from onnx import helper
 
 from dff_edge.calibration.rewriting import Rewriter
 
+_MOVES = ("Reshape", "Transpose")
 _TO_LAST, _TO_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
 
 
@@ -22,13 +23,16 @@ def rewrite_product(model: onnx.ModelProto, output: str) -> onnx.ModelProto:
 
     Args:
         model: of static shapes. Left alone.
-        output: name of a graph output, (1, h, w, C).
+        output: name of a graph output, (1, h, w, C), or of what is moved to be one.
 
     Returns:
         A model that computes the same; the given one where the output is made otherwise.
     """
     rewriter = Rewriter(model)
-    add = rewriter.maker(output)
+    made = output  # what is moved to its place only
+    while (maker := rewriter.maker(made)) is not None and maker.op_type in _MOVES:
+        made = maker.input[0]
+    add = rewriter.maker(made)
     product = rewriter.maker(add.input[0]) if add is not None and add.op_type == "Add" else None
     if add is None or product is None or product.op_type != "MatMul":
         return model
@@ -43,7 +47,7 @@ def rewrite_product(model: onnx.ModelProto, output: str) -> onnx.ModelProto:
     planes = rewriter.add("Conv", [planes, kernel, bias], f"{output}/planes", kernel_shape=[1, 1])
     last = rewriter.add("Transpose", [planes], f"{output}/last", perm=_TO_LAST)
     rewriter.remove(product, add)
-    rewriter.rename(last, output)
+    rewriter.rename(last, made)
     return rewriter.finish()
 
 

@@ -1,7 +1,7 @@
 """The boxes that R-FCN starts from: a few sizes around the centre of every feature cell.
 
 Source: Ren et al., "Faster R-CNN", NIPS 2015, as in the reference implementation of Deep Feature
-    Flow: sides are rounded at a base of one cell before they are scaled.
+    Flow: sides are rounded at a base of 16 pixels, one of its cells, before they are scaled.
 Differs from it: maxima are exclusive (``boxes``), so the centres are those of the cells.
 """
 
@@ -12,8 +12,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from dff_edge.runtime.contract import STRIDE
 from dff_edge.runtime.rfcn import RfcnSettings
+
+_BASE_PX = 16
 
 
 def anchor_sizes(settings: RfcnSettings) -> NDArray[np.float32]:
@@ -21,7 +22,7 @@ def anchor_sizes(settings: RfcnSettings) -> NDArray[np.float32]:
 
     Returns:
         float32 ``(A, 2)``, pixels of the network's frame; ratio by ratio, the scales of one ratio
-        in order. All lie around the centre of their cell ``((x + 0.5) * 16, (y + 0.5) * 16)``.
+        in order. All lie around the centre of their cell ``((x + 0.5) * S, (y + 0.5) * S)``.
 
     Example:
         >>> anchor_sizes(RfcnSettings(anchor_scales=(8,))).tolist()  # of ratios 0.5, 1, 2
@@ -29,7 +30,7 @@ def anchor_sizes(settings: RfcnSettings) -> NDArray[np.float32]:
     """
     sizes = []
     for ratio in settings.anchor_ratios:
-        width = max(1, round(math.sqrt(STRIDE**2 / ratio)))
+        width = max(1, round(math.sqrt(_BASE_PX**2 / ratio)))
         height = max(1, round(width * ratio))
         sizes += [(width * scale, height * scale) for scale in settings.anchor_scales]
     return np.array(sizes, np.float32)

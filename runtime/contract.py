@@ -42,7 +42,7 @@ TENSORRT_GRAPHS: tuple[GraphName, ...] = (*SUBNETS, "propagate_portable")
 HANDMADE_FLOWS: tuple[FlowFunction, ...] = get_args(FlowFunction)[1:]
 
 MIN_STEP, MAX_STEP = 1e-30, 1e6  # of Levels: products with it stay float32 numbers
-STRIDE = 16  # frame pixels per cell of the feature map, each way
+STRIDE = 16  # frame pixels per cell of the feature map, each way, where nothing says another
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +125,7 @@ def graph_contract(
     maps: DTypeLike = np.float32,
     rfcn: RfcnSettings | None = None,
     flavour: Flavour = "ort",
+    stride: int = STRIDE,
 ) -> GraphContract:
     """Give the contract of one graph of a bundle.
 
@@ -137,9 +138,10 @@ def graph_contract(
         rfcn: of detection; None stands for segmentation.
         flavour: whose graph. A detector's for TensorRT all end with the learned maps, for
             TensorRT builds nothing of what follows.
+        stride: pixels of the frame per feature cell.
     """
     height, width = frame_size
-    cells = (height // STRIDE, width // STRIDE)
+    cells = (height // stride, width // stride)
     half = (1, height // 2, width // 2, 3)
     uint8, float32 = np.dtype(np.uint8), np.dtype(np.float32)
     wide: np.dtype[Any] = np.dtype(maps)

@@ -95,17 +95,24 @@ class BoxDecoder:
         frame_size: ``(H, W)`` of the network's frames.
         classes: K, without the background.
         threads: of the kernels, at most.
+        stride: pixels of the frame per feature cell.
     """
 
     def __init__(
-        self, settings: RfcnSettings, frame_size: Size, classes: int, *, threads: int = 1
+        self,
+        settings: RfcnSettings,
+        frame_size: Size,
+        classes: int,
+        *,
+        threads: int = 1,
+        stride: int = STRIDE,
     ) -> None:
         self._frame_size = frame_size
         # The threads share the pooling: 2 x 2 samples of every map in every bin of a proposal.
         samples = 4 * settings.proposals * settings.bins**2 * (1 + classes + 4)
         self._threads = kernel_threads(samples, threads)
-        cells = (frame_size[0] // STRIDE, frame_size[1] // STRIDE)
-        self._detector = Detector(settings, cells, classes)
+        cells = (frame_size[0] // stride, frame_size[1] // stride)
+        self._detector = Detector(settings, cells, classes, stride=stride)
 
     def decode(self, outputs: Mapping[str, NDArray[Any]], size: Size) -> Answer:
         """See ``Decoder.decode``; takes the maps of ``task_maps``, float32 ``(1, h, w, *)``."""
@@ -137,4 +144,10 @@ def decoder_of(manifest: Manifest, *, threads: int = 1, confidence: bool = False
             "confidence was asked for, expected False: this bundle detects, and every box has its "
             "score (result.detections.scores)."
         )
-    return BoxDecoder(manifest.rfcn, manifest.frame_size, len(manifest.classes), threads=threads)
+    return BoxDecoder(
+        manifest.rfcn,
+        manifest.frame_size,
+        len(manifest.classes),
+        threads=threads,
+        stride=manifest.stride,
+    )

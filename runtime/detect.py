@@ -32,14 +32,22 @@ class Detector:
 
     Args:
         settings: anchors, bins and numbers of boxes.
-        map_size: ``(h, w)`` of the maps; the frame has 16 times as many pixels each way.
+        map_size: ``(h, w)`` of the maps.
         classes: K, without the background.
+        stride: pixels of the frame per cell of the maps, each way.
 
     Raises:
         ConfigError: more maps or boxes than the native code takes.
     """
 
-    def __init__(self, settings: RfcnSettings, map_size: tuple[int, int], classes: int) -> None:
+    def __init__(
+        self,
+        settings: RfcnSettings,
+        map_size: tuple[int, int],
+        classes: int,
+        *,
+        stride: int = STRIDE,
+    ) -> None:
         h, w = map_size
         cells = settings.bins**2
         self._depths = {
@@ -62,7 +70,7 @@ class Detector:
                 proposal_nms=settings.proposal_nms,
                 min_score=settings.min_score,
                 nms=settings.nms,
-                stride=STRIDE,
+                stride=stride,
             )
         except ValueError as error:
             raise ConfigError(

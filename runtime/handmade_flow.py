@@ -48,7 +48,6 @@ from dff_edge.runtime.opencv import cv2
 if TYPE_CHECKING:
     from dff_edge.runtime.device import Buffer, Stream
 
-_CELL_PX = STRIDE // 2  # pixels of a half-size frame in a feature cell, each way
 _DIS_PRESETS: Mapping[str, int] = {
     "dis-ultrafast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,
     "dis-fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
@@ -71,6 +70,7 @@ class HandmadeFlow:
         channels: C of the scale field.
         scale_levels: of the scale field where it travels as bytes; None for float32.
         threads: of one run; None means the cores this process may use.
+        stride: pixels of the frame per feature cell.
 
     Raises:
         ConfigError: another function, or fewer than one thread.
@@ -84,6 +84,7 @@ class HandmadeFlow:
         *,
         scale_levels: Levels | None = None,
         threads: int | None = None,
+        stride: int = STRIDE,
     ) -> None:
         if threads is not None and threads < 1:
             raise ConfigError(f"threads is {threads} for the flow, expected 1 or more.")
@@ -93,7 +94,9 @@ class HandmadeFlow:
             channels=channels,
             classes=1,
             maps=np.float32 if scale_levels is None else np.uint8,
+            stride=stride,
         )
+        self._cell_px = stride // 2  # of a half-size frame, each way
         self.name = f"{function} flow"
         self._inputs, self._outputs = contract.inputs, contract.outputs
         self._threads = threads or usable_cores()
@@ -129,7 +132,7 @@ class HandmadeFlow:
         flow = outputs["flow"][0]
         cells = (flow.shape[1], flow.shape[0])
         cv2.resize(self._flow_px, cells, dst=flow, interpolation=cv2.INTER_AREA)  # means of cells
-        flow /= _CELL_PX
+        flow /= self._cell_px
         outputs["scale"].fill(self._one)
 
     def enqueue(
@@ -168,6 +171,7 @@ def open_flow(
         manifest.channels,
         scale_levels=None if levels is None else levels.scale,
         threads=threads,
+        stride=manifest.stride,
     )
 
 

@@ -14,7 +14,6 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from dff_edge.runtime.bundle_paths import MANIFEST_NAME, path_problem
 from dff_edge.runtime.contract import (
     FLAVOURS,
-    STRIDE,
     Flavour,
     FlowFunction,
     GraphContract,
@@ -57,7 +56,7 @@ def _check_path(path: str) -> str:
 RelativePath = Annotated[str, AfterValidator(_check_path)]
 _Pixel = Annotated[float, Field(ge=0, le=255, allow_inf_nan=False)]
 _Deviation = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
-_Side = Annotated[int, Field(ge=32, le=8192, multiple_of=STRIDE)]
+_Side = Annotated[int, Field(ge=32, le=8192, multiple_of=16)]
 
 
 class ClassInfo(Record):
@@ -130,7 +129,7 @@ class Manifest(Record):
         schema_version: 1. A newer one is refused.
         task: what the bundle computes.
         classes: classes by index; the background of detection is none of them.
-        frame_size: ``(H, W)`` of the network's frames, multiples of the stride.
+        frame_size: ``(H, W)`` of the network's frames, multiples of 16.
         normalisation: BGR mean and deviation; informational, they are inside the graphs.
         stride: frame pixels per feature cell.
         channels: C of the feature map.
@@ -153,7 +152,7 @@ class Manifest(Record):
     classes: Annotated[tuple[ClassInfo, ...], Field(min_length=1, max_length=256)]
     frame_size: tuple[_Side, _Side]
     normalisation: Normalisation
-    stride: Literal[16] = 16
+    stride: Literal[8, 16] = 16
     channels: int = Field(ge=1, le=4096)
     flow_function: FlowFunction = "network"
     decoding: Literal["bilinear_half_pixel_argmax", "rfcn"] = "bilinear_half_pixel_argmax"
@@ -255,12 +254,13 @@ class Manifest(Record):
             maps=maps,
             rfcn=self.rfcn,
             flavour=flavour,
+            stride=self.stride,
         )
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Manifest:
         height, width = self.frame_size
-        feature_bytes = height * width // STRIDE**2 * self.channels * 4
+        feature_bytes = height * width // self.stride**2 * self.channels * 4
         if feature_bytes > MAX_FEATURE_BYTES:
             raise ValueError(f"feature maps below {MAX_FEATURE_BYTES} bytes, not {feature_bytes}")
         if height * width > MAX_FRAME_PIXELS:

@@ -14,7 +14,7 @@ import pickle
 import re
 import struct
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 import dff_edge
 from dff_edge.runtime.documents import open_regular, parse_json, read_json, read_regular
-from dff_edge.runtime.errors import CheckpointError
+from dff_edge.runtime.errors import CheckpointError, ConfigError
 from dff_edge.trainer.models import DeepFeatureFlow, ModelConfig, build_model
 from dff_edge.trainer.settings import describe
 
@@ -57,6 +57,18 @@ class Checkpoint:
     model: DeepFeatureFlow
     training: dict[str, Any]
     digest: str
+
+    def at_frame_size(self, frame_size: tuple[int, int]) -> Checkpoint:
+        """Give the same networks for frames of another ``(H, W)``, which all of them take.
+
+        Raises:
+            ConfigError: a side that is no multiple of 16, or below 32.
+        """
+        settings = self.config.model_dump() | {"frame_size": frame_size}
+        try:
+            return replace(self, config=ModelConfig.model_validate(settings))
+        except ValidationError as error:
+            raise ConfigError(describe(error, ModelConfig)) from error
 
 
 def save_checkpoint(

@@ -53,11 +53,14 @@ class AugmentConfig(Settings):
 
     Attributes:
         enlarge: largest enlargement; what is cut out is drawn from the whole frame.
+        shrink: smallest size, as a share; what lies outside a frame that does not fill the
+            networks' is not scored. 1 for no reduction.
         colour: 0 for none, to 1: by which share brightness, contrast and saturation are changed at
             most; hue by up to 30 degrees times it.
     """
 
     enlarge: float = Field(default=1.5, ge=1, le=8)
+    shrink: float = Field(default=1.0, ge=0.125, le=1)
     colour: float = Field(default=0.2, ge=0, le=1)
 
 
@@ -106,6 +109,8 @@ class StageConfig(Settings):
         batch_size: pairs per device and step.
         optimizer: "sgd" or "adamw".
         lr: learning rate after the warm-up.
+        body_rate: factor on the rate of the layers of the feature network below its neck, which
+            published weights may have been trained for.
         momentum: of SGD.
         weight_decay: on weights, not on biases and BatchNorm.
         warmup: share of the steps in which the rate rises from zero.
@@ -128,6 +133,7 @@ class StageConfig(Settings):
     batch_size: int = Field(default=8, ge=1, le=65_536)
     optimizer: Literal["sgd", "adamw"] = "adamw"
     lr: float = Field(gt=0, le=1e6)
+    body_rate: float = Field(default=1.0, gt=0, le=1)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0, le=1e6)
     warmup: float = Field(default=0.05, ge=0, lt=1)

@@ -12,14 +12,12 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from dff_edge.runtime.contract import STRIDE
 from dff_edge.trainer.data.pairs import PairData
 from dff_edge.trainer.learner import Learner
 from dff_edge.trainer.losses import end_point_errors
 from dff_edge.trainer.models import DeepFeatureFlow, half_frame
 
 _log = logging.getLogger("dff_edge.trainer")
-_HALF_FRAME_PX = STRIDE // 2  # in a feature cell
 
 
 @torch.inference_mode()
@@ -41,7 +39,7 @@ def average_end_point_error(model: DeepFeatureFlow, pairs: PairData) -> float:
         batch = pairs[index]
         key, current = (half_frame(batch[name].to(device).float()) for name in ("key", "current"))
         flow, _ = model.estimate_flow(key, current)
-        errors = end_point_errors(flow, batch["flow"].to(device))
+        errors = end_point_errors(flow, batch["flow_px"].to(device) / model.feature.stride)
         total, count = total + float(errors.sum()), count + errors.numel()
     return total / count if count else float("nan")
 
@@ -68,7 +66,7 @@ class FlowValidation(Callback):
         cells = average_end_point_error(pl_module.model, self._pairs)
         for name, value in (
             ("val_aepe_cells", cells),
-            ("val_aepe_half_px", cells * _HALF_FRAME_PX),
+            ("val_aepe_half_px", cells * pl_module.model.feature.stride / 2),
         ):
             pl_module.log(name, value, rank_zero_only=True)
             _log.info("step %d: %s %.4f", trainer.global_step, name, value)

@@ -108,8 +108,9 @@ class Learner(lightning.LightningModule):
             loss = self._task_loss(self.model.recognize(current), batch)
         elif self.stage.kind == "flow":
             flows = self._flows(_to_float(batch["key"]), current)
-            loss = flow_loss(flows, batch["flow"])
-            self._log("end_point_error_cells", end_point_error(flows[-1], batch["flow"]))
+            truth = batch["flow_px"] / self.model.feature.stride
+            loss = flow_loss(flows, truth)
+            self._log("end_point_error_cells", end_point_error(flows[-1], truth))
         else:
             answer = self.model(_to_float(batch["key"]), current, batch["same"])
             loss = self._task_loss(answer, batch)
@@ -124,12 +125,17 @@ class Learner(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         """Make SGD or AdamW; weight decay on weights only, the rate set anew each step."""
         parameters = [p for n in self._trained for p in n.parameters() if p.requires_grad]
+        in_body = {id(p) for p in self.model.feature.body_parameters()}
         groups = [
             {
-                "params": [p for p in parameters if p.ndim > 1],
-                "weight_decay": self.stage.weight_decay,
-            },
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+                "params": [
+                    p for p in parameters if (p.ndim > 1, id(p) in in_body) == (decays, is_body)
+                ],
+                "weight_decay": self.stage.weight_decay if decays else 0.0,
+                "lr": self.stage.lr * (self.stage.body_rate if is_body else 1.0),
+            }
+            for decays in (True, False)
+            for is_body in (False, True)
         ]
         optimizer: torch.optim.Optimizer
         if self.stage.optimizer == "sgd":

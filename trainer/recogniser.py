@@ -46,7 +46,11 @@ class TorchRecogniser:
         self._handmade = None
         if flow != "network":
             self._handmade = HandmadeFlow(
-                flow, frame_size, channels=1, threads=torch.get_num_threads()
+                flow,
+                frame_size,
+                channels=1,
+                threads=torch.get_num_threads(),
+                stride=model.feature.stride,
             )
 
     @torch.inference_mode()

@@ -32,25 +32,22 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from lightning.pytorch.loggers import CSVLogger
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from dff_edge import __version__
 from dff_edge.runtime.documents import dump_yaml
 from dff_edge.runtime.errors import ConfigError, DffEdgeError
 from dff_edge.trainer.checkpoint import (
-    is_weights_file,
-    load_checkpoint,
     load_weights,
     make_folder,
-    read_state_dict,
     read_tensors,
     save_checkpoint,
     write_file,
     write_tensors,
 )
-from dff_edge.trainer.config import NetworkName, StageConfig, TrainConfig, load_config
+from dff_edge.trainer.config import StageConfig, TrainConfig, load_config
 from dff_edge.trainer.data import PairBatch, check_training_data, open_pairs, training_classes
+from dff_edge.trainer.initial import initialise
 from dff_edge.trainer.learner import Learner, find_layer
 from dff_edge.trainer.models import DeepFeatureFlow, build_model
 from dff_edge.trainer.saves import Owner, WholeSaves
@@ -231,53 +228,6 @@ def _open_pairs(config: TrainConfig, number: int) -> Dataset[PairBatch]:
             "configuration with init.flow."
         )
     return pairs
-
-
-def initialise(model: DeepFeatureFlow, config: TrainConfig) -> None:
-    init = config.init
-    if init.model is not None:
-        load_weights(model, load_checkpoint(init.model).model.state_dict(), str(init.model))
-    if init.feature is not None:
-        tensors = _weights_of(init.feature, "feature")
-        is_rgb = init.feature_order == "rgb" and is_weights_file(init.feature)
-        first = f"{model.feature.input_conv}.weight"
-        if is_rgb and first in tensors:
-            tensors[first] = tensors[first].flip(1)
-        # A published file has a classifier and no feat_conv, one of before torch 0.4.1 no counters.
-        counters = [
-            name
-            for name in {**tensors, **model.feature.state_dict()}
-            if name.endswith("num_batches_tracked")
-        ]
-        ignore = (*model.feature.left_out, "feat_conv.", *counters)
-        load_weights(model.feature, tensors, str(init.feature), ignore=ignore)
-    if init.flow is not None:
-        tensors = _weights_of(init.flow, "flow")
-        _leave_other_scale(model, tensors)
-        load_weights(model.flow, tensors, str(init.flow), ignore=("scale.",))
-    if init.task is not None:
-        load_weights(model.task, _weights_of(init.task, "task"), str(init.task))
-
-
-def _weights_of(origin: Path, network: NetworkName) -> dict[str, Tensor]:
-    """The weights of one network: what a file holds, or that network of a checkpoint."""
-    if is_weights_file(origin):
-        return read_state_dict(origin)
-    return load_checkpoint(origin).model.get_submodule(network).state_dict()
-
-
-def _leave_other_scale(model: DeepFeatureFlow, tensors: dict[str, Tensor]) -> None:
-    """Drop a scale head for features of another width or split: flow fits them all, scale not."""
-    scale, found = model.flow.scale, tensors.get("scale.weight")
-    if scale is None or found is None or len(found) == scale.out_channels:
-        return
-    _log.warning(
-        "init.flow: the scale head has %d channels, expected %d; scale starts at ones",
-        len(found),
-        scale.out_channels,
-    )
-    for name in ("scale.weight", "scale.bias"):
-        tensors.pop(name, None)
 
 
 def _run_stage(

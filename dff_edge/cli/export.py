@@ -7,7 +7,15 @@ from pathlib import Path
 import click
 
 from dff_edge.cli.console import say
-from dff_edge.cli.options import Command, ModelName, flow_option, json_option, table, write_json
+from dff_edge.cli.options import (
+    Command,
+    FrameSize,
+    ModelName,
+    flow_option,
+    json_option,
+    table,
+    write_json,
+)
 from dff_edge.runtime.errors import require
 
 
@@ -36,10 +44,23 @@ from dff_edge.runtime.errors import require
     show_default=True,
     help="ONNX operator set.",
 )
+@click.option(
+    "--frame-size",
+    type=FrameSize(),
+    metavar="HEIGHTxWIDTH",
+    help="Of the networks' frames, multiples of 16, where it shall not be the one that the model "
+    "was trained at. Larger frames take more time and show smaller things.",
+)
 @flow_option
 @json_option
 def command(
-    checkpoint: str, output: Path, interval: int, opset: int, flow: str, json_path: Path | None
+    checkpoint: str,
+    output: Path,
+    interval: int,
+    opset: int,
+    frame_size: tuple[int, int] | None,
+    flow: str,
+    json_path: Path | None,
 ) -> None:
     """Write CHECKPOINT as a bundle of FP32 ONNX graphs, each compared with torch.
 
@@ -51,14 +72,19 @@ def command(
     from dff_edge.export import export_bundle
     from dff_edge.trainer.checkpoint import load_checkpoint
 
+    loaded = load_checkpoint(checkpoint)
+    line = f"dff-edge export {checkpoint} --interval {interval} --opset {opset} --flow {flow}"
+    if frame_size is not None:
+        loaded = loaded.at_frame_size(frame_size)
+        line += f" --frame-size {frame_size[0]}x{frame_size[1]}"
     bundle = export_bundle(
-        load_checkpoint(checkpoint),
+        loaded,
         output,
         interval=interval,
         opset=opset,
         flow=flow,  # type: ignore[arg-type]
         replace=True,
-        command=f"dff-edge export {checkpoint} --interval {interval} --opset {opset} --flow {flow}",
+        command=line,
         progress=say,
     )
     manifest = bundle.manifest

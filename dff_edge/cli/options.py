@@ -168,6 +168,24 @@ class Numbers(click.ParamType):
         return tuple(int(part) for part in parts)
 
 
+class FrameSize(click.ParamType):
+    """A height and a width in pixels, as ``352x480``."""
+
+    name = "heightxwidth"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        height, _, width = str(value).partition("x")
+        if not (height.isdecimal() and width.isdecimal()):
+            self.fail(
+                f"'{value}' is no size, expected HEIGHTxWIDTH in pixels, as in 352x480.", param, ctx
+            )
+        return int(height), int(width)
+
+
 class Precisions(click.ParamType):
     """A comma-separated list of precisions."""
 

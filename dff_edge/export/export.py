@@ -21,7 +21,7 @@ from dff_edge.export.to_onnx import check_opset, export_onnx
 from dff_edge.export.warp_function import propagate_model
 from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.bundle_writer import BundleWriter
-from dff_edge.runtime.contract import STRIDE, FlowFunction, GraphName, Subnet
+from dff_edge.runtime.contract import FlowFunction, GraphName, Subnet
 from dff_edge.runtime.disk import check_room
 from dff_edge.runtime.printable import printable
 from dff_edge.trainer.checkpoint import Checkpoint
@@ -90,6 +90,7 @@ def export_bundle(
             ],
             frame_size=config.frame_size,
             normalisation={"mean": config.mean, "std": config.std},
+            stride=config.feature.stride,
             channels=config.channels,
             flow_function=flow,
             default_key_interval=interval,
@@ -111,7 +112,7 @@ def export_graphs(
 ) -> dict[Subnet, onnx.ModelProto]:
     """Give the graphs of a checkpoint, not yet compared with it; hand-made flow has none."""
     config, model = checkpoint.config, checkpoint.model
-    height, width = config.frame_size
+    (height, width), stride = config.frame_size, config.feature.stride
     half = torch.zeros((1, height // 2, width // 2, 3), dtype=torch.uint8)
     say("exporting the feature network")
     feature = export_onnx(
@@ -135,13 +136,13 @@ def export_graphs(
     task = export_onnx(
         TaskGraph(model),
         "task",
-        {"features": torch.zeros((1, height // STRIDE, width // STRIDE, config.channels))},
+        {"features": torch.zeros((1, height // stride, width // stride, config.channels))},
         MAPS if model.rfcn else ["scores"],
         opset,
     )
     if model.rfcn is not None:
         graphs["task_maps"] = task
-        task = onnx.load_from_string(whole_task(task.SerializeToString(), model.rfcn))
+        task = onnx.load_from_string(whole_task(task.SerializeToString(), model.rfcn, stride))
     propagate = propagate_model(task, opset)
     return {**graphs, "task": task, "propagate": propagate}
 

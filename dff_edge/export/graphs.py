@@ -23,7 +23,7 @@ from dff_edge.runtime.errors import ExportError
 from dff_edge.trainer.models import DeepFeatureFlow, FeatureNetwork, SegmentationHead
 from dff_edge.trainer.models.dff import HEAD, NONE, cut, join
 from dff_edge.trainer.models.feature import Step
-from dff_edge.trainer.models.flownet import CELLS_PER_UNIT, FlowNetwork
+from dff_edge.trainer.models.flownet import FlowNetwork
 from dff_edge.trainer.models.rfcn import RfcnHead
 
 
@@ -67,9 +67,9 @@ class FlowGraph(nn.Module):
         fold_input_scale(_first_conv(network, "conv1"), model.normalize.inverse_std.cpu())
         assert isinstance(network, FlowNetwork)
         with torch.no_grad():
-            network.flow.weight *= CELLS_PER_UNIT
+            network.flow.weight *= network.cells_per_unit
             assert network.flow.bias is not None
-            network.flow.bias *= CELLS_PER_UNIT
+            network.flow.bias *= network.cells_per_unit
         self.network = network
         self.channels = channels
         self.centre = _Centre(model.normalize.mean.repeat(1, 2, 1, 1), frame_size[1] // 2)
@@ -81,10 +81,19 @@ class FlowGraph(nn.Module):
         # Current first, as in FlowNetwork.forward.
         pair = self.centre(torch.cat((frame_half.float(), key_half.float()), dim=3))
         maps, _ = self.network.decode(pair, False)
-        flow = self.network.flow(maps).permute(0, 2, 3, 1)
+        flow = self._spread(self.network.flow(maps).permute(0, 2, 3, 1))
         if hasattr(self, "scale"):
-            return flow, self.scale(maps.permute(0, 2, 3, 1))
+            return flow, self._spread(self.scale(maps.permute(0, 2, 3, 1)))
         return flow, torch.ones((*flow.shape[:3], self.channels))
+
+    def _spread(self, cells: Tensor) -> Tensor:
+        """``FlowNetwork.spread`` of channels-last maps."""
+        ratio = self.network.cells_per_head_cell
+        if ratio == 1:
+            return cells
+        _, height, width, _ = cells.shape
+        parts = cells.reshape(height, width, ratio, -1).permute(0, 2, 1, 3)
+        return parts.reshape(1, ratio * height, ratio * width, -1)
 
 
 class TaskGraph(nn.Module):

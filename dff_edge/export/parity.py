@@ -23,7 +23,7 @@ from torch import Tensor
 
 from dff_edge.calibration.found_again import detections_of, partners
 from dff_edge.runtime.boxes import Detections
-from dff_edge.runtime.contract import STRIDE, Subnet
+from dff_edge.runtime.contract import Subnet
 from dff_edge.runtime.engine import OrtEngine
 from dff_edge.runtime.errors import ExportError
 from dff_edge.runtime.frames import Image
@@ -163,7 +163,8 @@ def _random_case(
     """Noise everywhere: also features that no frame gives, and a flow that leaves the map."""
     rng = np.random.default_rng([seed, 1])
     height, width = frame_size
-    shape = (1, height // STRIDE, width // STRIDE, channels)
+    stride = model.feature.stride
+    shape = (1, height // stride, width // stride, channels)
     return _case(
         model,
         _RANDOM,

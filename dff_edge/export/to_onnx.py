@@ -13,6 +13,7 @@ from onnx import defs, helper
 from torch import Tensor, nn
 
 from dff_edge import __version__
+from dff_edge.export.padding import fold_padding
 from dff_edge.runtime.errors import ConfigError, ExportError
 from dff_edge.runtime.onnx_file import OPSETS
 
@@ -67,6 +68,7 @@ def export_onnx(
     _stamp_opset(model, opset)
     _strip_traces(model)
     _compute_constant_outputs(model)
+    fold_padding(model)
     del model.graph.value_info[:]
     model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
     onnx.checker.check_model(model, full_check=True)

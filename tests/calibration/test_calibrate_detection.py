@@ -102,10 +102,10 @@ def test_precision_that_loses_the_objects_is_refused(
     fp32 = tiny_bundle(tmp_path_factory, "half", task="detection")
     path = shutil.copytree(fp32.path, tmp_path / "bundle")
 
-    def elsewhere(task_maps, settings):
+    def elsewhere(task_maps, settings, stride):
         """Anchors of another size: no box is where it was."""
         sizes = {"anchor_scales": (0.1, 0.2)}
-        return whole_task(task_maps, settings.model_copy(update=sizes))
+        return whole_task(task_maps, settings.model_copy(update=sizes), stride)
 
     monkeypatch.setattr("dff_edge.calibration.calibrate.whole_task", elsewhere)
     before = (path / "manifest.json").read_bytes()

@@ -64,7 +64,7 @@ def by_graph(maps, settings, opset=17):
     nodes = [helper.make_node("Identity", [f"given_{name}"], [name]) for name in MAPS]
     graph = helper.make_graph(nodes, "maps", *values)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-    with OrtEngine(whole_task(model.SerializeToString(), settings), name="whole") as engine:
+    with OrtEngine(whole_task(model.SerializeToString(), settings, 16), name="whole") as engine:
         outputs = {name: spec.empty() for name, spec in engine.outputs.items()}
         engine.run({f"given_{name}": array for name, array in maps.items()}, outputs)
     return outputs

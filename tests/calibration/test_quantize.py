@@ -123,6 +123,27 @@ def test_every_convolution_of_mobilenet_becomes_integer(samples, levels, tmp_pat
     assert not (floats | {"QuantizeLinear", "DequantizeLinear"}) & found.keys()
 
 
+@pytest.mark.parametrize("neck", ["dilated", "pyramid"])
+@pytest.mark.parametrize("stride", [8, 16])
+def test_every_convolution_of_efficientnet_becomes_integer(samples, levels, tmp_path, neck, stride):
+    """With uneven padding, and the transposed convolutions of the neck."""
+    model = tiny_checkpoint(feature="efficientnet_lite0", neck=neck, stride=stride).model
+    frame = torch.zeros((1, *FRAME_SIZE, 3), dtype=torch.uint8)
+    fp32 = export_onnx(
+        FeatureGraph(model, FRAME_SIZE), "feature", {"frame": frame}, ["features"], 18
+    )
+
+    graph = quantize_graph(fp32.SerializeToString(), samples.feature_inputs(), levels)
+
+    before, found = operators(fp32.SerializeToString()), optimised_operators(graph, tmp_path)
+    # Stem, 15 blocks of three convolutions and one of two, feat_conv; a lateral one a level.
+    levels_joined = {"dilated": 0, "pyramid": {8: 3, 16: 2}[stride]}[neck]
+    assert before["Conv"] == 1 + 47 + 1 + levels_joined
+    assert found["QLinearConv"] == before["Conv"] + before["ConvTranspose"]
+    floats = {"Conv", "FusedConv", "ConvTranspose", "Pad", "Clip", "Relu", "Add", "Cast", "Sub"}
+    assert not (floats | {"QuantizeLinear", "DequantizeLinear"}) & found.keys()
+
+
 def test_relu6_is_the_range_of_the_bytes(levels):
     """By hand: 10 in gives 6 in float, and the highest byte of 0..6 in int8."""
     nodes = [

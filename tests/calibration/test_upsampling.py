@@ -46,8 +46,10 @@ def upsampling(size, kernels, *, bias=True, activation=None, crop=False, **chang
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 1), (4, 6), (3, 5)])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("activation", [None, ("Relu", {}), ("LeakyRelu", {"alpha": 0.1})])
-def test_the_same_as_torch(size, bias, activation):
-    model, tensors = upsampling(size, (3, 5), bias=bias, activation=activation)
+@pytest.mark.parametrize(("kernel", "padding"), [(4, 1), (2, 0)])
+def test_the_same_as_torch(size, bias, activation, kernel, padding):
+    shape = {"kernel_shape": [kernel] * 2, "pads": [padding] * 4}
+    model, tensors = upsampling(size, (3, 5), bias=bias, activation=activation, **shape)
     maps = RNG.normal(size=(1, 3, *size)).astype(np.float32)
 
     found = rewrite_upsampling(model)
@@ -57,7 +59,7 @@ def test_the_same_as_torch(size, bias, activation):
         torch.from_numpy(tensors["kernel"]),
         torch.from_numpy(tensors["bias"]) if bias else None,
         stride=2,
-        padding=1,
+        padding=padding,
     )
     if activation:
         expected = torch.nn.functional.leaky_relu(expected, activation[1].get("alpha", 0.0))
@@ -94,7 +96,8 @@ def test_values_that_are_read_twice_stay():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"kernel_shape": [2, 2], "pads": [0, 0, 0, 0]},
+        {"kernel_shape": [2, 2]},
+        {"kernel_shape": [3, 3]},
         {"pads": [0, 0, 0, 0]},
         {"strides": [1, 1]},
         {"strides": [2, 1]},

@@ -42,6 +42,8 @@ def tiny_checkpoint(
     frame_size: tuple[int, int] = FRAME_SIZE,
     task: str = "segmentation",
     split: str = "head",
+    stride: int = 16,
+    neck: str = "dilated",
 ) -> Checkpoint:
     """Give a model with random weights whose layers see what layers of trained ones see.
 
@@ -50,7 +52,13 @@ def tiny_checkpoint(
     """
     config = ModelConfig.model_validate(
         {
-            "feature": {"name": feature, "width": 0.125, "channels": CHANNELS},
+            "feature": {
+                "name": feature,
+                "width": 0.125,
+                "channels": CHANNELS,
+                "stride": stride,
+                "neck": neck,
+            },
             "flow": {"name": flow, "width": 0.25, "scale": scale},
             "task": {
                 "name": task,

@@ -53,6 +53,16 @@ def test_translation_is_found_from_current_to_key(texture, function):
     assert np.quantile(errors, 0.85) < 0.06  # Farneback's is off where there is little texture
 
 
+def test_flow_is_in_cells_of_the_stride(texture):
+    key, current = view(texture, [[1, 0, 0], [0, 1, 0]]), view(texture, [[1, 0, 6], [0, 1, -4]])
+
+    flow = estimate("dis-medium", key, current, stride=8)["flow"]
+
+    assert flow.shape[1:3] == (2 * CELLS[0], 2 * CELLS[1])
+    errors = np.linalg.norm(flow[0, 2:-2, 2:-4] - np.float32([6, -4]) / 4, axis=-1)
+    assert np.quantile(errors, 0.85) < 0.12
+
+
 @pytest.mark.parametrize("function", QUICK)
 def test_affine_motion_is_averaged_over_each_cell(texture, function):
     matrix = np.array([[1.03, 0.02, -2.0], [-0.01, 0.98, 1.0]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ class ConstantFlow(nn.Module):
     def __init__(self, dx, dy):
         super().__init__()
         self.flow = nn.Parameter(torch.tensor([dx, dy]))
+        self.feature = SimpleNamespace(stride=16)
 
     def estimate_flow(self, key_half, current_half):
         assert not self.training
@@ -34,11 +36,11 @@ class ConstantFlow(nn.Module):
 
 
 def pair(flow):
-    """Frames 32 x 64, and the flow (dx, dy) in each of their 2 x 4 cells, given at twice that."""
-    fine = np.repeat(np.repeat(np.float32(flow), 2, axis=0), 2, axis=1)
+    """Frames 32 x 64 and the flow (dx, dy) of their 2 x 4 cells in cells; it is given in pixels."""
+    fine = 16 * np.repeat(np.repeat(np.float32(flow), 2, axis=0), 2, axis=1)
     frames = torch.zeros(1, 3, 32, 64, dtype=torch.uint8)
     truth = torch.from_numpy(fine).permute(2, 0, 1)[None]
-    return {"key": frames, "current": frames, "flow": truth}
+    return {"key": frames, "current": frames, "flow_px": truth}
 
 
 def test_error_is_the_mean_over_the_known_cells_of_all_pairs():

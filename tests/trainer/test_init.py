@@ -5,7 +5,8 @@ import torch
 from safetensors.torch import save_file
 
 from dff_edge.runtime.errors import CheckpointError
-from dff_edge.trainer import train as train_module
+from dff_edge.trainer.checkpoint import load_checkpoint
+from dff_edge.trainer.initial import initialise
 from dff_edge.trainer.models import build_model
 from tests.trainer.runs import weights
 from tests.trainer.tiny import TINY, tiny_config
@@ -14,7 +15,7 @@ from tests.trainer.tiny import TINY, tiny_config
 def initialised(**init):
     config = tiny_config(init=init)
     model = build_model(config.model)
-    train_module.initialise(model, config)
+    initialise(model, config)
     return model.state_dict()
 
 
@@ -87,7 +88,7 @@ def test_one_network_of_a_checkpoint_is_loaded(unbroken, network):
     model = build_model(config.model)
     model.load_state_dict(before)
 
-    train_module.initialise(model, tiny_config(init={network: unbroken[0]}))
+    initialise(model, tiny_config(init={network: unbroken[0]}))
 
     expected = weights(unbroken[0])
     for name, value in model.state_dict().items():
@@ -108,7 +109,7 @@ def test_scale_head_for_other_features_starts_at_ones(unbroken, caplog):
     config = tiny_config(init={"flow": unbroken[0]}, model=TINY["model"] | {"feature": feature})
     model = build_model(config.model)
 
-    train_module.initialise(model, config)
+    initialise(model, config)
 
     assert (model.flow.scale.bias == 1).all()
     assert (model.flow.scale.weight == 0).all()
@@ -137,4 +138,45 @@ def test_whole_model_of_another_configuration_is_refused(unbroken):
     )
 
     with pytest.raises(CheckpointError, match="checkpoint does not fit the model"):
-        train_module.initialise(build_model(config.model), config)
+        initialise(build_model(config.model), config)
+
+
+def test_flow_for_finer_features_starts_from_the_coarse_one(tmp_path, model):
+    """All four feature cells of a cell of the heads get its flow and its scale, in pixels."""
+    torch.nn.init.normal_(model.flow.flow.weight)
+    torch.nn.init.normal_(model.flow.scale.weight)
+    save_file(model.flow.state_dict(), tmp_path / "flow.safetensors")
+    settings = TINY["model"] | {"feature": TINY["model"]["feature"] | {"stride": 8}}
+    config = tiny_config(init={"flow": tmp_path / "flow.safetensors"}, model=settings)
+    fine = build_model(config.model).eval()
+
+    initialise(fine, config)
+
+    halves = torch.rand(2, 1, 3, 32, 48) * 255
+    flow, scale = model.eval().estimate_flow(*halves)
+    fine_flow, fine_scale = fine.estimate_flow(*halves)
+    for coarse, found, unit in ((flow, fine_flow, 2), (scale, fine_scale, 1)):
+        expected = unit * coarse.repeat_interleave(2, 2).repeat_interleave(2, 3)
+        torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("network", ["feature", "flow"])
+def test_networks_of_a_checkpoint_see_what_they_were_trained_on(unbroken, network):
+    """A checkpoint of another normalisation gives the same inside the frame."""
+    other = {"mean": [90.0, 100.0, 110.0], "std": [70.0, 80.0, 90.0]}
+    config = tiny_config(model=TINY["model"] | other, init={network: unbroken[0]})
+    model = build_model(config.model)
+
+    initialise(model, config)
+
+    origin = load_checkpoint(unbroken[0]).model.eval()
+    frame = torch.rand(1, 3, 64, 96) * 255
+    first = {"feature": "conv1", "flow": "conv1.0"}[network]
+    norm = {"feature": "bn1", "flow": "conv1.1"}[network]
+    results = []
+    for each in (origin, model.eval()):
+        maps = each.normalize(frame)
+        part = each.get_submodule(network)
+        maps = torch.cat([maps, maps], 1) if network == "flow" else maps
+        results.append(part.get_submodule(norm)(part.get_submodule(first)(maps))[..., 2:-2, 2:-2])
+    torch.testing.assert_close(*results, rtol=1e-3, atol=1e-4)

@@ -214,12 +214,21 @@ def test_frozen_batch_norm_uses_its_statistics(model, batch):
 def test_weight_decay_is_on_weights_only(model):
     optimizer = learner_of(model, "pairs", weight_decay=0.1).configure_optimizers()["optimizer"]
 
-    decayed, plain = optimizer.param_groups
-    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)
-    assert all(parameter.ndim == 4 for parameter in decayed["params"])
-    assert all(parameter.ndim == 1 for parameter in plain["params"])
-    count = sum(parameter.requires_grad for parameter in model.parameters())
-    assert len(decayed["params"]) + len(plain["params"]) == count
+    decay = {id(p): g["weight_decay"] for g in optimizer.param_groups for p in g["params"]}
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    assert decay == {id(p): 0.1 if p.ndim == 4 else 0.0 for p in trained}
+
+
+def test_layers_below_the_neck_may_have_a_rate_of_their_own(model):
+    learner = learner_of(model, "pairs", lr=0.5, body_rate=0.1, warmup=0.0)
+
+    optimizer = learner.configure_optimizers()["optimizer"]
+
+    rates = {id(p): g["lr"] for g in optimizer.param_groups for p in g["params"]}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            is_body = name.startswith("feature.") and not name.startswith("feature.feat_conv.")
+            assert rates[id(parameter)] == pytest.approx(0.05 if is_body else 0.5), name
 
 
 @pytest.mark.parametrize(("name", "kind"), [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)])

@@ -53,7 +53,7 @@ def batch():
         key=key,
         current=current,
         same=torch.tensor([False, False, False, True]),
-        flow=torch.full((4, 2, 8, 12), float("nan")),
+        flow_px=torch.full((4, 2, 8, 12), float("nan")),
         boxes=boxes,
         box_labels=labels,
     )

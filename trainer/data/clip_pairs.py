@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
 
 from dff_edge.runtime.errors import SourceError
 from dff_edge.runtime.frames import Image
@@ -12,6 +15,7 @@ from dff_edge.trainer.data.boxes import clip_boxes, map_boxes
 from dff_edge.trainer.data.colour import jitter_colours
 from dff_edge.trainer.data.labelled_pairs import LabelledPairs, read_frame
 from dff_edge.trainer.data.pairs import (
+    IGNORED,
     Pair,
     PairBatch,
     Truth,
@@ -51,16 +55,17 @@ class ClipPairs(LabelledPairs):
         self, rng: np.random.Generator, key: Image, current: Image, truth: Truth, same: bool
     ) -> Pair:
         source_height, source_width = current.shape[:2]
-        grow = rng.uniform(1.0, self.augment.enlarge)
+        grow = rng.uniform(self.augment.shrink, self.augment.enlarge)
         height, width = max(round(source_height / grow), 1), max(round(source_width / grow), 1)
-        top = int(rng.integers(source_height - height + 1))
-        left = int(rng.integers(source_width - width + 1))
+        top, left = (
+            _place(rng, *sides) for sides in ((source_height, height), (source_width, width))
+        )
         step = -1 if rng.random() < 0.5 else 1
-        cut = np.s_[top : top + height, left : left + width]
+        window = _Window(top, left, height, width)
 
         def moved(image: Image) -> Image:
             out = np.empty((*self.frame_size, 3), np.uint8)
-            resize_image(image[cut], out)
+            resize_image(np.asarray(window.cut(image, cv2.BORDER_REPLICATE), np.uint8), out)
             return out[:, ::step]
 
         frames = [moved(current)] if same else [moved(current), moved(key)]
@@ -69,7 +74,9 @@ class ClipPairs(LabelledPairs):
         if truth.labels is not None:
             # The exact kind: plain INTER_NEAREST is not about pixel centres as the others are.
             resized = cv2.resize(
-                truth.labels[cut], self.frame_size[::-1], interpolation=cv2.INTER_NEAREST_EXACT
+                window.cut(truth.labels, cv2.BORDER_CONSTANT),
+                self.frame_size[::-1],
+                interpolation=cv2.INTER_NEAREST_EXACT,
             )
             out = out._replace(labels=np.asarray(resized, np.uint8)[:, ::step])
         if truth.boxes is not None:
@@ -80,3 +87,32 @@ class ClipPairs(LabelledPairs):
             boxes = clip_boxes(map_boxes(truth.boxes, matrix), self.frame_size)
             out = out._replace(boxes=boxes)
         return Pair(frames[-1], frames[0], out, same, unknown_flow(self.frame_size))
+
+
+class _Window(NamedTuple):
+    """A part of a frame, in pixels; or more than the frame, whose border is repeated then."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def cut(self, image: NDArray[np.uint8], border: int) -> NDArray[np.uint8]:
+        """Cut it out of an image ``(h, w, ...)``; what is outside labels is not scored."""
+        height, width = image.shape[:2]
+        bottom, right = self.top + self.height, self.left + self.width
+        rows = slice(max(self.top, 0), min(bottom, height))
+        columns = slice(max(self.left, 0), min(right, width))
+        missing = (-self.top, bottom - height, -self.left, right - width)
+        inside = image[rows, columns]
+        if max(missing) <= 0:
+            return inside
+        above, below, before, behind = (max(cells, 0) for cells in missing)
+        padded = cv2.copyMakeBorder(inside, above, below, before, behind, border, value=IGNORED)
+        return np.asarray(padded, np.uint8)
+
+
+def _place(rng: np.random.Generator, source: int, wanted: int) -> int:
+    """Draw where a window begins: within the frame, or with all of the frame in it."""
+    room = source - wanted
+    return int(rng.integers(min(room, 0), max(room, 0) + 1))

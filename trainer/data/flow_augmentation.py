@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from dff_edge.runtime.frames import Image
 from dff_edge.runtime.opencv import cv2
 from dff_edge.trainer.data.motion import Matrix, apply, invert
-from dff_edge.trainer.data.pairs import FEATURE_STRIDE, FLOW_STRIDE
+from dff_edge.trainer.data.pairs import FLOW_STRIDE
 
 # A pixel of the picture is one of the half-size frame, which the flow network sees.
 PICTURE_PX = 0.5  # per pixel of the frame, before any scaling
@@ -57,13 +57,13 @@ class FlowPair(NamedTuple):
 
     Attributes:
         current, key: uint8 ``(H, W, 3)`` BGR.
-        flow: float32 ``(H/8, W/8, 2)`` in feature cells from the current to the key frame, at the
+        flow_px: float32 ``(H/8, W/8, 2)`` in pixels from the current to the key frame, at the
             centres of 8 x 8 pixels; NaN where unknown.
     """
 
     current: Image
     key: Image
-    flow: NDArray[np.float32]
+    flow_px: NDArray[np.float32]
 
 
 def augment_flow(
@@ -140,7 +140,7 @@ def view_pair(
     return FlowPair(
         _view(current, views.current, frame_size),
         _view(key, views.key, frame_size),
-        (flow / FEATURE_STRIDE).astype(np.float32),
+        flow.astype(np.float32),
     )
 
 

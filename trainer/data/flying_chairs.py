@@ -16,7 +16,7 @@ from dff_edge.trainer.data.pairs import Pair, PairBatch, PairData, Truth, stack_
 class FlyingChairsPairs(PairData):
     """Pairs of Flying Chairs; img1 is the current frame, img2 the key frame.
 
-    The flow of the files leads from img1 to img2, so it is M[i->k] as it is, but for its unit.
+    The flow of the files leads from img1 to img2, so it is M[i->k] as it is.
     Pairs of "train" are drawn and augmented. Those of "val" come in order, all of them once, and
     the middle of the pictures is taken.
 
@@ -66,7 +66,7 @@ class FlyingChairsPairs(PairData):
                 made = plain_flow(*images, flow_px, self.frame_size)
             else:
                 made = augment_flow(rng, *images, flow_px, self.frame_size)
-            pairs.append(Pair(made.key, made.current, Truth(), False, made.flow))
+            pairs.append(Pair(made.key, made.current, Truth(), False, made.flow_px))
         return stack_pairs(pairs)
 
     def _numbers_of(self, index: int, rng: np.random.Generator) -> list[int]:

@@ -31,6 +31,7 @@ _WAVE = 0.001  # of the frame's width
 _PATCH_PAN = 0.015  # of the frame's width, beyond the motion of the picture
 _SHAKE = 0.003  # of the frame's width, at any distance but 0
 _PATCH_RADIUS = (0.05, 0.2)  # of the frame's height
+_ROUNDING = 0.01  # px, by which places at the picture's border may be outside
 _PATCH_ZOOM = (0.8, 1.25)  # of a patch against the picture around it
 
 
@@ -76,11 +77,13 @@ class Motion:
         frame_size: H and W of the frames.
         layers: first the back, which is the whole picture as it is, then patches of it.
         wave: bends the current frame.
+        picture_size: height and width of the picture.
     """
 
     frame_size: tuple[int, int]
     layers: Sequence[Layer]
     wave: Wave
+    picture_size: tuple[int, int]
 
     def key_map(self) -> Points:
         """For each pixel of the key frame where it is in the picture, ``(H, W, 2)``."""
@@ -100,19 +103,19 @@ class Motion:
 
         Returns:
             float32 ``(H // s, W // s, 2)`` in pixels, NaN where what is seen in the current frame
-            is outside the key frame or hidden there.
+            is outside the key frame or hidden there, or is outside the picture.
         """
         height, width = self.frame_size
         points = _centres((height // stride, width // stride)) * stride
         straight = points + self.wave.bend(points)
-        _, owners = self._in_picture(straight, [layer.current for layer in self.layers])
+        places, owners = self._in_picture(straight, [layer.current for layer in self.layers])
         target = np.empty_like(points)
         for number in np.unique(owners):
             layer, here = self.layers[number], owners == number
             target[here] = apply(layer.key, apply(invert(layer.current), straight[here]))
         _, key_owners = self._in_picture(target, [layer.key for layer in self.layers])
         inside = ((target >= 0) & (target <= (width, height))).all(axis=-1)
-        known = inside & (key_owners == owners)
+        known = inside & (key_owners == owners) & in_picture(places, self.picture_size)
         return np.where(known[..., None], target - points, np.nan).astype(np.float32)
 
     def _in_picture(
@@ -138,10 +141,13 @@ def draw_motion(
     frame_size: tuple[int, int],
     distance: int,
     enlarge: float,
+    shrink: float,
     mirror: bool,
     patches: int,
 ) -> Motion:
-    """Draw a motion that grows with the distance and never leaves the picture.
+    """Draw a motion that grows with the distance.
+
+    It never leaves the picture, unless this may be smaller than the frames.
 
     Pan, zoom and turn are shared out evenly between the two frames.
 
@@ -151,6 +157,8 @@ def draw_motion(
         frame_size: H and W of the frames; the whole picture is stretched to them, then enlarged.
         distance: frames of video between the two; 0 gives two equal frames.
         enlarge: largest enlargement; more where the motion would leave the picture otherwise.
+        shrink: smallest size of the picture in the frames, as a share of theirs. Below 1 frames
+            may reach beyond the picture.
         mirror: whether both frames are mirrored.
         patches: moved patches in front of the picture.
     """
@@ -169,17 +177,21 @@ def draw_motion(
     corner = np.array([width, height]) / 2 + abs(wave.amplitude)
     corners = corner * [[-1, -1], [-1, 1], [1, -1], [1, 1]]
     reach = np.max([abs(apply(view, corners)) for view in views], axis=(0, 1))
-    grow = max(rng.uniform(1.0, enlarge), *(2 * reach / (width, height)))
+    grow = rng.uniform(shrink, enlarge)
+    if shrink == 1:
+        grow = max(grow, *(2 * reach / (width, height)))
     step = np.array([picture_size[1] / width, picture_size[0] / height]) / grow
     room = np.array(picture_size[::-1]) - 2 * reach * step
-    centre = reach * step + rng.uniform(0, 1, 2) * np.maximum(room, 0)
+    if shrink == 1:  # of the longer side there may be too much by rounding
+        room = np.maximum(room, 0)
+    centre = reach * step + rng.uniform(0, 1, 2) * room
     still = _affine(np.diag(step * (-1 if mirror else 1, 1)), centre)
     to_centre = _affine(np.eye(2), np.array([-width / 2, -height / 2]))
     key, current = (invert(compose(still, compose(view, to_centre))) for view in views)
     layers = [Layer("all", _affine(np.eye(2), np.zeros(2)), key, current)]
     for _ in range(patches):
         layers.append(_draw_patch(rng, layers[0], picture_size, frame_size, distance, step))
-    return Motion(frame_size, layers, wave)
+    return Motion(frame_size, layers, wave, picture_size)
 
 
 def _draw_patch(
@@ -208,6 +220,13 @@ def _draw_patch(
         compose(back.key, at(-0.5)),
         compose(back.current, at(0.5)),
     )
+
+
+def in_picture(places: Points, size: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Tell which places ``(..., 2)`` lie within a picture of ``(height, width)``."""
+    height, width = size
+    inside = (places >= -_ROUNDING) & (places <= np.array([width, height]) + _ROUNDING)
+    return np.asarray(inside.all(axis=-1))
 
 
 def apply(matrix: Matrix, points: Points) -> Points:

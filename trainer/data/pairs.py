@@ -23,15 +23,14 @@ from dff_edge.runtime.frames import Image, LabelMap
 
 IGNORED = NOT_SCORED  # label of pixels that count in no loss
 IGNORED_BOX = -1  # label of boxes in which an object is neither right nor wrong
-FLOW_STRIDE = 8  # px; true flow is given at this stride, twice as fine as the feature map
-FEATURE_STRIDE = 16  # px, one feature cell
+FLOW_STRIDE = 8  # px; true flow is given at this stride, that of the finest feature maps
 
 
 class _Frames(TypedDict):
     key: Tensor
     current: Tensor
     same: Tensor
-    flow: Tensor
+    flow_px: Tensor
 
 
 class PairBatch(_Frames, total=False):
@@ -41,7 +40,7 @@ class PairBatch(_Frames, total=False):
         key: uint8 ``(N, 3, H, W)`` BGR.
         current: the same.
         same: bool ``(N,)``, whether i == k.
-        flow: float32 ``(N, 2, H/8, W/8)``, (dx, dy) in feature cells (16 px) from the current
+        flow_px: float32 ``(N, 2, H/8, W/8)``, (dx, dy) in pixels of the frame from the current
             frame to the key frame, NaN where unknown.
         labels: uint8 ``(N, H, W)`` of the current frame, 255 not scored; of segmentation data.
         boxes: N tensors float32 ``(n, 4)`` xyxy, maxima exclusive, in pixels of the current frame
@@ -63,13 +62,13 @@ class Truth(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """One pair at the size of the network; ``flow`` ``(H/8, W/8, 2)`` in feature cells."""
+    """One pair at the size of the network; ``flow_px`` ``(H/8, W/8, 2)``."""
 
     key: Image
     current: Image
     truth: Truth
     same: bool
-    flow: NDArray[np.float32]
+    flow_px: NDArray[np.float32]
 
 
 class PairData(Dataset[PairBatch]):
@@ -106,7 +105,7 @@ def stack_pairs(pairs: list[Pair]) -> PairBatch:
         key=images([pair.key for pair in pairs]),
         current=images([pair.current for pair in pairs]),
         same=torch.tensor([pair.same for pair in pairs]),
-        flow=torch.from_numpy(np.stack([pair.flow for pair in pairs])).permute(0, 3, 1, 2),
+        flow_px=torch.from_numpy(np.stack([pair.flow_px for pair in pairs])).permute(0, 3, 1, 2),
     )
     labels = [pair.truth.labels for pair in pairs if pair.truth.labels is not None]
     if labels:
@@ -125,7 +124,7 @@ def collate_groups(groups: list[PairBatch]) -> PairBatch:
         key=torch.cat([group["key"] for group in groups]),
         current=torch.cat([group["current"] for group in groups]),
         same=torch.cat([group["same"] for group in groups]),
-        flow=torch.cat([group["flow"] for group in groups]),
+        flow_px=torch.cat([group["flow_px"] for group in groups]),
     )
     if "labels" in groups[0]:
         batch["labels"] = torch.cat([group["labels"] for group in groups])

@@ -13,10 +13,10 @@ from dff_edge.runtime.opencv import cv2
 from dff_edge.trainer.data.boxes import clip_boxes, map_boxes
 from dff_edge.trainer.data.colour import jitter_colours
 from dff_edge.trainer.data.labelled_pairs import LabelledPairs, read_frame
-from dff_edge.trainer.data.motion import Points, draw_motion
+from dff_edge.trainer.data.motion import Points, draw_motion, in_picture
 from dff_edge.trainer.data.pairs import (
-    FEATURE_STRIDE,
     FLOW_STRIDE,
+    IGNORED,
     Pair,
     PairBatch,
     Truth,
@@ -59,6 +59,7 @@ class StillPairs(LabelledPairs):
             frame_size=self.frame_size,
             distance=distance,
             enlarge=self.augment.enlarge,
+            shrink=self.augment.shrink,
             mirror=bool(rng.random() < 0.5),
             patches=0 if distance == 0 or truth.boxes is not None else patches,
         )
@@ -81,8 +82,7 @@ class StillPairs(LabelledPairs):
             # The wave moves borders by less than they are drawn off; it is left out.
             boxes = map_boxes(truth.boxes, motion.layers[0].current)
             out = out._replace(boxes=clip_boxes(boxes, self.frame_size))
-        flow = motion.flow(FLOW_STRIDE) / np.float32(FEATURE_STRIDE)
-        return Pair(frames[-1], frames[0], out, distance == 0, flow)
+        return Pair(frames[-1], frames[0], out, distance == 0, motion.flow(FLOW_STRIDE))
 
 
 def sample(picture: Image, places: Points) -> Image:
@@ -107,7 +107,11 @@ def sample(picture: Image, places: Points) -> Image:
 
 
 def sample_labels(labels: LabelMap, places: Points) -> LabelMap:
-    """Read labels at places ``(H, W, 2)`` in edge coordinates, the nearest pixel's."""
+    """Read labels at places ``(H, W, 2)`` in edge coordinates, the nearest pixel's.
+
+    What is outside the picture by more than rounding is not scored.
+    """
     x, y = np.moveaxis(np.floor(places).astype(int), -1, 0)
     height, width = labels.shape
-    return labels[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)]
+    read = labels[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)]
+    return np.where(in_picture(places, labels.shape), read, np.uint8(IGNORED))

@@ -8,7 +8,6 @@ from dff_edge.runtime.contract import Task
 from dff_edge.runtime.errors import ConfigError
 from dff_edge.runtime.synthetic import SPLITS, StreetScene, true_boxes
 from dff_edge.trainer.data.pairs import (
-    FEATURE_STRIDE,
     FLOW_STRIDE,
     Pair,
     PairBatch,
@@ -66,10 +65,9 @@ class SyntheticPairs(PairData):
             current = key + (distance if forward else -distance)
             image, labels = scene.render(current)
             key_image = image if distance == 0 else scene.render(key)[0]
-            flow_px, _ = scene.flow(current, key, stride=FLOW_STRIDE)
-            flow = np.asarray(flow_px / FEATURE_STRIDE, np.float32)
+            flow_px = np.asarray(scene.flow(current, key, stride=FLOW_STRIDE)[0], np.float32)
             truth = Truth(labels)
             if self.task == "detection":
                 truth = Truth(boxes=true_boxes(scene, current))
-            pairs.append(Pair(key_image, image, truth, distance == 0, flow))
+            pairs.append(Pair(key_image, image, truth, distance == 0, flow_px))
         return stack_pairs(pairs)

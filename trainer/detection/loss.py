@@ -76,7 +76,8 @@ def detection_loss(
     maps = RfcnMaps(*(tensor.float() for tensor in maps))
     boxes = [of_frame.float() for of_frame in boxes]
     map_size = (maps.objectness.shape[2], maps.objectness.shape[3])
-    anchors = anchor_boxes(map_size, settings, maps.objectness.device)
+    stride = frame_size[0] // map_size[0]
+    anchors = anchor_boxes(map_size, settings, stride, maps.objectness.device)
     if not is_inside(anchors, frame_size).any():
         raise ConfigError(
             f"anchor_scales is {settings.anchor_scales}, of which no anchor lies within a frame of "
@@ -94,8 +95,8 @@ def detection_loss(
         # True boxes too: at first no proposal overlaps them, and nothing would be learnt of them.
         is_true = (labels[n] >= 0) & (boxes[n][:, 2:] > boxes[n][:, :2]).all(dim=1)
         candidates = torch.cat([proposals, boxes[n][is_true]])
-        votes = position_sensitive_vote(maps.class_maps[n], candidates, settings.bins)
-        shifts = position_sensitive_vote(maps.box_maps[n], candidates, settings.bins)
+        votes = position_sensitive_vote(maps.class_maps[n], candidates, settings.bins, stride)
+        shifts = position_sensitive_vote(maps.box_maps[n], candidates, settings.bins, stride)
         wanted = box_targets(candidates, boxes[n], labels[n])
         wanted_shifts = encode(wanted.boxes, candidates, BOX_STDS)
         losses.append(

@@ -138,7 +138,7 @@ def _file(name: str) -> str:
 def _renormalised(name: str, network: Network, wanted: Normalisation) -> Network:
     """Have a network expect frames that are normalised as wanted."""
     made_for = network.normalisation
-    first = {"feature": "conv1.weight", "flow": "conv1.0.weight"}.get(name, "")
+    first, norm = _first_layers(name, network)
     weight = network.tensors.get(first)
     if made_for is None or made_for == wanted or weight is None:
         return network  # a first convolution that is missing is named by the check
@@ -150,11 +150,23 @@ def _renormalised(name: str, network: Network, wanted: Normalisation) -> Network
     is_rgb = name == "feature"
     changed, shift = renormalise(swap_rgb(weight) if is_rgb else weight, made_for, wanted)
     tensors = {**network.tensors, first: swap_rgb(changed) if is_rgb else changed}
-    # A ResNet's first convolution has no bias; its BatchNorm takes the shift.
-    bias, sign = ("bn1.running_mean", -1) if is_rgb else ("conv1.0.bias", 1)
+    # Where the first convolution has no bias its BatchNorm takes the shift.
+    bias, sign = (norm, -1) if is_rgb else ("conv1.0.bias", 1)
     if bias in tensors and tensors[bias].shape == shift.shape:
         tensors[bias] = tensors[bias] + sign * shift
     return replace(network, tensors=tensors, normalisation=wanted)
+
+
+def _first_layers(name: str, network: Network) -> tuple[str, str]:
+    """Name the first convolution's weight and the mean of the BatchNorm behind it."""
+    if name != "feature":
+        return ("conv1.0.weight" if name == "flow" else ""), ""
+    kind = str(network.settings["name"])
+    if kind.startswith("efficientnet"):
+        return "conv_stem.weight", "bn0.running_mean"
+    if kind == "mobilenet_v2":
+        return "features.0.0.weight", "features.0.1.running_mean"
+    return "conv1.weight", "bn1.running_mean"
 
 
 def _border_notes(networks: dict[str, Network], wanted: Normalisation) -> list[str]:

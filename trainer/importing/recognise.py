@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from dff_edge.runtime.documents import open_regular
 from dff_edge.runtime.errors import CheckpointError
 from dff_edge.trainer.checkpoint import MAX_WEIGHT_BYTES, read_state_dict
 from dff_edge.trainer.importing.dff_params import import_dff_params, is_dff_params
+from dff_edge.trainer.importing.efficientnet import (
+    efficientnet_name,
+    import_efficientnet,
+    is_efficientnet_lite,
+)
 from dff_edge.trainer.importing.flownet import (
     import_flownet_pytorch,
     import_mmtracking_flow,
     is_flownet_pytorch,
     mmtracking_flow_prefix,
 )
+from dff_edge.trainer.importing.mobilenet import import_mobilenet, is_mobilenet_v2
 from dff_edge.trainer.importing.mxnet_params import MAGIC, read_mxnet_params
 from dff_edge.trainer.importing.network import Imported, Network, Tensors
 from dff_edge.trainer.importing.resnet import import_resnet, resnet_prefix
 
 KNOWN = (
-    "torchvision's ResNet-18, 50 and 101; FlowNetPytorch's flownets and flownets_bn; mmtracking's "
+    "torchvision's ResNet-18, 50 and 101 and MobileNetV2; EfficientNet-Lite0, 1 and 2 of "
+    "efficientnet_lite_pytorch; FlowNetPytorch's flownets and flownets_bn; mmtracking's "
     "flow network and ResNet backbone; MXNet .params of the official Deep Feature Flow"
 )
 _COARSE = (
@@ -59,6 +67,18 @@ def read_networks(path: Path, *, is_caffe: bool) -> Imported:
     )
 
 
+def _classifier(
+    origin: str, tensors: Tensors, feature: Network, own_name: Callable[[str], str]
+) -> Imported:
+    """A file with one classification network, of which the end is left out."""
+    left_out = sorted(
+        name
+        for name in tensors
+        if own_name(name) not in feature.tensors and not name.endswith("num_batches_tracked")
+    )
+    return Imported(origin, {"feature": feature}, tuple(left_out), ())
+
+
 def _without_module(tensors: Tensors) -> Tensors:
     """Take off what torch's DataParallel puts in front of every name."""
     if all(name.startswith("module.") for name in tensors):
@@ -70,6 +90,11 @@ def _from_torch(tensors: Tensors, is_caffe: bool) -> Imported | None:
     if is_flownet_pytorch(tensors):
         flow = import_flownet_pytorch(tensors, is_caffe=is_caffe)
         return Imported("FlowNetPytorch's FlowNet Simple", {"flow": flow}, (), (_COARSE,))
+    if is_efficientnet_lite(tensors):
+        network = import_efficientnet(tensors)
+        return _classifier("EfficientNet-Lite", tensors, network, efficientnet_name)
+    if is_mobilenet_v2(tensors):
+        return _classifier("torchvision's MobileNetV2", tensors, import_mobilenet(tensors), str)
     resnet, motion = resnet_prefix(tensors), mmtracking_flow_prefix(tensors)
     networks: dict[str, Network] = {}
     notes: list[str] = []

@@ -22,7 +22,8 @@ from dff_edge.trainer.models.config import (
 )
 from dff_edge.trainer.models.detect import detect
 from dff_edge.trainer.models.dff import DeepFeatureFlow
-from dff_edge.trainer.models.feature import FEATURE_STRIDE_PX, FeatureNetwork
+from dff_edge.trainer.models.efficientnet import EfficientNetLite
+from dff_edge.trainer.models.feature import FeatureNetwork
 from dff_edge.trainer.models.flownet import (
     FlowNetHalf,
     FlowNetInception,
@@ -39,9 +40,9 @@ from dff_edge.trainer.models.task_config import DetectionConfig, SegmentationCon
 from dff_edge.trainer.models.warp import warp_features
 
 __all__ = [
-    "FEATURE_STRIDE_PX",
     "DeepFeatureFlow",
     "DetectionConfig",
+    "EfficientNetLite",
     "FeatureConfig",
     "FeatureNetwork",
     "FlowConfig",

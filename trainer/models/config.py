@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeGuard, cast, get_args
 
 import torch
 from pydantic import Field, model_validator
@@ -15,7 +15,12 @@ from torch import nn
 from dff_edge.runtime.errors import ConfigError
 from dff_edge.runtime.rfcn import RfcnSettings
 from dff_edge.trainer.models.dff import HEAD, NONE, DeepFeatureFlow
-from dff_edge.trainer.models.feature import FEATURE_STRIDE_PX, FeatureNetwork
+from dff_edge.trainer.models.efficientnet import (
+    EFFICIENTNET_CHANNELS,
+    EfficientNetLite,
+    EfficientNetName,
+)
+from dff_edge.trainer.models.feature import FeatureNetwork, NeckName
 from dff_edge.trainer.models.flownet import FlowNetName, build_flow_network
 from dff_edge.trainer.models.mobilenet import MOBILENET_CHANNELS, MobileNetName, MobileNetV2
 from dff_edge.trainer.models.resnet import ResNet, ResNetName
@@ -29,10 +34,10 @@ _MOST_BYTES = 8e9  # of weights: 30 times ResNet-101 with FlowNet-Simple
 _MEAN = (103.53, 116.28, 123.675)
 _STD = (57.375, 57.12, 58.395)
 
-FeatureName = Literal[ResNetName, MobileNetName]
-# Feature cells are whole only at multiples of the stride; half of such a frame has whole
-# cells at its stride of 8 too.
-FrameSide = Annotated[int, Field(ge=2 * FEATURE_STRIDE_PX, le=8192, multiple_of=FEATURE_STRIDE_PX)]
+FeatureName = Literal[ResNetName, MobileNetName, EfficientNetName]
+_ANY_SIDE_PX = 64  # of a frame that all networks take
+# The flow network's maps have whole cells only where half the frame is a multiple of 8.
+FrameSide = Annotated[int, Field(ge=32, le=8192, multiple_of=16)]
 Width = Annotated[float, Field(gt=0, le=16)]
 Mean = Annotated[float, Field(ge=-1e6, le=1e6)]
 Deviation = Annotated[float, Field(gt=0, le=1e6)]
@@ -42,16 +47,21 @@ class FeatureConfig(Settings):
     """The feature network.
 
     Attributes:
-        name: which ResNet, or MobileNetV2.
-        width: multiplies the kernels of every layer but the last.
-        channels: those of ``feat_conv``; None takes 1024, or 256 for ResNet-18 and MobileNetV2.
+        name: which ResNet or EfficientNet-Lite, or MobileNetV2.
+        width: multiplies the kernels of every layer below the neck.
+        channels: those of ``feat_conv``; None takes 1024 for ResNet-50 and 101, 256 for the others.
         stride_in_1x1: for bottleneck weights of the original kind.
+        stride: pixels of the frame in a feature cell, each way: 16, as in the paper, or 8.
+        neck: "dilated", the paper's, keeps the last maps at the stride by dilated convolutions;
+            "pyramid" leaves them at 32 and joins finer ones to them.
     """
 
     name: FeatureName = "resnet101"
     width: Width = 1.0
     channels: int | None = Field(default=None, ge=1, le=65_536)
     stride_in_1x1: bool = False
+    stride: Literal[8, 16] = 16
+    neck: NeckName = "dilated"
 
     @model_validator(mode="after")
     def _check_stride(self) -> FeatureConfig:
@@ -85,9 +95,10 @@ class ModelConfig(Settings):
         flow: the flow network.
         task: the task network.
         split: where the task network begins, the paper's Table 5. "head": with its learned 1x1
-            maps, its one layer. A step of the feature network at stride 16, such as ``feat_conv``
-            or ``layer4.0``: that step and all behind it belong to the task network. "none": the
-            learned maps themselves are propagated. Weights have the same names wherever it is.
+            maps, its one layer. A step of the feature network that reads maps at the feature
+            stride, such as ``feat_conv`` or ``layer4.0``: that step and all behind it belong to
+            the task network. "none": the learned maps themselves are propagated. Weights have the
+            same names wherever it is.
         frame_size: ``(H, W)`` in pixels that the networks see, multiples of 16.
         mean: per channel, BGR, 0..255.
         std: per channel, BGR, 0..255.
@@ -118,7 +129,9 @@ class ModelConfig(Settings):
             return self.feature.channels
         if self.feature.name == "mobilenet_v2":
             return MOBILENET_CHANNELS
-        return ResNet.default_channels(self.feature.name)
+        if _is_efficientnet(self.feature.name):
+            return EFFICIENTNET_CHANNELS
+        return ResNet.default_channels(cast(ResNetName, self.feature.name))
 
     @property
     def rfcn(self) -> RfcnSettings | None:
@@ -130,7 +143,8 @@ class ModelConfig(Settings):
         if self.split not in (HEAD, NONE) and self.split not in split_points(self.feature):
             raise ValueError(
                 f"split is '{self.split}', expected '{HEAD}', '{NONE}', or one of the steps of "
-                f"{self.feature.name} at stride 16: {', '.join(split_points(self.feature))}."
+                f"{self.feature.name} at stride {self.feature.stride}: "
+                f"{', '.join(split_points(self.feature))}."
             )
         return self
 
@@ -182,6 +196,7 @@ def _build(config: ModelConfig) -> DeepFeatureFlow:
         config.flow.name,
         config.channels if config.flow.scale else None,
         width=config.flow.width,
+        stride=config.feature.stride,
     )
     task: nn.Module
     if config.rfcn is None:
@@ -201,28 +216,36 @@ def _build(config: ModelConfig) -> DeepFeatureFlow:
 
 @lru_cache(maxsize=16)
 def split_points(feature: FeatureConfig) -> Mapping[str, int]:
-    """Find where a feature network can be cut: the steps that read maps at stride 16.
+    """Find where a feature network can be cut: the steps that read maps at the feature stride.
 
     Returns:
         Channels of the maps that a step reads, by its name, in order.
     """
     with torch.device("meta"):
         network = _build_feature_network(feature, channels=1).eval()
-        maps = torch.empty((1, 3, FEATURE_STRIDE_PX, 2 * FEATURE_STRIDE_PX))
+        maps = torch.empty((1, 3, _ANY_SIDE_PX, _ANY_SIDE_PX))
     points: dict[str, int] = {}
     for name, step in network.blocks():
-        if maps.shape[2:] == (1, 2):
+        if maps.shape[2] * feature.stride == _ANY_SIDE_PX:
             points[name] = maps.shape[1]
         maps = step(maps)
     return points
 
 
 def _build_feature_network(config: FeatureConfig, channels: int) -> FeatureNetwork:
+    shape: dict[str, Any] = {
+        "width": config.width,
+        "channels": channels,
+        "stride": config.stride,
+        "neck": config.neck,
+    }
     if config.name == "mobilenet_v2":
-        return MobileNetV2(width=config.width, channels=channels)
-    return ResNet(
-        config.name,
-        width=config.width,
-        channels=channels,
-        stride_in_1x1=config.stride_in_1x1,
-    )
+        return MobileNetV2(**shape)
+    if _is_efficientnet(config.name):
+        return EfficientNetLite(config.name, **shape)
+    name = cast(ResNetName, config.name)
+    return ResNet(name, stride_in_1x1=config.stride_in_1x1, **shape)
+
+
+def _is_efficientnet(name: FeatureName) -> TypeGuard[EfficientNetName]:
+    return name in get_args(EfficientNetName)

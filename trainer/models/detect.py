@@ -39,13 +39,14 @@ def detect(maps: RfcnMaps, frame_size: tuple[int, int], settings: RfcnSettings) 
         N detections in pixels of the networks' frame, labels 0..K-1.
     """
     map_size = (maps.objectness.shape[2], maps.objectness.shape[3])
-    anchors = anchor_boxes(map_size, settings, maps.objectness.device)
+    stride = frame_size[0] // map_size[0]
+    anchors = anchor_boxes(map_size, settings, stride, maps.objectness.device)
     logits, deltas = per_anchor(maps.objectness, maps.deltas)
     found = []
     for n in range(len(logits)):
         proposals = propose(logits[n], deltas[n], anchors, frame_size, settings)
-        votes = position_sensitive_vote(maps.class_maps[n], proposals, settings.bins)
-        shifts = position_sensitive_vote(maps.box_maps[n], proposals, settings.bins)
+        votes = position_sensitive_vote(maps.class_maps[n], proposals, settings.bins, stride)
+        shifts = position_sensitive_vote(maps.box_maps[n], proposals, settings.bins, stride)
         boxes = clip_boxes(decode(shifts, proposals, BOX_STDS), frame_size)
         found.append(_best(votes.softmax(dim=1)[:, 1:], boxes, settings))
     return found

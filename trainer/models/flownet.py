@@ -17,13 +17,12 @@ Differs from the paper: it does not specify FlowNet Inception. Ours has ReLU and
     BatchNorm, which fold into INT8 convolutions, encodes to stride 64 of the frame, and
     decodes straight to stride 16, without the level at stride 8 that is averaged away.
 
-Shapes: N batch, C channels of the scale field, H x W image, h x w feature map at stride
-16. Levels are named by powers of two of the half-size frame: level 2 is stride 4 there,
-stride 8 in the frame.
+Shapes: N batch, C channels of the scale field, H x W image, h x w feature map at stride S. Levels
+are named by powers of two of the half-size frame: level 2 is stride 4 there, stride 8 in the frame.
 
 Unit: every flow is (dx, dy) from the current frame to the key frame in *feature cells*
-(16 pixels of the frame), at every level. The layers themselves work in a unit 2.5 times
-larger (20 pixels of the half-size frame), that of published FlowNet weights.
+(S pixels of the frame, S the feature stride), at every level. The layers themselves work in a
+unit of 40 pixels (20 of the half-size frame), that of published FlowNet weights.
 """
 
 from __future__ import annotations
@@ -40,26 +39,43 @@ from dff_edge.trainer.models.width import scale_kernels
 
 FlowNetName = Literal["simple", "half", "inception"]
 
-CELLS_PER_UNIT = 2.5
+UNIT_PX = 40.0
+_HEAD_STRIDE = 16  # px, of the maps that the heads read
 _LEAKY_SLOPE = 0.1
 _PAIR_CHANNELS = 6
 
 
 class FlowNetwork(nn.Module):
-    """What all flow networks share: their input and the two heads at stride 16.
+    """What all flow networks share: their input and the two heads, which read maps at stride 16.
+
+    For features at stride 8 the heads give the values of 2 x 2 feature cells side by side, which
+    are then put in their places (``spread``).
 
     A subclass builds the layers in between and names them in ``decode``.
 
     Args:
         head_kernels: channels of the maps that the heads read.
         channels: C, channels of the scale field, those of the features. None: no scale.
+        stride: S, of the features, 8 or 16.
     """
 
-    def __init__(self, head_kernels: int, channels: int | None) -> None:
+    def __init__(self, head_kernels: int, channels: int | None, stride: int) -> None:
         super().__init__()
         self.channels = channels
-        self.flow = nn.Conv2d(head_kernels, 2, 3, padding=1)
-        self.scale = None if channels is None else nn.Conv2d(head_kernels, channels, 1)
+        self.stride = stride
+        cells = self.cells_per_head_cell**2
+        self.flow = nn.Conv2d(head_kernels, 2 * cells, 3, padding=1)
+        self.scale = None if channels is None else nn.Conv2d(head_kernels, channels * cells, 1)
+
+    @property
+    def cells_per_head_cell(self) -> int:
+        """Feature cells in a cell of the maps that the heads read, each way."""
+        return _HEAD_STRIDE // self.stride
+
+    @property
+    def cells_per_unit(self) -> float:
+        """Feature cells in the unit of the layers."""
+        return UNIT_PX / self.stride
 
     def decode(self, pair: Tensor, multi_scale: bool) -> tuple[Tensor, list[Tensor]]:
         """Run everything but the heads.
@@ -69,8 +85,8 @@ class FlowNetwork(nn.Module):
             multi_scale: whether the coarse flows are wanted.
 
         Returns:
-            Maps ``(N, head_kernels, h, w)``, and the coarse flows in the layers' own unit,
-            coarsest first; where they are not wanted the list may be empty.
+            Maps ``(N, head_kernels, H / 16, W / 16)``, and the coarse flows in the layers' own
+            unit, coarsest first; where they are not wanted the list may be empty.
         """
         raise NotImplementedError
 
@@ -98,7 +114,7 @@ class FlowNetwork(nn.Module):
             ``flow`` float ``(N, 2, h, w)`` in feature cells, and ``scale`` float
             ``(N, C, h, w)`` or None. With ``multi_scale`` a list of flows instead, coarse
             to fine, each in feature cells on a grid of its own: strides 128, 64, 32, 16 of
-            the frame (FlowNet Inception: 64, 32), last the final ``flow``.
+            the frame (FlowNet Inception: 64, 32), last the final ``flow``, at S.
 
         Raises:
             ShapeError: if the frames are not alike or not ``(N, 3, ...)``.
@@ -113,10 +129,26 @@ class FlowNetwork(nn.Module):
         maps, coarse_flows = self.decode(pair, multi_scale)
         # In mixed precision too: bfloat16 would round a flow of 10 cells to a sixteenth of one.
         with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
-            flow = self.flow(maps.to(self.flow.weight.dtype)) * CELLS_PER_UNIT
+            flow = self.spread(self.flow(maps.to(self.flow.weight.dtype))) * self.cells_per_unit
         if multi_scale:
-            return [*(coarse * CELLS_PER_UNIT for coarse in coarse_flows), flow]
-        return flow, None if self.scale is None else self.scale(maps)
+            return [*(coarse * self.cells_per_unit for coarse in coarse_flows), flow]
+        return flow, None if self.scale is None else self.spread(self.scale(maps))
+
+    def spread(self, maps: Tensor) -> Tensor:
+        """Put what a head says of the feature cells of each of its cells in their places.
+
+        Args:
+            maps: ``(N, n r r, H / 16, W / 16)``, r = 16 / S; cell by cell, row by row.
+
+        Returns:
+            ``(N, n, h, w)``; the maps themselves where S is 16.
+        """
+        ratio = self.cells_per_head_cell
+        if ratio == 1:
+            return maps
+        count, height, width = maps.shape[1] // ratio**2, *maps.shape[2:]
+        cells = maps.reshape(-1, ratio, ratio, count, height, width).permute(0, 3, 4, 1, 5, 2)
+        return cells.reshape(-1, count, ratio * height, ratio * width)
 
     def _initialise(self, negative_slope: float) -> None:
         """Start all layers; called by a subclass when they stand."""
@@ -149,13 +181,16 @@ class FlowNetSimple(FlowNetwork):
     Args:
         channels: C, channels of the scale field. None: no scale.
         width: multiplies the kernels of every layer but the heads.
+        stride: S, of the features.
     """
 
-    def __init__(self, channels: int | None = 1024, *, width: float = 1.0) -> None:
+    def __init__(
+        self, channels: int | None = 1024, *, width: float = 1.0, stride: int = 16
+    ) -> None:
         k64, k128, k256, k512, k1024 = (
             scale_kernels(kernels, width) for kernels in (64, 128, 256, 512, 1024)
         )
-        super().__init__(k128 + k64 + 2, channels)
+        super().__init__(k128 + k64 + 2, channels, stride)
         self.conv1 = _leaky_conv(_PAIR_CHANNELS, k64, size=7, stride=2)
         self.conv2 = _leaky_conv(k64, k128, size=5, stride=2)
         self.conv3 = _leaky_conv(k128, k256, size=5, stride=2)
@@ -201,10 +236,13 @@ class FlowNetHalf(FlowNetSimple):
     Args:
         channels: C, channels of the scale field. None: no scale.
         width: multiplies the halved kernels once more.
+        stride: S, of the features.
     """
 
-    def __init__(self, channels: int | None = 1024, *, width: float = 1.0) -> None:
-        super().__init__(channels, width=0.5 * width)
+    def __init__(
+        self, channels: int | None = 1024, *, width: float = 1.0, stride: int = 16
+    ) -> None:
+        super().__init__(channels, width=0.5 * width, stride=stride)
 
 
 class FlowNetInception(FlowNetwork):
@@ -217,14 +255,17 @@ class FlowNetInception(FlowNetwork):
     Args:
         channels: C, channels of the scale field. None: no scale.
         width: multiplies the kernels of every layer but the heads.
+        stride: S, of the features.
     """
 
-    def __init__(self, channels: int | None = 1024, *, width: float = 1.0) -> None:
+    def __init__(
+        self, channels: int | None = 1024, *, width: float = 1.0, stride: int = 16
+    ) -> None:
         def scaled(*kernels: int) -> list[int]:
             return [scale_kernels(count, width) for count in kernels]
 
         k_stem, k2, k3, k4, k5, k_up4, k_up3, k_merge = scaled(48, 64, 128, 256, 384, 64, 48, 64)
-        super().__init__(k_merge, channels)
+        super().__init__(k_merge, channels, stride)
         self.conv1 = _relu_conv(_PAIR_CHANNELS, k_stem, size=7, stride=4)
         self.conv2 = _relu_conv(k_stem, k2)
         self.inception3 = _Inception(k2, k3, scaled(32, 64, 24, 32), stride=2)
@@ -310,7 +351,7 @@ _NETWORKS: dict[str, type[FlowNetSimple] | type[FlowNetInception]] = {
 
 
 def build_flow_network(
-    name: FlowNetName, channels: int | None, *, width: float = 1.0
+    name: FlowNetName, channels: int | None, *, width: float = 1.0, stride: int = 16
 ) -> FlowNetwork:
     """Build a flow network by name.
 
@@ -321,7 +362,7 @@ def build_flow_network(
         raise ConfigError(
             f"flow network '{name}' is not known, expected one of {', '.join(_NETWORKS)}."
         )
-    return _NETWORKS[name](channels, width=width)
+    return _NETWORKS[name](channels, width=width, stride=stride)
 
 
 def _leaky_conv(in_kernels: int, kernels: int, size: int = 3, stride: int = 1) -> nn.Sequential:

@@ -3,12 +3,13 @@
 Source: Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR 2018,
     https://arxiv.org/abs/1801.04381, Table 2. Not in the Deep Feature Flow paper; what the paper
     does to ResNet's last stage and on top of it is done here.
-Differs from torchvision: the stage of 160 kernels has stride 1, it and the last one have dilation
-    2, and the 1x1 convolution to 1280 kernels (``features.18``) is left out, which would make
-    ``feat_conv`` four times as large. Names and shapes of the other weights are the same, but
-    frames are BGR: published RGB weights need ``features.0.0`` flipped along its inputs.
+Differs from torchvision: with the neck "dilated" the stages that would be coarser than the features
+    have stride 1, and they and those behind them dilated convolutions; the 1x1 convolution to 1280
+    kernels (``features.18``) is left out, which would make ``feat_conv`` four times as large. Names
+    and shapes of the other weights are the same, but frames are BGR: published RGB weights need
+    ``features.0.0`` flipped along its inputs.
 
-Shapes: N batch, C channels, H x W image, h = ceil(H / 16), w = ceil(W / 16).
+Shapes: N batch, C channels, H x W image, h = ceil(H / S), w = ceil(W / S), S the feature stride.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import ClassVar, Literal, NamedTuple
 from torch import Tensor, nn
 
 from dff_edge.runtime.errors import ConfigError
-from dff_edge.trainer.models.feature import FeatureNetwork, Step
+from dff_edge.trainer.models.feature import FeatureNetwork, NeckName, Step, dilate
 from dff_edge.trainer.models.width import scale_kernels
 
 MobileNetName = Literal["mobilenet_v2"]
@@ -30,18 +31,17 @@ class _Stage(NamedTuple):
     kernels: int
     blocks: int
     stride: int
-    dilation: int
 
 
 _STEM_KERNELS = 32
 _STAGES = (
-    _Stage(1, 16, 1, 1, 1),
-    _Stage(6, 24, 2, 2, 1),
-    _Stage(6, 32, 3, 2, 1),
-    _Stage(6, 64, 4, 2, 1),
-    _Stage(6, 96, 3, 1, 1),
-    _Stage(6, 160, 3, 1, 2),  # stride 2 for classification
-    _Stage(6, 320, 1, 1, 2),
+    _Stage(1, 16, 1, 1),
+    _Stage(6, 24, 2, 2),
+    _Stage(6, 32, 3, 2),
+    _Stage(6, 64, 4, 2),
+    _Stage(6, 96, 3, 1),
+    _Stage(6, 160, 3, 2),
+    _Stage(6, 320, 1, 1),
 )
 
 
@@ -70,12 +70,13 @@ class _InvertedResidual(nn.Module):
 
 
 class MobileNetV2(FeatureNetwork):
-    """MobileNetV2 with ``feat_conv`` on top.
+    """MobileNetV2 with a neck on top.
 
     Args:
-        width: multiplies the kernels of every layer but ``feat_conv``; 1.0 gives torchvision's
-            shapes.
+        width: multiplies the kernels of every layer below the neck; 1.0 gives torchvision's shapes.
         channels: C, the channels of the features.
+        stride: S, pixels of the frame per feature cell.
+        neck: how its maps become features.
 
     Raises:
         ConfigError: if width or channels are not positive.
@@ -88,24 +89,35 @@ class MobileNetV2(FeatureNetwork):
     input_conv: ClassVar[str] = "features.0.0"
     left_out: ClassVar[tuple[str, ...]] = ("features.18.", "classifier.")
 
-    def __init__(self, *, width: float = 1.0, channels: int = MOBILENET_CHANNELS) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        *,
+        width: float = 1.0,
+        channels: int = MOBILENET_CHANNELS,
+        stride: int = 16,
+        neck: NeckName = "dilated",
+    ) -> None:
+        super().__init__(stride, neck)
         if channels < 1:
             raise ConfigError(f"channels is {channels}, expected at least 1.")
         kernels = scale_kernels(_STEM_KERNELS, width)
         layers: list[nn.Module] = [_conv(3, kernels, 3, stride=2)]
-        for stage in _STAGES:
+        last = {2: kernels}
+        for stage, step in zip(
+            _STAGES, dilate([s.stride for s in _STAGES], 2, self.body_stride), strict=True
+        ):
             stage_kernels = scale_kernels(stage.kernels, width)
             for index in range(stage.blocks):
-                stride = stage.stride if index == 0 else 1
+                stride = step.stride if index == 0 else 1
                 layers.append(
                     _InvertedResidual(
-                        kernels, stage_kernels, stage.expansion, stride, stage.dilation
+                        kernels, stage_kernels, stage.expansion, stride, step.dilation
                     )
                 )
                 kernels = stage_kernels
+            last[step.reached] = kernels
         self.features = nn.Sequential(*layers)
-        self._finish(kernels, channels)
+        self._finish(last, channels)
 
     def body(self) -> list[tuple[str, Step]]:
         """List ``("features.0", ...)`` .. ``("features.17", ...)``."""

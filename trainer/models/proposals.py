@@ -16,24 +16,27 @@ from dff_edge.runtime.anchors import anchor_sizes
 from dff_edge.runtime.nms import nms
 from dff_edge.runtime.rfcn import RfcnSettings
 from dff_edge.trainer.models.box_coding import PROPOSAL_STDS, clip_boxes, decode
-from dff_edge.trainer.models.feature import FEATURE_STRIDE_PX
 
 
 def anchor_boxes(
-    map_size: tuple[int, int], settings: RfcnSettings, device: torch.device | None = None
+    map_size: tuple[int, int],
+    settings: RfcnSettings,
+    stride: int,
+    device: torch.device | None = None,
 ) -> Tensor:
     """Give the anchors of all cells, float32 ``(n, 4)`` xyxy in pixels of the frame.
 
-    Anchor a of cell (y, x) is number ``(y * w + x) * A + a``; its centre is the cell's.
+    Anchor a of cell (y, x) is number ``(y * w + x) * A + a``; its centre is the cell's, of
+    ``stride`` pixels each way.
 
     Example:
-        >>> anchor_boxes((1, 1), RfcnSettings(anchor_scales=(8,))).tolist()  # ratios 0.5, 1, 2
+        >>> anchor_boxes((1, 1), RfcnSettings(anchor_scales=(8,)), 16).tolist()  # ratios 0.5, 1, 2
         [[-84.0, -40.0, 100.0, 56.0], [-56.0, -56.0, 72.0, 72.0], [-36.0, -80.0, 52.0, 96.0]]
     """
     height, width = map_size
     half = torch.from_numpy(anchor_sizes(settings)).to(device) / 2  # (A, 2)
-    rows = (torch.arange(height, device=device) + 0.5) * FEATURE_STRIDE_PX
-    columns = (torch.arange(width, device=device) + 0.5) * FEATURE_STRIDE_PX
+    rows = (torch.arange(height, device=device) + 0.5) * stride
+    columns = (torch.arange(width, device=device) + 0.5) * stride
     y, x = torch.meshgrid(rows, columns, indexing="ij")
     centres = torch.stack([x, y], dim=-1)[:, :, None]  # (h, w, 1, 2)
     return torch.cat([centres - half, centres + half], dim=-1).reshape(-1, 4).float()

@@ -5,12 +5,12 @@ Differs from it: a bin averages four bilinear samples, as RoIAlign does (He et a
     ICCV 2017), where R-FCN averages the cells of a bin after rounding its borders.
 
 The definition, which the graph and the native code equal. A box (x1, y1, x2, y2) in pixels lies
-in the frame, a cell is 16 px, and integer coordinates are cell centres. With
-``bw = (x2 - x1) / 16 / k`` and ``bh = (y2 - y1) / 16 / k``, sample (t, s), each 0 or 1, of bin (row
+in the frame, a cell is S px wide and high, and integer coordinates are cell centres. With
+``bw = (x2 - x1) / S / k`` and ``bh = (y2 - y1) / S / k``, sample (t, s), each 0 or 1, of bin (row
 i, column j) is at
 
-    u = x1 / 16 - 0.5 + (j + (s + 0.5) / 2) * bw,    clamped to [0, w - 1]
-    v = y1 / 16 - 0.5 + (i + (t + 0.5) / 2) * bh,    clamped to [0, h - 1]
+    u = x1 / S - 0.5 + (j + (s + 0.5) / 2) * bw,    clamped to [0, w - 1]
+    v = y1 / S - 0.5 + (i + (t + 0.5) / 2) * bh,    clamped to [0, h - 1]
 
 in map ``(i * k + j) * D + d`` for output d, interpolated bilinearly. The vote of output d is the
 mean over the k * k bins and their four samples. So pools ONNX's RoiAlign with half_pixel
@@ -24,12 +24,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from dff_edge.runtime.errors import ShapeError
-from dff_edge.trainer.models.feature import FEATURE_STRIDE_PX
 
 _SAMPLES = 2  # in each direction of a bin
 
 
-def position_sensitive_vote(maps: Tensor, boxes: Tensor, bins: int) -> Tensor:
+def position_sensitive_vote(maps: Tensor, boxes: Tensor, bins: int, stride: int) -> Tensor:
     """Pool the maps of one frame over boxes and let the bins vote, by the definition above.
 
     Every bin is one item of a batch that reads its own D maps only; pooling all maps in every bin
@@ -40,6 +39,7 @@ def position_sensitive_vote(maps: Tensor, boxes: Tensor, bins: int) -> Tensor:
         maps: float ``(bins * bins * D, h, w)``, bin-major: bin row, bin column, output.
         boxes: float ``(R, 4)`` xyxy in pixels of the frame, inside it.
         bins: k, bins in each direction.
+        stride: S, pixels of the frame per cell.
 
     Returns:
         ``(R, D)``.
@@ -56,7 +56,7 @@ def position_sensitive_vote(maps: Tensor, boxes: Tensor, bins: int) -> Tensor:
         raise ShapeError(f"boxes has shape {tuple(boxes.shape)}, expected (R, 4).")
     dtype = torch.promote_types(maps.dtype, torch.float32)
     by_bin = maps.to(dtype).unflatten(0, (bins**2, -1))  # (k * k, D, h, w)
-    grid = _sampling_grid(boxes.to(dtype), bins, maps.shape[-2:])
+    grid = _sampling_grid(boxes.to(dtype) / stride, bins, maps.shape[-2:])
     samples = functional.grid_sample(
         by_bin, grid, mode="bilinear", padding_mode="border", align_corners=False
     )  # (k * k, D, R, 4)
@@ -64,12 +64,12 @@ def position_sensitive_vote(maps: Tensor, boxes: Tensor, bins: int) -> Tensor:
 
 
 def _sampling_grid(boxes: Tensor, bins: int, size: torch.Size) -> Tensor:
-    """Coordinates of grid_sample ``(k * k, R, 4, 2)`` of the samples of each bin."""
+    """Coordinates of grid_sample ``(k * k, R, 4, 2)`` of the samples of boxes in cells."""
     height, width = size
     steps = torch.arange(bins * _SAMPLES, dtype=boxes.dtype, device=boxes.device)
     shares = (steps + 0.5) / (bins * _SAMPLES)
     low, sides = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
-    cells = (low[:, None] + shares[:, None] * sides[:, None]) / FEATURE_STRIDE_PX  # (R, 2k, 2)
+    cells = low[:, None] + shares[:, None] * sides[:, None]  # (R, 2k, 2)
     # grid_sample's -1 and 1 are the borders of the map, so the half cell cancels out.
     places = 2 * cells / cells.new_tensor([width, height]) - 1
     places = places.unflatten(1, (bins, _SAMPLES))  # (R, k, 2, 2)

@@ -1,4 +1,4 @@
-"""The feature network: a ResNet at stride 16 that ends in a dilated 3x3 convolution.
+"""The feature network: a ResNet, by default at stride 16, that ends in a dilated 3x3 convolution.
 
 Source: Zhu et al., "Deep Feature Flow for Video Recognition", CVPR 2017,
     https://arxiv.org/abs/1611.07715, section 4, "Feature Network"; ResNet of He et
@@ -9,7 +9,7 @@ Differs from torchvision: ``layer4`` has stride 1, and *all* of its 3x3 convolut
     have dilation 2, the first block's too. Names and shapes of weights are the same,
     but frames are BGR: published RGB weights need ``conv1`` flipped along its inputs.
 
-Shapes: N batch, C channels, H x W image, h = ceil(H / 16), w = ceil(W / 16).
+Shapes: N batch, C channels, H x W image, h = ceil(H / S), w = ceil(W / S), S the feature stride.
 """
 
 from __future__ import annotations
@@ -19,14 +19,13 @@ from typing import ClassVar, Literal, NamedTuple
 from torch import Tensor, nn
 
 from dff_edge.runtime.errors import ConfigError
-from dff_edge.trainer.models.feature import FeatureNetwork, Step
+from dff_edge.trainer.models.feature import FeatureNetwork, NeckName, Step, dilate
 from dff_edge.trainer.models.width import scale_kernels
 
 ResNetName = Literal["resnet18", "resnet50", "resnet101"]
 
 _STAGE_KERNELS = (64, 128, 256, 512)
-_STAGE_STRIDES = (1, 2, 2, 1)  # the last is 2 for classification
-_STAGE_DILATIONS = (1, 1, 1, 2)
+_STAGE_STRIDES = (1, 2, 2, 2)
 
 
 class _Depth(NamedTuple):
@@ -106,7 +105,7 @@ class _Bottleneck(_Block):
 
 
 class ResNet(FeatureNetwork):
-    """ResNet with ``feat_conv`` on top, the paper's N_feat.
+    """ResNet with a neck on top; with the default one the paper's N_feat.
 
     Args:
         name: ``"resnet18"``, ``"resnet50"`` or ``"resnet101"``.
@@ -115,6 +114,8 @@ class ResNet(FeatureNetwork):
         channels: C, the channels of the features. None: 1024, or 256 for ResNet-18.
         stride_in_1x1: put the stride of a bottleneck on its first 1x1 convolution, for
             weights of the original kind.
+        stride: S, pixels of the frame per feature cell.
+        neck: how its maps become features.
 
     Raises:
         ConfigError: if the name is unknown, the width or the channels are not positive,
@@ -135,8 +136,10 @@ class ResNet(FeatureNetwork):
         width: float = 1.0,
         channels: int | None = None,
         stride_in_1x1: bool = False,
+        stride: int = 16,
+        neck: NeckName = "dilated",
     ) -> None:
-        super().__init__()
+        super().__init__(stride, neck)
         depth = _checked_depth(name, channels, stride_in_1x1)
         kernels = scale_kernels(_STAGE_KERNELS[0], width)
         self.conv1 = nn.Conv2d(3, kernels, 7, stride=2, padding=3, bias=False)
@@ -145,23 +148,25 @@ class ResNet(FeatureNetwork):
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
 
         stages: list[nn.Sequential] = []
-        for stage, count in enumerate(depth.blocks):
+        last = {4: kernels}
+        steps = dilate(_STAGE_STRIDES, 4, self.body_stride)
+        for stage, (count, step) in enumerate(zip(depth.blocks, steps, strict=True)):
             stage_kernels = scale_kernels(_STAGE_KERNELS[stage], width)
             blocks: list[nn.Module] = []
             for index in range(count):
-                stride = _STAGE_STRIDES[stage] if index == 0 else 1
-                dilation = _STAGE_DILATIONS[stage]
+                own = step.stride if index == 0 else 1
                 if depth.is_bottleneck:
                     blocks.append(
-                        _Bottleneck(kernels, stage_kernels, stride, dilation, stride_in_1x1)
+                        _Bottleneck(kernels, stage_kernels, own, step.dilation, stride_in_1x1)
                     )
                     kernels = 4 * stage_kernels
                 else:
-                    blocks.append(_BasicBlock(kernels, stage_kernels, stride, dilation))
+                    blocks.append(_BasicBlock(kernels, stage_kernels, own, step.dilation))
                     kernels = stage_kernels
             stages.append(nn.Sequential(*blocks))
+            last[step.reached] = kernels
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
-        self._finish(kernels, depth.default_channels if channels is None else channels)
+        self._finish(last, depth.default_channels if channels is None else channels)
 
     @staticmethod
     def default_channels(name: ResNetName) -> int:

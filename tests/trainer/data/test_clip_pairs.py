@@ -34,8 +34,8 @@ def test_clip_pairs_shapes_and_unknown_flow(folder):
 
     assert tuple(item["key"].shape) == (2, 3, 32, 64)
     assert tuple(item["labels"].shape) == (2, 32, 64)
-    assert tuple(item["flow"].shape) == (2, 2, 4, 8)
-    assert item["flow"].isnan().all()
+    assert tuple(item["flow_px"].shape) == (2, 2, 4, 8)
+    assert item["flow_px"].isnan().all()
 
 
 def test_clip_pairs_end_on_labelled_frames_and_start_up_to_max_distance_before(folder):
@@ -89,8 +89,8 @@ def test_augmentation_by_hand(folder, monkeypatch):
         def uniform(self, low, _high):
             return low
 
-        def integers(self, _high):
-            return 0
+        def integers(self, low, _high):
+            return low
 
         def random(self):
             return 0.0 if self._flip else 1.0
@@ -111,6 +111,41 @@ def test_augmentation_by_hand(folder, monkeypatch):
     assert np.array_equal(plain.truth.labels, truth)
     assert np.array_equal(mirrored.current, expected[:, ::-1])
     assert np.array_equal(mirrored.truth.labels, truth[:, ::-1])
+
+
+def test_reduction_shows_the_whole_frame_and_scores_nothing_else(folder):
+    """Between half and full size: what is scored is a rectangle of the frame's proportions."""
+    pairs = clip_pairs(folder, group=40, augment=AugmentConfig(enlarge=1, shrink=0.5, colour=0))
+
+    shares = []
+    for image, labels in zip(pairs[0]["current"], pairs[0]["labels"].numpy(), strict=True):
+        scored = labels != IGNORED
+        rows, columns = (np.flatnonzero(scored.any(axis=axis)) for axis in (1, 0))
+        assert scored[np.ix_(rows, columns)].all()
+        height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
+        assert height / 32 == pytest.approx(width / 64, abs=0.06)
+        shares.append(height / 32)
+        flat = cv2.erode(labels, np.ones((9, 9))) == cv2.dilate(labels, np.ones((9, 9)))
+        error = np.abs(image[0].numpy().astype(int) - labels.astype(int) * 50)
+        assert (error[flat & scored] <= 1).all()
+    assert 0.45 < min(shares) < 0.6
+    assert 0.85 < max(shares) <= 1
+
+
+def test_reduced_boxes_are_where_their_objects_are(tmp_path):
+    """A bright square on black, in a frame that is half as large and anywhere in the network's."""
+    pairs = ClipPairs.__new__(ClipPairs)
+    pairs.frame_size, pairs.augment = (64, 64), AugmentConfig(enlarge=1, shrink=0.5, colour=0)
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[20:40, 30:50] = 255
+    box = TrueBoxes(np.float32([[30, 20, 50, 40]]), np.int64([1]), np.array([False]))
+
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        pair = pairs._augmented(rng, image, image, Truth(boxes=box), True)
+        rows, columns = (np.flatnonzero((pair.current[..., 0] > 127).any(axis=a)) for a in (1, 0))
+        seen = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+        np.testing.assert_allclose(pair.truth.boxes.boxes[0], seen, atol=1.0)
 
 
 def test_enlargement_cuts_inside_the_frame(folder):

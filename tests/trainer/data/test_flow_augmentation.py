@@ -40,7 +40,7 @@ def followed(pair):
     """The key frame seen along the flow, and which of its pixels are in the key frame."""
     height, width = pair.current.shape[:2]
     cells_y, cells_x = (np.mgrid[:height, :width].astype(np.float32) + 0.5) / 8 - 0.5
-    flow_px = 16 * cv2.remap(pair.flow, cells_x, cells_y, cv2.INTER_LINEAR)
+    flow_px = cv2.remap(pair.flow_px, cells_x, cells_y, cv2.INTER_LINEAR)
     y, x = np.mgrid[:height, :width].astype(np.float32)
     x, y = x + flow_px[..., 0], y + flow_px[..., 1]
     inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
@@ -56,7 +56,7 @@ def test_key_frame_along_the_flow_is_the_current_frame(pictures, seed):
 
     seen, inside = followed(pair)
 
-    assert np.isfinite(pair.flow).all()
+    assert np.isfinite(pair.flow_px).all()
     assert inside.mean() > 0.5
     moved = np.abs(seen.astype(float) - pair.current)[inside].mean()
     still = np.abs(pair.key.astype(float) - pair.current)[inside].mean()
@@ -71,11 +71,11 @@ def test_flow_by_hand():
     flow_px = np.full((*SIZE, 2), (3, -2), np.float32)
     image = np.zeros((*SIZE, 3), np.uint8)
 
-    flow = view_pair(image, image, flow_px, Views(current, key), (32, 32)).flow
+    flow = view_pair(image, image, flow_px, Views(current, key), (32, 32)).flow_px
 
     # Centre of cell (1, 2): p = (20, 12) is at (20, 26), moves to (23, 24); there x = 50 - v and
     # y = u - 40, so that (u, v) = (64, 27).
-    np.testing.assert_allclose(flow[1, 2], np.float32([64 - 20, 27 - 12]) / 16)
+    np.testing.assert_allclose(flow[1, 2], np.float32([64 - 20, 27 - 12]))
 
 
 def test_unknown_flow_stays_unknown_and_does_not_spread(pictures):
@@ -83,7 +83,7 @@ def test_unknown_flow_stays_unknown_and_does_not_spread(pictures):
     flow_px = flow_px.copy()
     flow_px[40:56, 60:76] = np.nan
 
-    flow = plain_flow(current, key, flow_px, FRAME).flow
+    flow = plain_flow(current, key, flow_px, FRAME).flow_px
 
     assert 0 < np.isnan(flow).any(-1).sum() < 0.2 * flow[..., 0].size
     np.testing.assert_array_equal(np.isnan(flow[..., 0]), np.isnan(flow[..., 1]))
@@ -94,7 +94,7 @@ def test_validation_sees_the_middle_at_two_pixels_for_one(pictures):
 
     pair = plain_flow(current, key, np.full_like(flow_px, 5), FRAME)
 
-    np.testing.assert_allclose(pair.flow, 5 * 2 / 16, rtol=1e-6)
+    np.testing.assert_allclose(pair.flow_px, 5 * 2, rtol=1e-6)
     halved = cv2.resize(pair.current, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     middle = current[16:-16, 16:-16]
     assert np.abs(halved.astype(float) - middle).mean() < 2

@@ -19,20 +19,20 @@ def opened(root, split):
     )
 
 
-def test_the_first_picture_is_the_current_frame_and_flow_is_in_cells(tmp_path):
-    """A pixel of the picture is one of the half-size frame: 8 of them are a feature cell."""
+def test_the_first_picture_is_the_current_frame_and_flow_is_in_pixels(tmp_path):
+    """A pixel of the picture is one of the half-size frame, two of the frame."""
     flying_chairs(tmp_path / "chairs", [1, 2], flow=(4.0, -2.0))
 
     item = opened(tmp_path / "chairs", "val")[0]
 
-    assert set(item) == {"key", "current", "same", "flow"}
+    assert set(item) == {"key", "current", "same", "flow_px"}
     assert (item["current"] == 0).all()
     assert (item["key"] == 255).all()
     assert not item["same"].any()
-    known = item["flow"].isfinite().all(1)
+    known = item["flow_px"].isfinite().all(1)
     assert known.float().mean() > 0.5
-    flow = item["flow"].movedim(1, -1)[known]
-    torch.testing.assert_close(flow, torch.tensor([0.5, -0.25]).expand_as(flow))
+    flow = item["flow_px"].movedim(1, -1)[known]
+    torch.testing.assert_close(flow, torch.tensor([8.0, -4.0]).expand_as(flow))
 
 
 def test_validation_takes_all_pairs_once_and_in_order(tmp_path):
@@ -54,4 +54,4 @@ def test_train_is_augmented_and_a_function_of_seed_and_number(tmp_path):
     assert not train.knows_truth
     assert equal(first, opened(tmp_path / "chairs", "train")[1])
     assert not equal(first, train[2])
-    assert tuple(first["flow"].shape) == (2, 2, 8, 12)
+    assert tuple(first["flow_px"].shape) == (2, 2, 8, 12)

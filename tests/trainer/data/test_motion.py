@@ -20,13 +20,14 @@ def flat():
     return Wave(np.zeros(2), np.zeros((2, 2)), np.zeros(2))
 
 
-def drawn(seed, distance=9, enlarge=1.5, mirror=False, patches=2):
+def drawn(seed, distance=9, enlarge=1.5, shrink=1.0, mirror=False, patches=2):
     return draw_motion(
         np.random.default_rng(seed),
         picture_size=PICTURE,
         frame_size=FRAME,
         distance=distance,
         enlarge=enlarge,
+        shrink=shrink,
         mirror=mirror,
         patches=patches,
     )
@@ -42,7 +43,7 @@ def test_a_patch_by_hand():
     """A 4 x 4 patch moves 4 px to the right over a picture that moves 2 px down."""
     square = np.array([[2.0, 0, 2], [0, 2, 2]])  # the patch's place in the picture, in both frames
     patch = Layer("rectangle", square + moved(10, 0) - STILL, square, square + moved(4, 0) - STILL)
-    motion = Motion((8, 12), [Layer("all", STILL, STILL, moved(0, 2)), patch], flat())
+    motion = Motion((8, 12), [Layer("all", STILL, STILL, moved(0, 2)), patch], flat(), (16, 16))
 
     flow = motion.flow(1)
 

@@ -48,7 +48,7 @@ def test_folder_by_name(folder):
 
     assert isinstance(video, ClipPairs)
     assert isinstance(stills, StillPairs)
-    assert video[1]["flow"].isnan().all()
+    assert video[1]["flow_px"].isnan().all()
     assert stills.knows_flow
     assert not video.knows_flow
     assert not equal(video[1], opened(str(folder), 5, (32, 64), augment={"colour": 0})[1])

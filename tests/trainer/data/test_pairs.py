@@ -34,13 +34,13 @@ def test_groups_with_labels_are_joined_in_order():
 
     batch = collate_groups([stack_pairs(pairs[:2]), stack_pairs(pairs[2:])])
 
-    assert set(batch) == {"key", "current", "labels", "same", "flow"}
+    assert set(batch) == {"key", "current", "labels", "same", "flow_px"}
     assert batch["labels"][:, 0, 0].tolist() == [0, 1, 2, 3]
     assert batch["current"][:, 0, 5, 5].tolist() == [0, 1, 2, 3]
     assert batch["key"][:, 0, 5, 5].tolist() == [1, 2, 3, 4]
     assert batch["current"][3, :, 0, 1].tolist() == [3, 3, 200]  # channels, rows, columns
     assert batch["same"].tolist() == [True, False, False, False]
-    assert tuple(batch["flow"].shape) == (4, 2, 2, 3)
+    assert tuple(batch["flow_px"].shape) == (4, 2, 2, 3)
 
 
 def test_groups_with_boxes_are_joined_in_order():
@@ -49,7 +49,7 @@ def test_groups_with_boxes_are_joined_in_order():
 
     batch = collate_groups([stack_pairs(pairs[:1]), stack_pairs(pairs[1:])])
 
-    assert set(batch) == {"key", "current", "boxes", "box_labels", "same", "flow"}
+    assert set(batch) == {"key", "current", "boxes", "box_labels", "same", "flow_px"}
     assert [tuple(boxes.shape) for boxes in batch["boxes"]] == [(2, 4), (0, 4), (3, 4)]
     assert [labels.tolist() for labels in batch["box_labels"]] == [[0, 1], [], [0, IGNORED_BOX, 2]]
     assert batch["boxes"][2].dtype == torch.float32

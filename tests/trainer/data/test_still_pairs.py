@@ -1,5 +1,6 @@
 """Pairs of single pictures: shapes, truth, and that item n is a function of the seed and n."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -8,6 +9,7 @@ from dff_edge.runtime.clips import open_clips
 from dff_edge.runtime.errors import ConfigError
 from dff_edge.trainer.config import AugmentConfig
 from dff_edge.trainer.data import StillPairs
+from dff_edge.trainer.data.pairs import IGNORED
 from dff_edge.trainer.data.still_pairs import sample
 from tests.trainer.data.same import equal
 
@@ -33,10 +35,10 @@ def test_what_a_batch_holds(folder):
         "current": ((12, 3, 32, 64), torch.uint8),
         "labels": ((12, 32, 64), torch.uint8),
         "same": ((12,), torch.bool),
-        "flow": ((12, 2, 4, 8), torch.float32),
+        "flow_px": ((12, 2, 4, 8), torch.float32),
     }
     assert set(item["labels"].unique().tolist()) == {0, 1, 2, 3, 4}
-    assert item["flow"].isfinite().float().mean() > 0.6
+    assert item["flow_px"].isfinite().float().mean() > 0.6
 
 
 def test_frames_are_one_at_distance_0_only(folder):
@@ -45,21 +47,20 @@ def test_frames_are_one_at_distance_0_only(folder):
 
     equal_frames = torch.cat([(i["key"] == i["current"]).flatten(1).all(1) for i in items])
     same = torch.cat([item["same"] for item in items])
-    still = torch.cat([(item["flow"].abs() < 1e-6).flatten(1).all(1) for item in items])
+    still = torch.cat([(item["flow_px"].abs() < 1e-6).flatten(1).all(1) for item in items])
 
     assert 0 < same.sum() < len(same) / 3
     assert torch.equal(same, equal_frames)
     assert torch.equal(same, still)
 
 
-def test_flow_is_in_feature_cells(monkeypatch, folder):
-    """A pan of 8 px is half a cell."""
+def test_flow_is_in_pixels_of_the_frame(monkeypatch, folder):
     monkeypatch.setattr(
         "dff_edge.trainer.data.motion.Motion.flow",
         lambda self, stride: np.full((32 // stride, 64 // stride, 2), 8, np.float32),
     )
 
-    assert (still_pairs(folder)[0]["flow"] == 0.5).all()
+    assert (still_pairs(folder)[0]["flow_px"] == 8).all()
 
 
 def test_labels_are_the_current_frames(folder):
@@ -113,3 +114,19 @@ def test_a_view_from_afar_is_of_means():
 
     means = picture.reshape(20, 2, 30, 2, 3).mean(axis=(1, 3))
     assert np.abs(sample(picture, places) - means).max() <= 0.5
+
+
+def test_reduced_pictures_are_scored_where_they_are(folder):
+    """Blue is 50 times the label there; labels and flow say nothing of what is outside."""
+    augment = AugmentConfig(enlarge=1, shrink=0.5, colour=0)
+    item = still_pairs(folder, class_count=5, group=40, max_distance=0, augment=augment)[0]
+
+    labels = item["labels"].numpy()
+    scored = labels != IGNORED
+    assert 0.3 < scored.mean() < 0.8
+    for image, own, inside in zip(item["current"].numpy(), labels, scored, strict=True):
+        flat = cv2.erode(own, np.ones((9, 9))) == cv2.dilate(own, np.ones((9, 9)))
+        error = np.abs(image[0].astype(int) - own.astype(int) * 50)
+        assert (error[flat & inside] <= 2 + 0.04 * 255).all()
+    known = item["flow_px"].isfinite().all(1)
+    assert 0.2 < known.float().mean() < 0.8

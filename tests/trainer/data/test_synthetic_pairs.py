@@ -27,7 +27,7 @@ def test_shapes_and_types():
         "current": ((3, 3, 64, 128), torch.uint8),
         "labels": ((3, 64, 128), torch.uint8),
         "same": ((3,), torch.bool),
-        "flow": ((3, 2, 8, 16), torch.float32),
+        "flow_px": ((3, 2, 8, 16), torch.float32),
     }
     assert item["labels"].max() < len(CLASSES)
 
@@ -56,7 +56,7 @@ def test_same_pairs_are_one_frame_with_zero_flow():
 
     assert item["same"].all()
     assert torch.equal(item["key"], item["current"])
-    assert (item["flow"] == 0).all()
+    assert (item["flow_px"] == 0).all()
 
 
 def test_any_largest_distance_fits_the_scenes():
@@ -106,12 +106,12 @@ def test_flow_in_feature_cells_carries_the_key_frame_to_the_current_one():
     pairs = synthetic(frame_size=(128, 256), group=4)
     for n in range(3):
         item = pairs[n]
-        key, current = (  # cells of 8 px, half a feature cell
+        key, current = (
             torch.nn.functional.avg_pool2d(item[name].float(), 8) for name in ("key", "current")
         )
-        stays = warp_features(torch.ones_like(key), item["flow"] * 2, None) > 0.99
+        stays = warp_features(torch.ones_like(key), item["flow_px"] / 8, None) > 0.99
         for name, read in readings.items():
-            moved = warp_features(key, read(item["flow"]) * 2, None)
+            moved = warp_features(key, read(item["flow_px"]) / 8, None)
             errors[name] += (moved - current)[stays].abs().mean().item()
 
     right = errors.pop("right")
@@ -122,7 +122,7 @@ def test_boxes_are_those_of_the_current_frame():
     """The frames are the same as for segmentation; a box's class is found where the box is."""
     labelled, boxed = synthetic()[2], synthetic(task="detection")[2]
 
-    assert set(boxed) == {"key", "current", "boxes", "box_labels", "same", "flow"}
+    assert set(boxed) == {"key", "current", "boxes", "box_labels", "same", "flow_px"}
     assert torch.equal(labelled["current"], boxed["current"])
     seen = 0
     for labels, boxes, numbers in zip(

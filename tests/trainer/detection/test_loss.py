@@ -86,7 +86,7 @@ def test_anchors_by_definition(maps):
     """The first frame: every anchor inside it is sampled, for there are fewer than 256."""
     losses = losses_of(maps, [0])
 
-    anchors = anchor_boxes(MAP_SIZE, SETTINGS).numpy()
+    anchors = anchor_boxes(MAP_SIZE, SETTINGS, 16).numpy()
     logits = maps.objectness[0].flatten().numpy()
     deltas = maps.deltas[0].flatten(1).T.numpy()
     entropies, box_loss = [], 0.0

@@ -14,7 +14,7 @@ from dff_edge.runtime.errors import CheckpointError, ConfigError
 from dff_edge.trainer.checkpoint import load_weights, read_state_dict
 from dff_edge.trainer.config import TrainConfig
 from dff_edge.trainer.importing import import_weights
-from dff_edge.trainer.models import ResNet
+from dff_edge.trainer.models import EfficientNetLite, MobileNetV2, ResNet
 from tests.trainer.importing import flow_files
 
 STYLES = {"torchvision": False, "caffe": True}
@@ -207,3 +207,101 @@ def test_damaged_files_are_read_or_refused(tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(CheckpointError):
             import_weights(path, tmp_path / "out")
+
+
+def _efficientnet(kind="efficientnet_lite0", **changes):
+    """A file of the package: underscores in the names, and what is behind the last stage."""
+    with torch.device("meta"):
+        own = EfficientNetLite(kind).state_dict()
+    tensors = {}
+    for name, value in own.items():
+        if not name.startswith("feat_conv."):
+            parts = ("blocks" if part == "block" else part for part in name.split("."))
+            published = ".".join(f"_{p}" if not p.isdigit() else p for p in parts)
+            published = published.replace("._weight", ".weight").replace("._bias", ".bias")
+            published = published.replace("._running", ".running").replace("._num", ".num")
+            tensors[published] = torch.rand(value.shape) if value.ndim else torch.tensor(0)
+    end = {"_conv_head.weight": torch.rand(4, 320, 1, 1), "_bn1.bias": torch.rand(4)}
+    return {**tensors, **end, "_fc.weight": torch.rand(2, 4), **changes}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_efficientnet_lite_without_its_end(tmp_path, dtype):
+    tensors = {n: v.to(dtype) if v.ndim else v for n, v in _efficientnet().items()}
+
+    card = import_weights(_save(tensors, tmp_path), tmp_path / "out")
+
+    written = read_state_dict(tmp_path / "out" / "feature.safetensors")
+    for published, own in {
+        "_conv_stem.weight": "conv_stem.weight",
+        "_bn0.running_mean": "bn0.running_mean",
+        "_blocks.3._depthwise_conv.weight": "block.3.depthwise_conv.weight",
+        "_blocks.15._bn2.bias": "block.15.bn2.bias",
+    }.items():
+        assert torch.equal(written[own], tensors[published].float()), own
+    load_weights(EfficientNetLite(), written, "file", ("feat_conv.", *_counters(EfficientNetLite)))
+    assert card.left_out == ("_bn1.bias", "_conv_head.weight", "_fc.weight")
+    normal = {"mean": [127.0, 127.0, 127.0], "std": [128.0, 128.0, 128.0]}
+    assert card.model == {"feature": {"name": "efficientnet_lite0"}, **normal}
+
+
+def test_efficientnet_lite_is_told_by_its_layers(tmp_path):
+    for kind in ("efficientnet_lite1", "efficientnet_lite2"):
+        card = import_weights(_save(_efficientnet(kind), tmp_path), tmp_path / kind)
+        assert card.model["feature"] == {"name": kind}
+
+
+def test_other_efficientnets_are_refused(tmp_path):
+    squeezed = _efficientnet(**{"_blocks.0._se_reduce.weight": torch.rand(8, 32, 1, 1)})
+    with pytest.raises(CheckpointError, match="squeeze and excitation, expected one of eff"):
+        import_weights(_save(squeezed, tmp_path), tmp_path / "out")
+    wide = _efficientnet(**{"_conv_stem.weight": torch.rand(40, 3, 3, 3)})
+    with pytest.raises(CheckpointError, match="of 16 blocks whose layers have other shapes"):
+        import_weights(_save(wide, tmp_path), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("width", [1.0, 0.5])
+def test_mobilenet_without_its_end(tmp_path, width):
+    own = MobileNetV2(width=width, channels=8).state_dict()
+    tensors = {name: value for name, value in own.items() if not name.startswith("feat_conv.")}
+    end = {"features.18.0.weight": torch.rand(4, 320, 1, 1), "classifier.1.bias": torch.rand(3)}
+
+    card = import_weights(_save({**tensors, **end}, tmp_path), tmp_path / "out")
+
+    written = read_state_dict(tmp_path / "out" / "feature.safetensors")
+    wanted = {name for name in tensors if not name.endswith("num_batches_tracked")}
+    assert written.keys() == wanted
+    assert all(torch.equal(written[name], tensors[name]) for name in wanted)
+    settings = {"name": "mobilenet_v2"} | ({} if width == 1 else {"width": width})
+    assert (card.model, card.left_out) == ({"feature": settings}, tuple(sorted(end)))
+
+
+@pytest.mark.parametrize("kind", ["efficientnet_lite0", "mobilenet_v2"])
+def test_first_layer_is_rewritten_for_another_normalisation(tmp_path, kind):
+    """Inside the frame the first layer gives what it gave for its own normalisation."""
+    if kind == "mobilenet_v2":
+        network, first, norm = MobileNetV2(channels=8), "features.0.0", "features.0.1"
+        tensors = {n: v for n, v in network.state_dict().items() if "feat_conv" not in n}
+        mean, std = [103.53, 116.28, 123.675], [57.375, 57.12, 58.395]
+    else:
+        tensors, first, norm = _efficientnet(), "conv_stem", "bn0"
+        mean, std = [127.0] * 3, [128.0] * 3
+    frame = torch.randint(0, 256, (1, 3, 16, 16)).float()
+    wanted = {"mean": (90.0, 100.0, 110.0), "std": (50.0, 60.0, 70.0)}
+
+    import_weights(_save(tensors, tmp_path), tmp_path / "own")
+    import_weights(_save(tensors, tmp_path), tmp_path / "other", **wanted)
+
+    results = []
+    for folder, (m, s) in {"own": (mean, std), "other": wanted.values()}.items():
+        written = read_state_dict(tmp_path / folder / "feature.safetensors")
+        m, s = (torch.tensor(t).view(1, 3, 1, 1) for t in (m, s))
+        maps = F.conv2d(((frame - m) / s).flip(1), written[f"{first}.weight"], stride=2)
+        results.append(maps - written[f"{norm}.running_mean"].view(1, -1, 1, 1))
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4)
+
+
+def _counters(kind):
+    with torch.device("meta"):
+        return [name for name in kind().state_dict() if name.endswith("num_batches_tracked")]

@@ -65,12 +65,12 @@ def test_detections_are_those_of_a_naive_search(rng):
 
     found = detect(maps, FRAME_SIZE, SETTINGS)
 
-    anchors = anchor_boxes(MAP_SIZE, SETTINGS)
+    anchors = anchor_boxes(MAP_SIZE, SETTINGS, 16)
     logits, deltas = per_anchor(maps.objectness, maps.deltas)
     for n, detections in enumerate(found):
         proposals = propose(logits[n], deltas[n], anchors, FRAME_SIZE, SETTINGS)
-        votes = position_sensitive_vote(maps.class_maps[n], proposals, 2).softmax(1)
-        shifts = position_sensitive_vote(maps.box_maps[n], proposals, 2)
+        votes = position_sensitive_vote(maps.class_maps[n], proposals, 2, 16).softmax(1)
+        shifts = position_sensitive_vote(maps.box_maps[n], proposals, 2, 16)
         boxes = clip_boxes(decode(shifts, proposals, BOX_STDS), FRAME_SIZE).numpy()
         expected = []
         for k in (0, 1):
@@ -95,7 +95,7 @@ def test_equal_scores_are_ordered_by_class_and_then_proposal(empty):
     (found,) = detect(empty, FRAME_SIZE, settings)
 
     logits, deltas = per_anchor(empty.objectness, empty.deltas)
-    anchors = anchor_boxes(MAP_SIZE, settings)
+    anchors = anchor_boxes(MAP_SIZE, settings, 16)
     proposals = propose(logits[0], deltas[0], anchors, FRAME_SIZE, settings).numpy()
     assert found.labels.tolist() == [0] * len(proposals) + [1] * len(proposals)
     np.testing.assert_allclose(found.boxes, np.concatenate([proposals] * 2), atol=1e-4)

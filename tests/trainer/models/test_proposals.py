@@ -27,13 +27,13 @@ def test_first_cell_has_the_nine_anchors_of_the_reference():
         [-168, -344, 183, 359],
     ]
 
-    anchors = anchor_boxes((2, 3), RfcnSettings())
+    anchors = anchor_boxes((2, 3), RfcnSettings(), 16)
 
     assert anchors[:9].tolist() == (np.array(inclusive) + [0, 0, 1, 1]).tolist()
 
 
 def test_anchors_follow_the_cells_row_by_row():
-    anchors = anchor_boxes(MAP_SIZE, SMALL).view(*MAP_SIZE, SMALL.anchors, 4)
+    anchors = anchor_boxes(MAP_SIZE, SMALL, 16).view(*MAP_SIZE, SMALL.anchors, 4)
 
     shifted = anchors[0, 0] + torch.tensor([4 * 16.0, 2 * 16, 4 * 16, 2 * 16])
     assert torch.equal(anchors[2, 4], shifted)
@@ -52,7 +52,7 @@ def test_maps_line_up_with_the_anchors():
 
 @pytest.fixture
 def maps(rng):
-    count = len(anchor_boxes(MAP_SIZE, SMALL))
+    count = len(anchor_boxes(MAP_SIZE, SMALL, 16))
     logits = torch.from_numpy(rng.integers(0, 30, count).astype(np.float32))  # with ties
     deltas = torch.from_numpy(rng.normal(0, 5, (count, 4)).astype(np.float32))
     return logits, deltas
@@ -64,7 +64,7 @@ def maps(rng):
 def test_proposals_are_those_of_a_naive_search(maps, before, after):
     logits, deltas = maps
     settings = SMALL.model_copy(update={"proposals_before_nms": before, "proposals": after})
-    anchors = anchor_boxes(MAP_SIZE, SMALL)
+    anchors = anchor_boxes(MAP_SIZE, SMALL, 16)
 
     found = propose(logits, deltas, anchors, FRAME_SIZE, settings)
 
@@ -83,7 +83,7 @@ def test_nan_is_never_proposed(maps):
     """As if its anchors were not there."""
     logits, deltas = maps
     settings = SMALL.model_copy(update={"proposals": 60})  # all that suppression leaves
-    anchors = anchor_boxes(MAP_SIZE, SMALL)
+    anchors = anchor_boxes(MAP_SIZE, SMALL, 16)
     is_known = torch.arange(len(anchors)) % 3 == 0
     logits[torch.arange(len(anchors)) % 3 == 1] = float("nan")
     deltas[torch.arange(len(anchors)) % 3 == 2, 2] = float("nan")
@@ -98,6 +98,8 @@ def test_nan_is_never_proposed(maps):
 def test_nothing_but_nan_gives_no_proposal(maps):
     logits, deltas = maps
 
-    found = propose(logits * float("nan"), deltas, anchor_boxes(MAP_SIZE, SMALL), FRAME_SIZE, SMALL)
+    found = propose(
+        logits * float("nan"), deltas, anchor_boxes(MAP_SIZE, SMALL, 16), FRAME_SIZE, SMALL
+    )
 
     assert found.shape == (0, 4)

@@ -39,7 +39,7 @@ def test_matches_definition(rng, k, size):
     boxes[0] = [0, 0, *frame[:2]]  # its outer samples lie outside the cell centres
     boxes[1] = [0, 0, 3, 2]
 
-    votes = position_sensitive_vote(torch.from_numpy(maps), torch.from_numpy(boxes), k)
+    votes = position_sensitive_vote(torch.from_numpy(maps), torch.from_numpy(boxes), k, 16)
 
     expected = [vote_by_definition(maps, box, k) for box in boxes]
     np.testing.assert_allclose(votes.numpy(), expected, rtol=0, atol=ATOL)
@@ -50,7 +50,9 @@ def test_samples_are_at_quarters_of_a_bin():
     ramp = torch.arange(4.0).expand(1, 1, 4)
     wave = ramp**2  # the mean of the samples differs from the sample of the mean
 
-    votes = position_sensitive_vote(torch.cat([ramp, wave]), torch.tensor([[16.0, 0, 48, 16]]), 1)
+    votes = position_sensitive_vote(
+        torch.cat([ramp, wave]), torch.tensor([[16.0, 0, 48, 16]]), 1, 16
+    )
 
     # From 1 to 3 cells; samples at 1.5 and 2.5 cells, at the centres of cells 1 and 2.
     assert votes[0].tolist() == pytest.approx([1.5, (1 + 4) / 2])
@@ -59,7 +61,7 @@ def test_samples_are_at_quarters_of_a_bin():
 def test_gradient_reaches_the_bins_own_maps_only():
     maps = torch.zeros(4 * 2, 4, 4, requires_grad=True)  # 2 x 2 bins, 2 outputs
 
-    position_sensitive_vote(maps, torch.tensor([[0.0, 0, 64, 64]]), 2)[0, 1].backward()
+    position_sensitive_vote(maps, torch.tensor([[0.0, 0, 64, 64]]), 2, 16)[0, 1].backward()
 
     reached = maps.grad.flatten(1).count_nonzero(dim=1).tolist()
     assert reached == [0, 4] * 4
@@ -70,7 +72,7 @@ def test_gradient_reaches_the_bins_own_maps_only():
 def test_no_boxes_give_no_votes_and_a_gradient_of_zero():
     maps = torch.zeros(4, 4, 4, requires_grad=True)
 
-    votes = position_sensitive_vote(maps, torch.zeros(0, 4), 2)
+    votes = position_sensitive_vote(maps, torch.zeros(0, 4), 2, 16)
     votes.sum().backward()
 
     assert votes.shape == (0, 1)
@@ -79,9 +81,9 @@ def test_no_boxes_give_no_votes_and_a_gradient_of_zero():
 
 def test_maps_of_other_bins_are_refused():
     with pytest.raises(ShapeError, match=r"\(5, 4, 4\), expected \(n \* 4, h, w\) for 2 x 2 bins"):
-        position_sensitive_vote(torch.zeros(5, 4, 4), torch.zeros(1, 4), 2)
+        position_sensitive_vote(torch.zeros(5, 4, 4), torch.zeros(1, 4), 2, 16)
 
 
 def test_boxes_of_another_shape_are_refused():
     with pytest.raises(ShapeError, match=r"boxes has shape \(1, 5\), expected \(R, 4\)"):
-        position_sensitive_vote(torch.zeros(4, 4, 4), torch.zeros(1, 5), 2)
+        position_sensitive_vote(torch.zeros(4, 4, 4), torch.zeros(1, 5), 2, 16)

@@ -1,0 +1,116 @@
+"""Load the weights that a training run starts from."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from torch import Tensor
+
+from dff_edge.trainer.checkpoint import (
+    is_weights_file,
+    load_checkpoint,
+    load_weights,
+    read_state_dict,
+)
+from dff_edge.trainer.config import NetworkName, TrainConfig
+from dff_edge.trainer.importing.normalisation import Normalisation, renormalise
+from dff_edge.trainer.models import DeepFeatureFlow, ModelConfig
+from dff_edge.trainer.models.feature import NECK
+
+_log = logging.getLogger("dff_edge.trainer")
+
+
+def initialise(model: DeepFeatureFlow, config: TrainConfig) -> None:
+    """Load the weights that ``config.init`` names into a model.
+
+    Args:
+        model: of ``config.model``; changed in place.
+        config: the run.
+
+    Raises:
+        CheckpointError: weights that cannot be read or do not fit.
+    """
+    init = config.init
+    if init.model is not None:
+        load_weights(model, load_checkpoint(init.model).model.state_dict(), str(init.model))
+    if init.feature is not None:
+        tensors = _weights_of(init.feature, "feature", config.model)
+        is_rgb = init.feature_order == "rgb" and is_weights_file(init.feature)
+        first = f"{model.feature.input_conv}.weight"
+        if is_rgb and first in tensors:
+            tensors[first] = tensors[first].flip(1)
+        # A published file has a classifier and no neck, one of before torch 0.4.1 no counters.
+        counters = [
+            name
+            for name in {**tensors, **model.feature.state_dict()}
+            if name.endswith("num_batches_tracked")
+        ]
+        ignore = (*model.feature.left_out, *NECK, *counters)
+        load_weights(model.feature, tensors, str(init.feature), ignore=ignore)
+    if init.flow is not None:
+        tensors = _weights_of(init.flow, "flow", config.model)
+        _spread_heads(model, tensors)
+        _leave_other_scale(model, tensors)
+        load_weights(model.flow, tensors, str(init.flow), ignore=("scale.",))
+    if init.task is not None:
+        load_weights(model.task, _weights_of(init.task, "task", config.model), str(init.task))
+
+
+def _weights_of(origin: Path, network: NetworkName, config: ModelConfig) -> dict[str, Tensor]:
+    """The weights of one network: what a file holds, or that network of a checkpoint."""
+    if is_weights_file(origin):
+        return read_state_dict(origin)
+    checkpoint = load_checkpoint(origin)
+    tensors = dict(checkpoint.model.get_submodule(network).state_dict())
+    made_for, wanted = (Normalisation(c.mean, c.std) for c in (checkpoint.config, config))
+    if network != "task" and made_for != wanted:
+        _renormalise(checkpoint.model, network, tensors, made_for, wanted)
+    return tensors
+
+
+def _renormalise(
+    origin: DeepFeatureFlow,
+    network: NetworkName,
+    tensors: dict[str, Tensor],
+    made_for: Normalisation,
+    wanted: Normalisation,
+) -> None:
+    """Have a network of a checkpoint expect frames that are normalised as those of the model.
+
+    The same but for the border of the frame where the means differ.
+    """
+    first = origin.feature.input_conv if network == "feature" else "conv1.0"
+    tensors[f"{first}.weight"], shift = renormalise(tensors[f"{first}.weight"], made_for, wanted)
+    if f"{first}.bias" in tensors:
+        tensors[f"{first}.bias"] = tensors[f"{first}.bias"] + shift
+        return
+    # The BatchNorm behind it, the first one in the order of the layers, takes the shift.
+    mean = next(name for name in tensors if name.endswith("running_mean"))
+    tensors[mean] = tensors[mean] - shift
+
+
+def _spread_heads(model: DeepFeatureFlow, tensors: dict[str, Tensor]) -> None:
+    """Fit heads for features at stride 16 to finer ones: all cells start from one value."""
+    wanted, found = len(model.flow.flow.weight), tensors.get("flow.weight")
+    if found is None or wanted <= len(found):
+        return
+    for name in ("flow.weight", "flow.bias", "scale.weight", "scale.bias"):
+        if name in tensors:
+            tensors[name] = tensors[name].repeat(
+                wanted // len(found), *[1] * (tensors[name].ndim - 1)
+            )
+
+
+def _leave_other_scale(model: DeepFeatureFlow, tensors: dict[str, Tensor]) -> None:
+    """Drop a scale head for features of another width or split: flow fits them all, scale not."""
+    scale, found = model.flow.scale, tensors.get("scale.weight")
+    if scale is None or found is None or len(found) == scale.out_channels:
+        return
+    _log.warning(
+        "init.flow: the scale head has %d channels, expected %d; scale starts at ones",
+        len(found),
+        scale.out_channels,
+    )
+    for name in ("scale.weight", "scale.bias"):
+        tensors.pop(name, None)
