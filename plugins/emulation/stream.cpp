@@ -67,7 +67,7 @@ void Stream::enqueue(std::function<void()> work) {
 
 std::shared_ptr<Record> Stream::record() {
     auto record = std::make_shared<Record>();
-    push([record] { record->finish(); });
+    push({}, record);
     return record;
 }
 
@@ -80,19 +80,18 @@ bool Stream::is_idle() {
     return steps_.empty() && !is_running_;
 }
 
-void Stream::push(std::function<void()> step) {
+void Stream::push(std::function<void()> work, std::shared_ptr<Record> record) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    steps_.push_back(std::move(step));
+    steps_.push_back({std::move(work), std::move(record)});
     pushed_.notify_one();
 }
 
 void Stream::run() {
     tls_is_stream_thread = true;
     for (std::uint64_t count = 0;; ++count) {
-        std::function<void()> step;
+        Step step;
         {
             std::unique_lock<std::mutex> lock(mutex_);
-            is_running_ = false;
             pushed_.wait(lock, [this] { return is_closed_ || !steps_.empty(); });
             if (steps_.empty()) {
                 is_finished_ = true;
@@ -105,7 +104,15 @@ void Stream::run() {
         if (const std::uint64_t delay_us = shared_.jitter.delay_us(id, count)) {
             std::this_thread::sleep_for(std::chrono::microseconds(delay_us));
         }
-        step();
+        if (step.work) {
+            step.work();
+        }
+        // Together, so that a stream whose last event is done is idle for whoever asks.
+        const std::lock_guard<std::mutex> lock(mutex_);
+        is_running_ = false;
+        if (step.record) {
+            step.record->finish();
+        }
     }
 }
 

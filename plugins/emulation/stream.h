@@ -71,13 +71,18 @@ public:
     std::set<std::size_t> tail;  // the nodes that its next one comes after
 
 private:
-    void push(std::function<void()> step);
+    struct Step {
+        std::function<void()> work;      // or none
+        std::shared_ptr<Record> record;  // done with it, or none
+    };
+
+    void push(std::function<void()> work, std::shared_ptr<Record> record = nullptr);
     void run();
 
     Shared& shared_;
     std::mutex mutex_;
     std::condition_variable pushed_;
-    std::deque<std::function<void()>> steps_;
+    std::deque<Step> steps_;
     bool is_running_ = false;  // a step
     bool is_closed_ = false;
     std::atomic<bool> is_finished_{false};
