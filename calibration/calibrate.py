@@ -101,8 +101,8 @@ def calibrate_bundle(
                 f"{bundle.path} holds no graphs for TensorRT: an older dff-edge exported it. Run "
                 "`dff-edge export` again, or calibrate with --flavour ort."
             )
-        _check_continuity(clips, source, say)
         _check_room(bundle, flavours, precisions)
+        _check_continuity(clips, source, say)
         samples = collect_samples(
             clips,
             manifest.frame_size,

@@ -81,43 +81,53 @@ class Command(click.Command):
             ),
         ]
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        with _told_in_words():
+            return super().make_context(*args, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
         quiet, verbose = ctx.params.pop("quiet"), ctx.params.pop("verbose")
         log_file = ctx.meta[_LOG_FILE] = ctx.params.pop("log_file")
         if quiet and verbose:
             raise click.UsageError("--quiet and --verbose are opposites; choose one.", ctx)
-        with console_of(quiet=quiet, verbose=verbose, log_file=log_file):
-            try:
-                for param in self.params:
-                    path = ctx.params.get(param.name or "")
-                    if isinstance(param, OutputOption) and path is not None and str(path) != "-":
-                        claims = ctx.meta.setdefault(_CLAIMS, {})
-                        claims[path] = ctx.with_resource(AtomicFile(path))
-                return super().invoke(ctx)
-            except BrokenPipeError:
-                raise  # the reader of stdout went away; click ends quietly
-            except (click.exceptions.Exit, click.Abort):
-                raise
-            except click.ClickException as error:
-                note_failure(error, is_expected=True)
-                raise
-            except DffEdgeError as error:
-                note_failure(error, is_expected=True)
-                raise click.ClickException(printable(error, keep="\n")) from error
-            except (ImportError, OSError) as error:
-                text = _told(error)
-                note_failure(error, is_expected=text is not None)
-                if text is None:
-                    raise
-                raise click.ClickException(printable(text, keep="\n")) from error
-            except BaseException as error:
-                is_memory = is_out_of_memory(error)
-                note_failure(error, is_expected=is_memory or isinstance(error, KeyboardInterrupt))
-                if not is_memory:
-                    raise
-                raise click.ClickException(
-                    f"{words_of(error)}. Take smaller frames, or end other programs."
-                ) from error
+        with console_of(quiet=quiet, verbose=verbose, log_file=log_file), _told_in_words():
+            for param in self.params:
+                path = ctx.params.get(param.name or "")
+                if isinstance(param, OutputOption) and path is not None and str(path) != "-":
+                    claims = ctx.meta.setdefault(_CLAIMS, {})
+                    claims[path] = ctx.with_resource(AtomicFile(path))
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _told_in_words() -> Iterator[None]:
+    """Turn what a user can mend into one message; note every failure in the log file."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise  # the reader of stdout went away; click ends quietly
+    except (click.exceptions.Exit, click.Abort):
+        raise
+    except click.ClickException as error:
+        note_failure(error, is_expected=True)
+        raise
+    except DffEdgeError as error:
+        note_failure(error, is_expected=True)
+        raise click.ClickException(printable(error, keep="\n")) from error
+    except (ImportError, OSError) as error:
+        text = _told(error)
+        note_failure(error, is_expected=text is not None)
+        if text is None:
+            raise
+        raise click.ClickException(printable(text, keep="\n")) from error
+    except BaseException as error:
+        is_memory = is_out_of_memory(error)
+        note_failure(error, is_expected=is_memory or isinstance(error, KeyboardInterrupt))
+        if not is_memory:
+            raise
+        raise click.ClickException(
+            f"{words_of(error)}. Take smaller frames, or end other programs."
+        ) from error
 
 
 @contextmanager

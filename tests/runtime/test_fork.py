@@ -173,13 +173,13 @@ def test_page_is_served_by_the_parent():
     pytest.importorskip("aiohttp")
     lines = run("""
 import urllib.request
-from dff_edge.runtime.sinks import FanOut
+from dff_edge.runtime.sinks import FanOut, Style
 from dff_edge.runtime.sources import open_source
 from dff_edge.serve import open_server, parse_address
 
 server = open_server(
     parse_address("127.0.0.1:0"), source=open_source("synthetic://street"),
-    sinks=FanOut(live=True), classes=["a"], colours=[(0, 0, 0)], min_score=0.5,
+    sinks=FanOut(live=True), classes=["a"], colours=[(0, 0, 0)], style=Style(),
 )
 fork(lambda: refused(show=lambda: server.show(None), close=lambda: server.close()))
 with urllib.request.urlopen(server.url, timeout=20) as answer:

@@ -17,7 +17,7 @@ from dff_edge.runtime.errors import PipelineError
 from dff_edge.runtime.frames import Frame, Result
 from dff_edge.runtime.lifetime import Worker, bind, inner_of, release
 from dff_edge.runtime.pipeline import Pipeline
-from dff_edge.runtime.sinks import FanOut, open_sink
+from dff_edge.runtime.sinks import FanOut, Style, open_sink
 from dff_edge.runtime.sources import open_source
 from dff_edge.runtime.sources.camera import CameraSource
 from dff_edge.runtime.sources.capture import Shot
@@ -353,7 +353,7 @@ def test_dropped_page_is_no_longer_served():
         sinks=FanOut(live=True),
         classes=["a"],
         colours=[(0, 0, 0)],
-        min_score=0.5,
+        style=Style(),
     )
     address = ("127.0.0.1", server.address.port)
     socket.create_connection(address, WAIT_S).close()

@@ -91,7 +91,7 @@ print(threading.enumerate())
 def test_command_says_it_in_a_line(bundle):
     done = run(f"""
 from dff_edge.cli import main
-import dff_edge.cli.run, dff_edge.report.running, dff_edge.runtime.synthetic, rich.progress
+import dff_edge.cli.run, dff_edge.runtime.live, dff_edge.runtime.synthetic, rich.progress
 limit(100)
 main(["run", {str(bundle.path)!r}, "synthetic://street?frames=3&height=4320&width=7680"])
 """)

@@ -153,6 +153,7 @@ def test_close_by_a_signal_handler_in_the_middle_of_poll(bundle, images, monkeyp
     previous = signal.signal(signal.SIGUSR1, lambda *_: pipeline.close())
 
     def interrupted():
+        monkeypatch.undo()  # once: a second one, later, would find no handler and end the process
         signal.raise_signal(signal.SIGUSR1)
         return collect()
 
