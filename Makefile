@@ -50,7 +50,7 @@ install: $(VENV)/.native  ## Make .venv with the package and its tools
 # build of plugins/ into it.
 $(VENV)/.packages: pyproject.toml constraints.txt
 	$(PYTHON) plugins/python/check_compiler.py
-	$(PYTHON) -m runtime.shared_libraries
+	$(PYTHON) dff_edge/shared_libraries.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install $(PIP_FLAGS) -q -c constraints.txt -e '.[dev]'
 	touch $@

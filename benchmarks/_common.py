@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dff_edge.bundle.reader import Bundle
+from dff_edge.errors import MissingDependencyError
 from dff_edge.report.machine import describe_machine
-from dff_edge.runtime.bundle import Bundle
-from dff_edge.runtime.errors import MissingDependencyError
-from dff_edge.runtime.openvino_engine import load_openvino
+from dff_edge.runtime.engines.openvino import load_openvino
 
 if TYPE_CHECKING:
     from dff_edge.trainer.models import ModelConfig
@@ -72,7 +72,7 @@ def export_shipped(folder: Path) -> Bundle:
 
 def street_images(size: tuple[int, int], count: int) -> list[np.ndarray]:
     """Frames of one synthetic street."""
-    from dff_edge.runtime.synthetic import StreetScene
+    from dff_edge.synthetic import StreetScene
 
     scene = StreetScene(seed=0, split="val", size=size, length=count)
     return [np.ascontiguousarray(scene.render(index)[0]) for index in range(count)]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from _common import parser, report
 
-from dff_edge.runtime.frames import Frame
+from dff_edge.frames import Frame
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.sources import open_source
 

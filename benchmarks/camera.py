@@ -36,10 +36,11 @@ import numpy as np
 from _common import export_shipped, parser, report
 from _mjpeg_server import ClockedPictures, MjpegProcess, read_time
 
-from dff_edge.runtime.bundle import Bundle
-from dff_edge.runtime.frames import Image
+from dff_edge.bundle.reader import Bundle
+from dff_edge.frames import Image
 from dff_edge.runtime.pipeline import Pipeline
-from dff_edge.runtime.sources import Source, mjpeg, open_source
+from dff_edge.runtime.sources import Source, open_source
+from dff_edge.runtime.sources.network import mjpeg
 
 RATES_HZ = (10, 15, 30)
 SIZE = (480, 640)
@@ -218,7 +219,7 @@ class Cases(list[dict[str, Any]]):
 def export_slow(folder: Path) -> Bundle:
     """An untrained ResNet-50, as an FP32 bundle."""
     from dff_edge.export import export_bundle
-    from dff_edge.runtime.synthetic import CLASSES, COLOURS
+    from dff_edge.synthetic import CLASSES, COLOURS
     from dff_edge.trainer.checkpoint import Checkpoint
     from dff_edge.trainer.models import (
         FeatureConfig,

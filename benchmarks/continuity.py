@@ -1,4 +1,4 @@
-"""How well frames of one video are told from unrelated pictures (runtime/datasets/continuity.py).
+"""How well frames of one video are told from unrelated pictures (data/datasets/continuity.py).
 
 Measured is the share of a frame that optical flow carries to another one and back. Drawn streets,
 noise, and streets that are dark and full of noise need no data; `--source` adds clips: a video, a
@@ -16,9 +16,9 @@ import numpy as np
 from _common import parser, report
 
 from dff_edge.calibration import Clip, open_calibration_clips
-from dff_edge.runtime.datasets.continuity import MIN_CARRIED, carried_share
-from dff_edge.runtime.frames import Image
-from dff_edge.runtime.synthetic import StreetScene
+from dff_edge.data.datasets.continuity import MIN_CARRIED, carried_share
+from dff_edge.frames import Image
+from dff_edge.synthetic import StreetScene
 
 SIZE, PAIRS = (256, 512), 12
 DISTANCES = (1, 2, 5, 10, 30)

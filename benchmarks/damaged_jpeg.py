@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from _common import interleaved_ms, parser, report, street_images
 
-from dff_edge.runtime.sources.jpeg import damage_in_jpeg
+from dff_edge.runtime.sources.decoding.jpeg import damage_in_jpeg
 
 GOOD, DAMAGED = 1000, 100
 SIZES = [(240, 320), (480, 640), (250, 333), (97, 131)]

@@ -18,7 +18,7 @@ import av
 import numpy as np
 from _common import parser, report, street_images
 
-from dff_edge.runtime.errors import SourceError
+from dff_edge.errors import SourceError
 from dff_edge.runtime.sources import open_source
 
 SIZE, FRAMES = (480, 640), 36

@@ -19,15 +19,15 @@ import numpy as np
 import torch
 from _common import interleaved_ms, parser, report
 
-from dff_edge.calibration.detection import MAPS, whole_task
-from dff_edge.calibration.found_again import detections_of
+from dff_edge.bundle.contract import STRIDE
+from dff_edge.bundle.rfcn import RfcnSettings
+from dff_edge.evaluation.detection_matching import detections_of
 from dff_edge.export.graphs import FlowGraph
 from dff_edge.export.rfcn_graph import RfcnGraph
 from dff_edge.export.to_onnx import export_onnx
-from dff_edge.runtime.contract import STRIDE
-from dff_edge.runtime.detect import Detector
-from dff_edge.runtime.engine import OrtEngine
-from dff_edge.runtime.rfcn import RfcnSettings
+from dff_edge.onnx_graphs.detection import MAPS, whole_task
+from dff_edge.runtime.engines.base import OrtEngine
+from dff_edge.runtime.kernels.detect import Detector
 from dff_edge.trainer.models import ModelConfig, RfcnHead, build_model
 
 OPSET = 17

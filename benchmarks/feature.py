@@ -20,13 +20,13 @@ import onnxruntime
 import torch
 from _common import interleaved_ms, openvino_job, parser, report
 
-from dff_edge.calibration.byte_maps import levels_over
-from dff_edge.calibration.quantize import quantize_graph
+from dff_edge.bundle.contract import MapLevels
+from dff_edge.calibration.ort.byte_maps import levels_over
+from dff_edge.calibration.ort.int8 import quantize_graph
 from dff_edge.export.graphs import FeatureGraph
 from dff_edge.export.to_onnx import export_onnx
-from dff_edge.runtime.contract import MapLevels
-from dff_edge.runtime.resize import FrameResizer
-from dff_edge.runtime.synthetic import StreetScene
+from dff_edge.runtime.kernels.resize import FrameResizer
+from dff_edge.synthetic import StreetScene
 from dff_edge.trainer.models import FeatureConfig, ModelConfig, SegmentationConfig, build_model
 
 FRAME_SIZE = (352, 480)

@@ -26,12 +26,12 @@ from typing import Any
 import numpy as np
 from _common import FRAME_SIZE, paper_size_config, parser, report, street_images
 
+from dff_edge.bundle.contract import graph_contract
+from dff_edge.errors import DffEdgeError
+from dff_edge.frames import Frame
 from dff_edge.report.timeline import NETWORK_STREAMS, overlapped_share, write_timeline
-from dff_edge.runtime.contract import graph_contract
-from dff_edge.runtime.errors import DffEdgeError
-from dff_edge.runtime.frames import Frame
+from dff_edge.runtime.engines.subnets import Subnets
 from dff_edge.runtime.scheduler import Scheduler
-from dff_edge.runtime.subnets import Subnets
 from dff_edge.runtime.trace import Trace
 
 DRIVERS = ("cuda-python", "pycuda")
@@ -103,7 +103,7 @@ def torch_case(driver: str, *, half: bool, graphs: bool) -> Callable[[], Any]:
         from _torch_engine import TorchEngine
 
         from dff_edge.export.graphs import FeatureGraph, FlowGraph, TaskGraph
-        from dff_edge.runtime.cuda.device import open_device
+        from dff_edge.runtime.devices.cuda.device import open_device
         from dff_edge.trainer.models import build_model
 
         config = paper_size_config()
@@ -145,8 +145,8 @@ def bundle_case(engine: str, precision: str, folder: Path, made: list[Any]) -> C
     @contextmanager
     def opened() -> Iterator[tuple[Any, Subnets]]:
         from dff_edge.deploy import deploy_bundle, open_target
-        from dff_edge.runtime.engine_cache import EngineCache
-        from dff_edge.runtime.open_subnets import open_subnets
+        from dff_edge.runtime.engines.cache import EngineCache
+        from dff_edge.runtime.engines.open import open_subnets
 
         cache = EngineCache()
         with open_target(engine, cache, progress=print) as target:
@@ -166,7 +166,7 @@ def bundle_case(engine: str, precision: str, folder: Path, made: list[Any]) -> C
 def make_bundle(path: Path) -> Any:
     """An untrained model in every precision and both flavours."""
     from dff_edge.calibration.calibrate import calibrate_bundle
-    from dff_edge.calibration.clips import open_calibration_clips
+    from dff_edge.calibration.sampling.clips import open_calibration_clips
     from dff_edge.export.export import export_bundle
     from dff_edge.trainer.checkpoint import Checkpoint
     from dff_edge.trainer.models import build_model

@@ -18,11 +18,11 @@ from pathlib import Path
 
 from _common import FRAME_SIZE, export_shipped, paper_size_config, parser, report
 
+from dff_edge.bundle.graphs.onnx_check import GraphSummary, check_onnx, cost_limits
+from dff_edge.bundle.reader import Bundle
 from dff_edge.calibration import calibrate_bundle
+from dff_edge.data.clips import open_clips
 from dff_edge.export.export import export_graphs
-from dff_edge.runtime.bundle import Bundle
-from dff_edge.runtime.clips import open_clips
-from dff_edge.runtime.onnx_check import GraphSummary, check_onnx, cost_limits
 from dff_edge.trainer.checkpoint import Checkpoint
 from dff_edge.trainer.models import build_model
 

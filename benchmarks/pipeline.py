@@ -41,18 +41,18 @@ from _common import (
 )
 
 from dff_edge import _native
+from dff_edge.bundle.reader import Bundle
 from dff_edge.calibration.calibrate import calibrate_bundle
-from dff_edge.calibration.clips import open_calibration_clips
+from dff_edge.calibration.sampling.clips import open_calibration_clips
 from dff_edge.export.export import export_bundle
-from dff_edge.runtime import cpu
-from dff_edge.runtime.bundle import Bundle
-from dff_edge.runtime.decode import decode_labels
-from dff_edge.runtime.engine import OrtEngine
-from dff_edge.runtime.frames import Frame
-from dff_edge.runtime.open_subnets import EngineName
+from dff_edge.frames import Frame
+from dff_edge.runtime.devices import cpu
+from dff_edge.runtime.engines.base import OrtEngine
+from dff_edge.runtime.engines.open import EngineName
+from dff_edge.runtime.kernels.decode import decode_labels
+from dff_edge.runtime.kernels.resize import FrameResizer
+from dff_edge.runtime.kernels.warp import warp_features
 from dff_edge.runtime.pipeline import Pipeline
-from dff_edge.runtime.resize import FrameResizer
-from dff_edge.runtime.warp import warp_features
 from dff_edge.trainer.checkpoint import Checkpoint
 from dff_edge.trainer.models import build_model
 from dff_edge.trainer.models.complexity import cost_ratio, speedup

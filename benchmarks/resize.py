@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from _common import interleaved_ms, parser, report
 
-from dff_edge.runtime.resize import FrameResizer
-from dff_edge.runtime.synthetic import StreetScene
+from dff_edge.runtime.kernels.resize import FrameResizer
+from dff_edge.synthetic import StreetScene
 
 SOURCE_SIZE, FRAME_SIZE = (1080, 1920), (256, 512)
 

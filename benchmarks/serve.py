@@ -26,14 +26,14 @@ from statistics import median
 
 from _common import export_shipped, parser, report
 
-from dff_edge.runtime.bundle import Bundle
-from dff_edge.runtime.frames import Frame
+from dff_edge.bundle.reader import Bundle
+from dff_edge.frames import Frame
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.sinks import FanOut
 from dff_edge.runtime.sources import Source, open_source
-from dff_edge.runtime.synthetic import StreetScene
 from dff_edge.serve import open_server
 from dff_edge.serve.server import Server
+from dff_edge.synthetic import StreetScene
 
 READING, STALLED = 3, 1
 LIVE = "synthetic://street?seed=3&rate=30&frames={frames}"

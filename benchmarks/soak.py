@@ -25,14 +25,14 @@ from pathlib import Path
 from _common import export_shipped, parser, report
 from _mjpeg_server import MjpegProcess
 
-from dff_edge.runtime.bundle import Bundle
-from dff_edge.runtime.frames import Frame
+from dff_edge.bundle.reader import Bundle
+from dff_edge.frames import Frame
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.sources import LiveSource, open_source
 from dff_edge.runtime.sources.camera import CameraSource, Patience
-from dff_edge.runtime.sources.network import connect_stream
-from dff_edge.runtime.synthetic import StreetScene
-from dff_edge.runtime.uri import parse_source
+from dff_edge.runtime.sources.network.connection import connect_stream
+from dff_edge.synthetic import StreetScene
+from dff_edge.uri import parse_source
 
 SETTLED_FRAME = 100
 SETTLED_LOSS = 50

@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 from _common import interleaved_ms, parser, report
 
-from dff_edge.runtime.frames import Frame, Result
+from dff_edge.frames import Frame, Result
 from dff_edge.runtime.sinks import open_sink
-from dff_edge.runtime.synthetic import CLASSES, COLOURS, StreetScene
+from dff_edge.synthetic import CLASSES, COLOURS, StreetScene
 
 SIZE = (720, 1280)
 FRAMES = 30

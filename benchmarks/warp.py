@@ -24,10 +24,10 @@ from _common import interleaved_ms, openvino_job, parser, report
 from onnx import helper
 
 from dff_edge import _native
+from dff_edge.bundle.contract import Levels, MapLevels
 from dff_edge.export.warp_function import DOMAIN, NAME, warp_function
-from dff_edge.runtime.contract import Levels, MapLevels
-from dff_edge.runtime.engine import OrtEngine
-from dff_edge.runtime.warp import warp_features
+from dff_edge.runtime.engines.base import OrtEngine
+from dff_edge.runtime.kernels.warp import warp_features
 
 CHANNELS, HEIGHT, WIDTH = 1024, 32, 64
 MAPS = 48  # 384 MB each of features, scale field and output

@@ -1,6 +1,6 @@
 """From an fp32 bundle and clips to int8 and fp16 graphs in the same bundle."""
 
 from dff_edge.calibration.calibrate import calibrate_bundle
-from dff_edge.calibration.clips import Clip, FramesClip, open_calibration_clips
+from dff_edge.calibration.sampling.clips import Clip, FramesClip, open_calibration_clips
 
 __all__ = ["Clip", "FramesClip", "calibrate_bundle", "open_calibration_clips"]

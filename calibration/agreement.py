@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dff_edge.boxes import Detections
+from dff_edge.bundle.contract import Flavour, GraphName, MapLevels, Precision
+from dff_edge.bundle.reader import Bundle
 from dff_edge.calibration.compare import Compared
-from dff_edge.calibration.found_again import SAME_IOU, SURE_SCORE, detections_of, partners
-from dff_edge.calibration.samples import Key, Samples
-from dff_edge.runtime.boxes import Detections
-from dff_edge.runtime.bundle import Bundle
-from dff_edge.runtime.contract import Flavour, GraphName, MapLevels, Precision
-from dff_edge.runtime.decoders import Decoder, decoder_of
-from dff_edge.runtime.engine import Engine, OrtEngine
-from dff_edge.runtime.frames import LabelMap
-from dff_edge.runtime.handmade_flow import HandmadeFlow
+from dff_edge.calibration.sampling.samples import Key, Samples
+from dff_edge.evaluation.detection_matching import SAME_IOU, SURE_SCORE, detections_of, partners
+from dff_edge.frames import LabelMap
+from dff_edge.runtime.engines.base import Engine, OrtEngine
+from dff_edge.runtime.engines.hand_crafted_flow import HandmadeFlow
+from dff_edge.runtime.tasks.decoders import Decoder, decoder_of
 
 MOST_KEYS = 8
 # What is usual of trained models; see the calibration of those that ship.

@@ -9,20 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dff_edge import __version__
-from dff_edge.calibration.agreement import Agreement, Reference, describe
-from dff_edge.calibration.byte_maps import byte_levels, find_map_ranges
-from dff_edge.calibration.clips import Clip
-from dff_edge.calibration.compare import ANSWERS, Compared, compare, inputs_of
-from dff_edge.calibration.detection import whole_task
-from dff_edge.calibration.fp16 import to_fp16
-from dff_edge.calibration.half import to_half
-from dff_edge.calibration.propagate import plugin_propagate, portable_propagate, propagate_with
-from dff_edge.calibration.quantize import quantize_graph
-from dff_edge.calibration.samples import Samples, collect_samples
-from dff_edge.calibration.symmetric import quantize_symmetric, symmetric_levels
-from dff_edge.runtime.bundle import Bundle
-from dff_edge.runtime.bundle_writer import BundleWriter
-from dff_edge.runtime.contract import (
+from dff_edge.bundle.contract import (
     FLAVOURS,
     Flavour,
     GraphName,
@@ -30,12 +17,25 @@ from dff_edge.runtime.contract import (
     Precision,
     Subnet,
 )
-from dff_edge.runtime.datasets.continuity import measure_continuity
-from dff_edge.runtime.disk import check_room, check_temporary_room
-from dff_edge.runtime.errors import CalibrationError
-from dff_edge.runtime.hiding import hide_credentials
-from dff_edge.runtime.manifest_records import ByteLevels, Calibration, Parity
-from dff_edge.runtime.printable import printable
+from dff_edge.bundle.reader import Bundle
+from dff_edge.bundle.records import ByteLevels, Calibration, Parity
+from dff_edge.bundle.writer import BundleWriter
+from dff_edge.calibration.agreement import Agreement, Reference, describe
+from dff_edge.calibration.compare import ANSWERS, Compared, compare, inputs_of
+from dff_edge.calibration.ort.byte_maps import byte_levels, find_map_ranges
+from dff_edge.calibration.ort.fp16 import to_fp16
+from dff_edge.calibration.ort.int8 import quantize_graph
+from dff_edge.calibration.sampling.clips import Clip
+from dff_edge.calibration.sampling.samples import Samples, collect_samples
+from dff_edge.calibration.trt.fp16 import to_half
+from dff_edge.calibration.trt.int8 import quantize_symmetric, symmetric_levels
+from dff_edge.data.datasets.continuity import measure_continuity
+from dff_edge.errors import CalibrationError
+from dff_edge.files.disk import check_room, check_temporary_room
+from dff_edge.hiding import hide_credentials
+from dff_edge.onnx_graphs.detection import whole_task
+from dff_edge.onnx_graphs.propagate import plugin_propagate, portable_propagate, propagate_with
+from dff_edge.printable import printable
 
 # Of the pairs of neighbouring frames that were looked at.
 _SOME_UNRELATED, _MOSTLY_UNRELATED = 0.1, 0.5

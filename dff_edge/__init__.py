@@ -1,6 +1,6 @@
 """Deep Feature Flow on edge devices: train, export, calibrate, run.
 
-Import what you need by its full name, for example ``from dff_edge.runtime.warp import
+Import what you need by its full name, for example ``from dff_edge.runtime.kernels.warp import
 warp_features``. Importing this package alone loads nothing else.
 """
 

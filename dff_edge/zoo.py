@@ -19,10 +19,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import dff_edge
 from dff_edge import __version__
-from dff_edge.runtime.atomic import sync_folder
-from dff_edge.runtime.engine_cache import CACHE_VARIABLE, default_cache_folder
-from dff_edge.runtime.errors import BundleError, CheckpointError, MissingDependencyError, require
-from dff_edge.runtime.staging import Workplace, remove_abandoned
+from dff_edge.errors import BundleError, CheckpointError, MissingDependencyError, require
+from dff_edge.files.atomic import sync_folder
+from dff_edge.files.staging import Workplace, remove_abandoned
+from dff_edge.runtime.engines.cache import CACHE_VARIABLE, default_cache_folder
 
 MODELS = Path(dff_edge.__file__).parent / "models"
 _CARD, _WEIGHTS = "card.json", "weights.safetensors"

@@ -23,14 +23,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from dff_edge.bundle.reader import Bundle
+from dff_edge.data.clips import open_clips
+from dff_edge.errors import DffEdgeError
+from dff_edge.evaluation.bundle_recogniser import BundleRecogniser
+from dff_edge.frames import Image
 from dff_edge.report.page import Run, Strip, render_page
 from dff_edge.report.pictures import draw_pictures
 from dff_edge.report.results import Benchmark
-from dff_edge.runtime.bundle import Bundle
-from dff_edge.runtime.bundle_recogniser import BundleRecogniser
-from dff_edge.runtime.clips import open_clips
-from dff_edge.runtime.errors import DffEdgeError
-from dff_edge.runtime.frames import Image
 from dff_edge.runtime.sources import open_source
 
 # Nothing is calibrated on the split that results are reported on.

@@ -18,21 +18,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol
 
-from dff_edge.runtime.atomic import check_folder, check_writable
-from dff_edge.runtime.bundle import Bundle
-from dff_edge.runtime.contract import Precision
-from dff_edge.runtime.errors import ConfigError, FrameError, SinkError, SourceError
-from dff_edge.runtime.frames import Result
-from dff_edge.runtime.open_subnets import CudaOptions, EngineName
+from dff_edge.bundle.contract import Precision
+from dff_edge.bundle.reader import Bundle
+from dff_edge.errors import ConfigError, FrameError, SinkError, SourceError
+from dff_edge.files.atomic import check_folder, check_writable
+from dff_edge.frames import Result
+from dff_edge.runtime.drawing.result import DEFAULT_STYLE
+from dff_edge.runtime.engines.open import CudaOptions, EngineName
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.run_statistics import RunStatistics
 from dff_edge.runtime.sinks import FanOut, SinkReport, Style, open_sink
-from dff_edge.runtime.sinks.drawing import DEFAULT_STYLE
 from dff_edge.runtime.sinks.names import NAME, SinkUri, parse_sink, source_name
 from dff_edge.runtime.sinks.output_file import files_of, make_folder, remove_if_empty
 from dff_edge.runtime.sources import LiveSource, Source, open_source
 from dff_edge.runtime.trace import Trace
-from dff_edge.runtime.uri import parse_source
+from dff_edge.uri import parse_source
 
 EndState = Literal["finished", "stopped", "failed"]
 

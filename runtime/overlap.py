@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dff_edge.runtime.decoders import Decoder
-from dff_edge.runtime.device import Device
-from dff_edge.runtime.frames import Frame
+from dff_edge.frames import Frame
+from dff_edge.runtime.devices.base import Device
+from dff_edge.runtime.engines.subnets import Subnets
 from dff_edge.runtime.scheduler import Scheduler
-from dff_edge.runtime.subnets import Subnets
+from dff_edge.runtime.tasks.decoders import Decoder
 
 _GAIN = 1.03  # less is noise, and in order a frame is answered sooner
 _ROUNDS = 7

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from dff_edge.runtime.errors import ConfigError
+from dff_edge.errors import ConfigError
 
 
 class KeyFramePolicy(Protocol):

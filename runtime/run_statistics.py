@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dff_edge.runtime.frames import FrameCounts, Result
+from dff_edge.frames import FrameCounts, Result
 from dff_edge.runtime.sinks import SHOWN_SCORE, SinkReport
 
 _KEPT = 10_000  # times of each kind that percentiles are of: the latest, so that a run may last

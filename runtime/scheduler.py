@@ -29,14 +29,14 @@ from typing import cast
 
 import numpy as np
 
-from dff_edge.runtime.decoders import Decoder, DeviceDecoder, LabelDecoder
-from dff_edge.runtime.device import Buffer, Device, Event, ImageDevice, Stream
-from dff_edge.runtime.errors import EngineError, PipelineError
-from dff_edge.runtime.frames import Frame, Result
-from dff_edge.runtime.lifetime import bind
-from dff_edge.runtime.resize import FrameResizer
+from dff_edge.errors import EngineError, PipelineError
+from dff_edge.frames import Frame, Result
+from dff_edge.lifetime import bind
+from dff_edge.runtime.devices.base import Buffer, Device, Event, ImageDevice, Stream
+from dff_edge.runtime.engines.subnets import Subnets
+from dff_edge.runtime.kernels.resize import FrameResizer
 from dff_edge.runtime.slots import KeyBuffers, Origin, Slot
-from dff_edge.runtime.subnets import Subnets
+from dff_edge.runtime.tasks.decoders import Decoder, DeviceDecoder, LabelDecoder
 from dff_edge.runtime.trace import Trace
 
 

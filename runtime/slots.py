@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from dff_edge.runtime.decoders import Answer
-from dff_edge.runtime.device import Device, Event, Stream
-from dff_edge.runtime.errors import EngineError, PipelineError
-from dff_edge.runtime.frames import Frame
-from dff_edge.runtime.subnets import Subnets
+from dff_edge.errors import EngineError, PipelineError
+from dff_edge.frames import Frame
+from dff_edge.runtime.devices.base import Device, Event, Stream
+from dff_edge.runtime.engines.subnets import Subnets
+from dff_edge.runtime.tasks.decoders import Answer
 from dff_edge.runtime.trace import StageSpan
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from dff_edge.runtime.atomic import AtomicFile
+from dff_edge.files.atomic import AtomicFile
 
 MAX_SPANS = 200_000  # about 30 MB as a file; what comes later is counted only
 _EVENTS_PER_WRITE = 1000

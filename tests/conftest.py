@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from dff_edge.runtime import packages
+from dff_edge import packages
 
 # Shells start background jobs with SIGINT ignored, and the processes of tests would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -28,7 +28,7 @@ def pytest_runtest_makereport(item, call):
 def full_disk(monkeypatch):
     """Every disk has room for a byte."""
     usage = SimpleNamespace(total=1 << 40, used=(1 << 40) - 1, free=1)
-    monkeypatch.setattr("dff_edge.runtime.disk.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("dff_edge.files.disk.shutil.disk_usage", lambda path: usage)
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.bundles import make_bundle
+from tests.bundle.bundles import make_bundle
 from tests.trainer.tiny import STAGE, write_config
 
 TIMEOUT_S = 300

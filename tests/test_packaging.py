@@ -208,7 +208,7 @@ def test_opencv_is_imported_in_one_place():
         if re.search(r"^\s*(import cv2|from cv2 import)", path.read_text(), re.MULTILINE)
     ]
 
-    assert found == ["runtime/opencv.py"]
+    assert found == ["dff_edge/opencv.py"]
 
 
 def test_a_machine_without_compiler_is_told_so_before_anything_is_downloaded(tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dff_edge.cli import main
-from tests.runtime.bundles import make_bundle
+from tests.bundle.bundles import make_bundle
 
 README = Path(__file__).parent.parent / "README.md"
 

@@ -14,12 +14,12 @@ from click.testing import CliRunner
 
 from dff_edge import zoo
 from dff_edge.cli import main
-from dff_edge.runtime.errors import BundleError, CheckpointError, MissingDependencyError
+from dff_edge.errors import BundleError, CheckpointError, MissingDependencyError
+from dff_edge.files.staging import Workplace
 from dff_edge.runtime.pipeline import Pipeline
-from dff_edge.runtime.staging import Workplace
 from dff_edge.trainer.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
 from dff_edge.trainer.models import build_model
-from tests.runtime.bundles import make_bundle
+from tests.bundle.bundles import make_bundle
 from tests.trainer.tiny import tiny_config
 
 NAMES = zoo.shipped_models()
@@ -188,7 +188,7 @@ def test_pipeline_on_a_device_opens_what_is_in_the_cache_and_loads_no_exporter(t
         + f"""
 import shutil
 from dff_edge import zoo
-from dff_edge.runtime.errors import MissingDependencyError
+from dff_edge.errors import MissingDependencyError
 from dff_edge.runtime.pipeline import Pipeline
 
 try:

@@ -27,8 +27,8 @@ from safetensors.torch import save as bytes_of
 from torch import Tensor, nn
 
 import dff_edge
-from dff_edge.runtime.documents import open_regular, parse_json, read_json, read_regular
-from dff_edge.runtime.errors import CheckpointError, ConfigError
+from dff_edge.errors import CheckpointError, ConfigError
+from dff_edge.files.documents import open_regular, parse_json, read_json, read_regular
 from dff_edge.trainer.models import DeepFeatureFlow, ModelConfig, build_model
 from dff_edge.trainer.settings import describe
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from dff_edge.runtime.errors import ConfigError
-from dff_edge.runtime.opencv import cv2
+from dff_edge.errors import ConfigError
+from dff_edge.opencv import cv2
 from dff_edge.trainer.config import NetworkName, StageConfig
 from dff_edge.trainer.data.pairs import PairBatch, collate_groups
 from dff_edge.trainer.detection.loss import detection_loss

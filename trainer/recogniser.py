@@ -6,19 +6,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dff_edge.runtime.boxes import Detections, in_source_pixels
-from dff_edge.runtime.contract import FlowFunction
-from dff_edge.runtime.decode import decode_labels
-from dff_edge.runtime.frames import Image, LabelMap
-from dff_edge.runtime.handmade_flow import HandmadeFlow
-from dff_edge.runtime.resize import FrameResizer
+from dff_edge.boxes import Detections, in_source_pixels
+from dff_edge.bundle.contract import FlowFunction
+from dff_edge.frames import Image, LabelMap
+from dff_edge.runtime.engines.hand_crafted_flow import HandmadeFlow
+from dff_edge.runtime.kernels.decode import decode_labels
+from dff_edge.runtime.kernels.resize import FrameResizer
 from dff_edge.trainer.models import DeepFeatureFlow, detect, warp_features
 
 Key = tuple[Tensor, Image, tuple[int, int]]  # features, half frame, size of the source frame
 
 
 class TorchRecogniser:
-    """``dff_edge.runtime.evaluation.Recogniser`` over a torch model.
+    """``dff_edge.evaluation.evaluate.Recogniser`` over a torch model.
 
     Args:
         model: used in evaluation mode on the device it is on.

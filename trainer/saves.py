@@ -13,8 +13,8 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from pydantic import ValidationError
 
-from dff_edge.runtime.documents import open_regular, parse_json
-from dff_edge.runtime.errors import CheckpointError, ConfigError
+from dff_edge.errors import CheckpointError, ConfigError
+from dff_edge.files.documents import open_regular, parse_json
 from dff_edge.trainer.checkpoint import MAX_WEIGHT_BYTES
 from dff_edge.trainer.config import InitConfig, TrainConfig
 

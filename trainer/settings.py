@@ -15,8 +15,8 @@ from pydantic import (
     field_validator,
 )
 
-from dff_edge.runtime.documents import MAX_DEPTH, parse_yaml, read_yaml
-from dff_edge.runtime.errors import ConfigError
+from dff_edge.errors import ConfigError
+from dff_edge.files.documents import MAX_DEPTH, parse_yaml, read_yaml
 
 M = TypeVar("M", bound=BaseModel)
 _LONGEST_VALUE = 60  # characters of a received value in a message

@@ -35,8 +35,8 @@ from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import Dataset
 
 from dff_edge import __version__
-from dff_edge.runtime.documents import dump_yaml
-from dff_edge.runtime.errors import ConfigError, DffEdgeError
+from dff_edge.errors import ConfigError, DffEdgeError
+from dff_edge.files.documents import dump_yaml
 from dff_edge.trainer.checkpoint import (
     load_weights,
     make_folder,

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import lightning
 from lightning.pytorch.callbacks import Callback
 
-from dff_edge.runtime.clips import check_for_model, open_clips
-from dff_edge.runtime.datasets import LabelledClip
-from dff_edge.runtime.errors import ConfigError
-from dff_edge.runtime.evaluation import evaluate
+from dff_edge.data.clips import check_for_model, open_clips
+from dff_edge.data.datasets import LabelledClip
+from dff_edge.errors import ConfigError
+from dff_edge.evaluation.evaluate import evaluate
 from dff_edge.trainer.config import StageConfig, TrainConfig
 from dff_edge.trainer.data import PairData, moves_already, open_pairs
 from dff_edge.trainer.flow_validation import FlowValidation, is_due

@@ -29,11 +29,11 @@ from dff_edge.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from dff_edge.bundle.reader import Bundle
+    from dff_edge.data.datasets import LabelledClip
     from dff_edge.report.repeated import Repeated
     from dff_edge.report.results import Benchmark, Latency
-    from dff_edge.runtime.bundle import Bundle
-    from dff_edge.runtime.datasets import LabelledClip
-    from dff_edge.runtime.open_subnets import CudaOptions
+    from dff_edge.runtime.engines.open import CudaOptions
 _TRACED_FRAMES = 60
 
 
@@ -136,10 +136,10 @@ def command(
         from dff_edge.report.plot import check_plotting
 
         check_plotting()
+    from dff_edge.bundle.reader import Bundle
+    from dff_edge.data.clips import check_for_model, open_clips
+    from dff_edge.files.atomic import write_atomically
     from dff_edge.report.benchmark import benchmark_bundle, record_accuracy
-    from dff_edge.runtime.atomic import write_atomically
-    from dff_edge.runtime.bundle import Bundle
-    from dff_edge.runtime.clips import check_for_model, open_clips
 
     opened = Bundle.open(bundle_folder(bundle))
     cuda = cuda_of(driver, graphs, warp)

@@ -17,7 +17,7 @@ from dff_edge.cli.options import (
     table,
     write_json,
 )
-from dff_edge.runtime.errors import require
+from dff_edge.errors import require
 
 
 @click.command(cls=Command)
@@ -61,9 +61,9 @@ def command(
     """
     for module in ("onnx", "onnxruntime"):
         require(module, extra="export", purpose="dff-edge calibrate")
+    from dff_edge.bundle.contract import FLAVOURS
     from dff_edge.calibration import calibrate_bundle, open_calibration_clips
     from dff_edge.calibration.compare import ANSWERS
-    from dff_edge.runtime.contract import FLAVOURS
 
     flavours = {None: None, "both": FLAVOURS}.get(flavour, (flavour,))
     with command_line():

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dff_edge.runtime.printable import printable
+from dff_edge.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console

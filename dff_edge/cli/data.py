@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from dff_edge.cli.options import Command, json_option, write_json
-from dff_edge.runtime.errors import ConfigError, require
-from dff_edge.runtime.printable import printable
+from dff_edge.errors import ConfigError, require
+from dff_edge.printable import printable
 
 if TYPE_CHECKING:
     from dff_edge.report.data_check import SplitReport, Wanted
@@ -126,9 +126,9 @@ def _asked(
 
 
 def _wanted(config: TrainConfig) -> Wanted:
+    from dff_edge.bundle.anchors import anchor_sizes
+    from dff_edge.data.datasets.findings import Anchors
     from dff_edge.report.data_check import Wanted
-    from dff_edge.runtime.anchors import anchor_sizes
-    from dff_edge.runtime.datasets.findings import Anchors
 
     model = config.model
     anchors = None if model.rfcn is None else Anchors(anchor_sizes(model.rfcn), model.frame_size)

@@ -22,7 +22,7 @@ from dff_edge.cli.options import (
 
 if TYPE_CHECKING:
     from dff_edge.deploy import Deployed
-    from dff_edge.runtime.engine_cache import EngineCache, EngineKey, Entry
+    from dff_edge.runtime.engines.cache import EngineCache, EngineKey, Entry
 
 TARGETS = ("cpu", "cuda", "tensorrt")
 _ALL = "all that the bundle holds for the target"
@@ -106,9 +106,9 @@ def _deploy(
     warp: str,
     json_path: Path | None,
 ) -> None:
+    from dff_edge.bundle.reader import Bundle
     from dff_edge.deploy import deploy_bundle, open_target, precisions_of
-    from dff_edge.runtime.bundle import Bundle
-    from dff_edge.runtime.engine_cache import EngineCache
+    from dff_edge.runtime.engines.cache import EngineCache
 
     bundle = Bundle.open(path)
     cache = EngineCache()
@@ -212,7 +212,7 @@ def _engine_bytes(path: Path) -> int:
 
 
 def _list(target: str | None, json_path: Path | None) -> None:
-    from dff_edge.runtime.engine_cache import EngineCache
+    from dff_edge.runtime.engines.cache import EngineCache
 
     cache = EngineCache()
     entries = [e for e in cache.entries() if target in (None, _target_of(e))]
@@ -222,7 +222,7 @@ def _list(target: str | None, json_path: Path | None) -> None:
 
 def _prune(target: str | None, warp: str, json_path: Path | None) -> None:
     from dff_edge.deploy import open_target
-    from dff_edge.runtime.engine_cache import EngineCache
+    from dff_edge.runtime.engines.cache import EngineCache
 
     cache = EngineCache()
     with open_target(target, cache, plugin=warp == "plugin") as opened:  # type: ignore[arg-type]

@@ -23,12 +23,12 @@ from dff_edge.cli.options import (
     warp_option,
     write_json,
 )
-from dff_edge.runtime.errors import require
+from dff_edge.errors import require
 
 if TYPE_CHECKING:
-    from dff_edge.runtime.accuracy import Accuracy
-    from dff_edge.runtime.contract import Task
-    from dff_edge.runtime.evaluation import Recogniser
+    from dff_edge.bundle.contract import Task
+    from dff_edge.evaluation.accuracy import Accuracy
+    from dff_edge.evaluation.evaluate import Recogniser
 
 
 @click.command(cls=Command)
@@ -77,8 +77,8 @@ def command(
     mIoU, or of a model that detects mAP at an IoU of 0.5, as ImageNet VID measures it. Pixels of
     label 255 are not scored; how many there are is said.
     """
-    from dff_edge.runtime.clips import check_for_model, open_clips
-    from dff_edge.runtime.evaluation import evaluate, temporal_consistency
+    from dff_edge.data.clips import check_for_model, open_clips
+    from dff_edge.evaluation.evaluate import evaluate, temporal_consistency
 
     is_bundle = (Path(model) / "manifest.json").is_file()
     if is_bundle and copy_features:
@@ -133,9 +133,9 @@ def command(
 def _bundle(
     stack: ExitStack, model: str, precision: str, engine: str, warp: str, threads: int | None
 ) -> tuple[Recogniser, tuple[str, ...], Task, str]:
-    from dff_edge.runtime.bundle import Bundle
-    from dff_edge.runtime.bundle_recogniser import BundleRecogniser
-    from dff_edge.runtime.open_subnets import CudaOptions
+    from dff_edge.bundle.reader import Bundle
+    from dff_edge.evaluation.bundle_recogniser import BundleRecogniser
+    from dff_edge.runtime.engines.open import CudaOptions
 
     bundle = Bundle.open(model)
     cuda = CudaOptions(graphs=False, plugin=warp == "plugin")

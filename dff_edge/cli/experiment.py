@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from dff_edge.cli.options import Change, Command, Numbers
-from dff_edge.runtime.errors import require
+from dff_edge.errors import require
 
 _TRAINED = ("table4", "table5", "figure3")
 

@@ -16,7 +16,7 @@ from dff_edge.cli.options import (
     table,
     write_json,
 )
-from dff_edge.runtime.errors import require
+from dff_edge.errors import require
 
 
 @click.command(cls=Command)

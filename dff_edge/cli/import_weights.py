@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from dff_edge.cli.options import Command, json_option, write_json
-from dff_edge.runtime.errors import require
+from dff_edge.errors import require
 
 _SHOWN = 8  # of what was left out
 

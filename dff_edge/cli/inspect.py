@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dff_edge.cli.options import Command, ModelName, json_option, table, write_json
-from dff_edge.runtime.errors import require
-from dff_edge.runtime.printable import printable
+from dff_edge.errors import require
+from dff_edge.printable import printable
 
 if TYPE_CHECKING:
-    from dff_edge.runtime.manifest_records import Calibration
+    from dff_edge.bundle.records import Calibration
 
 
 @click.command(cls=Command)
@@ -45,8 +45,8 @@ def command(model: str, json_path: Path | None) -> None:
 
 
 def _bundle(model: str) -> dict[str, Any]:
-    from dff_edge.runtime.bundle import Bundle
-    from dff_edge.runtime.contract import FLAVOURS
+    from dff_edge.bundle.contract import FLAVOURS
+    from dff_edge.bundle.reader import Bundle
 
     bundle = Bundle.open(model)
     manifest = bundle.manifest

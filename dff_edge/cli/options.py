@@ -11,18 +11,18 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 import click
 
 from dff_edge.cli.console import console_of, note_failure, say
-from dff_edge.runtime.atomic import AtomicFile, check_writable
-from dff_edge.runtime.errors import (
+from dff_edge.errors import (
     ConfigError,
     DffEdgeError,
     SinkError,
     is_out_of_memory,
     words_of,
 )
-from dff_edge.runtime.printable import printable
+from dff_edge.files.atomic import AtomicFile, check_writable
+from dff_edge.printable import printable
 
 if TYPE_CHECKING:
-    from dff_edge.runtime.open_subnets import CudaOptions
+    from dff_edge.runtime.engines.open import CudaOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 # As in dff_edge.runtime, importing which costs time.
@@ -141,7 +141,7 @@ def command_line() -> Iterator[None]:
 
 def _told(error: ImportError | OSError) -> str | None:
     """Return an error of the system in words; None for an import that is our own fault."""
-    from dff_edge.runtime.packages import broken_package_advice
+    from dff_edge.packages import broken_package_advice
 
     advice = broken_package_advice(error)
     if advice is not None:
@@ -215,13 +215,13 @@ class Precisions(click.ParamType):
 
 
 class SourceName(click.ParamType):
-    """A source; see `dff_edge.runtime.uri`."""
+    """A source; see `dff_edge.uri`."""
 
     name = "source"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        from dff_edge.runtime.errors import ConfigError
-        from dff_edge.runtime.uri import parse_source
+        from dff_edge.errors import ConfigError
+        from dff_edge.uri import parse_source
 
         try:
             parse_source(value)
@@ -387,7 +387,7 @@ def cuda_options(command: F) -> F:
 
 def cuda_of(driver: str | None, graphs: str, warp: str) -> CudaOptions:
     """What ``cuda_options`` gave, as the runtime takes it."""
-    from dff_edge.runtime.open_subnets import CudaOptions
+    from dff_edge.runtime.engines.open import CudaOptions
 
     return CudaOptions(driver, graphs=SWITCH[graphs], plugin=warp == "plugin")  # type: ignore[arg-type]
 

@@ -34,10 +34,10 @@ from dff_edge.cli.options import (
     write_json,
 )
 from dff_edge.cli.run_checks import NAME, ServeAddress, SinkName, check_profile, check_run
-from dff_edge.runtime.printable import UNDECODED, printable
+from dff_edge.printable import UNDECODED, printable
 
 if TYPE_CHECKING:
-    from dff_edge.runtime.bundle import Bundle
+    from dff_edge.bundle.reader import Bundle
     from dff_edge.runtime.live import Runner, RunReport
     from dff_edge.runtime.sinks import FanOut, SinkReport, Style
     from dff_edge.runtime.sinks.names import SinkUri
@@ -197,7 +197,7 @@ def command(
 
 def _open_bundle(name: str) -> Bundle:
     """Open a bundle, and say what a model that comes with dff-edge was made for."""
-    from dff_edge.runtime.bundle import Bundle
+    from dff_edge.bundle.reader import Bundle
     from dff_edge.zoo import read_card, shipped_models
 
     folder = bundle_folder(name)  # it may take a minute
@@ -243,8 +243,8 @@ def _run_each(
     json_path: Path | None,
 ) -> str | None:
     """Run on one source after another; return what failed."""
-    from dff_edge.runtime.errors import DffEdgeError
-    from dff_edge.runtime.uri import parse_source
+    from dff_edge.errors import DffEdgeError
+    from dff_edge.uri import parse_source
 
     runs, failures = [], []
     for number, source in enumerate(sources, start=1):
@@ -283,7 +283,7 @@ def _run(
     label: str = "frames",
 ) -> RunReport:
     """Run on one source, and say what was written."""
-    from dff_edge.runtime.atomic import AtomicFile
+    from dff_edge.files.atomic import AtomicFile
     from dff_edge.runtime.sinks.names import source_name
     from dff_edge.runtime.trace import Trace
 

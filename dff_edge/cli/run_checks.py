@@ -25,7 +25,7 @@ class SinkName(click.ParamType):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> SinkUri:
-        from dff_edge.runtime.errors import ConfigError
+        from dff_edge.errors import ConfigError
         from dff_edge.runtime.sinks.names import parse_sink
 
         try:
@@ -42,7 +42,7 @@ class ServeAddress(click.ParamType):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> Address:
-        from dff_edge.runtime.errors import ConfigError
+        from dff_edge.errors import ConfigError
         from dff_edge.serve import parse_address
 
         try:

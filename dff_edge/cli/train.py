@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from dff_edge.cli.options import Change, Command
-from dff_edge.runtime.errors import require
+from dff_edge.errors import require
 
 
 @click.command(cls=Command)
@@ -39,7 +39,7 @@ def command(config: Path, run_folder: Path, changes: tuple[str, ...], resume: bo
     """
     for module in ("torch", "lightning", "yaml"):
         require(module, extra="train", purpose="dff-edge train")
-    from dff_edge.runtime.locks import own_folder
+    from dff_edge.files.locks import own_folder
     from dff_edge.trainer.config import load_config
     from dff_edge.trainer.train import RECORD, is_first_process, train
 

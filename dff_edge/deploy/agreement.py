@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dff_edge.runtime.boxes import Detections, iou_matrix
-from dff_edge.runtime.contract import Precision, Task
-from dff_edge.runtime.frames import LabelMap
+from dff_edge.boxes import Detections, iou_matrix
+from dff_edge.bundle.contract import Precision, Task
+from dff_edge.frames import LabelMap
 
 Answers = Sequence[LabelMap | Detections]
 

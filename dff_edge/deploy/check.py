@@ -21,22 +21,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dff_edge.runtime.boxes import Detections
-from dff_edge.runtime.bundle import Bundle
-from dff_edge.runtime.contract import Flavour, GraphName, Levels, MapLevels, Precision
-from dff_edge.runtime.cpu import CpuDevice
-from dff_edge.runtime.decoders import Decoder, decoder_of
-from dff_edge.runtime.device import Device
-from dff_edge.runtime.engine import Engine, OrtEngine, TensorSpec
-from dff_edge.runtime.errors import EngineError, SourceError
-from dff_edge.runtime.frames import Frame, LabelMap
-from dff_edge.runtime.handmade_flow import open_flow
-from dff_edge.runtime.hiding import hide_credentials
-from dff_edge.runtime.resize import FrameResizer, check_image
+from dff_edge.boxes import Detections
+from dff_edge.bundle.contract import Flavour, GraphName, Levels, MapLevels, Precision
+from dff_edge.bundle.reader import Bundle
+from dff_edge.errors import EngineError, SourceError
+from dff_edge.frames import Frame, LabelMap
+from dff_edge.hiding import hide_credentials
+from dff_edge.runtime.devices.base import Device
+from dff_edge.runtime.devices.cpu import CpuDevice
+from dff_edge.runtime.engines.base import Engine, OrtEngine, TensorSpec
+from dff_edge.runtime.engines.hand_crafted_flow import open_flow
+from dff_edge.runtime.engines.subnets import Subnets
+from dff_edge.runtime.kernels.resize import FrameResizer, check_image
+from dff_edge.runtime.kernels.warp import warp_features
 from dff_edge.runtime.scheduler import Scheduler
 from dff_edge.runtime.sources import open_source
-from dff_edge.runtime.subnets import Subnets
-from dff_edge.runtime.warp import warp_features
+from dff_edge.runtime.tasks.decoders import Decoder, decoder_of
 
 FRAMES = 12
 KEY_EVERY = 4  # of these frames: three quarters are propagated, over one to three frames

@@ -15,17 +15,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dff_edge.bundle.contract import GraphContract, GraphName, Precision
 from dff_edge.deploy.target import Built
-from dff_edge.runtime.contract import GraphContract, GraphName, Precision
-from dff_edge.runtime.cpu import CpuDevice
-from dff_edge.runtime.deployed import Platform
-from dff_edge.runtime.engine import (
+from dff_edge.errors import EngineError, require, words_of
+from dff_edge.runtime.devices.cpu import CpuDevice
+from dff_edge.runtime.engines.base import (
     CPU_PROVIDER,
     check_provider,
     session_options,
     usable_cores,
 )
-from dff_edge.runtime.errors import EngineError, require, words_of
+from dff_edge.runtime.engines.deployed import Platform
 
 
 class CpuTarget:

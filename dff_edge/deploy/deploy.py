@@ -12,6 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from dff_edge.bundle.contract import GraphName, Precision
+from dff_edge.bundle.reader import Bundle
 from dff_edge.deploy.agreement import FLOORS, WHAT_AGREES, agreement
 from dff_edge.deploy.check import (
     Reference,
@@ -23,24 +25,22 @@ from dff_edge.deploy.check import (
 )
 from dff_edge.deploy.measure import median_ms
 from dff_edge.deploy.target import Built, Progress, Target
-from dff_edge.runtime.bundle import Bundle
-from dff_edge.runtime.contract import GraphName, Precision
-from dff_edge.runtime.decoders import decoder_of
-from dff_edge.runtime.deployed import why_missing
-from dff_edge.runtime.disk import check_room
-from dff_edge.runtime.engine import Engine
-from dff_edge.runtime.engine_cache import (
+from dff_edge.errors import EngineError
+from dff_edge.files.disk import check_room
+from dff_edge.hiding import hide_credentials
+from dff_edge.printable import printable
+from dff_edge.runtime.engines.base import Engine
+from dff_edge.runtime.engines.cache import (
     CachedEngine,
     DamagedEngineError,
     EngineCache,
     EngineKey,
     EngineRecord,
 )
-from dff_edge.runtime.errors import EngineError
-from dff_edge.runtime.handmade_flow import open_flow
-from dff_edge.runtime.hiding import hide_credentials
-from dff_edge.runtime.printable import printable
-from dff_edge.runtime.subnets import Subnets
+from dff_edge.runtime.engines.deployed import why_missing
+from dff_edge.runtime.engines.hand_crafted_flow import open_flow
+from dff_edge.runtime.engines.subnets import Subnets
+from dff_edge.runtime.tasks.decoders import decoder_of
 
 
 @dataclass(frozen=True)

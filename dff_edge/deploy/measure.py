@@ -6,8 +6,8 @@ import statistics
 
 import numpy as np
 
-from dff_edge.runtime.device import Device
-from dff_edge.runtime.engine import Engine
+from dff_edge.runtime.devices.base import Device
+from dff_edge.runtime.engines.base import Engine
 
 RUNS = 20
 WARM_UP = 5  # the first runs choose kernels, allocate and raise clocks

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from dff_edge.runtime.bundle import Bundle
-from dff_edge.runtime.contract import GraphContract, GraphName, Precision
-from dff_edge.runtime.deployed import Platform, TargetName, check_packages, find_platform
-from dff_edge.runtime.device import Device
-from dff_edge.runtime.engine_cache import EngineCache
-from dff_edge.runtime.errors import ConfigError
+from dff_edge.bundle.contract import GraphContract, GraphName, Precision
+from dff_edge.bundle.reader import Bundle
+from dff_edge.errors import ConfigError
+from dff_edge.runtime.devices.base import Device
+from dff_edge.runtime.engines.cache import EngineCache
+from dff_edge.runtime.engines.deployed import Platform, TargetName, check_packages, find_platform
 
 Progress = Callable[[str], None]
 
@@ -106,7 +106,7 @@ def open_target(
 
         yield CpuTarget(find_platform("cpu"))
         return
-    from dff_edge.runtime.cuda.device import open_device
+    from dff_edge.runtime.devices.cuda.device import open_device
 
     check_packages(name)
     device = open_device()

@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from dff_edge.bundle.contract import GraphContract, GraphName, Precision
+from dff_edge.bundle.graphs.check import read_graph_bytes
 from dff_edge.deploy.target import Built, Progress
-from dff_edge.runtime.contract import GraphContract, GraphName, Precision
-from dff_edge.runtime.cuda import tensorrt_library as library
-from dff_edge.runtime.deployed import Platform
-from dff_edge.runtime.engine import TensorSpec
-from dff_edge.runtime.engine_cache import EngineCache
-from dff_edge.runtime.errors import EngineError
-from dff_edge.runtime.graph_check import read_graph_bytes
+from dff_edge.errors import EngineError
+from dff_edge.runtime.engines import tensorrt_library as library
+from dff_edge.runtime.engines.base import TensorSpec
+from dff_edge.runtime.engines.cache import EngineCache
+from dff_edge.runtime.engines.deployed import Platform
 
 _PROGRESS_EVERY_S = 10.0
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from dff_edge.errors import ConfigError
 from dff_edge.experiment.config import ExperimentConfig
 from dff_edge.experiment.measure import Method, measure
 from dff_edge.experiment.recipe import Recipe
 from dff_edge.experiment.results import Results, Row
+from dff_edge.files.atomic import write_atomically
 from dff_edge.report.plot import (
     LIGHT,
     Theme,
@@ -23,8 +25,6 @@ from dff_edge.report.plot import (
     png,
     use_log_axis,
 )
-from dff_edge.runtime.atomic import write_atomically
-from dff_edge.runtime.errors import ConfigError
 
 _SIZE = (6.4, 4.4)  # inches
 _STYLES = ("-", "--", ":", "-.")  # by feature network

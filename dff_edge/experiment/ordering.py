@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from dff_edge.runtime.errors import ConfigError
+from dff_edge.errors import ConfigError
 
 Verdict = Literal["better", "worse", "within the noise", "one seed"]
 _ERRORS = 2.0  # standard errors that a mean difference has to exceed

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from dff_edge.errors import ConfigError
 from dff_edge.experiment.config import ExperimentConfig
 from dff_edge.experiment.figure3 import run_figure3
 from dff_edge.experiment.table2 import run_table2
 from dff_edge.experiment.table4 import run_table4
 from dff_edge.experiment.table5 import run_table5
-from dff_edge.runtime.atomic import write_atomically
-from dff_edge.runtime.documents import dump_yaml
-from dff_edge.runtime.errors import ConfigError
+from dff_edge.files.atomic import write_atomically
+from dff_edge.files.documents import dump_yaml
 from dff_edge.trainer.settings import load_settings
 from dff_edge.trainer.train import flatten
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 
+from dff_edge.errors import ConfigError
 from dff_edge.experiment.recipe import Run
-from dff_edge.runtime.atomic import write_atomically
-from dff_edge.runtime.documents import dump_yaml, read_yaml
-from dff_edge.runtime.errors import ConfigError
-from dff_edge.runtime.locks import own_folder
+from dff_edge.files.atomic import write_atomically
+from dff_edge.files.documents import dump_yaml, read_yaml
+from dff_edge.files.locks import own_folder
 from dff_edge.trainer.checkpoint import CARD, save_checkpoint
 from dff_edge.trainer.config import TrainConfig
 from dff_edge.trainer.models import build_model

@@ -10,10 +10,10 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import NamedTuple
 
+from dff_edge.data.clips import open_clips
 from dff_edge.experiment.config import SpeedConfig
+from dff_edge.frames import Frame, Image
 from dff_edge.report.speed import load_images, whole_intervals
-from dff_edge.runtime.clips import open_clips
-from dff_edge.runtime.frames import Frame, Image
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.policy import FixedInterval
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from dff_edge.errors import ConfigError
 from dff_edge.experiment.config import ExperimentConfig
 from dff_edge.experiment.measure import Method, measure
 from dff_edge.experiment.paper import TABLE_4, TABLE_5
 from dff_edge.experiment.recipe import Recipe
 from dff_edge.experiment.results import Results
-from dff_edge.runtime.errors import ConfigError
 
 
 def run_table5(config: ExperimentConfig, folder: Path, seeds: Sequence[int]) -> Results:

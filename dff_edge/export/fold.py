@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from dff_edge.runtime.errors import ExportError
+from dff_edge.errors import ExportError
 
 
 def fold_batch_norm(network: nn.Module, *inputs: Tensor) -> int:

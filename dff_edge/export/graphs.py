@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dff_edge.errors import ExportError
 from dff_edge.export.fold import fold_batch_norm, fold_input_scale
 from dff_edge.export.linear import as_linear
 from dff_edge.export.rfcn_graph import PartedMaps, RfcnGraph
-from dff_edge.runtime.errors import ExportError
 from dff_edge.trainer.models import DeepFeatureFlow, FeatureNetwork, SegmentationHead
 from dff_edge.trainer.models.dff import HEAD, NONE, cut, join
 from dff_edge.trainer.models.feature import Step

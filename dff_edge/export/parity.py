@@ -21,15 +21,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dff_edge.calibration.found_again import detections_of, partners
-from dff_edge.runtime.boxes import Detections
-from dff_edge.runtime.contract import Subnet
-from dff_edge.runtime.engine import OrtEngine
-from dff_edge.runtime.errors import ExportError
-from dff_edge.runtime.frames import Image
-from dff_edge.runtime.manifest_records import Parity
-from dff_edge.runtime.resize import FrameResizer
-from dff_edge.runtime.synthetic import StreetScene
+from dff_edge.boxes import Detections
+from dff_edge.bundle.contract import Subnet
+from dff_edge.bundle.records import Parity
+from dff_edge.errors import ExportError
+from dff_edge.evaluation.detection_matching import detections_of, partners
+from dff_edge.frames import Image
+from dff_edge.runtime.engines.base import OrtEngine
+from dff_edge.runtime.kernels.resize import FrameResizer
+from dff_edge.synthetic import StreetScene
 from dff_edge.trainer.models import DeepFeatureFlow, detect, warp_features
 from dff_edge.trainer.models.box_coding import BOX_STDS, PROPOSAL_STDS
 

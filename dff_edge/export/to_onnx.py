@@ -13,9 +13,9 @@ from onnx import defs, helper
 from torch import Tensor, nn
 
 from dff_edge import __version__
+from dff_edge.bundle.graphs.onnx_file import OPSETS
+from dff_edge.errors import ConfigError, ExportError
 from dff_edge.export.padding import fold_padding
-from dff_edge.runtime.errors import ConfigError, ExportError
-from dff_edge.runtime.onnx_file import OPSETS
 
 # What the exporter writes natively. The others come by a change of the number alone.
 _EXPORTED_OPSET = 18

@@ -13,6 +13,16 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from dff_edge.bundle.contract import PRECISIONS, Flavour, Precision
+from dff_edge.bundle.reader import Bundle
+from dff_edge.bundle.writer import BundleWriter
+from dff_edge.data.clips import check_class_names
+from dff_edge.data.datasets import LabelledClip
+from dff_edge.errors import BundleError, ConfigError
+from dff_edge.evaluation.accuracy import Accuracy
+from dff_edge.evaluation.bundle_recogniser import BundleRecogniser
+from dff_edge.evaluation.evaluate import METRICS, evaluate, temporal_consistency
+from dff_edge.printable import printable
 from dff_edge.report.machine import Machine, describe_machine
 from dff_edge.report.repeated import Repeated, paired_ratio
 from dff_edge.report.results import (
@@ -26,18 +36,8 @@ from dff_edge.report.results import (
     StageTable,
 )
 from dff_edge.report.speed import Config, Samples, load_images, measure_speed, open_pipelines
-from dff_edge.runtime.accuracy import Accuracy
-from dff_edge.runtime.bundle import Bundle
-from dff_edge.runtime.bundle_recogniser import BundleRecogniser
-from dff_edge.runtime.bundle_writer import BundleWriter
-from dff_edge.runtime.clips import check_class_names
-from dff_edge.runtime.contract import PRECISIONS, Flavour, Precision
-from dff_edge.runtime.datasets import LabelledClip
-from dff_edge.runtime.engine import usable_cores
-from dff_edge.runtime.errors import BundleError, ConfigError
-from dff_edge.runtime.evaluation import METRICS, evaluate, temporal_consistency
-from dff_edge.runtime.open_subnets import CudaOptions, EngineName, flavour_of, precisions_for
-from dff_edge.runtime.printable import printable
+from dff_edge.runtime.engines.base import usable_cores
+from dff_edge.runtime.engines.open import CudaOptions, EngineName, flavour_of, precisions_for
 
 _BASELINE = Config("fp32", 1)
 _STAGES = (

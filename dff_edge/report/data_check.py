@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dff_edge.runtime.clips import class_names, open_clips
-from dff_edge.runtime.contract import Task
-from dff_edge.runtime.datasets import (
+from dff_edge.bundle.contract import Task
+from dff_edge.data.clips import class_names, open_clips
+from dff_edge.data.datasets import (
     FLYING_CHAIRS,
     VID_AND_DET,
     DataName,
@@ -19,13 +19,13 @@ from dff_edge.runtime.datasets import (
     parse_data_name,
     vid_and_det,
 )
-from dff_edge.runtime.datasets.findings import Anchors, Finding, find
-from dff_edge.runtime.datasets.flying_chairs import file_names, list_chairs, read_flo
-from dff_edge.runtime.datasets.label_png import NOT_SCORED
-from dff_edge.runtime.datasets.sample import SAMPLE, Sample, take_sample
-from dff_edge.runtime.errors import DffEdgeError, SourceError
+from dff_edge.data.datasets.findings import Anchors, Finding, find
+from dff_edge.data.datasets.flying_chairs import file_names, list_chairs, read_flo
+from dff_edge.data.datasets.label_png import NOT_SCORED
+from dff_edge.data.datasets.sample import SAMPLE, Sample, take_sample
+from dff_edge.errors import DffEdgeError, SourceError
 from dff_edge.runtime.sources.images import read_image
-from dff_edge.runtime.uri import split_query
+from dff_edge.uri import split_query
 
 _Progress = Callable[[str, int, int], None]
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from dff_edge import __version__
-from dff_edge.runtime.engine import usable_cores
+from dff_edge.runtime.engines.base import usable_cores
 
 # What decides how fast a CPU multiplies, best first, as Linux and macOS spell it.
 _INSTRUCTIONS = (

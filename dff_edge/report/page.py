@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dff_edge.errors import require
 from dff_edge.report.pictures import Picture
 from dff_edge.report.plot import DARK, LIGHT, draw_distance, draw_speed
 from dff_edge.report.results import Benchmark
-from dff_edge.runtime.errors import require
 
 _TEMPLATE = "page.html.j2"
 _STAGE_COLOURS = {  # the networks strong, what serves them pale; read on light and dark

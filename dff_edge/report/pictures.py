@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dff_edge.runtime.box_accuracy import match
-from dff_edge.runtime.box_overlay import draw_boxes
-from dff_edge.runtime.boxes import Detections, TrueBoxes
-from dff_edge.runtime.evaluation import Recogniser
-from dff_edge.runtime.frames import Image, LabelMap
-from dff_edge.runtime.lettering import Colours
-from dff_edge.runtime.opencv import cv2
-from dff_edge.runtime.overlay import draw_overlay
+from dff_edge.boxes import Detections, TrueBoxes
+from dff_edge.evaluation.box_accuracy import match
+from dff_edge.evaluation.evaluate import Recogniser
+from dff_edge.frames import Image, LabelMap
+from dff_edge.opencv import cv2
+from dff_edge.runtime.drawing.boxes import draw_boxes
+from dff_edge.runtime.drawing.overlay import draw_overlay
+from dff_edge.runtime.drawing.text import Colours
 from dff_edge.runtime.sinks import SHOWN_SCORE
 
 _MAX_WIDTH = 640

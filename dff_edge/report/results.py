@@ -6,11 +6,11 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from dff_edge.bundle.contract import Precision
+from dff_edge.bundle.manifest import ClassInfo
+from dff_edge.errors import ConfigError
 from dff_edge.report.machine import Machine
 from dff_edge.report.repeated import ENOUGH, Number, Repeated
-from dff_edge.runtime.contract import Precision
-from dff_edge.runtime.errors import ConfigError
-from dff_edge.runtime.manifest import ClassInfo
 
 CPU_ENGINES = ("onnxruntime", "openvino")
 FP16_NOTE = (

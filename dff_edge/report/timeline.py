@@ -6,9 +6,9 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+from dff_edge.errors import require
+from dff_edge.files.atomic import AtomicFile
 from dff_edge.report.plot import LIGHT, Theme
-from dff_edge.runtime.atomic import AtomicFile
-from dff_edge.runtime.errors import require
 from dff_edge.runtime.trace import StageSpan, Trace
 
 # Lanes, from the top.

@@ -15,10 +15,10 @@ import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dff_edge.runtime.errors import require
-from dff_edge.runtime.lettering import Colours
+from dff_edge.errors import require
+from dff_edge.runtime.drawing.result import DEFAULT_STYLE
+from dff_edge.runtime.drawing.text import Colours
 from dff_edge.runtime.sinks import FanOut, Style
-from dff_edge.runtime.sinks.drawing import DEFAULT_STYLE
 from dff_edge.runtime.sources import Source
 from dff_edge.serve import address as addresses
 from dff_edge.serve.address import Address, parse_address

@@ -8,7 +8,7 @@ import re
 import socket
 from dataclasses import dataclass
 
-from dff_edge.runtime.errors import ConfigError, SinkError
+from dff_edge.errors import ConfigError, SinkError
 
 _ADDRESS = re.compile(r"(?:(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]*):)?(?P<port>[0-9]{1,5})")
 _HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")

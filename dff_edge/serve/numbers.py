@@ -29,8 +29,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from dff_edge.runtime.frames import FrameCounts, Result
-from dff_edge.runtime.lettering import Colours
+from dff_edge.frames import FrameCounts, Result
+from dff_edge.runtime.drawing.text import Colours
 from dff_edge.runtime.sinks import FanOut
 from dff_edge.runtime.sources import LiveSource, Source
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from dff_edge.runtime.frames import Result
-from dff_edge.runtime.lettering import Colours
-from dff_edge.runtime.opencv import cv2
-from dff_edge.runtime.sinks.drawing import DEFAULT_STYLE, Style, draw_result
+from dff_edge.frames import Result
+from dff_edge.opencv import cv2
+from dff_edge.runtime.drawing.result import DEFAULT_STYLE, Style, draw_result
+from dff_edge.runtime.drawing.text import Colours
 
 MAX_SIDE_PX = 960  # larger frames are drawn smaller: a picture costs the same for every camera
 

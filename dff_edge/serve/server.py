@@ -26,9 +26,9 @@ from types import TracebackType
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
-from dff_edge.runtime.frames import Result
-from dff_edge.runtime.lettering import Colours
-from dff_edge.runtime.lifetime import Worker, bind, inner_of
+from dff_edge.frames import Result
+from dff_edge.lifetime import Worker, bind, inner_of
+from dff_edge.runtime.drawing.text import Colours
 from dff_edge.runtime.sinks import FanOut, Style
 from dff_edge.runtime.sources import Source
 from dff_edge.serve.address import Address, is_own_host, own_names

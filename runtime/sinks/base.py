@@ -8,10 +8,10 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
 
-from dff_edge.runtime.atomic import is_no_room
-from dff_edge.runtime.errors import SinkError, is_out_of_memory, words_of
-from dff_edge.runtime.frames import Result
-from dff_edge.runtime.lifetime import bind
+from dff_edge.errors import SinkError, is_out_of_memory, words_of
+from dff_edge.files.atomic import is_no_room
+from dff_edge.frames import Result
+from dff_edge.lifetime import bind
 
 _LOG = logging.getLogger("dff_edge.runtime")
 

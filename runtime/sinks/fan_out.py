@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 
-from dff_edge.runtime.errors import SinkError
-from dff_edge.runtime.frames import Result
-from dff_edge.runtime.lifetime import Worker, bind, release
+from dff_edge.errors import SinkError
+from dff_edge.frames import Result
+from dff_edge.lifetime import Worker, bind, release
 from dff_edge.runtime.sinks.base import Sink
 
 STALL_S = 10.0

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dff_edge.runtime.boxes import Detections
-from dff_edge.runtime.frames import LabelMap, Result
-from dff_edge.runtime.opencv import cv2
+from dff_edge.boxes import Detections
+from dff_edge.frames import LabelMap, Result
+from dff_edge.opencv import cv2
+from dff_edge.runtime.drawing.result import SHOWN_SCORE
 from dff_edge.runtime.sinks.base import Sink
-from dff_edge.runtime.sinks.drawing import SHOWN_SCORE
 from dff_edge.runtime.sinks.output_file import OutputFile
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dff_edge.runtime.errors import SinkError
-from dff_edge.runtime.frames import Result
-from dff_edge.runtime.opencv import cv2
+from dff_edge.errors import SinkError
+from dff_edge.frames import Result
+from dff_edge.opencv import cv2
 from dff_edge.runtime.sinks.base import Sink
 from dff_edge.runtime.sinks.numbered_files import NumberedFiles
 

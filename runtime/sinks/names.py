@@ -27,9 +27,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from dff_edge.runtime.errors import ConfigError
-from dff_edge.runtime.hiding import hide_in_name
-from dff_edge.runtime.uri import parse_source, split_query
+from dff_edge.errors import ConfigError
+from dff_edge.hiding import hide_in_name
+from dff_edge.uri import parse_source, split_query
 
 SinkKind = Literal["video", "jsonl", "pictures", "picture", "labels", "folder", "display", "null"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from dff_edge.runtime.atomic import check_folder, check_room, write_atomically
-from dff_edge.runtime.errors import SinkError
-from dff_edge.runtime.locks import FolderLock
+from dff_edge.errors import SinkError
+from dff_edge.files.atomic import check_folder, check_room, write_atomically
+from dff_edge.files.locks import FolderLock
 from dff_edge.runtime.sinks.output_file import (
     RECORDING_BYTES,
     check_not_source,

@@ -11,7 +11,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from dff_edge.runtime.atomic import (
+from dff_edge.errors import SinkError
+from dff_edge.files.atomic import (
     check_room,
     check_writable,
     open_locked,
@@ -19,8 +20,7 @@ from dff_edge.runtime.atomic import (
     sync_folder,
     take_over_mode,
 )
-from dff_edge.runtime.errors import SinkError
-from dff_edge.runtime.uri import IMAGE_SUFFIXES, parse_source
+from dff_edge.uri import IMAGE_SUFFIXES, parse_source
 
 _LOG = logging.getLogger("dff_edge.runtime")
 RECORDING_BYTES = 1 << 20  # less room is a full disk: about a second of video

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from dff_edge.runtime.atomic import AtomicFile
-from dff_edge.runtime.errors import SinkError
-from dff_edge.runtime.frames import Image, Result
-from dff_edge.runtime.lettering import Colours
-from dff_edge.runtime.opencv import cv2
+from dff_edge.errors import SinkError
+from dff_edge.files.atomic import AtomicFile
+from dff_edge.frames import Image, Result
+from dff_edge.opencv import cv2
+from dff_edge.runtime.drawing.result import DEFAULT_STYLE, Style, draw_result
+from dff_edge.runtime.drawing.text import Colours
 from dff_edge.runtime.sinks.base import Sink
-from dff_edge.runtime.sinks.drawing import DEFAULT_STYLE, Style, draw_result
 from dff_edge.runtime.sinks.numbered_files import NumberedFiles
 from dff_edge.runtime.sinks.output_file import check_not_source
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from dff_edge.runtime.sources.base import PulledSource, Source
 from dff_edge.runtime.sources.live import LiveSource
-from dff_edge.runtime.uri import SourceUri, parse_source
+from dff_edge.uri import SourceUri, parse_source
 
 __all__ = ["LiveSource", "Source", "open_source"]
 
 
 def open_source(uri: str | Path) -> Source:
-    """Open a source of frames by its URI (see `dff_edge.runtime.uri`).
+    """Open a source of frames by its URI (see `dff_edge.uri`).
 
     Args:
         uri: a video file, a folder or glob of images, a camera, a stream, or a synthetic scene.
@@ -50,7 +50,10 @@ def _open_camera(uri: SourceUri) -> LiveSource | PulledSource:
 
     retry_s = uri.seconds("retry")
     if uri.kind == "stream":
-        from dff_edge.runtime.sources.network import RecordingFound, connect_stream  # loads FFmpeg
+        from dff_edge.runtime.sources.network.connection import (  # loads FFmpeg
+            RecordingFound,
+            connect_stream,
+        )
 
         may_be_recording = iter([True])  # at the first connection
         try:
@@ -60,7 +63,7 @@ def _open_camera(uri: SourceUri) -> LiveSource | PulledSource:
                 retry_s=retry_s,
             )
         except RecordingFound as found:
-            from dff_edge.runtime.sources.web_file import WebVideoSource
+            from dff_edge.runtime.sources.network.web_file import WebVideoSource
 
             return WebVideoSource(uri, found.body)
     from dff_edge.runtime.sources.opencv import connect_gstreamer, connect_v4l2

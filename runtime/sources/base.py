@@ -8,8 +8,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from types import TracebackType
 
-from dff_edge.runtime.frames import Frame, FrameCounts
-from dff_edge.runtime.lifetime import bind
+from dff_edge.frames import Frame, FrameCounts
+from dff_edge.lifetime import bind
 
 DEFAULT_FPS = 30.0  # of what carries no time of its own: images and scenes
 

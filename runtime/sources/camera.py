@@ -15,10 +15,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dff_edge.runtime.errors import FrameError, SourceError
-from dff_edge.runtime.frames import Frame
-from dff_edge.runtime.lifetime import Worker, bind, inner_of
-from dff_edge.runtime.resize import check_image
+from dff_edge.errors import FrameError, SourceError
+from dff_edge.frames import Frame
+from dff_edge.lifetime import Worker, bind, inner_of
+from dff_edge.runtime.kernels.resize import check_image
 from dff_edge.runtime.sources.capture import Capture, Shot
 from dff_edge.runtime.sources.live import LiveSource, Signal, State
 

@@ -15,17 +15,17 @@ from typing import Any
 import av
 import av.error
 
-from dff_edge.runtime.errors import FrameError, SourceError
-from dff_edge.runtime.frames import Frame
+from dff_edge.errors import FrameError, SourceError
+from dff_edge.frames import Frame
 from dff_edge.runtime.sources.base import PulledSource
-from dff_edge.runtime.sources.decoder import Decoder
-from dff_edge.runtime.sources.decoding_order import Coded
-from dff_edge.runtime.sources.deinterlacing import Deinterlacer
-from dff_edge.runtime.sources.grey_levels import GreyLevels, GreyRangeError
-from dff_edge.runtime.sources.picture_size import MAX_PICTURE_PX, check_size
-from dff_edge.runtime.sources.pictures import ImageMaker, in_words
-from dff_edge.runtime.sources.tracks import PixelAspect, pick_track
-from dff_edge.runtime.uri import SourceUri
+from dff_edge.runtime.sources.decoding.decoder import Decoder
+from dff_edge.runtime.sources.decoding.decoding_order import Coded
+from dff_edge.runtime.sources.decoding.deinterlacing import Deinterlacer
+from dff_edge.runtime.sources.decoding.grey_levels import GreyLevels, GreyRangeError
+from dff_edge.runtime.sources.decoding.picture_size import MAX_PICTURE_PX, check_size
+from dff_edge.runtime.sources.decoding.pictures import ImageMaker, in_words
+from dff_edge.runtime.sources.decoding.tracks import PixelAspect, pick_track
+from dff_edge.uri import SourceUri
 
 _LOG = logging.getLogger("dff_edge.runtime")
 _MAX_READ_ERRORS = 20  # in a row, before the file counts as unreadable from there on

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from dff_edge.runtime.errors import FrameError, SourceError
-from dff_edge.runtime.frames import Frame, Image
-from dff_edge.runtime.opencv import cv2
-from dff_edge.runtime.resize import check_image
+from dff_edge.errors import FrameError, SourceError
+from dff_edge.frames import Frame, Image
+from dff_edge.opencv import cv2
+from dff_edge.runtime.kernels.resize import check_image
 from dff_edge.runtime.sources.base import DEFAULT_FPS, PulledSource
-from dff_edge.runtime.sources.grey_levels import GreyLevels, GreyRangeError
-from dff_edge.runtime.sources.pages import Page, count_pages, read_pages
-from dff_edge.runtime.uri import IMAGE_SUFFIXES, SourceUri
+from dff_edge.runtime.sources.decoding.grey_levels import GreyLevels, GreyRangeError
+from dff_edge.runtime.sources.decoding.pages import Page, count_pages, read_pages
+from dff_edge.uri import IMAGE_SUFFIXES, SourceUri
 
 
 class ImageSource(PulledSource):

@@ -9,8 +9,8 @@ from collections import deque
 from contextlib import suppress
 from typing import Literal
 
-from dff_edge.runtime.errors import DffEdgeError, SourceError
-from dff_edge.runtime.frames import Frame
+from dff_edge.errors import DffEdgeError, SourceError
+from dff_edge.frames import Frame
 from dff_edge.runtime.sources.base import Source
 
 State = Literal["live", "stalled", "lost", "closed"]

@@ -10,10 +10,10 @@ import sys
 import time
 from typing import Any
 
-from dff_edge.runtime.errors import MissingDependencyError, SourceError
-from dff_edge.runtime.opencv import cv2
+from dff_edge.errors import MissingDependencyError, SourceError
+from dff_edge.opencv import cv2
 from dff_edge.runtime.sources.capture import Shot
-from dff_edge.runtime.uri import SourceUri
+from dff_edge.uri import SourceUri
 
 MAX_FAILED_READS = 10  # in a row, a frame period apart: then the device is gone
 MAX_WAITING = 10  # frames that a driver keeps at most, as OpenCV asks for

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from dff_edge.runtime.frames import Frame
-from dff_edge.runtime.lifetime import Worker, bind, inner_of
+from dff_edge.frames import Frame
+from dff_edge.lifetime import Worker, bind, inner_of
 from dff_edge.runtime.sources.base import PulledSource
 from dff_edge.runtime.sources.live import LiveSource, Signal, State
 

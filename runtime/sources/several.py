@@ -7,9 +7,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from dff_edge.runtime.errors import ConfigError, SourceError
+from dff_edge.errors import ConfigError, SourceError
 from dff_edge.runtime.sources.images import natural_key
-from dff_edge.runtime.uri import IMAGE_SUFFIXES, parse_source
+from dff_edge.uri import IMAGE_SUFFIXES, parse_source
 
 VIDEO_SUFFIXES = frozenset(
     ".264 .265 .3gp .avi .flv .h264 .h265 .hevc .m2ts .m4v .mjpeg .mjpg .mkv .mov .mp4 .mpeg .mpg "
@@ -24,7 +24,7 @@ def expand_sources(uris: Sequence[str]) -> list[str]:
     names; a query (``?rate=30``) goes to each.
 
     Args:
-        uris: as a user wrote them (see `dff_edge.runtime.uri`).
+        uris: as a user wrote them (see `dff_edge.uri`).
 
     Raises:
         ConfigError: one is no source, or holds both images and videos.

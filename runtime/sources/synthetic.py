@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dff_edge.runtime.errors import ConfigError
-from dff_edge.runtime.frames import Frame
+from dff_edge.errors import ConfigError
+from dff_edge.frames import Frame
 from dff_edge.runtime.sources.base import DEFAULT_FPS, PulledSource
-from dff_edge.runtime.synthetic import SPLITS, StreetScene
-from dff_edge.runtime.uri import SourceUri
+from dff_edge.synthetic import SPLITS, StreetScene
+from dff_edge.uri import SourceUri
 
 
 class SyntheticSource(PulledSource):

@@ -6,10 +6,10 @@ import shutil
 
 import pytest
 
+from dff_edge.bundle.reader import Bundle
 from dff_edge.calibration import calibrate_bundle
-from dff_edge.calibration.samples import collect_samples
-from dff_edge.runtime.bundle import Bundle
-from dff_edge.runtime.clips import open_clips
+from dff_edge.calibration.sampling.samples import collect_samples
+from dff_edge.data.clips import open_clips
 from tests.export.checkpoints import FRAME_SIZE, tiny_bundle
 
 INTERVAL = 4

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from tests.calibration.test_quantize import outputs_of
+from tests.calibration.ort.test_int8 import outputs_of
 
 OPSET = 17
 

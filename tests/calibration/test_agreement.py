@@ -7,12 +7,12 @@ import re
 import numpy as np
 import pytest
 
+from dff_edge.bundle.records import Parity
 from dff_edge.calibration.agreement import MOST_KEYS, Agreement, Reference, describe
 from dff_edge.calibration.compare import ANSWERS, Compared
-from dff_edge.calibration.found_again import partners
-from dff_edge.calibration.samples import collect_samples
-from dff_edge.runtime.bundle_recogniser import BundleRecogniser
-from dff_edge.runtime.manifest_records import Parity
+from dff_edge.calibration.sampling.samples import collect_samples
+from dff_edge.evaluation.bundle_recogniser import BundleRecogniser
+from dff_edge.evaluation.detection_matching import partners
 from tests.calibration.conftest import INTERVAL
 from tests.export.checkpoints import FRAME_SIZE
 

@@ -10,18 +10,18 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
+from dff_edge.bundle.contract import TENSORRT_GRAPHS
+from dff_edge.bundle.reader import Bundle
+from dff_edge.bundle.writer import BundleWriter
 from dff_edge.calibration import calibrate as calibrate_module
 from dff_edge.calibration import calibrate_bundle
-from dff_edge.runtime.bundle import Bundle
-from dff_edge.runtime.bundle_recogniser import BundleRecogniser
-from dff_edge.runtime.bundle_writer import BundleWriter
-from dff_edge.runtime.contract import TENSORRT_GRAPHS
-from dff_edge.runtime.errors import BundleError, CalibrationError, DiskError
-from dff_edge.runtime.frames import Frame
+from dff_edge.errors import BundleError, CalibrationError, DiskError
+from dff_edge.evaluation.bundle_recogniser import BundleRecogniser
+from dff_edge.frames import Frame
+from dff_edge.runtime.kernels.warp import warp_features
 from dff_edge.runtime.pipeline import Pipeline
-from dff_edge.runtime.synthetic import StreetScene
-from dff_edge.runtime.warp import warp_features
-from tests.calibration.test_quantize import outputs_of
+from dff_edge.synthetic import StreetScene
+from tests.calibration.ort.test_int8 import outputs_of
 from tests.export.checkpoints import FRAME_SIZE
 
 SMALL = {"max_keys": 10, "pairs_per_key": 2}

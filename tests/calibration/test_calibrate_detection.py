@@ -10,13 +10,13 @@ import pytest
 
 from dff_edge.calibration import calibrate_bundle
 from dff_edge.calibration.compare import DETECTIONS
-from dff_edge.calibration.detection import whole_task
-from dff_edge.calibration.found_again import detections_of, partners
-from dff_edge.runtime.engine import OrtEngine
-from dff_edge.runtime.errors import CalibrationError
-from dff_edge.runtime.frames import Frame
+from dff_edge.errors import CalibrationError
+from dff_edge.evaluation.detection_matching import detections_of, partners
+from dff_edge.frames import Frame
+from dff_edge.onnx_graphs.detection import whole_task
+from dff_edge.runtime.engines.base import OrtEngine
+from dff_edge.runtime.kernels.resize import FrameResizer
 from dff_edge.runtime.pipeline import Pipeline
-from dff_edge.runtime.resize import FrameResizer
 from tests.calibration.optimised import optimised_operators
 from tests.export.checkpoints import FRAME_SIZE, tiny_bundle
 

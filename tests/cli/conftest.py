@@ -4,7 +4,7 @@ import pytest
 from click.testing import CliRunner
 
 from dff_edge.cli import main
-from tests.runtime.bundles import make_bundle
+from tests.bundle.bundles import make_bundle
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +24,7 @@ def street_bundle_path(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def checkpoint_path(tmp_path_factory):
-    from dff_edge.runtime.synthetic import CLASSES, COLOURS
+    from dff_edge.synthetic import CLASSES, COLOURS
     from dff_edge.trainer.checkpoint import save_checkpoint
     from dff_edge.trainer.models import (
         FeatureConfig,

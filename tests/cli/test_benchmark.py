@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from dff_edge.bundle.reader import Bundle
 from dff_edge.cli import main
 from dff_edge.report.results import Benchmark
-from dff_edge.runtime.bundle import Bundle
+from tests.bundle.bundles import make_bundle
 from tests.report.clips import NoiseClip, write_clips
-from tests.runtime.bundles import make_bundle
 
 QUICK = ("--intervals", "1,2", "--frames", "2", "--repetitions", "1", "--threads", "1")
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from dff_edge.cli.console import progress, say
 from dff_edge.cli.options import Command, json_option, write_json
-from dff_edge.runtime.errors import SinkError
+from dff_edge.errors import SinkError
 
 SOURCE = "synthetic://street?frames=3&height=32&width=64"
 

@@ -11,8 +11,8 @@ import yaml
 from click.testing import CliRunner
 
 from dff_edge.cli import main
-from dff_edge.runtime.synthetic import StreetScene
-from tests.runtime.datasets.layouts import (
+from dff_edge.synthetic import StreetScene
+from tests.data.datasets.layouts import (
     SIZE,
     cityscapes,
     coco_video,

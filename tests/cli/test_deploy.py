@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from dff_edge.cli.deploy import command
-from dff_edge.runtime.engine_cache import EngineCache
+from dff_edge.runtime.engines.cache import EngineCache
 
 SOURCE = "synthetic://street?seed=8&height=32&width=64"
 GRAPHS = ["feature", "flow", "task"]

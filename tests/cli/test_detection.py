@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from dff_edge.runtime.synthetic import BOX_CLASSES
-from tests.runtime.detection_bundles import make_detection_bundle
+from dff_edge.synthetic import BOX_CLASSES
+from tests.bundle.detection_bundles import make_detection_bundle
 
 SOURCE = "synthetic://street?frames=6&height=64&width=96"
 CLIPS = "synthetic://street?split=test&clips=1&frames=5&height=64&width=96"

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from dff_edge.cli import main
-from tests.runtime.bundles import make_bundle
+from tests.bundle.bundles import make_bundle
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\x1b[1;31mroad\u202e"
 

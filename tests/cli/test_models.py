@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from dff_edge.runtime.synthetic import StreetScene
-from tests.runtime.datasets.layouts import write
+from dff_edge.synthetic import StreetScene
+from tests.data.datasets.layouts import write
 
 CLIPS = "synthetic://street?split=val&clips=2&frames=12&height=64&width=128"
 

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
+from dff_edge.errors import SourceError
+from dff_edge.frames import Frame
 from dff_edge.runtime import live
-from dff_edge.runtime.errors import SourceError
-from dff_edge.runtime.frames import Frame
 from dff_edge.runtime.sources import LiveSource
 from dff_edge.serve.server import Server
 

@@ -118,7 +118,7 @@ def test_images_and_videos_in_a_folder_are_refused(dff_edge, bundle_path, folder
 
 
 def test_classes_opacity_and_legend_are_those_that_were_asked_for(dff_edge, bundle_path, folder):
-    from dff_edge.runtime.bundle import Bundle
+    from dff_edge.bundle.reader import Bundle
 
     colours = {tuple(c.colour[::-1]) for c in Bundle.open(bundle_path).manifest.classes}
     name = Bundle.open(bundle_path).manifest.class_names[0]

@@ -128,7 +128,7 @@ def test_recording_of_another_run_is_replaced_when_this_one_ends(
 
 @pytest.mark.parametrize("option", ["--json", "--profile"])
 def test_file_of_numbers_is_for_one_run_too(dff_edge, bundle_path, tmp_path, monkeypatch, option):
-    from dff_edge.runtime.atomic import AtomicFile
+    from dff_edge.files.atomic import AtomicFile
 
     monkeypatch.chdir(tmp_path)
     with AtomicFile("run.json"):

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from dff_edge.runtime.locks import FolderLock
+from dff_edge.files.locks import FolderLock
 from dff_edge.trainer.checkpoint import load_checkpoint
 from tests.trainer.tiny import STAGE, write_config
 

@@ -8,30 +8,30 @@ import sys
 import numpy as np
 import pytest
 
-from dff_edge.runtime.engine_cache import EngineCache
-from dff_edge.runtime.frames import Frame
+from dff_edge.frames import Frame
+from dff_edge.runtime.engines.cache import EngineCache
 from tests.export.checkpoints import FRAME_SIZE, tiny_bundle
 
 # Fixtures: pytest finds them by their names here.
-from tests.runtime.cuda.conftest import (
+from tests.runtime.conftest import (
     device as device,
 )
-from tests.runtime.cuda.conftest import (
+from tests.runtime.conftest import (
     driver_library as driver_library,
 )
-from tests.runtime.cuda.conftest import (
+from tests.runtime.conftest import (
     emulated_libraries as emulated_libraries,
 )
-from tests.runtime.cuda.conftest import (
+from tests.runtime.conftest import (
     emulation as emulation,
 )
-from tests.runtime.cuda.conftest import (
+from tests.runtime.conftest import (
     kernels as kernels,
 )
-from tests.runtime.cuda.conftest import (
+from tests.runtime.conftest import (
     leaves_nothing as leaves_nothing,
 )
-from tests.runtime.cuda.fake_tensorrt import VERSIONS, fake_tensorrt
+from tests.runtime.engines.fake_tensorrt import VERSIONS, fake_tensorrt
 
 SOURCE = f"synthetic://street?seed=8&height={FRAME_SIZE[0]}&width={FRAME_SIZE[1]}"
 
@@ -40,7 +40,7 @@ SOURCE = f"synthetic://street?seed=8&height={FRAME_SIZE[0]}&width={FRAME_SIZE[1]
 def deployable(tmp_path_factory):
     """FP32, FP16 and INT8 graphs of both flavours. It is shared: do not change it."""
     from dff_edge.calibration import calibrate_bundle
-    from dff_edge.runtime.clips import open_clips
+    from dff_edge.data.clips import open_clips
 
     height, width = FRAME_SIZE
     clips = open_clips(

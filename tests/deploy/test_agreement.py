@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dff_edge.boxes import Detections
 from dff_edge.deploy.agreement import agreement
-from dff_edge.runtime.boxes import Detections
 
 NOTHING = Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int32))
 

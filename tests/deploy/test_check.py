@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dff_edge.bundle.contract import Levels, MapLevels
 from dff_edge.deploy.check import (
     FRAMES,
     KEY_EVERY,
@@ -15,12 +16,11 @@ from dff_edge.deploy.check import (
     draw_frames,
     relative_errors,
 )
-from dff_edge.runtime.bundle_recogniser import BundleRecogniser
-from dff_edge.runtime.contract import Levels, MapLevels
-from dff_edge.runtime.engine import TensorSpec
-from dff_edge.runtime.errors import EngineError, SourceError
+from dff_edge.errors import EngineError, SourceError
+from dff_edge.evaluation.bundle_recogniser import BundleRecogniser
+from dff_edge.runtime.engines.base import TensorSpec
+from tests.bundle.bundles import make_bundle
 from tests.deploy.conftest import SOURCE
-from tests.runtime.bundles import make_bundle
 
 
 class Stub:

@@ -9,14 +9,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from dff_edge.bundle.contract import GraphName
+from dff_edge.bundle.reader import Bundle
 from dff_edge.deploy import deploy_bundle, open_target, precisions_of
 from dff_edge.deploy.cpu import optimise
 from dff_edge.deploy.target import Built
-from dff_edge.runtime.bundle import Bundle
-from dff_edge.runtime.contract import GraphName
-from dff_edge.runtime.deployed import find_platform, open_deployed
-from dff_edge.runtime.engine import OrtEngine
-from dff_edge.runtime.errors import (
+from dff_edge.errors import (
     BundleError,
     ConfigError,
     DiskError,
@@ -24,10 +22,12 @@ from dff_edge.runtime.errors import (
     MissingDependencyError,
     SourceError,
 )
+from dff_edge.runtime.engines.base import OrtEngine
+from dff_edge.runtime.engines.deployed import find_platform, open_deployed
+from tests.bundle.bundles import make_graphs, make_model
 from tests.deploy.conftest import SOURCE
 from tests.export.checkpoints import CLASSES
-from tests.runtime.bundles import make_graphs, make_model
-from tests.runtime.cuda.fake_ort import play_cuda_provider
+from tests.runtime.engines.fake_ort import play_cuda_provider
 
 NO_PROVIDER = "DmlExecutionProvider"  # of Windows
 CPU_GRAPHS: tuple[GraphName, ...] = ("feature", "flow", "task")

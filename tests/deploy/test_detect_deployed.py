@@ -8,14 +8,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dff_edge.calibration.found_again import partners
-from dff_edge.runtime.errors import EngineError
+from dff_edge.errors import EngineError
+from dff_edge.evaluation.detection_matching import partners
 from dff_edge.runtime.pipeline import Pipeline
 from tests.deploy.conftest import play_tensorrt
 from tests.deploy.test_deploy import deploy
 from tests.export.checkpoints import tiny_bundle
-from tests.runtime.cuda.fake_ort import play_cuda_provider
-from tests.runtime.cuda.fake_tensorrt import VERSIONS
+from tests.runtime.engines.fake_ort import play_cuda_provider
+from tests.runtime.engines.fake_tensorrt import VERSIONS
 
 JITTER_US = 300
 

@@ -10,11 +10,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks._rtx import RtxNetwork, load_rtx
+from dff_edge.bundle.graphs.onnx_check import check_onnx
+from dff_edge.bundle.graphs.tensorrt_check import check_for_tensorrt
 from dff_edge.calibration import calibrate_bundle
-from dff_edge.runtime.clips import open_clips
-from dff_edge.runtime.errors import BundleError
-from dff_edge.runtime.onnx_check import check_onnx
-from dff_edge.runtime.tensorrt_check import check_for_tensorrt
+from dff_edge.data.clips import open_clips
+from dff_edge.errors import BundleError
 from tests.export.checkpoints import FRAME_SIZE, tiny_bundle
 
 try:
@@ -62,7 +62,7 @@ def test_every_graph_parses_with_the_types_of_the_contract_and_builds(bundle, pr
 
 @pytest.mark.parametrize("scale", [True, False], ids=["scale", "no-scale"])
 def test_flownet_simple_builds_in_int8(tmp_path_factory, bundle, scale):
-    from dff_edge.calibration.symmetric import quantize_symmetric
+    from dff_edge.calibration.trt.int8 import quantize_symmetric
 
     graph = tiny_bundle(tmp_path_factory, "simple", scale=scale, opset=19).graph_bytes(
         "fp32", "flow"

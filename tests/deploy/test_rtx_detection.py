@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from benchmarks._rtx import RtxNetwork, load_rtx
-from dff_edge.calibration.detection import MAPS
-from dff_edge.calibration.symmetric import quantize_symmetric
-from dff_edge.runtime.contract import Levels, MapLevels
+from dff_edge.bundle.contract import Levels, MapLevels
+from dff_edge.calibration.trt.int8 import quantize_symmetric
+from dff_edge.onnx_graphs.detection import MAPS
 from tests.export.checkpoints import CHANNELS, FRAME_SIZE, tiny_bundle
 
 try:

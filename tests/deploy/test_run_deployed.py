@@ -16,20 +16,20 @@ import pytest
 from click.testing import CliRunner
 
 from dff_edge.cli import main
-from dff_edge.runtime.bundle_recogniser import BundleRecogniser
-from dff_edge.runtime.deployed import Platform
-from dff_edge.runtime.engine import TensorSpec
-from dff_edge.runtime.errors import BundleError, EngineError, PipelineError
-from dff_edge.runtime.open_subnets import CudaOptions, precisions_for
+from dff_edge.errors import BundleError, EngineError, PipelineError
+from dff_edge.evaluation.bundle_recogniser import BundleRecogniser
+from dff_edge.runtime.engines.base import TensorSpec
+from dff_edge.runtime.engines.deployed import Platform
+from dff_edge.runtime.engines.open import CudaOptions, precisions_for
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.trace import Trace
 from tests.deploy.conftest import SOURCE, play_tensorrt
 from tests.deploy.test_deploy import deploy
 from tests.export.checkpoints import FRAME_SIZE
 from tests.report.clips import NoiseClip, write_clips
-from tests.runtime.cuda.emulation import ALLOCATING
-from tests.runtime.cuda.fake_ort import play_cuda_provider
-from tests.runtime.cuda.fake_tensorrt import VERSIONS
+from tests.runtime.devices.cuda.emulation import ALLOCATING
+from tests.runtime.engines.fake_ort import play_cuda_provider
+from tests.runtime.engines.fake_tensorrt import VERSIONS
 
 JITTER_US = 300
 
@@ -173,7 +173,7 @@ def test_engines_that_were_not_deployed_are_an_error_with_the_command(deployable
 
 
 def test_precision_that_a_bundle_lacks_for_tensorrt_is_named(tmp_path, cache, trt):
-    from tests.runtime.bundles import make_bundle
+    from tests.bundle.bundles import make_bundle
 
     with pytest.raises(BundleError, match="no int8 graphs for TensorRT"):
         Pipeline.open(make_bundle(tmp_path / "b"), precision="int8", engine="tensorrt")

@@ -10,15 +10,15 @@ import onnx
 import pytest
 from onnx import helper
 
+from dff_edge.bundle.contract import graph_contract
 from dff_edge.deploy import tensorrt
 from dff_edge.deploy.tensorrt import build_plan, parse_summary, summarise
-from dff_edge.runtime.contract import graph_contract
-from dff_edge.runtime.cuda.tensorrt_library import load_plugin
-from dff_edge.runtime.errors import EngineError
+from dff_edge.errors import EngineError
+from dff_edge.runtime.engines.tensorrt_library import load_plugin
+from tests.bundle.bundles import make_model
 from tests.export.checkpoints import CHANNELS, CLASSES, FRAME_SIZE
-from tests.runtime.bundles import make_model
-from tests.runtime.cuda import fake_tensorrt as stand_in
-from tests.runtime.cuda import fake_tensorrt_engine as engines
+from tests.runtime.engines import fake_tensorrt as stand_in
+from tests.runtime.engines import fake_tensorrt_engine as engines
 
 # What TensorRT has and TensorRT for RTX has not, of what the stand-in has: plugins have no layer
 # there, and its version is not in the bindings.

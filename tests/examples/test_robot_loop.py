@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.runtime.bundles import make_bundle
+from tests.bundle.bundles import make_bundle
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "robot_loop.py"
 

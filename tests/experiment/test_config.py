@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from dff_edge.errors import ConfigError
 from dff_edge.experiment.config import ExperimentConfig
 from dff_edge.experiment.paper import TABLE_5
-from dff_edge.runtime.errors import ConfigError
 from dff_edge.trainer.settings import load_settings
 from tests.experiment.tiny import TRAIN, tiny_config, tiny_dict, write_config
 

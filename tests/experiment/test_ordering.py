@@ -6,8 +6,8 @@ import math
 
 import pytest
 
+from dff_edge.errors import ConfigError
 from dff_edge.experiment.ordering import compare
-from dff_edge.runtime.errors import ConfigError
 
 
 def test_better_where_all_seeds_agree_by_much():

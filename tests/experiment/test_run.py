@@ -9,10 +9,10 @@ import pytest
 from click.testing import CliRunner
 
 from dff_edge.cli.experiment import command
+from dff_edge.errors import ConfigError
 from dff_edge.experiment.config import ExperimentConfig
 from dff_edge.experiment.run import run_experiment
 from dff_edge.experiment.table2 import run_table2
-from dff_edge.runtime.errors import ConfigError
 from dff_edge.trainer.settings import load_settings
 from tests.experiment.tiny import tiny_dict, write_config
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from dff_edge.errors import SinkError
 from dff_edge.experiment import runs as runs_module
 from dff_edge.experiment.recipe import Recipe
 from dff_edge.experiment.runs import Runs
-from dff_edge.runtime.errors import SinkError
-from dff_edge.runtime.locks import FolderLock
+from dff_edge.files.locks import FolderLock
 from dff_edge.trainer.checkpoint import load_checkpoint
 from tests.experiment.tiny import tiny_config
 from tests.trainer.runs import breaking

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dff_edge.bundle.reader import Bundle
 from dff_edge.export import export_bundle
-from dff_edge.runtime.bundle import Bundle
-from dff_edge.runtime.synthetic import StreetScene
+from dff_edge.synthetic import StreetScene
 from dff_edge.trainer.checkpoint import Checkpoint
 from dff_edge.trainer.models import DeepFeatureFlow, ModelConfig, build_model, half_frame
 

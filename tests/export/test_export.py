@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
+from dff_edge.bundle.reader import Bundle
+from dff_edge.errors import BundleError, ConfigError, DiskError, ExportError
 from dff_edge.export import export as export_module
 from dff_edge.export import export_bundle
-from dff_edge.runtime.bundle import Bundle
-from dff_edge.runtime.errors import BundleError, ConfigError, DiskError, ExportError
 from tests.export.checkpoints import (
     CHANNELS,
     CLASSES,

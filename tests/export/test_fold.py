@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from dff_edge.errors import ExportError
 from dff_edge.export.fold import fold_batch_norm, fold_input_scale
-from dff_edge.runtime.errors import ExportError
 from tests.export.checkpoints import tiny_checkpoint
 
 RTOL = 1e-4  # of the largest value: twenty float32 layers, each rounded once more

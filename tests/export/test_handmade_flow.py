@@ -5,22 +5,22 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dff_edge.bundle.reader import Bundle
+from dff_edge.bundle.writer import BundleWriter
 from dff_edge.calibration import calibrate_bundle
+from dff_edge.data.clips import open_clips
 from dff_edge.deploy import deploy_bundle, open_target
+from dff_edge.errors import BundleError, CalibrationError, ConfigError
+from dff_edge.evaluation.bundle_recogniser import BundleRecogniser
 from dff_edge.export import export_bundle
-from dff_edge.runtime.bundle import Bundle
-from dff_edge.runtime.bundle_recogniser import BundleRecogniser
-from dff_edge.runtime.bundle_writer import BundleWriter
-from dff_edge.runtime.clips import open_clips
-from dff_edge.runtime.engine_cache import EngineCache
-from dff_edge.runtime.errors import BundleError, CalibrationError, ConfigError
-from dff_edge.runtime.frames import Frame
-from dff_edge.runtime.open_subnets import open_subnets
+from dff_edge.frames import Frame
+from dff_edge.runtime.engines.cache import EngineCache
+from dff_edge.runtime.engines.open import open_subnets
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.policy import FixedInterval
 from dff_edge.trainer.recogniser import TorchRecogniser
+from tests.bundle.bundles import make_graphs, manifest_fields
 from tests.export.checkpoints import FRAME_SIZE, tiny_checkpoint
-from tests.runtime.bundles import make_graphs, manifest_fields
 
 SIZE = f"height={FRAME_SIZE[0]}&width={FRAME_SIZE[1]}"
 

@@ -7,8 +7,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from dff_edge.errors import ExportError
 from dff_edge.export.parity import TOLERANCE, check_parity
-from dff_edge.runtime.errors import ExportError
 from tests.export.checkpoints import CHANNELS, FRAME_SIZE, tiny_checkpoint
 
 SUBNETS = ("feature", "flow", "task", "propagate")

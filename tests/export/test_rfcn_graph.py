@@ -7,11 +7,11 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from dff_edge.calibration.detection import MAPS
+from dff_edge.bundle.reader import Bundle
+from dff_edge.bundle.rfcn import RfcnSettings
+from dff_edge.errors import ExportError
 from dff_edge.export.parity import check_parity
-from dff_edge.runtime.bundle import Bundle
-from dff_edge.runtime.errors import ExportError
-from dff_edge.runtime.rfcn import RfcnSettings
+from dff_edge.onnx_graphs.detection import MAPS
 from tests.export.checkpoints import (
     CHANNELS,
     CLASSES,

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from dff_edge.calibration import calibrate_bundle
+from dff_edge.data.clips import open_clips
+from dff_edge.evaluation.bundle_recogniser import BundleRecogniser
 from dff_edge.export import export_bundle
-from dff_edge.runtime.bundle_recogniser import BundleRecogniser
-from dff_edge.runtime.clips import open_clips
-from dff_edge.runtime.frames import Frame
+from dff_edge.frames import Frame
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.trainer.recogniser import TorchRecogniser
 from tests.export.checkpoints import tiny_checkpoint

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+from dff_edge.errors import ConfigError, ExportError
 from dff_edge.export.export import export_graphs
 from dff_edge.export.to_onnx import export_onnx
-from dff_edge.runtime.errors import ConfigError, ExportError
 from tests.export.checkpoints import tiny_bundle, tiny_checkpoint
 
 NETWORKS = ("feature", "flow", "task")

@@ -1,4 +1,4 @@
-"""Resizing on the device against ``runtime/resize.py``: one convention, two pieces of code."""
+"""Resizing on the device against ``runtime/kernels/resize.py``: one rule, two pieces of code."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import ctypes
 import numpy as np
 import pytest
 
-from dff_edge.runtime.resize import resize_image
-from tests.runtime.cuda.emulation import build
+from dff_edge.runtime.kernels.resize import resize_image
+from tests.runtime.devices.cuda.emulation import build
 
 # OpenCV interpolates with eleven bits, the kernel in float32.
 ATOL = 1

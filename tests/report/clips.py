@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dff_edge.runtime.frames import Image, LabelMap
+from dff_edge.frames import Image, LabelMap
 
 
 class NoiseClip:

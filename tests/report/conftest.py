@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from dff_edge.bundle.reader import Bundle
 from dff_edge.report.benchmark import benchmark_bundle
 from dff_edge.report.results import Benchmark
-from dff_edge.runtime.bundle import Bundle
+from tests.bundle.bundles import make_bundle
 from tests.report.clips import NoiseClip
-from tests.runtime.bundles import make_bundle
 
 INTERVALS = (1, 3)
 

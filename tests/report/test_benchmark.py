@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from dff_edge.bundle.reader import Bundle
+from dff_edge.bundle.writer import BundleWriter
+from dff_edge.errors import BundleError, ConfigError
+from dff_edge.evaluation.bundle_recogniser import BundleRecogniser
+from dff_edge.evaluation.evaluate import evaluate, temporal_consistency
 from dff_edge.report.benchmark import benchmark_bundle, predicted_speedup, record_accuracy
 from dff_edge.report.machine import CpuUsage
 from dff_edge.report.repeated import Repeated
 from dff_edge.report.results import Benchmark
-from dff_edge.runtime.bundle import Bundle
-from dff_edge.runtime.bundle_recogniser import BundleRecogniser
-from dff_edge.runtime.bundle_writer import BundleWriter
-from dff_edge.runtime.errors import BundleError, ConfigError
-from dff_edge.runtime.evaluation import evaluate, temporal_consistency
 from tests.report.clips import NoiseClip, UnlabelledClip
 
 REL = 1e-9  # the same sums in another order

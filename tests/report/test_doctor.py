@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import dff_edge.runtime.packages
+import dff_edge.packages
 from dff_edge.report.doctor import Finding, clocks, cpu, devices, examine_machine, is_fit, native
 from dff_edge.report.doctor import packages as doctor_packages
 from dff_edge.report.doctor.cgroup import cpu_quota, memory_limit
@@ -420,7 +420,7 @@ def details(module: str) -> Package:
 
 def install(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     monkeypatch.setattr(
-        dff_edge.runtime.packages, "version_of", lambda name: "1.0" if name in names else None
+        dff_edge.packages, "version_of", lambda name: "1.0" if name in names else None
     )
 
 

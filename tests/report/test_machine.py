@@ -14,7 +14,7 @@ from dff_edge.report.machine import (
     cpu_usage,
     describe_machine,
 )
-from dff_edge.runtime.engine import usable_cores
+from dff_edge.runtime.engines.base import usable_cores
 
 
 def test_this_machine_is_described() -> None:

@@ -7,12 +7,12 @@ from html.parser import HTMLParser
 
 import pytest
 
+from dff_edge.bundle.manifest import ClassInfo
+from dff_edge.errors import MissingDependencyError
 from dff_edge.report.page import Run, Strip, render_page
 from dff_edge.report.pictures import Picture
 from dff_edge.report.repeated import Repeated
 from dff_edge.report.results import Benchmark
-from dff_edge.runtime.errors import MissingDependencyError
-from dff_edge.runtime.manifest import ClassInfo
 
 JPEG = b"\xff\xd8 stands for a picture"
 EVIL = "<script>alert('x')</script>"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from dff_edge.frames import Image, LabelMap
 from dff_edge.report.pictures import draw_pictures
-from dff_edge.runtime.frames import Image, LabelMap
 
 COLOURS = [(255, 0, 0), (0, 255, 0)]
 

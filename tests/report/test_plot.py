@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from dff_edge.errors import MissingDependencyError
 from dff_edge.report.plot import DARK, LIGHT, check_plotting, draw_distance, draw_speed
 from dff_edge.report.results import Benchmark
-from dff_edge.runtime.errors import MissingDependencyError
 
 
 @pytest.mark.parametrize("draw", [draw_speed, draw_distance])

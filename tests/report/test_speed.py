@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dff_edge.frames import Frame, Result
 from dff_edge.report.speed import Config, Samples, load_images, measure_speed, whole_intervals
-from dff_edge.runtime.frames import Frame, Result
 from dff_edge.runtime.policy import FixedInterval
 from tests.report.clips import NoiseClip
 

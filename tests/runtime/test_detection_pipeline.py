@@ -3,19 +3,19 @@
 import numpy as np
 import pytest
 
-from dff_edge.runtime.boxes import Detections
-from dff_edge.runtime.bundle_recogniser import BundleRecogniser
-from dff_edge.runtime.decoders import Answer, BoxDecoder, decoder_of
-from dff_edge.runtime.detect import Detector
-from dff_edge.runtime.engine import TensorSpec
-from dff_edge.runtime.errors import ConfigError
-from dff_edge.runtime.frames import Frame
+from dff_edge.boxes import Detections
+from dff_edge.bundle.rfcn import RfcnSettings
+from dff_edge.errors import ConfigError
+from dff_edge.evaluation.bundle_recogniser import BundleRecogniser
+from dff_edge.frames import Frame
+from dff_edge.runtime.engines.base import TensorSpec
+from dff_edge.runtime.engines.subnets import Subnets
+from dff_edge.runtime.kernels.detect import Detector
 from dff_edge.runtime.pipeline import Pipeline
-from dff_edge.runtime.rfcn import RfcnSettings
 from dff_edge.runtime.scheduler import Scheduler
-from dff_edge.runtime.subnets import Subnets
-from tests.runtime.bundles import make_bundle
-from tests.runtime.detection_bundles import CLASSES, FRAME_SIZE, SETTINGS, make_detection_bundle
+from dff_edge.runtime.tasks.decoders import Answer, BoxDecoder, decoder_of
+from tests.bundle.bundles import make_bundle
+from tests.bundle.detection_bundles import CLASSES, FRAME_SIZE, SETTINGS, make_detection_bundle
 from tests.runtime.test_scheduler import FarDevice, FarEngine, frame_of, make_subnets
 
 INTERVAL = 3

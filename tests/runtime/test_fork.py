@@ -9,13 +9,13 @@ import sys
 import av
 import pytest
 
-from tests.runtime.bundles import make_bundle
+from tests.bundle.bundles import make_bundle
 
 TIMEOUT_S = 60
 FORK = """
 import multiprocessing, os, signal, sys, threading
 import numpy as np
-from dff_edge.runtime.errors import ForkError
+from dff_edge.errors import ForkError
 from dff_edge.runtime.pipeline import Pipeline
 
 def fork(in_child):
@@ -116,7 +116,7 @@ def test_sources_and_sinks_are_the_parents(bundle, tmp_path):
     """A child that closed them would end the camera's session and the file."""
     path = tmp_path / "out.mp4"
     lines = run(f"""
-from dff_edge.runtime.frames import Frame, Result
+from dff_edge.frames import Frame, Result
 from dff_edge.runtime.sinks import FanOut, open_sink
 from dff_edge.runtime.sources import open_source
 from dff_edge.runtime.sources.camera import CameraSource

@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 import pytest
 
+from dff_edge.errors import ConfigError, PipelineError, SinkError
 from dff_edge.runtime import live
-from dff_edge.runtime.errors import ConfigError, PipelineError, SinkError
 from dff_edge.runtime.live import Runner, RunOptions, check_outputs
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.sinks.names import parse_sink
-from tests.runtime.bundles import make_bundle
+from tests.bundle.bundles import make_bundle
 
 SCENE = "synthetic://street?frames={}&height=32&width=64"
 

@@ -7,17 +7,17 @@ import cv2
 import numpy as np
 import pytest
 
-from dff_edge.runtime.errors import OutOfMemoryError, is_out_of_memory, memory_told, words_of
-from dff_edge.runtime.lifetime import Worker
-from tests.runtime.bundles import make_bundle
+from dff_edge.errors import OutOfMemoryError, is_out_of_memory, memory_told, words_of
+from dff_edge.lifetime import Worker
+from tests.bundle.bundles import make_bundle
 
 TIMEOUT_S = 60
 LIMIT = """
 import resource, sys
 import numpy as np
 import onnxruntime
-from dff_edge.runtime.errors import OutOfMemoryError
-from dff_edge.runtime.frames import Frame
+from dff_edge.errors import OutOfMemoryError
+from dff_edge.frames import Frame
 from dff_edge.runtime.pipeline import Pipeline
 
 def limit(mb):
@@ -91,7 +91,7 @@ print(threading.enumerate())
 def test_command_says_it_in_a_line(bundle):
     done = run(f"""
 from dff_edge.cli import main
-import dff_edge.cli.run, dff_edge.runtime.live, dff_edge.runtime.synthetic, rich.progress
+import dff_edge.cli.run, dff_edge.runtime.live, dff_edge.synthetic, rich.progress
 limit(100)
 main(["run", {str(bundle.path)!r}, "synthetic://street?frames=3&height=4320&width=7680"])
 """)

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dff_edge.runtime.cpu import CpuDevice
-from dff_edge.runtime.engine import TensorSpec, enqueue_run
-from dff_edge.runtime.errors import PipelineError
+from dff_edge.errors import PipelineError
+from dff_edge.runtime.devices.cpu import CpuDevice
+from dff_edge.runtime.engines.base import TensorSpec, enqueue_run
+from dff_edge.runtime.engines.subnets import Subnets
 from dff_edge.runtime.overlap import choose_overlap
-from dff_edge.runtime.subnets import Subnets
 
 UINT8, FLOAT32 = np.dtype(np.uint8), np.dtype(np.float32)
 WORK_S = 0.003

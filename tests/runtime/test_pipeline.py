@@ -8,12 +8,12 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from dff_edge.runtime.bundle import Bundle
-from dff_edge.runtime.errors import ConfigError, FrameError, PipelineError
-from dff_edge.runtime.frames import Frame
+from dff_edge.bundle.reader import Bundle
+from dff_edge.errors import ConfigError, FrameError, PipelineError
+from dff_edge.frames import Frame
 from dff_edge.runtime.pipeline import Pipeline
-from tests.runtime.bundles import make_bundle
-from tests.runtime.resizing import resize_by_convention
+from tests.bundle.bundles import make_bundle
+from tests.runtime.kernels.resizing import resize_by_convention
 
 FRAME_SIZE = (32, 64)
 
@@ -358,7 +358,7 @@ def test_interrupted_close_can_be_repeated(bundle, monkeypatch):
 
 
 def test_missing_precision_is_refused(bundle):
-    from dff_edge.runtime.errors import BundleError
+    from dff_edge.errors import BundleError
 
     with pytest.raises(BundleError, match="int8"):
         Pipeline.open(bundle, precision="int8")

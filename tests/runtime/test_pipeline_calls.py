@@ -8,11 +8,11 @@ import time
 import numpy as np
 import pytest
 
+from dff_edge.errors import PipelineError
+from dff_edge.frames import Frame
 from dff_edge.runtime import pipeline as pipeline_module
-from dff_edge.runtime.errors import PipelineError
-from dff_edge.runtime.frames import Frame
 from dff_edge.runtime.pipeline import Pipeline
-from tests.runtime.bundles import make_bundle
+from tests.bundle.bundles import make_bundle
 
 WAIT_S = 20  # of a wait that ends at once when the code is right
 INTERRUPTIONS = 150  # of each test of Ctrl-C: a second

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from dff_edge.boxes import Detections
+from dff_edge.frames import Frame, FrameCounts, Result
 from dff_edge.runtime import run_statistics
-from dff_edge.runtime.boxes import Detections
-from dff_edge.runtime.frames import Frame, FrameCounts, Result
 from dff_edge.runtime.run_statistics import RunStatistics
 from dff_edge.runtime.sinks import SinkReport
 

@@ -6,14 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dff_edge.runtime.cpu import CpuDevice, CpuEvent
-from dff_edge.runtime.engine import TensorSpec
-from dff_edge.runtime.errors import EngineError, PipelineError
-from dff_edge.runtime.frames import Frame
+from dff_edge.errors import EngineError, PipelineError
+from dff_edge.frames import Frame
+from dff_edge.runtime.devices.cpu import CpuDevice, CpuEvent
+from dff_edge.runtime.engines.base import TensorSpec
+from dff_edge.runtime.engines.subnets import Subnets
+from dff_edge.runtime.kernels.warp import warp_features
 from dff_edge.runtime.scheduler import Scheduler
-from dff_edge.runtime.subnets import Subnets
 from dff_edge.runtime.trace import Trace
-from dff_edge.runtime.warp import warp_features
 
 TIMEOUT_S = 10  # of a wait that ends at once when the code is right
 CELLS = (2, 4)

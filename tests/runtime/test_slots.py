@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from dff_edge.runtime.cpu import CpuDevice
+from dff_edge.runtime.devices.cpu import CpuDevice
 from dff_edge.runtime.slots import Origin, Slot
 from tests.runtime.test_scheduler import frame_of, make_subnets
 

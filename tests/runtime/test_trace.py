@@ -6,11 +6,11 @@ import time
 import numpy as np
 import pytest
 
+from dff_edge.files.atomic import AtomicFile
 from dff_edge.runtime import trace as trace_module
-from dff_edge.runtime.atomic import AtomicFile
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.trace import StageSpan, Trace
-from tests.runtime.bundles import make_bundle
+from tests.bundle.bundles import make_bundle
 
 STREAMS = {
     "resize": "caller",

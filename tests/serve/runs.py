@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from dff_edge.runtime.frames import Frame, Result
+from dff_edge.frames import Frame, Result
 from dff_edge.runtime.sinks import FanOut
 from dff_edge.runtime.sources import LiveSource
 from dff_edge.serve import open_server

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from dff_edge.runtime.errors import ConfigError, SinkError
+from dff_edge.errors import ConfigError, SinkError
 from dff_edge.serve.address import Address, is_own_host, listen, own_names, parse_address
 
 

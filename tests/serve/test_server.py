@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from dff_edge.runtime.errors import MissingDependencyError, SinkError
+from dff_edge.errors import MissingDependencyError, SinkError
 from dff_edge.serve import server as server_module
 from tests.serve.clients import WAIT_S, Viewer, ask, numbers, wait_until
 from tests.serve.runs import result, served

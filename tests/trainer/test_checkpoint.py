@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import dff_edge.trainer.checkpoint as checkpoint_module
-from dff_edge.runtime.errors import CheckpointError
+from dff_edge.errors import CheckpointError
 from dff_edge.trainer.checkpoint import (
     CARD,
     SHIPPED,

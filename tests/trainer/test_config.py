@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from dff_edge.runtime.errors import ConfigError
+from dff_edge.errors import ConfigError
 from dff_edge.trainer.config import load_config
 from tests.trainer.tiny import tiny_dict, write_config
 

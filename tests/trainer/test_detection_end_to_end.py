@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from dff_edge.runtime.boxes import in_source_pixels
-from dff_edge.runtime.resize import FrameResizer
-from dff_edge.runtime.synthetic import StreetScene
+from dff_edge.boxes import in_source_pixels
+from dff_edge.runtime.kernels.resize import FrameResizer
+from dff_edge.synthetic import StreetScene
 from dff_edge.trainer.checkpoint import load_checkpoint
 from dff_edge.trainer.config import TrainConfig
 from dff_edge.trainer.models import detect, warp_features

@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import nn
 
-from dff_edge.runtime.errors import ConfigError
+from dff_edge.errors import ConfigError
 from dff_edge.trainer.config import StageConfig
 from dff_edge.trainer.data import SyntheticPairs
 from dff_edge.trainer.flow_validation import average_end_point_error
 from dff_edge.trainer.learner import rate
 from dff_edge.trainer.train import train
 from dff_edge.trainer.validation import open_held_out, unused_settings
-from tests.runtime.datasets.layouts import flying_chairs
+from tests.data.datasets.layouts import flying_chairs
 from tests.trainer.tiny import STAGE, TINY, tiny_config
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dff_edge.runtime.errors import CheckpointError
+from dff_edge.errors import CheckpointError
 from dff_edge.trainer import checkpoint as checkpoint_module
 from dff_edge.trainer.checkpoint import (
     CARD,

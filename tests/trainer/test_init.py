@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dff_edge.runtime.errors import CheckpointError
+from dff_edge.errors import CheckpointError
 from dff_edge.trainer.checkpoint import load_checkpoint
 from dff_edge.trainer.initial import initialise
 from dff_edge.trainer.models import build_model

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from dff_edge.runtime.errors import ConfigError
+from dff_edge.errors import ConfigError
 from dff_edge.trainer.config import StageConfig
 from dff_edge.trainer.data import SyntheticPairs
 from dff_edge.trainer.learner import Learner, StepSampler, rate

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dff_edge.runtime.errors import ConfigError
+from dff_edge.errors import ConfigError
 from dff_edge.trainer.config import StageConfig, TrainConfig
 from dff_edge.trainer.data import PairBatch
 from dff_edge.trainer.learner import Learner

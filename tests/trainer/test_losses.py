@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dff_edge.runtime.decode import decode_labels
+from dff_edge.runtime.kernels.decode import decode_labels
 from dff_edge.trainer.losses import end_point_error, flow_loss, segmentation_loss
 
 RTOL = 1e-5  # float32, a few hundred products and sums

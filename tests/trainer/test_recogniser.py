@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from dff_edge.runtime.decode import decode_labels
+from dff_edge.runtime.kernels.decode import decode_labels
 from dff_edge.trainer.models import warp_features
 from dff_edge.trainer.recogniser import TorchRecogniser
-from tests.runtime.resizing import resize_by_convention
+from tests.runtime.kernels.resizing import resize_by_convention
 
 FRAME_SIZE = (32, 64)
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 import yaml
 
-from dff_edge.runtime.documents import dump_yaml
-from dff_edge.runtime.errors import CheckpointError, ConfigError
+from dff_edge.errors import CheckpointError, ConfigError
+from dff_edge.files.documents import dump_yaml
 from dff_edge.trainer import train as train_module
 from dff_edge.trainer.checkpoint import load_checkpoint
 from dff_edge.trainer.config import TrainConfig

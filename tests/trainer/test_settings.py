@@ -13,8 +13,8 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from dff_edge.errors import ConfigError, DffEdgeError
 from dff_edge.experiment.config import ExperimentConfig
-from dff_edge.runtime.errors import ConfigError, DffEdgeError
 from dff_edge.trainer.config import TrainConfig, load_config
 from dff_edge.trainer.models import build_model
 from dff_edge.trainer.settings import load_settings

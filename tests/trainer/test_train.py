@@ -15,13 +15,13 @@ import yaml
 from safetensors.torch import load_file
 from torch._utils import ExceptionWrapper
 
-from dff_edge.runtime.datasets.imagenet import CLASSES
-from dff_edge.runtime.errors import CheckpointError, ConfigError, SourceError
+from dff_edge.data.datasets.imagenet import CLASSES
+from dff_edge.errors import CheckpointError, ConfigError, SourceError
 from dff_edge.trainer.checkpoint import load_checkpoint
 from dff_edge.trainer.config import TrainConfig
 from dff_edge.trainer.learner import Learner
 from dff_edge.trainer.train import train
-from tests.runtime.datasets.layouts import flying_chairs
+from tests.data.datasets.layouts import flying_chairs
 from tests.trainer.runs import breaking, metrics, one_stage, weights, with_validation
 from tests.trainer.tiny import DDP_ATOL, STAGE, TINY, tiny_config, write_config
 

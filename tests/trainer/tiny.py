@@ -6,7 +6,7 @@ import copy
 
 import yaml
 
-from dff_edge.runtime.synthetic import BOX_CLASSES, CLASSES, COLOURS
+from dff_edge.synthetic import BOX_CLASSES, CLASSES, COLOURS
 from dff_edge.trainer.config import TrainConfig
 
 STAGE = {"steps": 4, "batch_size": 2, "lr": 0.01, "epoch_steps": 2}

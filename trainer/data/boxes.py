@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dff_edge.runtime.boxes import TrueBoxes, areas
+from dff_edge.boxes import TrueBoxes, areas
 
 _MIN_SIDE_PX = 4.0  # below, a quarter of a feature cell, nothing can be learned of an object
 _MIN_SHARE = 0.25  # of a box that must be left within the frame

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dff_edge.runtime.errors import SourceError
-from dff_edge.runtime.frames import Image
-from dff_edge.runtime.opencv import cv2
-from dff_edge.runtime.resize import resize_image
+from dff_edge.errors import SourceError
+from dff_edge.frames import Image
+from dff_edge.opencv import cv2
+from dff_edge.runtime.kernels.resize import resize_image
 from dff_edge.trainer.data.boxes import clip_boxes, map_boxes
 from dff_edge.trainer.data.colour import jitter_colours
 from dff_edge.trainer.data.labelled_pairs import LabelledPairs, read_frame

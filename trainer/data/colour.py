@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dff_edge.runtime.frames import Image
-from dff_edge.runtime.opencv import cv2
+from dff_edge.frames import Image
+from dff_edge.opencv import cv2
 
 _HUE_DEGREES = 30.0  # at most, at strength 1
 _MEAN_LEVEL = 128.0  # grey about which contrast is changed

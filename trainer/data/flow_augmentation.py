@@ -23,8 +23,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dff_edge.runtime.frames import Image
-from dff_edge.runtime.opencv import cv2
+from dff_edge.frames import Image
+from dff_edge.opencv import cv2
 from dff_edge.trainer.data.motion import Matrix, apply, invert
 from dff_edge.trainer.data.pairs import FLOW_STRIDE
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dff_edge.runtime.datasets.flying_chairs import file_names, list_chairs, read_flo
-from dff_edge.runtime.errors import SourceError
+from dff_edge.data.datasets.flying_chairs import file_names, list_chairs, read_flo
+from dff_edge.errors import SourceError
 from dff_edge.runtime.sources.images import read_image
 from dff_edge.trainer.data.flow_augmentation import augment_flow, plain_flow
 from dff_edge.trainer.data.pairs import Pair, PairBatch, PairData, Truth, stack_pairs

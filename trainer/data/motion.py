@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dff_edge.runtime.opencv import cv2
+from dff_edge.opencv import cv2
 
 Matrix = NDArray[np.float64]  # (2, 3), affine
 Points = NDArray[np.float64]  # (..., 2) as (x, y)

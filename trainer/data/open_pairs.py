@@ -1,6 +1,6 @@
 """Training pairs by name.
 
-All names of labelled clips (``runtime/clips.py``), and
+All names of labelled clips (``dff_edge/data/clips.py``), and
 
 - ``synthetic://street?split=train``, scenes without end
 - ``vid+det://ROOT?frames=15&list=FILE``, ImageNet VID and DET, two groups of pairs from VID to one
@@ -15,10 +15,10 @@ from __future__ import annotations
 
 from urllib.parse import parse_qsl, urlsplit
 
-from dff_edge.runtime.anchors import anchor_sizes
-from dff_edge.runtime.clips import class_names, open_clips
-from dff_edge.runtime.contract import Task
-from dff_edge.runtime.datasets import (
+from dff_edge.bundle.anchors import anchor_sizes
+from dff_edge.bundle.contract import Task
+from dff_edge.data.clips import class_names, open_clips
+from dff_edge.data.datasets import (
     FLYING_CHAIRS,
     VID_AND_DET,
     imagenet,
@@ -26,8 +26,8 @@ from dff_edge.runtime.datasets import (
     parse_data_name,
     vid_and_det,
 )
-from dff_edge.runtime.datasets.findings import Anchors, check_clips
-from dff_edge.runtime.errors import ConfigError
+from dff_edge.data.datasets.findings import Anchors, check_clips
+from dff_edge.errors import ConfigError
 from dff_edge.trainer.config import DataConfig
 from dff_edge.trainer.data.clip_pairs import ClipPairs
 from dff_edge.trainer.data.flying_chairs import FlyingChairsPairs

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from dff_edge.runtime.boxes import TrueBoxes
-from dff_edge.runtime.datasets.label_png import NOT_SCORED
-from dff_edge.runtime.frames import Image, LabelMap
+from dff_edge.boxes import TrueBoxes
+from dff_edge.data.datasets.label_png import NOT_SCORED
+from dff_edge.frames import Image, LabelMap
 
 IGNORED = NOT_SCORED  # label of pixels that count in no loss
 IGNORED_BOX = -1  # label of boxes in which an object is neither right nor wrong

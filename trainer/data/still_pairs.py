@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from dff_edge.runtime.frames import Image, LabelMap
-from dff_edge.runtime.opencv import cv2
+from dff_edge.frames import Image, LabelMap
+from dff_edge.opencv import cv2
 from dff_edge.trainer.data.boxes import clip_boxes, map_boxes
 from dff_edge.trainer.data.colour import jitter_colours
 from dff_edge.trainer.data.labelled_pairs import LabelledPairs, read_frame

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from dff_edge.runtime.contract import Task
-from dff_edge.runtime.errors import ConfigError
-from dff_edge.runtime.synthetic import SPLITS, StreetScene, true_boxes
+from dff_edge.bundle.contract import Task
+from dff_edge.errors import ConfigError
+from dff_edge.synthetic import SPLITS, StreetScene, true_boxes
 from dff_edge.trainer.data.pairs import (
     FLOW_STRIDE,
     Pair,

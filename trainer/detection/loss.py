@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dff_edge.runtime.errors import ConfigError
-from dff_edge.runtime.rfcn import RfcnSettings
+from dff_edge.bundle.rfcn import RfcnSettings
+from dff_edge.errors import ConfigError
 from dff_edge.trainer.detection.targets import UNCOUNTED, anchor_targets, box_targets, is_inside
 from dff_edge.trainer.models.box_coding import BOX_STDS, PROPOSAL_STDS, encode
 from dff_edge.trainer.models.proposals import anchor_boxes, per_anchor, propose

@@ -22,7 +22,7 @@ from typing import Any
 
 from torch import Tensor
 
-from dff_edge.runtime.errors import CheckpointError
+from dff_edge.errors import CheckpointError
 from dff_edge.trainer.importing.flownet import fill_flownet
 from dff_edge.trainer.importing.network import Imported, Network, Tensors, as_float, rename
 from dff_edge.trainer.importing.normalisation import Normalisation

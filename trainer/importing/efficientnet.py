@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import torch
 
-from dff_edge.runtime.errors import CheckpointError
+from dff_edge.errors import CheckpointError
 from dff_edge.trainer.importing.network import Network, Tensors, rename
 from dff_edge.trainer.importing.normalisation import Normalisation
 from dff_edge.trainer.models.efficientnet import EfficientNetLite, EfficientNetName

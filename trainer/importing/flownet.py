@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from dff_edge.runtime.errors import CheckpointError
+from dff_edge.errors import CheckpointError
 from dff_edge.trainer.importing.network import (
     Network,
     Tensors,

@@ -17,9 +17,9 @@ import torch
 from pydantic import ValidationError
 
 from dff_edge import __version__
-from dff_edge.runtime.documents import dump_yaml
-from dff_edge.runtime.errors import CheckpointError
-from dff_edge.runtime.rfcn import RfcnSettings
+from dff_edge.bundle.rfcn import RfcnSettings
+from dff_edge.errors import CheckpointError
+from dff_edge.files.documents import dump_yaml
 from dff_edge.trainer.checkpoint import (
     check_weights,
     digest,

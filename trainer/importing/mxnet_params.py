@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dff_edge.runtime.errors import CheckpointError
+from dff_edge.errors import CheckpointError
 
 MAGIC = struct.pack("<QQ", 0x112, 0)
 _V1, _V2, _V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from dff_edge.runtime.errors import CheckpointError
+from dff_edge.errors import CheckpointError
 from dff_edge.trainer.importing.normalisation import Normalisation
 
 Tensors = dict[str, Tensor]

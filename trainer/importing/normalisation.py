@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dff_edge.runtime.errors import ConfigError
+from dff_edge.errors import ConfigError
 
 Triple = tuple[float, float, float]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dff_edge.runtime.errors import CheckpointError
+from dff_edge.errors import CheckpointError
 from dff_edge.trainer.importing.network import Network, Tensors, as_float, convolution
 from dff_edge.trainer.importing.normalisation import IMAGENET, Normalisation, swap_rgb
 

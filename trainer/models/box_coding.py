@@ -2,7 +2,7 @@
 
 Source: Girshick et al., "Rich feature hierarchies", CVPR 2014, appendix C; the standard deviations
     are those of the reference implementation of Deep Feature Flow.
-Differs from it: maxima are exclusive (``dff_edge.runtime.boxes``), so sizes are plain differences;
+Differs from it: maxima are exclusive (``dff_edge.boxes``), so sizes are plain differences;
     no box grows more than ``exp(MAX_LOG_GROWTH)`` times.
 
 Boxes are float ``(..., 4)`` xyxy in pixels, deltas ``(..., 4)`` as (dx, dy, dw, dh).

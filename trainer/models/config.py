@@ -12,8 +12,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import nn
 
-from dff_edge.runtime.errors import ConfigError
-from dff_edge.runtime.rfcn import RfcnSettings
+from dff_edge.bundle.rfcn import RfcnSettings
+from dff_edge.errors import ConfigError
 from dff_edge.trainer.models.dff import HEAD, NONE, DeepFeatureFlow
 from dff_edge.trainer.models.efficientnet import (
     EFFICIENTNET_CHANNELS,

@@ -4,7 +4,7 @@ Source: Dai et al., "R-FCN", NIPS 2016; Zhu et al., CVPR 2017, arXiv:1611.07715,
     Detection", and the settings of the reference implementation.
 Differs from it: the pooling (``ps_align``).
 
-The device computes the same: ``dff_edge.runtime.detect`` and the graph of the task network.
+The device computes the same: ``dff_edge.runtime.kernels.detect`` and the graph of the task network.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dff_edge.runtime.boxes import Detections
-from dff_edge.runtime.nms import nms
-from dff_edge.runtime.rfcn import RfcnSettings
+from dff_edge.boxes import Detections
+from dff_edge.bundle.rfcn import RfcnSettings
+from dff_edge.runtime.kernels.nms import nms
 from dff_edge.trainer.models.box_coding import BOX_STDS, clip_boxes, decode
 from dff_edge.trainer.models.proposals import anchor_boxes, per_anchor, propose
 from dff_edge.trainer.models.ps_align import position_sensitive_vote

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dff_edge.runtime.errors import ShapeError
-from dff_edge.runtime.rfcn import RfcnSettings
+from dff_edge.bundle.rfcn import RfcnSettings
+from dff_edge.errors import ShapeError
 from dff_edge.trainer.models.feature import FeatureNetwork, Step
 from dff_edge.trainer.models.flownet import FlowNetwork
 from dff_edge.trainer.models.normalize import Normalize, half_frame

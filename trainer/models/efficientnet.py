@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dff_edge.runtime.errors import ConfigError
+from dff_edge.errors import ConfigError
 from dff_edge.trainer.models.feature import FeatureNetwork, NeckName, Step, dilate
 from dff_edge.trainer.models.width import scale_kernels
 

@@ -20,7 +20,7 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dff_edge.runtime.errors import ConfigError
+from dff_edge.errors import ConfigError
 
 NeckName = Literal["dilated", "pyramid"]
 FEATURE_STRIDES = (8, 16)  # px

@@ -33,7 +33,7 @@ from typing import Literal, overload
 import torch
 from torch import Tensor, nn
 
-from dff_edge.runtime.errors import ConfigError, ShapeError
+from dff_edge.errors import ConfigError, ShapeError
 from dff_edge.trainer.models.normalize import average_pool_2x2
 from dff_edge.trainer.models.width import scale_kernels
 

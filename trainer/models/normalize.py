@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dff_edge.runtime.errors import ConfigError
+from dff_edge.errors import ConfigError
 
 
 class Normalize(nn.Module):

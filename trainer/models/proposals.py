@@ -12,9 +12,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dff_edge.runtime.anchors import anchor_sizes
-from dff_edge.runtime.nms import nms
-from dff_edge.runtime.rfcn import RfcnSettings
+from dff_edge.bundle.anchors import anchor_sizes
+from dff_edge.bundle.rfcn import RfcnSettings
+from dff_edge.runtime.kernels.nms import nms
 from dff_edge.trainer.models.box_coding import PROPOSAL_STDS, clip_boxes, decode
 
 

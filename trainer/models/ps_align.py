@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dff_edge.runtime.errors import ShapeError
+from dff_edge.errors import ShapeError
 
 _SAMPLES = 2  # in each direction of a bin
 

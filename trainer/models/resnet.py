@@ -18,7 +18,7 @@ from typing import ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from dff_edge.runtime.errors import ConfigError
+from dff_edge.errors import ConfigError
 from dff_edge.trainer.models.feature import FeatureNetwork, NeckName, Step, dilate
 from dff_edge.trainer.models.width import scale_kernels
 

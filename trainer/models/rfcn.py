@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from dff_edge.runtime.errors import ConfigError
-from dff_edge.runtime.rfcn import RfcnSettings
+from dff_edge.bundle.rfcn import RfcnSettings
+from dff_edge.errors import ConfigError
 
 
 class RfcnMaps(NamedTuple):

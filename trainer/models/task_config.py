@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from dff_edge.runtime.rfcn import RfcnSettings
+from dff_edge.bundle.rfcn import RfcnSettings
 from dff_edge.trainer.settings import Settings, refuse_truth_values
 
 _MAX_CLASSES = 255  # label maps are uint8, and 255 is what does not count

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dff_edge.runtime.errors import ShapeError
+from dff_edge.errors import ShapeError
 
 # In grid coordinates the map ends at 1, and its last cell, at most as wide as the map,
 # stops contributing at 2: everything from here on reads zero. Clamping keeps huge

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dff_edge.runtime.errors import ConfigError
+from dff_edge.errors import ConfigError
 
 # Convolution kernels of CPUs and tensor cores work on groups of eight channels.
 _GROUP = 8

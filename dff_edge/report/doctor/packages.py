@@ -15,15 +15,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from dff_edge.report.doctor.finding import Finding, State
-from dff_edge.runtime.packages import (
+from dff_edge.packages import (
     distribution_of,
     install_command,
     installed_as,
     overlaid,
     package_command,
 )
-from dff_edge.runtime.shared_libraries import load_problem
+from dff_edge.report.doctor.finding import Finding, State
+from dff_edge.shared_libraries import load_problem
 
 _TIMEOUT_S = 120.0  # the first import from a slow card
 _PROCESSES = 4

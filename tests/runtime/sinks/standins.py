@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from dff_edge.runtime.frames import Frame, Result
+from dff_edge.frames import Frame, Result
 from dff_edge.runtime.sinks import FanOut
 from dff_edge.runtime.sinks.base import Sink
 

@@ -5,8 +5,8 @@ import errno
 import numpy as np
 import pytest
 
-from dff_edge.runtime.errors import SinkError
-from dff_edge.runtime.frames import Frame, Result
+from dff_edge.errors import SinkError
+from dff_edge.frames import Frame, Result
 from dff_edge.runtime.sinks.base import Sink
 
 RESULT = Result(

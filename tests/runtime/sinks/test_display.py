@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from dff_edge.runtime import packages
-from dff_edge.runtime.errors import SinkError
-from dff_edge.runtime.frames import Frame, Result
+from dff_edge import packages
+from dff_edge.errors import SinkError
+from dff_edge.frames import Frame, Result
 from dff_edge.runtime.sinks import open_sink
 
 

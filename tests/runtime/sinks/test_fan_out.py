@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from dff_edge.runtime.errors import SinkError
+from dff_edge.errors import SinkError
 from dff_edge.runtime.sinks import fan_out as fan_out_module
 from dff_edge.runtime.sinks.fan_out import QUEUED
 from tests.runtime.sinks.standins import (

@@ -10,9 +10,9 @@ import threading
 import numpy as np
 import pytest
 
-from dff_edge.runtime.boxes import Detections
-from dff_edge.runtime.errors import SinkError
-from dff_edge.runtime.frames import Frame, Result
+from dff_edge.boxes import Detections
+from dff_edge.errors import SinkError
+from dff_edge.frames import Frame, Result
 from dff_edge.runtime.sinks import Style, open_sink
 from tests.runtime.sinks.standins import WAIT_S, wait_until
 
@@ -106,8 +106,8 @@ def test_line_without_room_is_taken_back(tmp_path):
     code = """
         import resource, sys
         import numpy as np
-        from dff_edge.runtime.errors import SinkError
-        from dff_edge.runtime.frames import Frame, Result
+        from dff_edge.errors import SinkError
+        from dff_edge.frames import Frame, Result
         from dff_edge.runtime.sinks import open_sink
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))

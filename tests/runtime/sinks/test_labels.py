@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from dff_edge.runtime.errors import SinkError
-from dff_edge.runtime.frames import Frame, Result
+from dff_edge.errors import SinkError
+from dff_edge.frames import Frame, Result
 from dff_edge.runtime.sinks import open_sink
 
 

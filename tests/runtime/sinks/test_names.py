@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dff_edge.runtime.errors import ConfigError
+from dff_edge.errors import ConfigError
 from dff_edge.runtime.sinks.names import parse_sink, source_name
 
 

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from dff_edge.runtime.errors import SinkError
+from dff_edge.errors import SinkError
 from dff_edge.runtime.sinks.numbered_files import NumberedFiles
-from tests.runtime.processes import process_that
+from tests.processes import process_that
 
 
 def files_in(folder, name="%06d.png", **options):

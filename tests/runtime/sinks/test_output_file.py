@@ -5,9 +5,9 @@ import stat
 
 import pytest
 
-from dff_edge.runtime.errors import SinkError
+from dff_edge.errors import SinkError
 from dff_edge.runtime.sinks.output_file import OutputFile
-from tests.runtime.processes import process_that, run_python
+from tests.processes import process_that, run_python
 
 WRITE = """
     import sys

@@ -12,11 +12,11 @@ import av
 import numpy as np
 import pytest
 
-from dff_edge.runtime.errors import SinkError
-from dff_edge.runtime.frames import Frame, Result
-from dff_edge.runtime.overlay import draw_overlay
+from dff_edge.errors import SinkError
+from dff_edge.frames import Frame, Result
+from dff_edge.runtime.drawing.overlay import draw_overlay
+from dff_edge.runtime.drawing.result import caption_of
 from dff_edge.runtime.sinks import open_sink
-from dff_edge.runtime.sinks.drawing import caption_of
 from dff_edge.runtime.sinks.video import VideoSink
 
 CLASSES = ("road", "sky", "pole")
@@ -258,8 +258,8 @@ def run_python(code, *arguments):
 WRITE_NOISE = """
     import os, resource, sys
     import numpy as np
-    from dff_edge.runtime.errors import SinkError
-    from dff_edge.runtime.frames import Frame, Result
+    from dff_edge.errors import SinkError
+    from dff_edge.frames import Frame, Result
     from dff_edge.runtime.sinks import open_sink
 
     path, limit, kill_at = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from dff_edge.runtime.errors import SourceError
+from dff_edge.errors import SourceError
 from dff_edge.runtime.sources.camera import Patience
 from dff_edge.runtime.sources.capture import Shot
 

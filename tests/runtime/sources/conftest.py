@@ -2,8 +2,8 @@
 
 import pytest
 
-from dff_edge.runtime.sources import limits
 from dff_edge.runtime.sources.camera import CameraSource
+from dff_edge.runtime.sources.network import limits
 from tests.runtime.sources.cameras import CALM, Cameras, FakeCapture
 from tests.runtime.sources.streams import READ_S
 

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from dff_edge.runtime.sources import network
 from dff_edge.runtime.sources.camera import CameraSource, Patience
-from dff_edge.runtime.uri import parse_source
+from dff_edge.runtime.sources.network import connection as network
+from dff_edge.uri import parse_source
 
 LONG_S = 30.0  # never reached when the code is right
 READ_S = 1.5  # in place of 4 s, so that a stall is a loss soon

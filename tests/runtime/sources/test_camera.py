@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from dff_edge.runtime.errors import SourceError
+from dff_edge.errors import SourceError
 from dff_edge.runtime.sources import camera as camera_module
 from dff_edge.runtime.sources.camera import CameraSource, Patience
 from dff_edge.runtime.sources.capture import Shot

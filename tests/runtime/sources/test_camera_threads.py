@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from dff_edge.runtime.errors import SourceError
+from dff_edge.errors import SourceError
 from dff_edge.runtime.sources.camera import MAX_STUCK, CameraSource, Patience
 from dff_edge.runtime.sources.capture import Shot
 from tests.runtime.sources.cameras import LONG_S, FakeCapture, Mortal, eventually, picture

@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from dff_edge.runtime.errors import SourceError
+from dff_edge.errors import SourceError
 from dff_edge.runtime.sources import open_source
 from tests.runtime.sources.videos import noise, read_all, scene, shades, write_video
 

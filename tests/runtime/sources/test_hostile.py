@@ -15,8 +15,9 @@ SERVERS = Path(__file__).with_name("servers.py")
 
 CLIENT = """
 import json, resource, sys, threading, time
-from dff_edge.runtime.errors import SourceError
-from dff_edge.runtime.sources import limits, open_source
+from dff_edge.errors import SourceError
+from dff_edge.runtime.sources.network import limits
+from dff_edge.runtime.sources import open_source
 
 limits.OPEN_TIMEOUT_S, limits.READ_TIMEOUT_S, limits.PICTURE_S = 1.0, 1.0, 2.0
 outcomes = {}

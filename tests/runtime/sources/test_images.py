@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dff_edge.runtime.errors import ConfigError, FrameError, SourceError
-from dff_edge.runtime.sources import open_source, pages
+from dff_edge.errors import ConfigError, FrameError, SourceError
+from dff_edge.runtime.sources import open_source
+from dff_edge.runtime.sources.decoding import pages
 from dff_edge.runtime.sources.images import read_image
 
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dff_edge.runtime.errors import ConfigError, MissingDependencyError, SourceError
+from dff_edge.errors import ConfigError, MissingDependencyError, SourceError
 from dff_edge.runtime.sources import open_source, opencv
 from dff_edge.runtime.sources.opencv import (
     MAX_FAILED_READS,
@@ -17,7 +17,7 @@ from dff_edge.runtime.sources.opencv import (
     complete_pipeline,
     csi_pipeline,
 )
-from dff_edge.runtime.uri import parse_source
+from dff_edge.uri import parse_source
 
 REPOSITORY = Path(__file__).parents[3]
 SYSTEM_PYTHON = "/usr/bin/python3"
@@ -227,7 +227,7 @@ def test_pipeline_gets_a_sink_unless_it_has_one():
 
 PLAY = """
 import time
-from dff_edge.runtime.errors import SourceError
+from dff_edge.errors import SourceError
 from dff_edge.runtime.sources import open_source
 
 with open_source("gst://videotestsrc is-live=true ! video/x-raw,width=64,height=48") as source:

@@ -6,8 +6,8 @@ import time
 import numpy as np
 import pytest
 
-from dff_edge.runtime.errors import SourceError
-from dff_edge.runtime.frames import Frame
+from dff_edge.errors import SourceError
+from dff_edge.frames import Frame
 from dff_edge.runtime.sources import open_source, paced
 from dff_edge.runtime.sources.base import PulledSource
 from dff_edge.runtime.sources.paced import PacedSource

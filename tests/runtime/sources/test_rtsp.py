@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dff_edge.runtime.errors import SourceError
+from dff_edge.errors import SourceError
 from dff_edge.runtime.sources import open_source
 from tests.runtime.sources.streams import (
     LONG_S,

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from benchmarks._mjpeg_server import MjpegServer
-from dff_edge.runtime.errors import DffEdgeError
+from dff_edge.errors import DffEdgeError
 from dff_edge.runtime.sources import open_source
 from tests.runtime.sources.servers import RawServer, RtspScript, ok
 from tests.runtime.sources.streams import free_port, open_quickly, take, wait_for

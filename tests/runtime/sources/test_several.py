@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dff_edge.runtime.errors import ConfigError
+from dff_edge.errors import ConfigError
 from dff_edge.runtime.sources.several import expand_sources, is_endless
 
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from dff_edge.runtime.errors import ConfigError
+from dff_edge.errors import ConfigError
 from dff_edge.runtime.sources import open_source
-from dff_edge.runtime.synthetic import StreetScene
+from dff_edge.synthetic import StreetScene
 
 
 def test_frames_are_those_of_the_scene():

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dff_edge.runtime.boxes import TrueBoxes
+from dff_edge.boxes import TrueBoxes
 from dff_edge.trainer.data.boxes import clip_boxes, map_boxes
 
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from dff_edge.runtime.boxes import TrueBoxes
-from dff_edge.runtime.clips import open_clips
-from dff_edge.runtime.errors import ConfigError, SourceError
+from dff_edge.boxes import TrueBoxes
+from dff_edge.data.clips import open_clips
+from dff_edge.errors import ConfigError, SourceError
 from dff_edge.trainer.config import AugmentConfig
 from dff_edge.trainer.data import ClipPairs, StillPairs
 from dff_edge.trainer.data.labelled_pairs import read_frame

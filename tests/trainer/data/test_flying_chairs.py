@@ -4,7 +4,7 @@ import torch
 
 from dff_edge.trainer.config import DataConfig
 from dff_edge.trainer.data import open_pairs
-from tests.runtime.datasets.layouts import flying_chairs
+from tests.data.datasets.layouts import flying_chairs
 from tests.trainer.data.same import equal
 
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from dff_edge.runtime.errors import ConfigError
+from dff_edge.errors import ConfigError
 from dff_edge.trainer.config import DataConfig
 from dff_edge.trainer.data import open_pairs
 from dff_edge.trainer.data.mixed_pairs import MixedPairs
-from tests.runtime.datasets.layouts import imagenet_image, vid_snippet
+from tests.data.datasets.layouts import imagenet_image, vid_snippet
 
 
 class Constant:

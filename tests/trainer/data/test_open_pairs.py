@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from dff_edge.runtime.clips import open_clips
-from dff_edge.runtime.datasets.imagenet import CLASSES as IMAGENET
-from dff_edge.runtime.datasets.imagenet import DET_LIST
-from dff_edge.runtime.errors import ConfigError, SourceError
-from dff_edge.runtime.synthetic import CLASSES
+from dff_edge.data.clips import open_clips
+from dff_edge.data.datasets.imagenet import CLASSES as IMAGENET
+from dff_edge.data.datasets.imagenet import DET_LIST
+from dff_edge.errors import ConfigError, SourceError
+from dff_edge.synthetic import CLASSES
 from dff_edge.trainer.config import DataConfig
 from dff_edge.trainer.data import (
     ClipPairs,
@@ -17,7 +17,7 @@ from dff_edge.trainer.data import (
     open_pairs,
 )
 from dff_edge.trainer.models import ModelConfig
-from tests.runtime.datasets.layouts import imagenet_image, vid_snippet, write
+from tests.data.datasets.layouts import imagenet_image, vid_snippet, write
 from tests.trainer.data.same import equal
 
 CLASS_COUNT = len(CLASSES)

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from dff_edge.runtime.boxes import TrueBoxes
+from dff_edge.boxes import TrueBoxes
 from dff_edge.trainer.data.pairs import (
     IGNORED_BOX,
     Pair,

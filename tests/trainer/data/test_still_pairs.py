@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from dff_edge.runtime.clips import open_clips
-from dff_edge.runtime.errors import ConfigError
+from dff_edge.data.clips import open_clips
+from dff_edge.errors import ConfigError
 from dff_edge.trainer.config import AugmentConfig
 from dff_edge.trainer.data import StillPairs
 from dff_edge.trainer.data.pairs import IGNORED

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from dff_edge.runtime.synthetic import BOX_CLASSES, CLASSES
+from dff_edge.synthetic import BOX_CLASSES, CLASSES
 from dff_edge.trainer.data import SyntheticPairs
 from dff_edge.trainer.data.pairs import collate_groups
 from dff_edge.trainer.models import warp_features

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from dff_edge.runtime.errors import ConfigError
-from dff_edge.runtime.rfcn import RfcnSettings
+from dff_edge.bundle.rfcn import RfcnSettings
+from dff_edge.errors import ConfigError
 from dff_edge.trainer.detection.loss import detection_loss, hard_example_losses
 from dff_edge.trainer.models import RfcnMaps
 from dff_edge.trainer.models.proposals import anchor_boxes

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from dff_edge.runtime.errors import CheckpointError
-from dff_edge.runtime.rfcn import RfcnSettings
+from dff_edge.bundle.rfcn import RfcnSettings
+from dff_edge.errors import CheckpointError
 from dff_edge.trainer.checkpoint import read_state_dict
 from dff_edge.trainer.importing import import_weights
 from dff_edge.trainer.models import ResNet

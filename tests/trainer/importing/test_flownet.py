@@ -7,7 +7,7 @@ import torch
 import yaml
 from torch.nn import functional as F
 
-from dff_edge.runtime.errors import CheckpointError
+from dff_edge.errors import CheckpointError
 from dff_edge.trainer.checkpoint import load_weights, read_state_dict
 from dff_edge.trainer.importing import ImportCard, import_weights
 from dff_edge.trainer.models import ModelConfig, build_model

@@ -15,7 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dff_edge.runtime.errors import CheckpointError
+from dff_edge.errors import CheckpointError
 from dff_edge.trainer.checkpoint import read_state_dict
 from dff_edge.trainer.importing import import_weights
 from dff_edge.trainer.importing.mxnet_params import read_mxnet_params

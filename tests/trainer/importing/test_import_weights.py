@@ -10,7 +10,7 @@ import torch
 import yaml
 from torch.nn import functional as F
 
-from dff_edge.runtime.errors import CheckpointError, ConfigError
+from dff_edge.errors import CheckpointError, ConfigError
 from dff_edge.trainer.checkpoint import load_weights, read_state_dict
 from dff_edge.trainer.config import TrainConfig
 from dff_edge.trainer.importing import import_weights

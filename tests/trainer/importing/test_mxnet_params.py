@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from dff_edge.runtime.errors import CheckpointError
+from dff_edge.errors import CheckpointError
 from dff_edge.trainer.importing import read_mxnet_params
 from tests.trainer.importing.mxnet_files import params_bytes
 

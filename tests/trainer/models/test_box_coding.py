@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dff_edge.runtime import boxes as runtime_boxes
+from dff_edge import boxes as runtime_boxes
 from dff_edge.trainer.models.box_coding import (
     BOX_STDS,
     PROPOSAL_STDS,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from dff_edge.runtime.errors import ConfigError
+from dff_edge.errors import ConfigError
 from dff_edge.trainer.models import (
     ResNet,
     approximate_cost_ratio,

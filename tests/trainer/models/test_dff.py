@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from dff_edge.runtime.errors import ShapeError
+from dff_edge.errors import ShapeError
 from dff_edge.trainer.models import half_frame, warp_features
 from dff_edge.trainer.models.config import FeatureConfig, FlowConfig, ModelConfig, build_model
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dff_edge.runtime.errors import ConfigError
+from dff_edge.errors import ConfigError
 from dff_edge.trainer.models import EfficientNetLite
 from dff_edge.trainer.models.efficientnet import SameConv2d
 

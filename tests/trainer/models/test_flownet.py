@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from dff_edge.runtime.errors import ConfigError, ShapeError
+from dff_edge.errors import ConfigError, ShapeError
 from dff_edge.trainer.models import (
     FlowNetHalf,
     FlowNetInception,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from dff_edge.runtime.errors import ConfigError
+from dff_edge.errors import ConfigError
 from dff_edge.trainer.models import MobileNetV2
 
 # torchvision.models.mobilenet_v2 has 3,504,872 parameters and 314 entries; without the classifier

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from dff_edge.runtime.boxes import iou_matrix
-from dff_edge.runtime.rfcn import RfcnSettings
+from dff_edge.boxes import iou_matrix
+from dff_edge.bundle.rfcn import RfcnSettings
 from dff_edge.trainer.models.box_coding import PROPOSAL_STDS, clip_boxes, decode
 from dff_edge.trainer.models.proposals import anchor_boxes, per_anchor, propose
 

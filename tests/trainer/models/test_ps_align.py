@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dff_edge.runtime.errors import ShapeError
+from dff_edge.errors import ShapeError
 from dff_edge.trainer.models.ps_align import position_sensitive_vote
 
 ATOL = 1e-5  # float32, means of a few dozen values near 1

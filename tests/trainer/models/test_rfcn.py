@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from dff_edge.runtime.errors import ConfigError
-from dff_edge.runtime.rfcn import RfcnSettings
+from dff_edge.bundle.rfcn import RfcnSettings
+from dff_edge.errors import ConfigError
 from dff_edge.trainer.models import RfcnHead, macs
 
 SETTINGS = RfcnSettings(bins=3, anchor_scales=(1, 2))

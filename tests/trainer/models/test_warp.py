@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dff_edge.runtime.errors import ShapeError
+from dff_edge.errors import ShapeError
 from dff_edge.trainer.models import warp_features
 
 ATOL32 = 1e-5  # float32, four products and three sums of values near 1

@@ -1,0 +1,79 @@
+"""Put prepared files in the place of a bundle's, so that there is the old one or the new one.
+
+1. The files, the new manifest and a copy of the old one are in a staging folder, on the disk.
+2. ``.staging-<random>`` is renamed to ``.commit``. From here on the new bundle is there: its files
+   are looked for in ``.commit`` first (``bundle_folder``).
+3. Each file is moved to its place, the manifest last; files of the old bundle are removed.
+4. ``.commit`` is removed.
+
+Whoever is killed, or has no power left, before 2 leaves the old bundle, from then on the new one.
+The next writer does what is left of 3 and 4.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path, PurePosixPath
+
+from dff_edge.bundle.folder import BundleFolder
+from dff_edge.bundle.manifest import Manifest
+from dff_edge.bundle.paths import COMMITTED_NAME, MANIFEST_NAME, REPLACED_NAME
+from dff_edge.files.atomic import sync_folder
+from dff_edge.files.staging import sync_folders, write_durably
+
+
+def publish(root: Path, staging: Path, manifest: bytes, replaced: bytes | None) -> None:
+    """Make a staging folder's files the bundle. No other commit may be under way.
+
+    Args:
+        root: the bundle's folder.
+        staging: in it, with new files in their places, each of them on the disk.
+        manifest: the new one.
+        replaced: the manifest of the bundle that is there.
+
+    Raises:
+        OSError: the bundle that was there is there.
+    """
+    write_durably(staging / MANIFEST_NAME, manifest)
+    if replaced is not None:
+        write_durably(staging / REPLACED_NAME, replaced)
+    sync_folders(staging)
+    os.rename(staging, root / COMMITTED_NAME)
+    sync_folder(root)
+    sync_folder(root.parent)  # of a new bundle, its name
+
+
+def finish(root: Path) -> None:
+    """Do what is left of a commit; nothing where there is none. No other one may be under way.
+
+    Raises:
+        OSError: a file cannot be moved or removed. The new bundle is there all the same.
+        BundleError: the commit is damaged.
+    """
+    folder = BundleFolder(root)
+    committed = folder.committed
+    if not committed.is_dir() or committed.is_symlink():
+        return
+    manifest = Manifest.parse(folder.manifest_bytes())
+    stale = folder.replaced_files() - manifest.files.keys()
+    for name in manifest.files:
+        if (committed / name).is_file():
+            target = root / PurePosixPath(name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(committed / name, target)
+    for parent in {(root / PurePosixPath(name)).parent for name in manifest.files}:
+        sync_folder(parent)
+    if (committed / MANIFEST_NAME).is_file():
+        os.replace(committed / MANIFEST_NAME, root / MANIFEST_NAME)
+        sync_folder(root)
+    for name in sorted(stale):
+        target = root / PurePosixPath(name)
+        target.unlink(missing_ok=True)
+        for parent in target.parents:
+            if parent == root or not parent.is_dir() or any(parent.iterdir()):
+                break
+            parent.rmdir()
+    sync_folder(root)
+    shutil.rmtree(committed)
+    sync_folder(root)

@@ -1,0 +1,222 @@
+"""What the graphs of a bundle take and give: the tables of docs/architecture.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from dff_edge.errors import ConfigError
+from dff_edge.runtime.engines.base import TensorSpec
+
+if TYPE_CHECKING:  # written in terms of records, which are in terms of this
+    from dff_edge.bundle.rfcn import RfcnSettings
+
+Task = Literal["segmentation", "detection"]
+Precision = Literal["fp32", "fp16", "int8"]
+# task_maps is a detector's task network without what follows its learned maps.
+Subnet = Literal["feature", "flow", "task", "task_maps", "propagate"]
+# Whose rules a graph follows: ONNX Runtime's (and OpenVINO's), or TensorRT's.
+Flavour = Literal["ort", "trt"]
+# For TensorRT, propagate has the warp as a plugin node; the portable form is another file.
+GraphName = Literal["feature", "flow", "task", "task_maps", "propagate", "propagate_portable"]
+# What gives flow and scale field: flow.onnx, or a function of runtime/engines/hand_crafted_flow.py.
+FlowFunction = Literal[
+    "network",
+    "dis-ultrafast",
+    "dis-fast",
+    "dis-medium",
+    "farneback",
+    "siftflow-fast",
+    "siftflow-slow",
+]
+
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+# What every bundle holds; those of detection also task_maps.
+SUBNETS: tuple[Subnet, ...] = ("feature", "flow", "task", "propagate")
+FLAVOURS: tuple[Flavour, ...] = get_args(Flavour)
+TENSORRT_GRAPHS: tuple[GraphName, ...] = (*SUBNETS, "propagate_portable")
+HANDMADE_FLOWS: tuple[FlowFunction, ...] = get_args(FlowFunction)[1:]
+
+MIN_STEP, MAX_STEP = 1e-30, 1e6  # of Levels: products with it stay float32 numbers
+STRIDE = 16  # frame pixels per cell of the feature map, each way, where nothing says another
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """What the bytes of a map mean: ``value = step * (byte - zero)``.
+
+    The bytes are uint8; those of maps for TensorRT are int8, and ``zero`` is 0.
+
+    Attributes:
+        step: distance of two neighbouring values, 1e-30 to 1e6.
+        zero: the byte that means 0.
+
+    Raises:
+        ConfigError: one of them is out of range.
+    """
+
+    step: float
+    zero: int
+
+    def __post_init__(self) -> None:
+        if not (MIN_STEP <= self.step <= MAX_STEP and 0 <= self.zero <= 255):
+            raise ConfigError(
+                f"step is {self.step} and zero is {self.zero}, expected 1e-30 to 1e6 and a byte."
+            )
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The smallest and the largest value that there are."""
+        return -self.zero * self.step, (255 - self.zero) * self.step
+
+    def values(self, bytes_: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """What bytes mean, as float32 of the same shape."""
+        values: NDArray[np.float32] = bytes_.astype(np.float32)
+        values -= np.float32(self.zero)
+        values *= np.float32(self.step)
+        return values
+
+    def bytes(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """The nearest bytes, ties to even; what is out of range takes its end."""
+        levels = np.rint(values / np.float32(self.step)) + self.zero
+        bytes_: NDArray[np.uint8] = np.clip(levels, 0, 255).astype(np.uint8)
+        return bytes_
+
+
+@dataclass(frozen=True, slots=True)
+class MapLevels:
+    """Levels of the maps that travel between subnets as bytes.
+
+    Attributes:
+        features: of the feature map, of the key frame as of propagated ones.
+        scale: of the scale field.
+    """
+
+    features: Levels
+    scale: Levels
+
+
+@dataclass(frozen=True, slots=True)
+class GraphContract:
+    """Inputs and outputs that a graph must have, by name; no more and no fewer."""
+
+    inputs: dict[str, TensorSpec]
+    outputs: dict[str, TensorSpec]
+
+    def problems(
+        self, inputs: Mapping[str, TensorSpec], outputs: Mapping[str, TensorSpec]
+    ) -> list[str]:
+        """Say how a graph's inputs and outputs differ from these; empty when they do not."""
+        return _differences("input", inputs, self.inputs) + _differences(
+            "output", outputs, self.outputs
+        )
+
+
+def graph_contract(
+    subnet: GraphName,
+    *,
+    frame_size: tuple[int, int],
+    channels: int,
+    classes: int,
+    maps: DTypeLike = np.float32,
+    rfcn: RfcnSettings | None = None,
+    flavour: Flavour = "ort",
+    stride: int = STRIDE,
+) -> GraphContract:
+    """Give the contract of one graph of a bundle.
+
+    Args:
+        subnet: which of the graphs; task_maps is one of detection only.
+        frame_size: ``(H, W)`` of the network's frames, multiples of the stride.
+        channels: C of the feature map.
+        classes: K, without the background of detection.
+        maps: dtype of features and scale field; uint8 and int8 mean values by ``MapLevels``.
+        rfcn: of detection; None stands for segmentation.
+        flavour: whose graph. A detector's for TensorRT all end with the learned maps, for
+            TensorRT builds nothing of what follows.
+        stride: pixels of the frame per feature cell.
+    """
+    height, width = frame_size
+    cells = (height // stride, width // stride)
+    half = (1, height // 2, width // 2, 3)
+    uint8, float32 = np.dtype(np.uint8), np.dtype(np.float32)
+    wide: np.dtype[Any] = np.dtype(maps)
+    specs = {
+        spec.name: spec
+        for spec in (
+            TensorSpec("frame", uint8, (1, height, width, 3)),
+            TensorSpec("key_half", uint8, half),
+            TensorSpec("frame_half", uint8, half),
+            TensorSpec("features", wide, (1, *cells, channels)),
+            TensorSpec("flow", float32, (1, *cells, 2)),
+            TensorSpec("scale", wide, (1, *cells, channels)),
+        )
+    }
+    answers = _answers(subnet, cells, classes, rfcn, flavour)
+    moved = ("flow", "scale")
+    inputs: dict[GraphName, tuple[str, ...]] = {
+        "feature": ("frame",),
+        "flow": ("key_half", "frame_half"),
+        "task": ("features",),
+        "task_maps": ("features",),
+        "propagate": ("features", *moved),
+        "propagate_portable": ("features", *moved),
+    }
+    outputs: dict[GraphName, tuple[str, ...]] = {"feature": ("features",), "flow": moved}
+    return GraphContract(
+        {name: specs[name] for name in inputs[subnet]},
+        {name: specs[name] for name in outputs[subnet]}
+        if subnet in outputs
+        else {spec.name: spec for spec in answers},
+    )
+
+
+def _answers(
+    subnet: GraphName,
+    cells: tuple[int, int],
+    classes: int,
+    rfcn: RfcnSettings | None,
+    flavour: Flavour,
+) -> tuple[TensorSpec, ...]:
+    """What comes out behind the task network."""
+    float32, int32 = np.dtype(np.float32), np.dtype(np.int32)
+    if rfcn is None:
+        return (TensorSpec("scores", float32, (1, *cells, classes)),)
+    if flavour == "trt" or subnet == "task_maps":
+        bins = rfcn.bins**2
+        return (
+            TensorSpec("objectness", float32, (1, *cells, rfcn.anchors)),
+            TensorSpec("deltas", float32, (1, *cells, 4 * rfcn.anchors)),
+            TensorSpec("class_maps", float32, (1, *cells, bins * (classes + 1))),
+            TensorSpec("box_maps", float32, (1, *cells, 4 * bins)),
+        )
+    return (
+        TensorSpec("boxes", float32, (1, rfcn.detections, 4)),
+        TensorSpec("scores", float32, (1, rfcn.detections)),
+        TensorSpec("labels", int32, (1, rfcn.detections)),
+        TensorSpec("count", int32, (1,)),
+    )
+
+
+def _differences(
+    role: str, found: Mapping[str, TensorSpec], expected: Mapping[str, TensorSpec]
+) -> list[str]:
+    problems = [
+        f"{role} '{name}' is missing, expected {spec.dtype.name} {spec.shape}"
+        for name, spec in expected.items()
+        if name not in found
+    ]
+    for name, spec in found.items():
+        wanted = expected.get(name)
+        if wanted is None:
+            problems.append(f"{role} '{name}' is not expected; the {role}s are {list(expected)}")
+        elif spec != wanted:
+            problems.append(
+                f"{role} '{name}' is {spec.dtype.name} {spec.shape}, "
+                f"expected {wanted.dtype.name} {wanted.shape}"
+            )
+    return problems

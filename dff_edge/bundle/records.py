@@ -1,0 +1,173 @@
+"""What a manifest records: of files, of how a bundle was made, and of what was measured."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from dff_edge.bundle.contract import Flavour, Levels, Precision, Subnet
+from dff_edge.printable import is_printable
+
+MAX_FILE_BYTES = 1 << 30
+
+
+def _check_printable(text: str) -> str:
+    if not is_printable(text):
+        raise ValueError("text without control characters, which a terminal would obey")
+    return text
+
+
+def _check_lines(text: str) -> str:
+    return "\n".join(_check_printable(line) for line in text.split("\n"))
+
+
+_PRINTABLE = AfterValidator(_check_printable)
+Name = Annotated[str, Field(min_length=1, max_length=64), _PRINTABLE]
+Text = Annotated[str, Field(max_length=4096), _PRINTABLE]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0, le=10**9)]
+Error = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Versions = Annotated[dict[Name, Name], Field(max_length=32)]
+Interval = Annotated[int, Field(ge=1, le=1000)]
+Byte = Annotated[int, Field(ge=0, le=255)]
+
+
+class Record(BaseModel):
+    """Fields that do not change, and no others."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FileRecord(Record):
+    """Digest and size of one file."""
+
+    sha256: Sha256
+    bytes: int = Field(ge=1, le=MAX_FILE_BYTES)
+
+
+class Provenance(Record):
+    """What made the bundle.
+
+    Attributes:
+        created: date and time, ISO 8601.
+        versions: version by package; ``dff_edge`` is always there.
+        command: the command line.
+        config: the training configuration, as text.
+        training_data: what the model was trained on.
+        checkpoint_sha256: digest of the checkpoint that was exported.
+    """
+
+    created: Name
+    versions: Versions
+    command: Text = ""
+    config: Annotated[str, Field(max_length=65536), AfterValidator(_check_lines)] = ""
+    training_data: Text = ""
+    checkpoint_sha256: Sha256 | None = None
+
+    @model_validator(mode="after")
+    def _has_own_version(self) -> Provenance:
+        if "dff_edge" not in self.versions:
+            raise ValueError("versions that include 'dff_edge'")
+        return self
+
+
+class ByteLevels(Record):
+    """``value = step * (byte - zero)`` of a map that travels between subnets as bytes.
+
+    They are uint8, or int8 with a zero of 0 in the graphs for TensorRT.
+    """
+
+    step: float = Field(ge=1e-30, le=1e6, allow_inf_nan=False)  # a float32 that is no zero
+    zero: Byte
+
+    def levels(self) -> Levels:
+        """The same without pydantic."""
+        return Levels(self.step, self.zero)
+
+
+class Calibration(Record):
+    """Where the ranges of a quantised precision come from, and what they gave.
+
+    Attributes:
+        source: the clips, as given on the command line.
+        sha256: digest of the frames that were used.
+        clips, pairs, frames: how many were used.
+        flavour: whose rules of quantisation the graphs follow: "ort" or "trt".
+        date: ISO 8601.
+        versions: version by package.
+        features, scale: levels of the maps between the subnets, which are bytes then; both or
+            neither. Without them the maps are float32; for TensorRT they are always there.
+    """
+
+    source: Text
+    sha256: Sha256
+    clips: Count
+    pairs: Count
+    frames: Count
+    flavour: Flavour
+    date: Name
+    versions: Versions
+    features: ByteLevels | None = None
+    scale: ByteLevels | None = None
+
+    @model_validator(mode="after")
+    def _has_both_levels(self) -> Calibration:
+        if (self.features is None) != (self.scale is None):
+            raise ValueError("levels of features and scale, or of neither")
+        if self.flavour == "trt" and not self._has_symmetric_levels():
+            raise ValueError("levels of features and scale with zero 0 for the flavour 'trt'")
+        return self
+
+    def _has_symmetric_levels(self) -> bool:
+        maps = (self.features, self.scale)
+        return all(levels is not None and levels.zero == 0 for levels in maps)
+
+
+class Accuracy(Record):
+    """One measurement: at a key interval (DFF at l), or at one distance ``i - k``.
+
+    Attributes:
+        miou: mean IoU, of segmentation.
+        map: mean AP at an IoU of 0.5, of detection.
+    """
+
+    precision: Precision
+    flavour: Flavour = "ort"
+    data: Text
+    protocol: Text
+    key_interval: Interval | None = None
+    distance: int | None = Field(default=None, ge=0, le=1000)
+    miou: Share | None = None
+    map: Share | None = None
+
+    @model_validator(mode="after")
+    def _is_one_number(self) -> Accuracy:
+        if (self.key_interval is None) == (self.distance is None):
+            raise ValueError("either key_interval or distance, not both or neither")
+        if (self.miou is None) == (self.map is None):
+            raise ValueError("either miou or map, not both or neither")
+        return self
+
+
+class Parity(Record):
+    """How far a graph's output is from its torch model's, on some inputs.
+
+    Attributes:
+        flavour: whose graph it is; for TensorRT too the graph was run by ONNX Runtime.
+        output: name of the output.
+        inputs: what was fed, for example ``"random"`` or ``"real frames"``.
+        tolerance: the largest ``relative_error`` that was accepted.
+        max_abs_error: largest absolute difference.
+        relative_error: that divided by the largest absolute value of the reference.
+    """
+
+    precision: Precision
+    flavour: Flavour = "ort"
+    subnet: Subnet
+    output: Name
+    inputs: Text
+    tolerance: Error
+    max_abs_error: Error
+    relative_error: Error

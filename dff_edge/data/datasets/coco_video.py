@@ -1,0 +1,123 @@
+"""Video in COCO's format: one JSON file for all videos of a split.
+
+What the file may look like is in ``coco_json``. Classes are the categories in the order of their
+ids. Every image counts as labelled. A video of which frames are missing is several clips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from dff_edge.boxes import TrueBoxes
+from dff_edge.data.datasets.coco_json import CocoImage, CocoObject, read_coco
+from dff_edge.data.datasets.files_clip import FilesClip, Listing, list_folder
+from dff_edge.errors import SourceError
+
+
+class CocoClip(FilesClip):
+    """One video; ``objects`` holds the boxes of each of its frames, as the file gives them."""
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        images: Sequence[CocoImage],
+        source: Path,
+        objects: list[TrueBoxes],
+    ) -> None:
+        truths = dict.fromkeys(range(len(images)), source.name)
+        super().__init__(name, folder, [image.file for image in images], source.parent, truths)
+        self._objects = objects
+
+    def where(self, index: int) -> str:
+        """Return the name of a frame in the file."""
+        return f"{self.truth_path(index)}, {self.images[index]}"
+
+    def boxes(self, index: int) -> TrueBoxes | None:
+        """Return the boxes of a frame; crowds are ignored."""
+        return self._objects[index]
+
+
+def class_names(root: Path, _options: dict[str, str]) -> tuple[str, ...]:
+    """Return the names of the categories in the order of their ids.
+
+    Raises:
+        SourceError: as ``read_coco``.
+    """
+    return read_coco(root).classes
+
+
+def list_clips(root: Path, options: dict[str, str]) -> Listing:
+    """Return the videos of a file.
+
+    Args:
+        root: the JSON file.
+        options: ``images``, the folder of the frames, relative to the file's; by default that.
+
+    Raises:
+        SourceError: as ``read_coco``, or no video has all its images.
+    """
+    content = read_coco(root)
+    folder = root.parent / options.get("images", ".")
+    if not folder.is_dir():
+        raise SourceError(
+            f"There is no folder '{folder}', expected the frames of '{root}' in it. Give another "
+            "as ?images=FOLDER, relative to the file's."
+        )
+
+    @cache
+    def names_in(parent: Path) -> frozenset[str]:
+        return frozenset(list_folder(parent).files) if parent.is_dir() else frozenset()
+
+    def is_there(file: Path) -> bool:
+        return file.name in names_in(file.parent)
+
+    listing = Listing([], [f"{root}: {problem}" for problem in content.problems])
+    for name, frames in content.videos:
+        if not frames:
+            listing.problems.append(f"{root}: video {name} has no images")
+            continue
+        files = [folder / image.file for image in frames]
+        missing = next((file for file in files if not is_there(file)), None)
+        if missing is not None:
+            listing.problems.append(f"{missing} is missing; the video is left out")
+            continue
+        parts = _consecutive([image.frame for image in frames])
+        if len(parts) > 1:
+            listing.problems.append(
+                f"{root}: video {name} lacks frames between others; pairs over these gaps are left "
+                f"out, the rest makes {len(parts)} clips"
+            )
+        boxes = [_true_boxes(content.objects.get(image.id, []), image.size) for image in frames]
+        for part in parts:
+            part_name = name if len(parts) == 1 else f"{name}:{frames[part.start].frame}"
+            listing.clips.append(CocoClip(part_name, folder, frames[part], root, boxes[part]))
+    if not listing.clips:
+        why = f": {listing.problems[-1]}" if listing.problems else ""
+        raise SourceError(
+            f"'{root}' has no video whose images are there{why}. They are looked for in "
+            f"'{folder}'; another folder is given as ?images=FOLDER."
+        )
+    return listing
+
+
+def _consecutive(numbers: list[int]) -> list[slice]:
+    """Where numbers that rise go on without a gap."""
+    gaps = [n for n in range(1, len(numbers)) if numbers[n] != numbers[n - 1] + 1]
+    return [slice(start, end) for start, end in pairwise([0, *gaps, len(numbers)])]
+
+
+def _true_boxes(objects: list[CocoObject], size: tuple[int, int] | None) -> TrueBoxes:
+    boxes = np.array([found.box for found in objects], np.float32).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    return TrueBoxes(
+        boxes,
+        np.array([found.label for found in objects], np.int32),
+        np.array([found.is_ignored for found in objects], np.bool_),
+        size,
+    )

@@ -1,0 +1,195 @@
+"""How good results are: accuracy at every distance from the key frame, and temporal consistency.
+
+Protocol of Zhu et al., CVPR 2017, arXiv:1611.07715, section 5.2: for each labelled frame i, the
+pairs (k, i) with k = i - l + 1 .. i. "DFF at l" is the accuracy over all these pairs together, as
+if they were so many frames; "at distance d" takes the pairs with i - k = d. Accuracy is mean IoU
+(``label_accuracy``) or mAP (``box_accuracy``).
+
+The same code evaluates a torch model and a bundle, both behind ``Recogniser``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dff_edge.boxes import Detections
+from dff_edge.bundle.contract import Task
+from dff_edge.data.datasets import LabelledClip
+from dff_edge.data.datasets.label_png import NOT_SCORED
+from dff_edge.errors import ConfigError
+from dff_edge.evaluation.accuracy import Accuracy, Metric
+from dff_edge.evaluation.box_accuracy import BoxAccuracy, BoxTally
+from dff_edge.evaluation.label_accuracy import LabelAccuracy, LabelTally, confusion, mean_iou
+from dff_edge.frames import Image, LabelMap
+
+
+class Recogniser(Protocol):
+    """Deep Feature Flow, one call at a time."""
+
+    def extract(self, image: Image) -> Any:
+        """What is kept of a key frame: its features and its half-size image."""
+        ...
+
+    def answer(self, key: Any, image: Image | None) -> LabelMap | Detections:
+        """What ``image`` shows, answered from ``key``; None stands for the key frame itself.
+
+        A label map, or objects in pixels of the image, after the task of the model.
+        """
+        ...
+
+
+class _Tally(Protocol):
+    """What a task adds up, pair by pair."""
+
+    def truth(self, clip: LabelledClip, index: int, size: tuple[int, int]) -> Any:
+        """Return what is true of a frame of ``size`` (H, W), or None where that is not known."""
+        ...
+
+    def add(self, distance: int, truth: Any, answer: Any) -> None:
+        """Take in an answer at a distance from its key frame."""
+        ...
+
+    def accuracy(self) -> Accuracy:
+        """Return the accuracy over all pairs added."""
+        ...
+
+
+_TALLIES: Mapping[Task, Callable[[Sequence[str], int], _Tally]] = {
+    "segmentation": LabelTally,
+    "detection": BoxTally,
+}
+_ANSWERS: Mapping[Task, str] = {"segmentation": "a label map", "detection": "boxes"}
+METRICS: Mapping[Task, Metric] = {
+    "segmentation": LabelAccuracy.metric,
+    "detection": BoxAccuracy.metric,
+}
+
+
+def evaluate(
+    recogniser: Recogniser,
+    clips: Sequence[LabelledClip],
+    classes: Sequence[str],
+    max_interval: int = 10,
+    progress: Callable[[int, int], None] | None = None,
+    task: Task = "segmentation",
+) -> Accuracy:
+    """Measure accuracy at every distance 0..max_interval - 1.
+
+    Only labelled frames with ``max_interval - 1`` frames before them count, so that every distance
+    is measured on the same frames. The features of a frame are computed once.
+
+    Args:
+        recogniser: what is evaluated.
+        clips: labelled video.
+        classes: names of the K classes.
+        max_interval: the largest key interval of interest, l.
+        progress: called with (clips done, clips in all).
+        task: what the recogniser's answers are.
+
+    Raises:
+        ConfigError: when no clip has a labelled frame with enough frames before it, or the model
+            answers a class that is not in ``classes``, or as another task would.
+        SourceError: when a truth does not fit its frame, or is of no class (``datasets/truth``).
+    """
+    if max_interval < 1:
+        raise ConfigError(f"max_interval is {max_interval}, expected 1 or more frames.")
+    tally = _TALLIES[task](classes, max_interval)
+    pairs = 0
+    for done, clip in enumerate(clips):
+        extract = lru_cache(maxsize=max_interval)(_extractor(recogniser, clip))
+        for i in range(max_interval - 1, len(clip)):
+            if not clip.is_labelled(i):
+                continue
+            image = clip.image(i)
+            truth = tally.truth(clip, i, (image.shape[0], image.shape[1]))
+            if truth is None:
+                continue
+            # From the oldest key frame on: the other way round the cache would lose each entry
+            # just before it is needed again.
+            for distance in reversed(range(max_interval)):
+                key = extract(i - distance)
+                answer = recogniser.answer(key, image if distance else None)
+                if isinstance(answer, Detections) != (task == "detection"):
+                    raise ConfigError(
+                        f"the model does not answer {_ANSWERS[task]}, expected of task '{task}'."
+                    )
+                tally.add(distance, truth, answer)
+                pairs += 1
+        if progress is not None:
+            progress(done + 1, len(clips))
+    if pairs == 0:
+        raise ConfigError(
+            f"no labelled frame has {max_interval - 1} frames before it in its clip, which key "
+            f"intervals up to {max_interval} need; for {task} its label is {_ANSWERS[task]}. Give "
+            "longer clips, a smaller interval, or data of that kind."
+        )
+    return tally.accuracy()
+
+
+def temporal_consistency(
+    recogniser: Recogniser, clips: Sequence[LabelledClip], class_count: int, interval: int
+) -> float | None:
+    """Say how steady label maps are: mean IoU of each against the one before, moved by true flow.
+
+    Runs Algorithm 1 at a fixed key interval; pixels that were hidden or outside are not counted,
+    nor are clips whose true flow is unknown.
+
+    Args:
+        recogniser: what is measured.
+        clips: video; labels are not needed.
+        class_count: K.
+        interval: key interval l.
+
+    Returns:
+        0..1, or None when no clip of two frames and more knows its true flow.
+
+    Raises:
+        ConfigError: the interval is below 1, or the recogniser does not answer label maps.
+    """
+    if interval < 1:
+        raise ConfigError(f"interval is {interval}, expected 1 or more frames.")
+    total = np.zeros((class_count, class_count), np.int64)
+    for clip in clips:
+        key: Any = None
+        before: LabelMap | None = None
+        if len(clip) < 2 or clip.flow(1, 0) is None:
+            continue
+        for i in range(len(clip)):
+            image = clip.image(i)
+            if i % interval == 0:
+                key = recogniser.extract(image)
+            labels = recogniser.answer(key, image if i % interval else None)
+            if isinstance(labels, Detections):
+                raise ConfigError(
+                    "temporal consistency was asked of a model that detects, expected one that "
+                    "segments: it compares label maps."
+                )
+            if before is not None:
+                known = clip.flow(i, i - 1)
+                assert known is not None  # a clip knows all of its flow or none
+                total += confusion(_moved(before, *known), labels, class_count)
+            before = labels
+    return mean_iou(total) if total.any() else None
+
+
+def _extractor(recogniser: Recogniser, clip: LabelledClip) -> Callable[[int], Any]:
+    def extract(index: int) -> Any:
+        return recogniser.extract(clip.image(index))
+
+    return extract
+
+
+def _moved(before: LabelMap, flow: NDArray[np.float32], occluded: NDArray[np.bool_]) -> LabelMap:
+    """The earlier labels where the flow finds them, not scored where it cannot."""
+    height, width = before.shape
+    ys, xs = np.indices((height, width))
+    from_y = np.clip(np.rint(ys + flow[..., 1]).astype(int), 0, height - 1)
+    from_x = np.clip(np.rint(xs + flow[..., 0]).astype(int), 0, width - 1)
+    moved: LabelMap = before[from_y, from_x]
+    moved[occluded] = NOT_SCORED
+    return moved

@@ -1,0 +1,266 @@
+"""Files that are replaced as a whole or not at all, by one writer at a time.
+
+Content is written to ``.NAME.new`` beside its place, flushed to the disk, and renamed: a reader
+sees the old file or the new one, and a full disk, an error or a killed process leaves the old one
+as it was.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+from dff_edge.errors import SinkError
+from dff_edge.files.locks import lock
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # full disk, quota, size limit
+_NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)  # the file system cannot flush
+_LEAST_FREE_BYTES = 1 << 16
+
+
+class AtomicFile:
+    """A file that is about to be replaced; a context manager.
+
+    Making one claims the place: a second ``AtomicFile`` of it is refused until this one is closed,
+    in every process. Leaving without ``commit`` changes nothing. The staging file of a process that
+    was killed is taken over by the next writer.
+
+    Links are followed. What is there and no regular file (a pipe, ``/dev/stdout``) is neither
+    locked nor replaced: it is opened at the first ``write`` and written to.
+
+    Args:
+        path: the file, there or not; its folder must be.
+        durable: whether content is on the disk before the file is replaced, so that a power cut
+            leaves one or the other; costs a flush.
+
+    Raises:
+        SinkError: another process is writing it, its folder is missing or may not be written to,
+            or the disk is full. So do ``write`` and ``commit``.
+    """
+
+    def __init__(self, path: str | Path, *, durable: bool = True) -> None:
+        self.path = Path(path)
+        self._durable = durable
+        self._target = self.path
+        self._staged: Path | None = None
+        self._descriptor = -1
+        try:
+            self._begin()
+        except OSError as error:
+            self.close()
+            raise _explained(error, self.path) from error
+
+    def _begin(self) -> None:
+        self._target, about = check_writable(self.path)
+        if about is not None and not stat.S_ISREG(about.st_mode):
+            return
+        check_room(self._target.parent, self.path)
+        self._staged = self._target.with_name(f".{self._target.name}.new")
+        self._descriptor, is_locked = open_locked(self._staged, self.path)
+        if not is_locked:  # others may write to the same staging file: have one of our own
+            self._staged.unlink(missing_ok=True)
+            os.close(self._descriptor)
+            self._staged = self._target.with_name(f".{self._target.name}.{os.getpid()}.new")
+            self._descriptor = os.open(self._staged, _FLAGS, 0o666)
+        os.ftruncate(self._descriptor, 0)
+        if about is not None:
+            take_over_mode(self._descriptor, about)
+
+    def write(self, data: str | bytes | memoryview) -> None:
+        """Add to the content; text becomes UTF-8."""
+        rest = memoryview(data.encode() if isinstance(data, str) else data)
+        try:
+            if self._descriptor < 0:
+                self._descriptor = os.open(self._target, os.O_WRONLY | os.O_CLOEXEC)
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+        except OSError as error:
+            raise _explained(error, self.path) from error
+
+    def commit(self) -> None:
+        """Put the content in its place."""
+        if self._staged is None:
+            return
+        try:
+            if self._durable:
+                sync_file(self._descriptor)
+            os.replace(self._staged, self._target)
+            self._staged = None
+            if self._durable:
+                sync_folder(self._target.parent)
+        except OSError as error:
+            raise _explained(error, self.path) from error
+
+    def close(self) -> None:
+        """Drop what was not committed, and release the claim. Safe to call twice."""
+        if self._staged is not None and self._descriptor >= 0:  # while the lock is held
+            with suppress(OSError):
+                self._staged.unlink()
+        descriptor, self._descriptor = self._descriptor, -1
+        self._staged = None
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def __enter__(self) -> AtomicFile:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+def write_atomically(path: str | Path, data: str | bytes, *, durable: bool = True) -> None:
+    """Replace a file as a whole; see ``AtomicFile`` for arguments and errors.
+
+    Example:
+        >>> write_atomically("run.json", "{}")  # doctest: +SKIP
+    """
+    with AtomicFile(path, durable=durable) as file:
+        file.write(data)
+        file.commit()
+
+
+def open_locked(path: Path, name: str | Path) -> tuple[int, bool]:
+    """Open a file for reading and writing, made where it is missing, and lock it.
+
+    Returns:
+        Its descriptor, and whether it is locked: False on file systems without locks.
+
+    Raises:
+        SinkError: another process holds the lock.
+        OSError: it cannot be opened.
+    """
+    while True:
+        descriptor = os.open(path, _FLAGS, 0o666)
+        try:
+            is_locked = lock(descriptor, str(name))
+            about = _stat(path)
+            # Between open and lock another process may have renamed or removed the file.
+            if about is not None and os.path.samestat(about, os.fstat(descriptor)):
+                return descriptor, is_locked
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def check_writable(
+    path: Path, name: str | Path | None = None
+) -> tuple[Path, os.stat_result | None]:
+    """Look whether a file could be written, without opening it.
+
+    Args:
+        path: the file, there or not; links are followed.
+        name: for messages; None for the path.
+
+    Returns:
+        Where it really is, and what is there: None for nothing.
+
+    Raises:
+        SinkError: it is a folder, read-only, or in a folder that is missing or may not be written
+            to.
+    """
+    name = path if name is None else name
+    try:
+        about = _stat(path)
+    except OSError as error:
+        raise _explained(error, path) from error
+    if about is not None and not stat.S_ISREG(about.st_mode):
+        if stat.S_ISDIR(about.st_mode):
+            raise SinkError(f"'{name}' is a folder, expected a file.")
+        return path, about  # a link to a pipe of this process leads nowhere by name
+    target = Path(os.path.realpath(path))
+    check_folder(target.parent if path.is_symlink() else path.parent, name)
+    if about is not None and not os.access(target, os.W_OK):
+        raise SinkError(f"'{name}' cannot be written: it is read-only.")
+    return target, about
+
+
+def check_folder(folder: Path, name: str | Path) -> None:
+    """Raise ``SinkError`` where a folder is missing or may not be written to."""
+    if not folder.is_dir():
+        raise SinkError(
+            f"'{name}' cannot be written: there is no folder '{folder}'. Make it first: "
+            f"mkdir -p '{folder}'"
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise SinkError(f"'{name}' cannot be written: the folder '{folder}' is not writable.")
+
+
+def check_room(folder: Path, name: str | Path, least_bytes: int = _LEAST_FREE_BYTES) -> None:
+    """Raise ``SinkError`` where the disk of a folder has less room left than that."""
+    try:
+        disk = os.statvfs(folder)
+    except OSError:  # then writing says more
+        return
+    free_bytes = disk.f_bavail * disk.f_frsize
+    if disk.f_blocks and free_bytes < least_bytes:
+        raise SinkError(
+            f"'{name}' cannot be written, no room is left: the disk of '{folder}' has "
+            f"{free_bytes / 1e6:.1f} MB free. Make room, or write somewhere else."
+        )
+
+
+def is_no_room(error: OSError) -> bool:
+    """Return whether an error means that the disk is full, or that a limit is reached."""
+    return error.errno in _NO_ROOM
+
+
+def take_over_mode(descriptor: int, about: os.stat_result) -> None:
+    """Give an open file the mode, and where allowed the owner, of the file that it replaces."""
+    with suppress(OSError):  # some file systems have no modes
+        os.fchmod(descriptor, stat.S_IMODE(about.st_mode))
+        os.fchown(descriptor, about.st_uid, about.st_gid)
+
+
+def sync_file(descriptor: int) -> None:
+    """Have the content of a file reach the disk, where its file system can do that.
+
+    Raises:
+        OSError: the disk is full or broken: some file systems say so now only.
+    """
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder reach the disk, where its file system can do that."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
+
+
+def _explained(error: OSError, path: Path) -> SinkError:
+    if isinstance(error, SinkError):
+        return error
+    reason = error.strerror or str(error)
+    if is_no_room(error):
+        return SinkError(
+            f"'{path}' cannot be written, no room is left: {reason}. What was there before is "
+            "unchanged. Make room, or write somewhere else."
+        )
+    return SinkError(f"'{path}' cannot be written: {reason}.")

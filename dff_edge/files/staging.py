@@ -1,0 +1,142 @@
+"""What is prepared aside and then put in its place whole, and kept through a power loss.
+
+A process that is killed leaves the folder that it worked in. Such a folder is told from one of a
+process that is still at work by a lock, which the system lets go with the process.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dff_edge.errors import SinkError
+from dff_edge.files.atomic import sync_file, sync_folder
+from dff_edge.files.locks import FolderLock, lock
+
+_PAUSE_S = 0.02
+_TRIES = 100  # of names
+
+
+class Workplace:
+    """A new folder that is this process's alone, and is removed when it is closed.
+
+    What is worth keeping is renamed out of it, or it itself is.
+
+    Args:
+        parent: where it is made, on the file system that its contents are for.
+        prefix: what its name starts with.
+        mode: its permissions, less the umask.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+
+    def __init__(self, parent: Path, prefix: str, mode: int = 0o777) -> None:
+        for _ in range(_TRIES):
+            self.path = parent / f"{prefix}{secrets.token_hex(4)}"
+            try:
+                self.path.mkdir(mode)
+            except FileExistsError:
+                continue
+            descriptor = _lock_folder(self.path)
+            if descriptor is not None:  # else somebody took it for abandoned
+                self._descriptor: int | None = descriptor
+                return
+        raise FileExistsError(f"no new name for a folder '{prefix}...' in {parent}")
+
+    def close(self) -> None:
+        """Remove the folder, where it is still in its place. Closing twice is allowed."""
+        if self._descriptor is not None:
+            shutil.rmtree(self.path, ignore_errors=True)
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> Workplace:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def remove_abandoned(parent: Path, prefix: str) -> None:
+    """Remove the workplaces of processes that are gone.
+
+    Where nothing may be removed, nothing is; they are then the next one's to remove.
+
+    Args:
+        parent: where they are.
+        prefix: what their names start with. Nothing else there may be named so.
+    """
+    try:
+        found = [path for path in parent.iterdir() if path.name.startswith(prefix)]
+    except OSError:
+        return
+    for path in found:
+        try:
+            descriptor = _lock_folder(path)
+        except OSError:  # a link, or what is not ours
+            continue
+        if descriptor is not None:
+            shutil.rmtree(path, ignore_errors=True)
+            os.close(descriptor)
+
+
+@contextmanager
+def locked(folder: Path, wait_s: float) -> Iterator[None]:
+    """Keep other processes that ask the same from a folder.
+
+    Args:
+        folder: is there.
+        wait_s: how long to wait for another one.
+
+    Raises:
+        SinkError: another process keeps it longer, or there is no such folder.
+    """
+    until = time.monotonic() + wait_s
+    while True:
+        try:
+            lock = FolderLock(folder, str(folder))
+            break
+        except SinkError:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(_PAUSE_S)
+    with lock:
+        yield
+
+
+def write_durably(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Write a new file, and return when the disk has it; its name is kept by ``sync_folder``."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    with open(os.open(path, flags, mode), "wb") as file:
+        file.write(data)
+        file.flush()
+        sync_file(file.fileno())
+
+
+def sync_folders(root: Path) -> None:
+    """``sync_folder`` of a folder and all below it, the innermost first."""
+    for folder, _, _ in os.walk(root, topdown=False):
+        sync_folder(Path(folder))
+
+
+def _lock_folder(path: Path) -> int | None:
+    """Open and lock a folder; None where another process has it, or it is gone."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags)
+    except FileNotFoundError:
+        return None
+    try:
+        lock(descriptor, str(path))
+        if os.path.samestat(os.fstat(descriptor), os.lstat(path)):  # not removed in between
+            return descriptor
+    except (SinkError, FileNotFoundError):
+        pass
+    os.close(descriptor)
+    return None

@@ -1,0 +1,137 @@
+"""What travels through a pipeline: frames in, results out, and their counts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dff_edge.boxes import Detections
+from dff_edge.errors import FrameError
+
+# How far a live stamp may lie ahead: of what is rounded, or taken from a driver's clock.
+STAMP_AHEAD_S = 0.1
+
+Image = NDArray[np.uint8]  # (H, W, 3) BGR
+LabelMap = NDArray[np.uint8]  # (H, W) class index
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame of a source.
+
+    Attributes:
+        image: uint8 ``(H, W, 3)`` BGR. The receiver may keep it; a source never writes to it again.
+        index: number of the frame in its source, counted from 0 in *captured* frames: a frame
+            that was dropped or could not be decoded still takes a number.
+        stamp_s: capture time in seconds. Of a live source ``time.monotonic()`` at capture, of a
+            file the presentation time from its start.
+        stretch: number of the unbroken stretch of the source that the frame belongs to. A camera
+            that was lost and came back, stalled or changed its picture size begins another; no
+            flow is computed from one stretch to another.
+        live: whether ``stamp_s`` is ``time.monotonic()`` at capture, so that ages can be told.
+    """
+
+    image: Image
+    index: int
+    stamp_s: float
+    stretch: int = 0
+    live: bool = False
+
+
+def check_stamp(stamp_s: Any, *, live: bool, now_s: float) -> float:
+    """Return a stamp in seconds, or refuse what would make nonsense of every age after it.
+
+    Args:
+        stamp_s: of a frame.
+        live: whether it is to be a time of ``time.monotonic()``; of a recording any will do.
+        now_s: ``time.monotonic()``.
+
+    Raises:
+        FrameError: it is no number, not finite, or live and more than ``STAMP_AHEAD_S`` ahead.
+    """
+    if not isinstance(stamp_s, Real):
+        raise FrameError(
+            f"The frame's stamp is {stamp_s!r}, a {type(stamp_s).__name__}; expected seconds, a "
+            "number."
+        )
+    try:
+        seconds = float(stamp_s)
+    except OverflowError:  # an integer beyond all floats
+        seconds = math.inf
+    if not math.isfinite(seconds):
+        raise FrameError(f"The frame's stamp is {seconds}; expected seconds, a finite number.")
+    if live and seconds > now_s + STAMP_AHEAD_S:
+        raise FrameError(
+            f"The frame's stamp, {seconds:.3f} s, lies {seconds - now_s:.3g} s in the future; "
+            f"expected time.monotonic() at the capture, which is {now_s:.3f} now. Is it of another "
+            "clock, such as time.time()? Convert it: time.monotonic() minus the frame's age."
+        )
+    return seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What the pipeline says of one frame. Results come in frame order.
+
+    Attributes:
+        frame: the frame as it was submitted, not copied.
+        labels: of segmentation, uint8 ``(H, W)`` class per pixel, at the size of ``frame.image``;
+            the receiver's. None of detection.
+        key_index: index of the key frame whose features answered this frame.
+        latency_s: seconds between ``submit`` of the frame and its result being ready.
+        stage_ms: milliseconds spent in each stage, by its name ("resize", "feature", "flow",
+            "warp", "task", "decode"); a stage that did not run is absent.
+        age_s: seconds from capture to the result being ready, None where the frame is not live.
+        confidence: uint8 ``(H, W)``, 255 times the probability of each pixel's class, where the
+            pipeline was opened with it; the receiver's.
+        detections: of detection, boxes in pixels of ``frame.image``; the receiver's. None of
+            segmentation.
+    """
+
+    frame: Frame
+    labels: LabelMap | None
+    key_index: int
+    latency_s: float
+    stage_ms: dict[str, float]
+    age_s: float | None = None
+    confidence: NDArray[np.uint8] | None = None
+    detections: Detections | None = None
+
+    @property
+    def is_key(self) -> bool:
+        """Whether this frame's own features answered it."""
+        return self.key_index == self.frame.index
+
+    @property
+    def distance(self) -> int:
+        """Captured frames between this frame and its key frame, ``i - k``."""
+        return self.frame.index - self.key_index
+
+
+@dataclass(slots=True)
+class FrameCounts:
+    """What became of the frames of a source: nothing is lost without being counted.
+
+    Attributes:
+        read: frames handed out.
+        dropped: frames of a live source that were replaced by a newer one.
+        failed: frames that could not be decoded, with the reasons in ``reasons`` (first ten).
+        reconnects: times that a live source was lost and came back.
+    """
+
+    read: int = 0
+    dropped: int = 0
+    failed: int = 0
+    reconnects: int = 0
+    reasons: list[str] = field(default_factory=list)
+
+    def fail(self, reason: str) -> None:
+        """Count one frame that could not be used."""
+        self.failed += 1
+        if len(self.reasons) < 10:
+            self.reasons.append(reason)

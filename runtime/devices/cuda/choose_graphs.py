@@ -1,0 +1,67 @@
+"""Whether an engine is launched faster as a CUDA graph: measured."""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+from dff_edge.errors import EngineError
+from dff_edge.runtime.devices.cuda.device import CudaDevice
+from dff_edge.runtime.devices.cuda.graphs import GraphedEngine
+from dff_edge.runtime.engines.base import Engine
+
+_GAIN = 0.97  # of the time without; less is noise
+_REPETITIONS = 30
+_WARM_UP = 3  # the first runs as it is, the second records
+
+
+def choose_graphs(
+    engine: Engine, device: CudaDevice, wanted: bool | None = None
+) -> tuple[Engine, str]:
+    """Take the engine as it is, or as CUDA graphs, whichever answers sooner.
+
+    Args:
+        engine: of ``device``.
+        device: where it runs.
+        wanted: whether graphs are wanted; None has both measured, where the driver has graphs.
+
+    Returns:
+        What to run, which closes the engine with itself, and why.
+
+    Raises:
+        EngineError: graphs are wanted and cannot be had.
+    """
+    if wanted:
+        return GraphedEngine(engine, device), "CUDA graphs, as asked for"
+    if wanted is False:
+        return engine, "no CUDA graphs, as asked for"
+    if not device.driver.has_graphs:
+        return engine, f"no CUDA graphs: {device.driver.name} has none"
+    graphed = GraphedEngine(engine, device)
+    try:
+        plain_ms, graph_ms = _measure((engine, graphed), device)
+    except EngineError as error:
+        return engine, f"no CUDA graphs: {error}"
+    told = f"{graph_ms:.3f} ms as a graph, {plain_ms:.3f} ms without"
+    if graph_ms < plain_ms * _GAIN:
+        return GraphedEngine(engine, device), f"CUDA graphs: {told}"  # without what was measured
+    return engine, f"no CUDA graphs: {told}"
+
+
+def _measure(engines: tuple[Engine, Engine], device: CudaDevice) -> list[float]:
+    """Median milliseconds from a call to its end, of both in turns, on the same buffers."""
+    inputs = {name: device.buffer(spec) for name, spec in engines[0].inputs.items()}
+    outputs = {name: device.buffer(spec) for name, spec in engines[0].outputs.items()}
+    times: list[list[float]] = [[], []]
+    stream = device.stream("measuring")
+    try:
+        for turn in range(_WARM_UP + _REPETITIONS):
+            for engine, some in zip(engines, times, strict=True):
+                start = time.perf_counter()
+                engine.enqueue(inputs, outputs, stream)
+                stream.synchronize()
+                if turn >= _WARM_UP:
+                    some.append((time.perf_counter() - start) * 1e3)
+    finally:
+        stream.close()
+    return [statistics.median(some) for some in times]

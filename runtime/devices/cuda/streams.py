@@ -1,0 +1,201 @@
+"""Streams and events of CUDA, and the streams of the CPU beside them. See ``runtime.device``."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from dff_edge.errors import PipelineError
+from dff_edge.lifetime import bind
+from dff_edge.runtime.devices.base import Event
+from dff_edge.runtime.devices.cpu import CpuStream
+from dff_edge.runtime.devices.cuda.driver import CudaError, EventHandle, StreamHandle
+from dff_edge.runtime.devices.cuda.ledger import Handle
+
+if TYPE_CHECKING:
+    from dff_edge.runtime.devices.cuda.device import CudaDevice
+
+
+class CudaEvent:
+    """An event that keeps the time; ``CudaStream.event`` makes them.
+
+    Args:
+        device: makes it and frees it.
+    """
+
+    def __init__(self, device: CudaDevice) -> None:
+        self._driver = driver = device.driver
+        self._device = device  # which must not go before its events
+        with driver.current():
+            self._event = device.handles.hold(self, driver.create_event(), driver.destroy_event)
+
+    @property
+    def handle(self) -> EventHandle:
+        """What the driver's package calls it."""
+        return self._event.get()
+
+    @property
+    def is_done(self) -> bool:
+        with self._driver.current():
+            return self._driver.is_event_done(self.handle)
+
+    def synchronize(self) -> None:
+        with self._driver.current():
+            self._driver.synchronize_event(self.handle)
+
+    def elapsed_ms_since(self, start: Event) -> float:
+        with self._driver.current():
+            return self._driver.elapsed_ms(_cuda_event(start).handle, self.handle)
+
+
+class CudaStream:
+    """Work in order on the device, in no order with the default stream.
+
+    After a failure all calls raise: CUDA does nothing more in this process. Nobody is left waiting.
+
+    Args:
+        device: makes it and frees it.
+        name: for traces and messages.
+        priority: lower numbers go first; 0 is the default, and cuda-python takes others.
+    """
+
+    def __init__(self, device: CudaDevice, name: str, *, priority: int = 0) -> None:
+        driver = device.driver
+        with driver.current():
+            stream = driver.create_stream(priority)
+            self._open(device, name, device.handles.hold(self, stream, driver.destroy_stream))
+
+    def _open(self, device: CudaDevice, name: str, stream: Handle) -> None:
+        self.name = name
+        self.handle = device.driver.stream_number(stream.get())
+        self._stream = stream
+        self._device = device
+        self._driver = device.driver
+        self._is_closed = False
+        bind(self)
+
+    @property
+    def stream(self) -> StreamHandle:
+        """What the driver's package calls it; ``handle`` is CUDA's number.
+
+        Raises:
+            PipelineError: after closing.
+        """
+        if self._is_closed:
+            raise PipelineError(f"stream '{self.name}' is closed and takes no more work.")
+        return self._stream.get()
+
+    def event(self) -> CudaEvent:
+        with self._driver.current():
+            self._device.handles.free_dropped()
+        return CudaEvent(self._device)
+
+    def record(self, event: Event) -> None:
+        try:
+            with self._driver.current():
+                self._driver.record(_cuda_event(event).handle, self.stream)
+        except CudaError as error:
+            raise self._failure(error) from error
+
+    def wait(self, event: Event) -> None:
+        try:
+            with self._driver.current():
+                self._driver.wait(self.stream, _cuda_event(event).handle)
+        except CudaError as error:
+            raise self._failure(error) from error
+
+    def synchronize(self) -> None:
+        try:
+            with self._driver.current():
+                self._driver.synchronize_stream(self.stream)
+        except CudaError as error:
+            raise self._failure(error) from error
+
+    def raise_failure(self) -> None:
+        if self._is_closed:
+            return
+        try:
+            with self._driver.current():
+                self._driver.is_stream_done(self.stream)
+        except CudaError as error:
+            raise self._failure(error) from error
+
+    def abandon(self) -> None:
+        """Nothing: the device runs what it was given."""
+
+    def close(self) -> None:
+        if self._is_closed:
+            return
+        try:
+            with self._driver.current():
+                self._driver.synchronize_stream(self.stream)
+                self._stream.free()
+        except CudaError:
+            pass  # it came out of synchronize or raise_failure; CUDA frees all with the context
+        self._is_closed = True
+
+    def _failure(self, error: CudaError) -> PipelineError:
+        return PipelineError(f"the {self.name} stage failed: {error}")
+
+
+class ExternalStream(CudaStream):
+    """A stream that something else made: torch, CuPy, a decoder. It is never freed here.
+
+    Args:
+        device: where it works.
+        handle: CUDA's number of it; it must live as long as this.
+        name: for messages.
+
+    Raises:
+        EngineError: pycuda takes none but the default stream.
+    """
+
+    def __init__(self, device: CudaDevice, handle: int, name: str = "external") -> None:
+        stream = device.driver.foreign_stream(handle)
+        self._open(device, name, Handle(stream, lambda _: None))  # its maker frees it
+
+
+class CudaHostStream(CpuStream):
+    """A thread of the CPU whose ``wait`` takes events of CUDA too.
+
+    What is awaited is the event's latest record at the time of the call: a stream of the device
+    waits for it at once, and the thread for that stream.
+    """
+
+    def __init__(self, device: CudaDevice, name: str) -> None:
+        self._relay = CudaStream(device, f"{name} relay")
+        self._arrivals: deque[CudaEvent] = deque()  # events that no wait needs now
+        super().__init__(name)
+
+    def wait(self, event: Event) -> None:
+        if not isinstance(event, CudaEvent):
+            super().wait(event)
+            return
+        try:
+            arrival = self._arrivals.popleft()
+        except IndexError:
+            arrival = self._relay.event()
+        self._relay.wait(event)
+        self._relay.record(arrival)
+        arrivals = self._arrivals  # not the stream itself, which may be dropped
+
+        def await_arrival() -> None:
+            try:
+                arrival.synchronize()
+            finally:
+                arrivals.append(arrival)
+
+        self._put(await_arrival)
+
+    def close(self) -> None:
+        super().close()
+        self._relay.close()
+
+
+def _cuda_event(event: Event) -> CudaEvent:
+    if not isinstance(event, CudaEvent):
+        raise PipelineError(
+            f"a CUDA stream was given a {type(event).__name__}, expected an event of "
+            "CudaStream.event(). Have a host stream wait for work of the CPU."
+        )
+    return event

@@ -1,0 +1,79 @@
+"""What an engine of the device is given: buffers that fit, or arrays of the host through copies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from numpy.typing import NDArray
+
+from dff_edge.errors import ShapeError
+
+if TYPE_CHECKING:
+    from dff_edge.runtime.devices.base import Buffer
+    from dff_edge.runtime.devices.cuda.device import CudaBuffer, CudaDevice
+    from dff_edge.runtime.engines.base import Engine
+
+
+def check_buffers(
+    engine: Engine, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]
+) -> dict[str, int]:
+    """Check what ``Engine.enqueue`` is given.
+
+    Returns:
+        Device address of each tensor by name, inputs before outputs, in the engine's order.
+
+    Raises:
+        ShapeError: when a buffer is missing or does not fit its spec.
+    """
+    addresses: dict[str, int] = {}
+    for role, specs, buffers in (
+        ("input", engine.inputs, inputs),
+        ("output", engine.outputs, outputs),
+    ):
+        if buffers.keys() != specs.keys():
+            raise ShapeError(
+                f"{engine.name}: the {role}s are {sorted(buffers)}, expected {sorted(specs)}."
+            )
+        for name, spec in specs.items():
+            buffer = buffers[name]
+            # Not its name: the features of one engine are those of another.
+            if buffer.spec.shape != spec.shape or buffer.spec.dtype != spec.dtype:
+                raise ShapeError(
+                    f"{engine.name}: the buffer for '{name}' is {buffer.spec.dtype} "
+                    f"{buffer.spec.shape}, expected {spec.dtype} {spec.shape}."
+                )
+            addresses[name] = cast("CudaBuffer", buffer).pointer
+    return addresses
+
+
+class Staging:
+    """Device memory for all tensors of an engine, and a stream: for checks, not for speed.
+
+    Args:
+        engine: runs on the device.
+        device: allocates.
+    """
+
+    def __init__(self, engine: Engine, device: CudaDevice) -> None:
+        self._engine = engine
+        self._device = device
+        self._stream = device.stream(f"{engine.name} staging")
+        self._inputs = {n: device.buffer(s, host=True) for n, s in engine.inputs.items()}
+        self._outputs = {n: device.buffer(s, host=True) for n, s in engine.outputs.items()}
+
+    def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]) -> None:
+        """Copy in, run, copy out, and wait for that. Arrays are checked before."""
+        for name, buffer in self._inputs.items():
+            buffer.array[...] = inputs[name]
+            self._device.copy_in(buffer, self._stream)
+        self._engine.enqueue(self._inputs, self._outputs, self._stream)
+        for buffer in self._outputs.values():
+            self._device.copy_out(buffer, self._stream)
+        self._stream.synchronize()
+        for name, buffer in self._outputs.items():
+            outputs[name][...] = buffer.array
+
+    def close(self) -> None:
+        """End the stream; the memory goes with its last user."""
+        self._stream.close()

@@ -1,0 +1,399 @@
+"""The manifest: what is read back, and every bound by the name of its field."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from dff_edge.bundle.contract import Levels, MapLevels
+from dff_edge.bundle.manifest import MAX_MANIFEST_BYTES, Manifest
+from dff_edge.bundle.paths import path_problem
+from dff_edge.errors import BundleError
+from tests.bundle.bundles import calibration_fields, manifest_fields
+
+FILE = {"sha256": "a" * 64, "bytes": 10}
+FP32 = {subnet: f"{subnet}.onnx" for subnet in ("feature", "flow", "task", "propagate")}
+INT8 = {subnet: f"int8/{subnet}.onnx" for subnet in ("feature", "flow", "task")}
+MIOU = {"precision": "fp32", "data": "street test", "protocol": "DFF at l", "miou": 0.7}
+DETECTION = {"task": "detection", "decoding": "rfcn", "rfcn": {"bins": 3}}
+PARITY = {
+    "precision": "fp32",
+    "subnet": "flow",
+    "output": "scale",
+    "inputs": "random",
+    "tolerance": 1e-4,
+    "max_abs_error": 1e-6,
+    "relative_error": 1e-6,
+}
+
+
+def fields(**changes: Any) -> dict[str, Any]:
+    """A valid manifest as plain values, with changes."""
+    return {
+        "schema_version": 1,
+        "task": "segmentation",
+        "stride": 16,
+        "decoding": "bilinear_half_pixel_argmax",
+        **manifest_fields(),
+        "subnets": {"fp32": FP32},
+        "files": {path: FILE for path in FP32.values()},
+        **changes,
+    }
+
+
+def parse(**changes: Any) -> Manifest:
+    return Manifest.parse(json.dumps(fields(**changes)).encode())
+
+
+def test_all_fields_are_read():
+    manifest = parse(
+        subnets={"fp32": FP32, "int8": INT8},
+        files={path: FILE for path in (*FP32.values(), *INT8.values())},
+        calibration={"int8": calibration_fields()},
+        accuracy=[{**MIOU, "key_interval": 5}, {**MIOU, "distance": 0}],
+        parity=[PARITY],
+    )
+
+    assert manifest.frame_size == (32, 64)
+    assert manifest.class_names == ("class0", "class1", "class2")
+    assert manifest.subnets["int8"].propagate is None
+    assert manifest.calibration["int8"].flavour == "ort"
+    assert [a.key_interval for a in manifest.accuracy] == [5, None]
+    assert manifest.parity[0].tolerance == 1e-4
+
+
+def test_what_is_dumped_reads_back_equal():
+    manifest = parse(accuracy=[{**MIOU, "key_interval": 5}], parity=[PARITY])
+
+    assert Manifest.parse(manifest.dump()) == manifest
+    assert Manifest.parse(manifest.dump()).dump() == manifest.dump()
+
+
+def test_a_manifest_is_read_from_its_file(tmp_path):
+    manifest = parse()
+    (tmp_path / "manifest.json").write_bytes(manifest.dump())
+
+    assert Manifest.load(tmp_path / "manifest.json") == manifest
+
+
+def test_a_manifest_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(BundleError, match="cannot be read: No such file"):
+        Manifest.load(tmp_path / "manifest.json")
+
+
+def test_the_contract_follows_the_manifest():
+    contract = parse(frame_size=[64, 96], channels=5).contract("fp32", "propagate")
+
+    assert {n: s.shape for n, s in contract.inputs.items()} == {
+        "features": (1, 4, 6, 5),
+        "flow": (1, 4, 6, 2),
+        "scale": (1, 4, 6, 5),
+    }
+    assert contract.outputs["scores"].shape == (1, 4, 6, 3)
+
+
+LEVELS = {"features": {"step": 0.5, "zero": 3}, "scale": {"step": 0.25, "zero": 4}}
+
+
+def int8_manifest(**levels: Any) -> Manifest:
+    files = {path: FILE for paths in (FP32, INT8) for path in paths.values()}
+    return parse(
+        subnets={"fp32": FP32, "int8": INT8},
+        files=files,
+        calibration={"int8": {**calibration_fields(None), **levels}},
+    )
+
+
+def test_levels_make_wide_maps_bytes_in_their_precision_alone():
+    manifest = int8_manifest(**LEVELS)
+
+    assert manifest.map_levels("int8") == MapLevels(Levels(0.5, 3), Levels(0.25, 4))
+    assert manifest.map_levels("fp32") is None
+    for precision, name in (("int8", "uint8"), ("fp32", "float32")):
+        flow = manifest.contract(precision, "flow")
+        assert flow.outputs["scale"].dtype == name
+        assert flow.outputs["flow"].dtype == "float32"
+        assert manifest.contract(precision, "task").inputs["features"].dtype == name
+    assert int8_manifest().map_levels("int8") is None
+
+
+TENSORRT = {
+    precision: {
+        graph: f"trt/{precision}/{graph}.onnx"
+        for graph in ("feature", "flow", "task", "propagate", "propagate_portable")
+    }
+    for precision in ("fp32", "fp16", "int8")
+}
+SYMMETRIC = {"features": {"step": 0.5, "zero": 0}, "scale": {"step": 0.25, "zero": 0}}
+
+
+def tensorrt_manifest(**changes: Any) -> Manifest:
+    """Graphs for TensorRT in all precisions, beside fp32 for ONNX Runtime."""
+    paths = [*FP32.values(), *(p for own in TENSORRT.values() for p in own.values())]
+    return parse(
+        **{
+            "tensorrt": TENSORRT,
+            "tensorrt_calibration": {**calibration_fields(), **SYMMETRIC, "flavour": "trt"},
+            "files": {path: FILE for path in paths},
+            **changes,
+        }
+    )
+
+
+def test_maps_for_tensorrt_have_the_type_of_the_precision():
+    manifest = tensorrt_manifest(parity=[{**PARITY, "precision": "int8", "flavour": "trt"}])
+
+    assert manifest.map_levels("int8", "trt") == MapLevels(Levels(0.5, 0), Levels(0.25, 0))
+    assert manifest.map_levels("int8") is None
+    for precision, name in (("fp32", "float32"), ("fp16", "float16"), ("int8", "int8")):
+        for graph in ("propagate", "propagate_portable"):
+            contract = manifest.contract(precision, graph, "trt")
+            types = {spec.name: spec.dtype.name for spec in contract.inputs.values()}
+            assert types == {"features": name, "flow": "float32", "scale": name}
+            assert contract.outputs["scores"].dtype == "float32"
+        assert manifest.contract(precision, "feature", "trt").inputs["frame"].dtype == "uint8"
+    assert manifest.graph_paths("trt") == TENSORRT
+    assert manifest.graph_paths() == {"fp32": FP32}
+    assert Manifest.parse(manifest.dump()) == manifest
+
+
+def test_a_file_may_serve_both_flavours():
+    shared = {**TENSORRT["fp32"], "feature": "feature.onnx"}
+    manifest = parse(
+        tensorrt={"fp32": shared},
+        files={path: FILE for path in (*FP32.values(), *shared.values())},
+    )
+
+    assert manifest.graph_paths("trt")["fp32"]["feature"] == "feature.onnx"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"tensorrt_calibration": None}, "both or neither of tensorrt_calibration and"),
+        ({"tensorrt": {"fp32": TENSORRT["fp32"]}}, "both or neither of tensorrt_calibration"),
+        (
+            {"tensorrt_calibration": {**calibration_fields(), **SYMMETRIC}},
+            "the flavour 'ort' in calibration, and 'trt' in tensorrt_calibration",
+        ),
+        (
+            {"tensorrt_calibration": {**calibration_fields(), **LEVELS, "flavour": "trt"}},
+            "levels of features and scale with zero 0 for the flavour 'trt'",
+        ),
+        (
+            {"tensorrt_calibration": {**calibration_fields(None), "flavour": "trt"}},
+            "levels of features and scale with zero 0 for the flavour 'trt'",
+        ),
+        ({"files": {p: FILE for p in FP32.values()}}, "for the subnet 'trt/fp16/feature.onnx'"),
+        ({"parity": [{**PARITY, "precision": "int8"}]}, r"that are there, not of \['int8'\]"),
+        (
+            {"tensorrt": {**TENSORRT, "fp32": {**TENSORRT["fp32"], "propagate": None}}},
+            r"tensorrt\.fp32\.propagate: received None",
+        ),
+    ],
+)
+def test_graphs_for_tensorrt_that_do_not_fit_together_are_refused(changes, reason):
+    with pytest.raises(BundleError, match=reason):
+        tensorrt_manifest(**changes)
+
+
+@pytest.mark.parametrize("name", ["features", "scale"])
+def test_levels_of_one_map_alone_are_refused(name):
+    with pytest.raises(BundleError, match="levels of features and scale, or of neither"):
+        int8_manifest(**{name: LEVELS[name]})
+
+
+@pytest.mark.parametrize(
+    "levels",
+    [{"step": 0.0, "zero": 3}, {"step": 1e-300, "zero": 3}, {"step": 1.0, "zero": 256}],
+)
+def test_levels_that_mean_nothing_are_refused(levels):
+    with pytest.raises(BundleError, match=r"calibration\.int8\.features"):
+        int8_manifest(**{**LEVELS, "features": levels})
+
+
+@pytest.mark.parametrize("version", [2, 1000])
+def test_a_newer_schema_asks_for_an_upgrade(version):
+    data = json.dumps({"schema_version": version, "something": "new"}).encode()
+
+    with pytest.raises(BundleError, match=rf"schema_version {version}.*Upgrade dff-edge"):
+        Manifest.parse(data)
+
+
+@pytest.mark.parametrize("version", [0, -1, True, "1", 1.0, None])
+def test_an_impossible_schema_version_is_refused(version):
+    with pytest.raises(BundleError, match="schema_version"):
+        parse(schema_version=version)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "is not JSON"),
+        (b"{", "is not JSON"),
+        (b"\xff\xfe{}", "is not JSON in UTF-8"),
+        (b"[1]", "holds a list, expected an object"),
+        (b"[" * 100_000, "is not JSON in UTF-8: (it nests too deeply|.*)"),
+        (b'{"schema_version": 1, "schema_version": 1}', "the key 'schema_version' twice"),
+        (b'{"schema_version": 1, "files": {"a": 1, "a": 2}}', "the key 'a' twice"),
+        (b" " * (MAX_MANIFEST_BYTES + 1), "more than 1048576 bytes"),
+    ],
+)
+def test_what_is_no_plain_json_object_is_refused(data, reason):
+    with pytest.raises(BundleError, match=reason):
+        Manifest.parse(data)
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"task": "detection"}, r"decoding 'rfcn' and its settings for detection, and only there"),
+        ({"task": "tracking"}, r"  task: received 'tracking', expected 'segmentation' or 'dete"),
+        ({"decoding": "rfcn"}, r"decoding 'rfcn' and its settings for detection, and only there"),
+        ({"rfcn": {}}, r"decoding 'rfcn' and its settings for detection, and only there"),
+        (DETECTION, r"a graph task_maps for detection, and only there, unlike fp32's"),
+        (
+            {"subnets": {"fp32": {**FP32, "task_maps": "task.onnx"}}},
+            r"a graph task_maps for detection, and only there, unlike fp32's",
+        ),
+        ({**DETECTION, "rfcn": {"anchor_scales": [0]}}, r"  rfcn\.anchor_scales\[0\]: received 0"),
+        ({"surprise": 1}, r"  surprise: received 1, expected no field of this name"),
+        ({"classes": []}, r"  classes: received \[\], expected .*at least 1 item"),
+        ({"classes": [{"name": "", "colour": [0, 0, 0]}]}, r"  classes\[0\]\.name: received ''"),
+        ({"classes": [{"name": "a", "colour": [0, 0, 256]}]}, r"\[0\]\.colour\[2\]: received 256"),
+        ({"classes": [{"name": "a", "colour": [0, 0, 0]}] * 2}, r"classes of different names"),
+        (
+            {"classes": [{"name": f"c{i}", "colour": [0, 0, 0]} for i in range(257)]},
+            r"  classes: .*at most 256 items",
+        ),
+        ({"frame_size": [16, 64]}, r"  frame_size\[0\]: received 16, expected greater .* to 32"),
+        ({"frame_size": [32, 8208]}, r"  frame_size\[1\]: received 8208, expected less .* 8192"),
+        ({"frame_size": [32, 72]}, r"  frame_size\[1\]: received 72, expected a multiple of 16"),
+        ({"frame_size": [32, "64"]}, r"  frame_size\[1\]: received '64', expected .*integer"),
+        ({"frame_size": [2048, 8192], "channels": 4096}, r"feature maps below 268435456 bytes"),
+        ({"stride": 4}, r"  stride: received 4, expected 8 or 16"),
+        ({"channels": 0}, r"  channels: received 0, expected greater than or equal to 1"),
+        ({"channels": 4097}, r"  channels: received 4097, expected less than or equal to 4096"),
+        ({"decoding": "nearest"}, r"  decoding: received 'nearest'"),
+        ({"default_key_interval": 0}, r"  default_key_interval: received 0"),
+        ({"normalisation": {"mean": [0] * 3, "std": [0, 1, 1]}}, r"  normalisation\.std\[0\]"),
+        ({"normalisation": {"mean": [float("nan")] * 3, "std": [1] * 3}}, r"mean\[0\]: .*finite"),
+        ({"subnets": {}}, r"subnets of fp32 with all their graphs"),
+        ({"subnets": {"fp64": FP32}}, r"  subnets\.fp64: received 'fp64'"),
+        ({"subnets": {"fp32": INT8}}, r"subnets of fp32 with all their graphs"),
+        ({"subnets": {"fp32": FP32, "int8": INT8}}, r"a calibration record for int8"),
+        ({"files": {}}, r"an entry in files for the subnet 'feature.onnx'"),
+        ({"files": {"a.onnx": {**FILE, "sha256": "A" * 64}}}, r"  files\.a\.onnx\.sha256: "),
+        ({"files": {"a.onnx": {**FILE, "bytes": 0}}}, r"  files\.a\.onnx\.bytes: received 0"),
+        ({"files": {"a.onnx": {**FILE, "bytes": 1 << 32}}}, r"  files\.a\.onnx\.bytes: "),
+        ({"files": {f"{i}.onnx": FILE for i in range(65)}}, r"  files: .*at most 64 items"),
+        ({"calibration": {"int8": calibration_fields()}}, r"that are there, not of \['int8'\]"),
+        ({"calibration": {"fp32": calibration_fields()}}, r"  calibration\.fp32: "),
+        ({"accuracy": [MIOU]}, r"  accuracy\[0\]: .*either key_interval or distance"),
+        (
+            {"accuracy": [{**MIOU, "distance": 0, "map": 0.5}]},
+            r"  accuracy\[0\]: .*either miou or map",
+        ),
+        ({"accuracy": [{**MIOU, "distance": 0, "miou": 70.0}]}, r"  accuracy\[0\]\.miou: .*70"),
+        ({"parity": [{**PARITY, "relative_error": -1.0}]}, r"  parity\[0\]\.relative_error"),
+        ({"provenance": {"created": "now", "versions": {}}}, r"  provenance: .*'dff_edge'"),
+        ({"provenance": {"created": "now"}}, r"  provenance\.versions: is missing"),
+    ],
+)
+def test_a_field_out_of_bounds_is_refused_by_name(changes, line):
+    with pytest.raises(BundleError, match=line) as caught:
+        parse(**changes)
+
+    assert "pydantic" not in str(caught.value)
+    assert all(len(text) < 250 for text in str(caught.value).splitlines())
+
+
+def test_every_problem_has_its_line():
+    with pytest.raises(BundleError) as caught:
+        parse(stride=4, channels=0, task="x")
+
+    assert len(str(caught.value).splitlines()) == 4
+
+
+def test_a_refused_class_is_not_told_as_a_missing_one():
+    with pytest.raises(BundleError) as caught:
+        parse(classes=[{"name": "road", "colour": [0, 0, 999]}])
+
+    assert len(str(caught.value).splitlines()) == 2
+
+
+BAD_PATHS = {
+    "../feature.onnx": "stays in the bundle",
+    "int8/../../x.onnx": "stays in the bundle",
+    "/etc/passwd": "not an absolute one",
+    "int8\\feature.onnx": "without backslashes",
+    "C:/x.onnx": "not one with a drive",
+    "c:x.onnx": "not one with a drive",
+    "./feature.onnx": "a normalised path",
+    "int8//feature.onnx": "a normalised path",
+    "int8/": "a normalised path",
+    "": "1 to 200 characters",
+    "a" * 201: "1 to 200 characters",
+    "a/b/c/d/e": "at most 4 parts",
+    ".hidden": "no part starting with",
+    "feature.onnx\n": "of letters, digits",
+    "feat\u0443re.onnx": "of letters, digits",
+    "a\x00b": "of letters, digits",
+}
+
+
+@pytest.mark.parametrize(("path", "reason"), BAD_PATHS.items())
+def test_a_file_name_that_is_not_plain_is_refused(path, reason):
+    with pytest.raises(BundleError, match=rf"(?s)files.*{reason}"):
+        parse(files={path: FILE})
+
+
+@pytest.mark.parametrize(("path", "reason"), BAD_PATHS.items())
+def test_a_subnet_path_that_is_not_plain_is_refused(path, reason):
+    with pytest.raises(BundleError, match=rf"subnets\.fp32\.flow.*{reason}"):
+        parse(subnets={"fp32": {**FP32, "flow": path}})
+
+
+@pytest.mark.parametrize("path", ["feature.onnx", "int8/feature.onnx", "a/b/c/d-1.2+3_x"])
+def test_plain_file_names_are_taken(path):
+    assert path_problem(path) is None
+
+
+def test_names_that_differ_only_in_case_are_refused():
+    with pytest.raises(BundleError, match="more than upper and lower case"):
+        parse(files={**{path: FILE for path in FP32.values()}, "Flow.onnx": FILE})
+
+
+def test_the_manifest_cannot_list_itself():
+    with pytest.raises(BundleError, match="cannot hold its own digest"):
+        parse(files={**{path: FILE for path in FP32.values()}, "manifest.json": FILE})
+
+
+def test_a_manifest_of_detection_knows_its_maps():
+    paths = {"fp32": {**FP32, "task_maps": "task_maps.onnx"}}
+    files = {path: FILE for path in paths["fp32"].values()}
+    found = Manifest.build(**fields(**DETECTION, subnets=paths, files=files))
+
+    assert Manifest.parse(found.dump()) == found
+    assert (found.task_graph("ort"), found.task_graph("trt")) == ("task_maps", "task")
+    maps = found.contract("fp32", "task_maps").outputs
+    height, width = (side // 16 for side in found.frame_size)
+    anchors, bins, classes = 3 * 3, 3 * 3, len(found.classes)
+    assert {name: spec.shape for name, spec in maps.items()} == {
+        "objectness": (1, height, width, anchors),
+        "deltas": (1, height, width, 4 * anchors),
+        "class_maps": (1, height, width, bins * (classes + 1)),
+        "box_maps": (1, height, width, 4 * bins),
+    }
+    for graph in ("task", "propagate", "propagate_portable"):  # TensorRT builds no NMS
+        assert found.contract("fp16", graph, "trt").outputs == maps
+    for graph in ("task", "propagate"):
+        whole = found.contract("fp32", graph).outputs
+        assert {name: (spec.dtype.name, spec.shape) for name, spec in whole.items()} == {
+            "boxes": ("float32", (1, 300, 4)),
+            "scores": ("float32", (1, 300)),
+            "labels": ("int32", (1, 300)),
+            "count": ("int32", (1,)),
+        }
