@@ -1,5 +1,5 @@
 // How a kernel is launched, and the words that the .cu files are written in. nvcc has them of its
-// own; for other compilers emulation/kernels.h has them, and runs kernels on the CPU.
+// own; for other compilers tests/emulation/kernels.h has them, and runs kernels on the CPU.
 
 #pragma once
 

@@ -1,4 +1,4 @@
-"""The emulated CUDA driver, ``plugins/emulation``: built, loaded, and asked what it saw."""
+"""The emulated CUDA driver, ``tests/emulation``: built, loaded, and asked what it saw."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ALLOCATING = (
 
 
 class Emulation:
-    """What the driver exports for tests; see ``plugins/emulation/driver_api.h``."""
+    """What the driver exports for tests; see ``tests/emulation/driver_api.h``."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._library = library
@@ -67,7 +67,7 @@ def build(folder: Path) -> tuple[Path, Path]:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode != 0:
                 raise RuntimeError(f"the emulation does not build:\n{done.stdout}{done.stderr}")
-    kernels = built / "cuda" / "emulated" / "libdff_cuda_emulated.so"
+    kernels = built / "emulation" / "kernels" / "libdff_cuda_emulated.so"
     return built / "emulation" / "libcuda.so.1", kernels
 
 

@@ -1,4 +1,4 @@
-"""Warp, resize and decode as the device calls them; the kernels' own tests are in plugins/tests."""
+"""Warp, resize and decode as the device calls them; the kernels' own tests are in tests/cpp."""
 
 from __future__ import annotations
 

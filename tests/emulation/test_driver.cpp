@@ -7,7 +7,7 @@
 #include <thread>
 #include <vector>
 
-#include "../tests/check.h"
+#include "../cpp/check.h"
 #include "driver_api.h"
 
 using namespace emulation;
