@@ -1,15 +1,12 @@
-"""The models that come with dff-edge, and their bundles.
+"""The models that come with dff-edge: their cards, and the export of their bundles.
 
 A model is a folder of ``dff_edge/models``: a checkpoint (``weights.safetensors``, ``model.json``),
 the configuration that trained it, and its card, ``card.json`` for programs and ``README.md`` for
-readers. Bundles are not shipped: one is exported where torch is installed when it is first wanted,
-and kept beside the engines of this machine (`DFF_EDGE_CACHE`). Nothing here imports torch.
+readers. Nothing here imports torch before a bundle has to be exported.
 """
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -17,17 +14,12 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-import dff_edge
-from dff_edge import __version__
+from dff_edge.bundle import shipped
+from dff_edge.bundle.shipped import CARD, NEW, WEIGHTS, shipped_models
 from dff_edge.errors import BundleError, CheckpointError, MissingDependencyError, require
 from dff_edge.files.atomic import sync_folder
-from dff_edge.files.staging import Workplace, remove_abandoned
-from dff_edge.runtime.engines.cache import CACHE_VARIABLE, default_cache_folder
-
-MODELS = Path(dff_edge.__file__).parent / "models"
-_CARD, _WEIGHTS = "card.json", "weights.safetensors"
-_NEW = ".new-"  # in front of the name of a folder that a bundle is exported into
-_LOG = logging.getLogger("dff_edge.zoo")
+from dff_edge.files.cache_folder import CACHE_VARIABLE
+from dff_edge.files.staging import Workplace
 
 Text = Annotated[str, Field(min_length=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -101,11 +93,6 @@ class ModelCard(_Strict):
     limits: Text
 
 
-def shipped_models() -> tuple[str, ...]:
-    """Name the models that come with this build."""
-    return tuple(sorted(path.parent.name for path in MODELS.glob(f"*/{_CARD}")))
-
-
 def read_card(name: str) -> ModelCard:
     """Read a shipped model's card.
 
@@ -117,7 +104,7 @@ def read_card(name: str) -> ModelCard:
             f"'{name}' is no model that comes with dff-edge, expected one of "
             f"{', '.join(shipped_models()) or 'none in this build'}."
         )
-    path = MODELS / name / _CARD
+    path = shipped.MODELS / name / CARD
     try:
         return ModelCard.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
@@ -126,58 +113,21 @@ def read_card(name: str) -> ModelCard:
 
 def model_bytes(name: str) -> int:
     """Size of a shipped model's weights."""
-    return (MODELS / name / _WEIGHTS).stat().st_size
+    return (shipped.MODELS / name / WEIGHTS).stat().st_size
 
 
-def find_bundle(name: str | Path, say: Callable[[str], None] | None = None) -> Path:
-    """Find a bundle's folder: a path, or the name of a model that comes with dff-edge.
-
-    A bundle in a folder of that name goes before the model, with a warning. The bundle of a model
-    is exported when it is first wanted, which takes torch and about a minute, and kept in the
-    cache; what is added to it there (`dff-edge calibrate street`) stays.
+def export_model(name: str, folder: Path, say: Callable[[str], None]) -> None:
+    """Export a shipped model's bundle, of which the later of two at once finds the first's.
 
     Args:
-        name: as a user wrote it.
-        say: called with a line for each step of an export; None has them logged.
+        name: the model's.
+        folder: where the bundle will be.
+        say: called with a line for each step.
 
     Raises:
-        BundleError: there is neither such a folder nor such a model, or the cache cannot be
-            written.
-        MissingDependencyError: it has to be exported, and what that takes is not installed.
+        BundleError: the folder cannot be written.
+        MissingDependencyError: what an export takes is not installed.
     """
-    path = Path(name)
-    is_shipped = str(name) in shipped_models()
-    if (path / "manifest.json").is_file():
-        if is_shipped:
-            _LOG.warning(
-                "'%s' is taken for the bundle in the folder %s, not for the model of that name "
-                "that comes with dff-edge. Run this in another folder to have the model.",
-                name,
-                path.absolute(),
-            )
-        return path
-    if is_shipped:
-        return _cached(str(name), _LOG.warning if say is None else say)
-    if not path.is_dir():
-        raise BundleError(
-            f"'{name}' is no folder and no model that comes with dff-edge, expected a bundle, "
-            f"which `dff-edge export` writes, or one of {', '.join(shipped_models())}."
-        )
-    return path  # a folder that is no bundle: opening it says what it lacks
-
-
-def cached_folder(name: str) -> Path:
-    """Say where the bundle of a shipped model is, or will be when it has been exported."""
-    # By the weights and by the version, whose export it is.
-    digest = hashlib.sha256((MODELS / name / _WEIGHTS).read_bytes()).hexdigest()
-    return default_cache_folder() / "bundles" / f"{name}-{__version__}-{digest[:16]}"
-
-
-def _cached(name: str, say: Callable[[str], None]) -> Path:
-    folder = cached_folder(name)
-    remove_abandoned(folder.parent, _NEW)  # of a first use that was killed
-    if folder.is_dir():
-        return folder
     try:
         for module in ("torch", "onnx", "onnxscript", "onnxruntime"):
             require(module, extra="export", purpose=f"The first use of the model '{name}'")
@@ -191,8 +141,7 @@ def _cached(name: str, say: Callable[[str], None]) -> Path:
 
     try:
         folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Elsewhere first: of two that export at once the later finds the folder of the first.
-        workplace = Workplace(folder.parent, _NEW, 0o700)
+        workplace = Workplace(folder.parent, NEW, 0o700)
     except OSError as error:
         raise BundleError(
             f"the model '{name}' is exported to {folder.parent} when it is first used, and that "
@@ -203,7 +152,7 @@ def _cached(name: str, say: Callable[[str], None]) -> Path:
     with workplace as staged:
         say(f"exporting the model {name} to {folder}, once for all")
         export_bundle(
-            load_checkpoint(MODELS / name),
+            load_checkpoint(shipped.MODELS / name),
             staged.path / name,
             command=f"dff-edge export {name}",
             progress=say,
@@ -214,4 +163,3 @@ def _cached(name: str, say: Callable[[str], None]) -> Path:
             if not folder.is_dir():
                 raise
         sync_folder(folder.parent)
-    return folder

@@ -25,6 +25,7 @@ import numpy as np
 
 from dff_edge.bundle.contract import Precision
 from dff_edge.bundle.reader import Bundle
+from dff_edge.bundle.shipped import find_bundle
 from dff_edge.errors import FrameError, PipelineError, memory_told
 from dff_edge.frames import Frame, Result, check_stamp
 from dff_edge.lifetime import EXIT_S, bind, is_inherited
@@ -126,8 +127,6 @@ class Pipeline:
             OutOfMemoryError: when there is too little for its buffers.
         """
         if not isinstance(bundle, Bundle):
-            from dff_edge.zoo import find_bundle  # names of models, and what their first use takes
-
             reopen = partial(
                 cls.open,
                 precision=precision,

@@ -321,7 +321,7 @@ class Environment:
 
     def ask(self, *expressions: str) -> list[Any]:
         """What expressions with ``packages`` give in this environment."""
-        root = Path(__file__).parents[2]
+        root = Path(__file__).parents[1]
         code = (
             f"import json, sys; sys.path.append({str(root)!r}); "
             f"from dff_edge import packages; print(json.dumps([{', '.join(expressions)}]))"

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from dff_edge import zoo
+from dff_edge.bundle import shipped
 from dff_edge.cli import main
 from dff_edge.errors import BundleError, CheckpointError, MissingDependencyError
 from dff_edge.files.staging import Workplace
@@ -22,7 +23,7 @@ from dff_edge.trainer.models import build_model
 from tests.bundle.bundles import make_bundle
 from tests.trainer.tiny import tiny_config
 
-NAMES = zoo.shipped_models()
+NAMES = shipped.shipped_models()
 BLOCK_EXPORT = """
 import sys
 class Blocker:
@@ -35,7 +36,9 @@ sys.meta_path.insert(0, Blocker())
 
 def test_a_model_is_shipped_with_every_checkpoint():
     assert (
-        set(NAMES) == {path.parent.name for path in zoo.MODELS.glob("*/model.json")} >= {"street"}
+        set(NAMES)
+        == {path.parent.name for path in shipped.MODELS.glob("*/model.json")}
+        >= {"street"}
     )
 
 
@@ -46,8 +49,8 @@ def test_card_is_that_of_the_model(name):
     assert (card.name, checkpoint.name) == (name, name)
     assert (card.task, card.classes) == (config.task.name, config.task.classes)
     assert card.frame_size == config.frame_size
-    assert (zoo.MODELS / name / "config.yaml").is_file()
-    assert list((zoo.MODELS / name).glob("log_*.csv"))
+    assert (shipped.MODELS / name / "config.yaml").is_file()
+    assert list((shipped.MODELS / name).glob("log_*.csv"))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -63,7 +66,7 @@ def test_results_are_of_data_that_nothing_was_made_from(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_readme_says_what_the_card_says(name):
     card = zoo.read_card(name)
-    text = (zoo.MODELS / name / "README.md").read_text(encoding="utf-8")
+    text = (shipped.MODELS / name / "README.md").read_text(encoding="utf-8")
     rows = [card.results.at_distance, card.results.copied_at_distance or ()]
     for row in filter(None, rows):
         assert " | ".join(f"{100 * share:.1f}" for share in row) in text
@@ -91,7 +94,7 @@ def test_command_lists_and_shows():
     assert all(f"\n{name} " in listed.stdout for name in NAMES)
     facts = json.loads(runner.invoke(main, ["zoo", "street", "--json", "-"]).stdout)
     assert facts["results"]["at_distance"][0] == 0.84
-    assert facts["bytes"] == (zoo.MODELS / "street" / "weights.safetensors").stat().st_size
+    assert facts["bytes"] == (shipped.MODELS / "street" / "weights.safetensors").stat().st_size
     assert runner.invoke(main, ["zoo", "street"]).stdout.startswith("# street\n")
     unknown = runner.invoke(main, ["zoo", "avenue"])
     assert unknown.exit_code == 2
@@ -100,7 +103,7 @@ def test_command_lists_and_shows():
 
 
 def test_damaged_card_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(zoo, "MODELS", tmp_path)
+    monkeypatch.setattr(shipped, "MODELS", tmp_path)
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "card.json").write_text('{"name": "bad"}')
     with pytest.raises(CheckpointError, match=r"bad/card\.json is damaged"):
@@ -116,9 +119,9 @@ def tiny_model(tmp_path, monkeypatch):
     folder = tmp_path / "models" / "tiny"
     config = tiny_config().model
     save_checkpoint(folder, build_model(config), config, name="tiny", training={})
-    facts = json.loads((zoo.MODELS / "street" / "card.json").read_text())
+    facts = json.loads((shipped.MODELS / "street" / "card.json").read_text())
     (folder / "card.json").write_text(json.dumps({**facts, "name": "tiny", "frame_size": [32, 64]}))
-    monkeypatch.setattr(zoo, "MODELS", folder.parent)
+    monkeypatch.setattr(shipped, "MODELS", folder.parent)
     monkeypatch.setenv("DFF_EDGE_CACHE", str(tmp_path / "cache"))
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
@@ -150,7 +153,7 @@ def test_run_takes_a_models_name_and_exports_it_once(tiny_model, monkeypatch):
         "only. On real video its labels mean little.\n"
     )
     assert [path.name for path in (tiny_model.parents[1] / "cache" / "bundles").iterdir()] == [
-        zoo.find_bundle("tiny").name
+        shipped.find_bundle("tiny").name
     ]
 
 
@@ -177,7 +180,7 @@ def test_pipeline_opens_a_models_name_as_the_command_does(tiny_model, monkeypatc
     monkeypatch.setattr(zoo, "require", _nothing_is_installed)
     caplog.clear()
     with Pipeline.open("tiny", threads=1) as pipeline:
-        assert pipeline.bundle.path == first == zoo.find_bundle("tiny")
+        assert pipeline.bundle.path == first == shipped.find_bundle("tiny")
     assert caplog.text == ""
 
 
@@ -187,7 +190,7 @@ def test_pipeline_on_a_device_opens_what_is_in_the_cache_and_loads_no_exporter(t
         BLOCK_EXPORT
         + f"""
 import shutil
-from dff_edge import zoo
+from dff_edge.bundle import shipped
 from dff_edge.errors import MissingDependencyError
 from dff_edge.runtime.pipeline import Pipeline
 
@@ -195,8 +198,7 @@ try:
     Pipeline.open("street")
 except MissingDependencyError as error:
     print("dff-edge export street -o street-bundle" in str(error))
-zoo.require = lambda *_, **__: (_ for _ in ()).throw(AssertionError("the cache holds it"))
-cached = zoo.cached_folder("street")
+cached = shipped.cached_folder("street")
 shutil.copytree({str(bundle.path)!r}, cached)
 with Pipeline.open("street", threads=1) as pipeline:
     print(pipeline.bundle.path == cached)
@@ -225,7 +227,7 @@ def test_failed_export_leaves_nothing(tiny_model, monkeypatch):
 
     monkeypatch.setattr("dff_edge.export.export_bundle", fail)
     with pytest.raises(OSError, match="no space left"):
-        zoo.find_bundle("tiny")
+        shipped.find_bundle("tiny")
     assert list((tiny_model.parents[1] / "cache" / "bundles").iterdir()) == []
 
 
@@ -236,11 +238,11 @@ def test_what_a_killed_first_use_left_is_removed_and_what_another_is_at_is_not(
     bundles = tiny_model.parents[1] / "cache" / "bundles"
     (bundles / ".new-0123abcd" / "tiny").mkdir(parents=True)
     with Workplace(bundles, ".new-") as other:
-        found = zoo.find_bundle("tiny")
+        found = shipped.find_bundle("tiny")
 
         assert set(bundles.iterdir()) == {found, other.path}
     (bundles / ".new-0123abcd").mkdir()
-    assert zoo.find_bundle("tiny") == found  # there already
+    assert shipped.find_bundle("tiny") == found  # there already
     assert list(bundles.iterdir()) == [found]
 
 
@@ -249,7 +251,7 @@ def test_bundle_in_a_folder_of_the_name_is_taken_with_a_warning(tiny_model, capl
     here.mkdir()
     (here / "manifest.json").write_text("{}")
     with caplog.at_level(logging.WARNING):
-        assert zoo.find_bundle("tiny") == here
+        assert shipped.find_bundle("tiny") == here
     assert f"the folder {here.absolute()}, not for the model" in caplog.text
 
 
@@ -264,8 +266,8 @@ def test_checkpoint_in_a_folder_of_the_name_is_taken_with_a_warning(tmp_path, mo
 
 def test_neither_folder_nor_model(tmp_path):
     with pytest.raises(BundleError, match="no folder and no model .* one of .*street"):
-        zoo.find_bundle("avenue")
+        shipped.find_bundle("avenue")
     done = CliRunner().invoke(main, ["run", "avenue", "synthetic://street"])
     assert done.exit_code == 2
     assert "no model of that name comes with dff-edge (" in done.stderr
-    assert zoo.find_bundle(tmp_path) == tmp_path  # opening it says what it lacks
+    assert shipped.find_bundle(tmp_path) == tmp_path  # opening it says what it lacks

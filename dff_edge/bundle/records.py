@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from dff_edge.bundle.contract import Flavour, Levels, Precision, Subnet
+from dff_edge.bundle.record import Record
 from dff_edge.printable import is_printable
 
 MAX_FILE_BYTES = 1 << 30
@@ -32,12 +33,6 @@ Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Versions = Annotated[dict[Name, Name], Field(max_length=32)]
 Interval = Annotated[int, Field(ge=1, le=1000)]
 Byte = Annotated[int, Field(ge=0, le=255)]
-
-
-class Record(BaseModel):
-    """Fields that do not change, and no others."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class FileRecord(Record):

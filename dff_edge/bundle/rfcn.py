@@ -11,7 +11,7 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from dff_edge.bundle.records import Record
+from dff_edge.bundle.record import Record
 
 Side = Annotated[float, Field(gt=0, le=8192, allow_inf_nan=False)]
 Ratio = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]

@@ -237,7 +237,7 @@ class BundleName(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if not Path(value).is_dir():
-            from dff_edge.zoo import shipped_models
+            from dff_edge.bundle.shipped import shipped_models
 
             if value not in shipped_models():
                 self.fail(
@@ -256,7 +256,7 @@ class ModelName(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if not Path(value).exists():
-            from dff_edge.zoo import shipped_models
+            from dff_edge.bundle.shipped import shipped_models
 
             if value not in shipped_models():
                 self.fail(
@@ -282,7 +282,7 @@ class Change(click.ParamType):
 
 def bundle_folder(name: str) -> Path:
     """The folder of a ``BundleName``; the first time that of a model is exported, with a word."""
-    from dff_edge.zoo import find_bundle
+    from dff_edge.bundle.shipped import find_bundle
 
     return find_bundle(name, say)
 

@@ -198,7 +198,8 @@ def command(
 def _open_bundle(name: str) -> Bundle:
     """Open a bundle, and say what a model that comes with dff-edge was made for."""
     from dff_edge.bundle.reader import Bundle
-    from dff_edge.zoo import read_card, shipped_models
+    from dff_edge.bundle.shipped import shipped_models
+    from dff_edge.zoo import read_card
 
     folder = bundle_folder(name)  # it may take a minute
     if name in shipped_models() and folder != Path(name):

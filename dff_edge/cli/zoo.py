@@ -19,7 +19,8 @@ def command(name: str | None, json_path: Path | None) -> None:
     Their names are taken where a checkpoint is (`dff-edge export street`), and where a bundle is
     (`dff-edge run street VIDEO`).
     """
-    from dff_edge.zoo import MODELS, read_card, shipped_models
+    from dff_edge.bundle.shipped import MODELS, shipped_models
+    from dff_edge.zoo import read_card
 
     if name is not None:
         if name not in shipped_models():

@@ -32,9 +32,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from dff_edge.bundle.contract import Precision
 from dff_edge.errors import EngineError
 from dff_edge.files.atomic import sync_folder
+from dff_edge.files.cache_folder import CACHE_VARIABLE, default_cache_folder
 from dff_edge.files.staging import Workplace, remove_abandoned, write_durably
-
-CACHE_VARIABLE = "DFF_EDGE_CACHE"
 
 _MAX_RECORD_BYTES = 1 << 20
 _NEW, _OLD = ".new-", ".old-"
@@ -132,17 +131,6 @@ class Entry:
     path: Path
     bytes: int
     record: EngineRecord | None
-
-
-def default_cache_folder() -> Path:
-    """``$DFF_EDGE_CACHE``, or ``dff-edge`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
-    named = os.environ.get(CACHE_VARIABLE)
-    if named:
-        return Path(named).absolute()
-    shared = os.environ.get("XDG_CACHE_HOME", "")
-    # XDG: a relative path is to be ignored.
-    root = Path(shared) if os.path.isabs(shared) else Path.home() / ".cache"
-    return root / "dff-edge"
 
 
 class EngineCache:

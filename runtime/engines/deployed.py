@@ -14,9 +14,10 @@ from dff_edge import _native
 from dff_edge.bundle.contract import Flavour, GraphName, Precision
 from dff_edge.bundle.reader import Bundle
 from dff_edge.errors import EngineError, MissingDependencyError, require
+from dff_edge.files.cache_folder import default_cache_folder
 from dff_edge.packages import install_command
 from dff_edge.runtime.engines.base import CUDA_PROVIDER, Engine, OrtEngine
-from dff_edge.runtime.engines.cache import EngineCache, EngineKey, default_cache_folder, difference
+from dff_edge.runtime.engines.cache import EngineCache, EngineKey, difference
 
 if TYPE_CHECKING:
     from dff_edge.runtime.devices.cuda.device import CudaDevice

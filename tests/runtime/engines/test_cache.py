@@ -18,7 +18,6 @@ from dff_edge.runtime.engines.cache import (
     DamagedEngineError,
     EngineCache,
     EngineKey,
-    default_cache_folder,
     difference,
 )
 from tests.bundle.killed_writers import CACHES, cut_off
@@ -277,25 +276,6 @@ def test_a_file_in_the_folders_place_is_refused(tmp_path):
 
     with pytest.raises(EngineError, match="cannot be made"):
         EngineCache(tmp_path / "cache")
-
-
-@pytest.mark.parametrize(
-    ("variables", "expected"),
-    [
-        ({"DFF_EDGE_CACHE": "/a/b", "XDG_CACHE_HOME": "/x"}, "/a/b"),
-        ({"XDG_CACHE_HOME": "/x"}, "/x/dff-edge"),
-        ({"XDG_CACHE_HOME": "relative"}, "/home/me/.cache/dff-edge"),
-        ({}, "/home/me/.cache/dff-edge"),
-    ],
-)
-def test_the_folder_is_named_by_the_environment(monkeypatch, variables, expected):
-    for name in ("DFF_EDGE_CACHE", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", "/home/me")
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-
-    assert default_cache_folder() == Path(expected)
 
 
 def test_an_engine_for_something_else_is_named_with_the_difference(cache):

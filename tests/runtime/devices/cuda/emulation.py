@@ -9,7 +9,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-PLUGINS = Path(__file__).parents[3] / "plugins"
+PLUGINS = Path(__file__).parents[4] / "plugins"
 KINDS = ("device", "pinned", "stream", "event", "graph")
 
 # What CUDA's functions wait for, or what allocates; a pipeline that runs steadily calls neither.
