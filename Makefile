@@ -60,10 +60,11 @@ $(VENV)/.native: $(VENV)/.packages $(NATIVE)
 	@report="$$($(BIN)/dff-edge doctor)" || { echo "$$report"; exit 1; }
 	touch $@
 
-lint: install  ## ruff, its format check, mypy
+lint: install  ## ruff, its format check, mypy, and who imports whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 test: lint test-cpp test-sanitize $(if $(CAN_CROSS),test-aarch64) $(if $(CAN_PLAY_OLDER),test-older) $(if $(CAN_CUDA),test-cuda) test-python  ## All that CI runs
 	@$(if $(CAN_CROSS),,echo 'Not run: test-aarch64. To have it: $(CROSS_HINT)')

@@ -7,8 +7,7 @@ python examples/robot_loop.py demo/bundle 'synthetic://street?frames=300&rate=30
 import sys
 import time
 
-from dff_edge.runtime.pipeline import Pipeline
-from dff_edge.runtime.sources import LiveSource, open_source
+from dff_edge.runtime import LiveSource, Pipeline, open_source
 
 TOO_OLD_S = 0.5  # an answer about a moment longer ago is not acted upon
 

@@ -46,6 +46,11 @@ class Pipeline:
     Use it from one thread at a time; calls of two at once are refused. ``close`` and ``force_key``
     are for any thread. Open several for several streams.
 
+    Example:
+        >>> with Pipeline.open("street.bundle") as pipeline:  # doctest: +SKIP
+        ...     for result in pipeline.run(open_source("drive.mp4")):
+        ...         print(result.frame.index, result.key_index, result.labels.shape)
+
     Args:
         scheduler: where frames are computed.
         policy: when to take a key frame.
