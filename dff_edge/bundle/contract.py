@@ -1,4 +1,4 @@
-"""What the graphs of a bundle take and give: the tables of docs/architecture.md."""
+"""What the graphs of a bundle take and give: the tables of docs/design/networks.md."""
 
 from __future__ import annotations
 

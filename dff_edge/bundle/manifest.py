@@ -135,7 +135,7 @@ class Manifest(Record):
         channels: C of the feature map.
         flow_function: what gives flow and scale field; any but "network" takes the place of the
             flow graphs, and runs on the CPU alone, so that there are no graphs for TensorRT.
-        decoding: how what the task network gives becomes the answer, see docs/architecture.md.
+        decoding: how what the task network gives becomes the answer, see docs/design/networks.md.
         rfcn: what its detector has to know beside its weights; of detection only.
         default_key_interval: l, where the user names none.
         subnets: the graphs of each precision; fp32 is always there.

@@ -28,7 +28,7 @@ def warp_function(map_size: tuple[int, int], opset: int) -> onnx.FunctionProto:
     """Give the function for feature maps of ``(h, w)``.
 
     Its inputs are ``features``, ``flow`` and ``scale``, its output is ``warped``: all
-    float32 as in docs/architecture.md.
+    float32 as in docs/design/networks.md.
 
     Args:
         map_size: h and w; the coordinates of the cells are constants in the body.

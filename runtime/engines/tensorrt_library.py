@@ -160,7 +160,7 @@ def load_plugin(trt: ModuleType) -> None:
     if trt.get_plugin_registry().load_library(str(path)) is None and not _is_known(trt):
         raise EngineError(
             f"{tensorrt_version(trt)} did not take the plugin library {path}: {errors}. Was it "
-            "built for this version? See docs/architecture.md."
+            "built for this version? See docs/design/runtime.md."
         )
     _loaded_plugins[trt] = path
 

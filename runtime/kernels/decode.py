@@ -1,6 +1,6 @@
 """From score maps to a label map of any size, in one pass of the native kernel.
 
-The convention is ``bilinear_half_pixel_argmax`` of ``docs/architecture.md``: scores
+The convention is ``bilinear_half_pixel_argmax`` of ``docs/design/networks.md``: scores
 are interpolated at cell centres, the greatest one names the class. The kernel of
 ``plugins/decode`` never makes a score map of the output's size.
 

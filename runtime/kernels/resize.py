@@ -1,6 +1,6 @@
 """From a user's image of any size to the two sizes that the networks read.
 
-Convention (docs/architecture.md): the image is stretched to H x W and, separately, to H/2 x W/2.
+Convention (docs/design/networks.md): the image is stretched to H x W and, separately, to H/2 x W/2.
 It is halved, as means of four pixels, while it stays at least as large as wanted; the rest is
 bilinear, or averaged over areas where a side is still more than 2.25 times too long. Averaging
 over areas all the way takes many times as long where the factors are broken, 1080p for example

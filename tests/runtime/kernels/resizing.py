@@ -1,4 +1,4 @@
-"""The convention of docs/architecture.md for resizing, written out for tests."""
+"""The convention of docs/design/networks.md for resizing, written out for tests."""
 
 import cv2
 import numpy as np
