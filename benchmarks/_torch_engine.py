@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dff_edge.runtime.engines.base import TensorSpec
+from dff_edge.bundle.tensors import TensorSpec
 
 
 class TorchEngine:

@@ -26,7 +26,7 @@ from dff_edge.export.graphs import FlowGraph
 from dff_edge.export.rfcn_graph import RfcnGraph
 from dff_edge.export.to_onnx import export_onnx
 from dff_edge.onnx_graphs.detection import MAPS, whole_task
-from dff_edge.runtime.engines.base import OrtEngine
+from dff_edge.runtime.engines.onnxruntime import OrtEngine
 from dff_edge.runtime.kernels.detect import Detector
 from dff_edge.trainer.models import ModelConfig, RfcnHead, build_model
 

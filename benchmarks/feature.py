@@ -20,7 +20,7 @@ import onnxruntime
 import torch
 from _common import interleaved_ms, openvino_job, parser, report
 
-from dff_edge.bundle.contract import MapLevels
+from dff_edge.bundle.levels import MapLevels
 from dff_edge.calibration.ort.byte_maps import levels_over
 from dff_edge.calibration.ort.int8 import quantize_graph
 from dff_edge.export.graphs import FeatureGraph

@@ -46,9 +46,9 @@ from dff_edge.calibration.calibrate import calibrate_bundle
 from dff_edge.calibration.sampling.clips import open_calibration_clips
 from dff_edge.export.export import export_bundle
 from dff_edge.frames import Frame
+from dff_edge.names import EngineName
 from dff_edge.runtime.devices import cpu
-from dff_edge.runtime.engines.base import OrtEngine
-from dff_edge.runtime.engines.open import EngineName
+from dff_edge.runtime.engines.onnxruntime import OrtEngine
 from dff_edge.runtime.kernels.decode import decode_labels
 from dff_edge.runtime.kernels.resize import FrameResizer
 from dff_edge.runtime.kernels.warp import warp_features

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from _common import interleaved_ms, openvino_job, parser, report
 
-from dff_edge.bundle.contract import MapLevels
+from dff_edge.bundle.levels import MapLevels
 from dff_edge.calibration.ort.byte_maps import levels_over
 from dff_edge.calibration.ort.int8 import quantize_graph
 from dff_edge.export.export import export_graphs
-from dff_edge.runtime.engines.base import OrtEngine
+from dff_edge.runtime.engines.onnxruntime import OrtEngine
 from dff_edge.runtime.kernels.resize import FrameResizer
 from dff_edge.synthetic import CLASSES, COLOURS, StreetScene
 from dff_edge.trainer.checkpoint import Checkpoint

@@ -17,9 +17,9 @@ from pathlib import Path
 from _common import export_shipped, parser, report
 from _rtx import RtxNetwork, load_rtx
 
-from dff_edge.bundle.contract import TENSORRT_GRAPHS
 from dff_edge.bundle.reader import Bundle
 from dff_edge.cli.options import table
+from dff_edge.names import TENSORRT_GRAPHS
 
 CAPABILITIES = ("SM89", "SM120")
 CALIBRATION = "synthetic://street?split=val&clips=4&frames=20"

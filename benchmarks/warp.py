@@ -24,9 +24,9 @@ from _common import interleaved_ms, openvino_job, parser, report
 from onnx import helper
 
 from dff_edge import _native
-from dff_edge.bundle.contract import Levels, MapLevels
+from dff_edge.bundle.levels import Levels, MapLevels
 from dff_edge.export.warp_function import DOMAIN, NAME, warp_function
-from dff_edge.runtime.engines.base import OrtEngine
+from dff_edge.runtime.engines.onnxruntime import OrtEngine
 from dff_edge.runtime.kernels.warp import warp_features
 
 CHANNELS, HEIGHT, WIDTH = 1024, 32, 64

@@ -15,14 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dff_edge.boxes import Detections
-from dff_edge.bundle.contract import Flavour, GraphName, MapLevels, Precision
+from dff_edge.bundle.levels import MapLevels
 from dff_edge.bundle.reader import Bundle
 from dff_edge.calibration.compare import Compared
 from dff_edge.calibration.sampling.samples import Key, Samples
 from dff_edge.evaluation.detection_matching import SAME_IOU, SURE_SCORE, detections_of, partners
 from dff_edge.frames import LabelMap
-from dff_edge.runtime.engines.base import Engine, OrtEngine
+from dff_edge.names import Flavour, GraphName, Precision
+from dff_edge.runtime.engines.base import Engine
 from dff_edge.runtime.engines.hand_crafted_flow import HandmadeFlow
+from dff_edge.runtime.engines.onnxruntime import OrtEngine
 from dff_edge.runtime.tasks.decoders import Decoder, decoder_of
 
 MOST_KEYS = 8

@@ -9,14 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dff_edge import __version__
-from dff_edge.bundle.contract import (
-    FLAVOURS,
-    Flavour,
-    GraphName,
-    MapLevels,
-    Precision,
-    Subnet,
-)
+from dff_edge.bundle.levels import MapLevels
 from dff_edge.bundle.reader import Bundle
 from dff_edge.bundle.records import ByteLevels, Calibration, Parity
 from dff_edge.bundle.writer import BundleWriter
@@ -33,6 +26,7 @@ from dff_edge.data.datasets.continuity import measure_continuity
 from dff_edge.errors import CalibrationError
 from dff_edge.files.disk import check_room, check_temporary_room
 from dff_edge.hiding import hide_credentials
+from dff_edge.names import FLAVOURS, Flavour, GraphName, Precision, Subnet
 from dff_edge.onnx_graphs.detection import whole_task
 from dff_edge.onnx_graphs.propagate import plugin_propagate, portable_propagate, propagate_with
 from dff_edge.printable import printable

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from dff_edge.errors import SourceError as SourceError
     from dff_edge.frames import Frame as Frame
     from dff_edge.frames import Result as Result
-    from dff_edge.runtime.engines.open import CudaOptions as CudaOptions
+    from dff_edge.runtime.engines.options import CudaOptions as CudaOptions
     from dff_edge.runtime.live import Runner as Runner
     from dff_edge.runtime.live import RunOptions as RunOptions
     from dff_edge.runtime.live import RunReport as RunReport

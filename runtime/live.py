@@ -18,13 +18,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol
 
-from dff_edge.bundle.contract import Precision
 from dff_edge.bundle.reader import Bundle
 from dff_edge.errors import ConfigError, FrameError, SinkError, SourceError
 from dff_edge.files.atomic import check_folder, check_writable
 from dff_edge.frames import Result
+from dff_edge.names import EngineName, Precision
 from dff_edge.runtime.drawing.result import DEFAULT_STYLE
-from dff_edge.runtime.engines.open import CudaOptions, EngineName
+from dff_edge.runtime.engines.options import CudaOptions
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.run_statistics import RunStatistics
 from dff_edge.runtime.sinks import FanOut, SinkReport, Style, open_sink

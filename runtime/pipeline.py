@@ -23,14 +23,15 @@ from typing import Any
 
 import numpy as np
 
-from dff_edge.bundle.contract import Precision
 from dff_edge.bundle.reader import Bundle
 from dff_edge.bundle.shipped import find_bundle
 from dff_edge.errors import FrameError, PipelineError, memory_told
 from dff_edge.frames import Frame, Result, check_stamp
 from dff_edge.lifetime import EXIT_S, bind, is_inherited
+from dff_edge.names import EngineName, Precision
 from dff_edge.runtime.engines.base import usable_cores
-from dff_edge.runtime.engines.open import CudaOptions, EngineName, Opened, open_subnets
+from dff_edge.runtime.engines.open import Opened, open_subnets
+from dff_edge.runtime.engines.options import CudaOptions
 from dff_edge.runtime.overlap import OverlapChoice, choose_overlap
 from dff_edge.runtime.policy import FixedInterval, KeyFramePolicy, parse_policy
 from dff_edge.runtime.scheduler import Scheduler

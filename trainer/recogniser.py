@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from dff_edge.boxes import Detections, in_source_pixels
-from dff_edge.bundle.contract import FlowFunction
 from dff_edge.frames import Image, LabelMap
+from dff_edge.names import FlowFunction
 from dff_edge.runtime.engines.hand_crafted_flow import HandmadeFlow
 from dff_edge.runtime.kernels.decode import decode_labels
 from dff_edge.runtime.kernels.resize import FrameResizer

@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from dff_edge.bundle.contract import MIN_STEP, Levels, MapLevels
+from dff_edge.bundle.levels import MIN_STEP, Levels, MapLevels
 from dff_edge.bundle.reader import Bundle
 from dff_edge.calibration.sampling.ranges import Range, finite_range
 from dff_edge.calibration.sampling.samples import Arrays, Samples

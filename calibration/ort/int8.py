@@ -49,7 +49,7 @@ from onnxruntime.quantization.calibrate import (  # type: ignore[import-untyped]
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer  # type: ignore[import-untyped]
 from onnxruntime.quantization.shape_inference import quant_pre_process  # type: ignore[import-untyped]
 
-from dff_edge.bundle.contract import Levels, MapLevels
+from dff_edge.bundle.levels import Levels, MapLevels
 from dff_edge.calibration.ort.byte_maps import (
     cut_to_bytes,
     dequantize_inputs,

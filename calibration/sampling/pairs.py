@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from dff_edge.bundle.contract import MIN_STEP
+from dff_edge.bundle.levels import MIN_STEP
 
 LARGEST = 127  # -128 is left out: the range is the same on both sides of zero
 

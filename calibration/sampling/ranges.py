@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from dff_edge.errors import CalibrationError
-from dff_edge.runtime.engines.base import OrtEngine
+from dff_edge.runtime.engines.onnxruntime import OrtEngine
 
 Range = tuple[float, float]
 

@@ -22,8 +22,8 @@ from dff_edge.bundle.reader import Bundle
 from dff_edge.calibration.sampling.clips import Clip
 from dff_edge.errors import CalibrationError
 from dff_edge.frames import Image
-from dff_edge.runtime.engines.base import OrtEngine
 from dff_edge.runtime.engines.hand_crafted_flow import open_flow
+from dff_edge.runtime.engines.onnxruntime import OrtEngine
 from dff_edge.runtime.kernels.resize import FrameResizer, check_image
 from dff_edge.runtime.kernels.warp import warp_features
 

@@ -46,7 +46,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from dff_edge.bundle.contract import MIN_STEP, Levels, MapLevels
+from dff_edge.bundle.levels import MIN_STEP, Levels, MapLevels
 from dff_edge.calibration.ort.byte_maps import MapRanges, fix_ranges
 from dff_edge.calibration.ort.heads import rewrite_product
 from dff_edge.calibration.ort.int8 import flow_nodes, known_values

@@ -4,100 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
-from dff_edge.errors import ConfigError
-from dff_edge.runtime.engines.base import TensorSpec
+from dff_edge.bundle.rfcn import RfcnSettings
+from dff_edge.bundle.tensors import TensorSpec
+from dff_edge.names import Flavour, GraphName
 
-if TYPE_CHECKING:  # written in terms of records, which are in terms of this
-    from dff_edge.bundle.rfcn import RfcnSettings
-
-Task = Literal["segmentation", "detection"]
-Precision = Literal["fp32", "fp16", "int8"]
-# task_maps is a detector's task network without what follows its learned maps.
-Subnet = Literal["feature", "flow", "task", "task_maps", "propagate"]
-# Whose rules a graph follows: ONNX Runtime's (and OpenVINO's), or TensorRT's.
-Flavour = Literal["ort", "trt"]
-# For TensorRT, propagate has the warp as a plugin node; the portable form is another file.
-GraphName = Literal["feature", "flow", "task", "task_maps", "propagate", "propagate_portable"]
-# What gives flow and scale field: flow.onnx, or a function of runtime/engines/hand_crafted_flow.py.
-FlowFunction = Literal[
-    "network",
-    "dis-ultrafast",
-    "dis-fast",
-    "dis-medium",
-    "farneback",
-    "siftflow-fast",
-    "siftflow-slow",
-]
-
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-# What every bundle holds; those of detection also task_maps.
-SUBNETS: tuple[Subnet, ...] = ("feature", "flow", "task", "propagate")
-FLAVOURS: tuple[Flavour, ...] = get_args(Flavour)
-TENSORRT_GRAPHS: tuple[GraphName, ...] = (*SUBNETS, "propagate_portable")
-HANDMADE_FLOWS: tuple[FlowFunction, ...] = get_args(FlowFunction)[1:]
-
-MIN_STEP, MAX_STEP = 1e-30, 1e6  # of Levels: products with it stay float32 numbers
 STRIDE = 16  # frame pixels per cell of the feature map, each way, where nothing says another
-
-
-@dataclass(frozen=True, slots=True)
-class Levels:
-    """What the bytes of a map mean: ``value = step * (byte - zero)``.
-
-    The bytes are uint8; those of maps for TensorRT are int8, and ``zero`` is 0.
-
-    Attributes:
-        step: distance of two neighbouring values, 1e-30 to 1e6.
-        zero: the byte that means 0.
-
-    Raises:
-        ConfigError: one of them is out of range.
-    """
-
-    step: float
-    zero: int
-
-    def __post_init__(self) -> None:
-        if not (MIN_STEP <= self.step <= MAX_STEP and 0 <= self.zero <= 255):
-            raise ConfigError(
-                f"step is {self.step} and zero is {self.zero}, expected 1e-30 to 1e6 and a byte."
-            )
-
-    @property
-    def range(self) -> tuple[float, float]:
-        """The smallest and the largest value that there are."""
-        return -self.zero * self.step, (255 - self.zero) * self.step
-
-    def values(self, bytes_: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """What bytes mean, as float32 of the same shape."""
-        values: NDArray[np.float32] = bytes_.astype(np.float32)
-        values -= np.float32(self.zero)
-        values *= np.float32(self.step)
-        return values
-
-    def bytes(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """The nearest bytes, ties to even; what is out of range takes its end."""
-        levels = np.rint(values / np.float32(self.step)) + self.zero
-        bytes_: NDArray[np.uint8] = np.clip(levels, 0, 255).astype(np.uint8)
-        return bytes_
-
-
-@dataclass(frozen=True, slots=True)
-class MapLevels:
-    """Levels of the maps that travel between subnets as bytes.
-
-    Attributes:
-        features: of the feature map, of the key frame as of propagated ones.
-        scale: of the scale field.
-    """
-
-    features: Levels
-    scale: Levels
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,17 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from dff_edge.bundle.contract import (
-    FLAVOURS,
-    Flavour,
-    FlowFunction,
-    GraphContract,
-    GraphName,
-    MapLevels,
-    Precision,
-    Task,
-    graph_contract,
-)
+from dff_edge.bundle.contract import GraphContract, graph_contract
+from dff_edge.bundle.levels import MapLevels
 from dff_edge.bundle.manifest_json import check_version, parse_object
 from dff_edge.bundle.paths import MANIFEST_NAME, path_problem
 from dff_edge.bundle.problems import describe
@@ -38,6 +29,7 @@ from dff_edge.bundle.records import (
 )
 from dff_edge.bundle.rfcn import MAX_BOX_WORK, RfcnSettings
 from dff_edge.errors import BundleError
+from dff_edge.names import FLAVOURS, Flavour, FlowFunction, GraphName, Precision, Task
 
 SCHEMA_VERSION = 1
 MAX_MANIFEST_BYTES = 1 << 20

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from dff_edge.bundle.contract import Flavour, GraphName, Precision
+from dff_edge.names import Flavour, GraphName, Precision
 
 MANIFEST_NAME = "manifest.json"
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from dff_edge.bundle.contract import FLAVOURS, Flavour, GraphName, Precision
 from dff_edge.bundle.folder import BundleFolder
 from dff_edge.bundle.graphs.byte_stream import ByteStream
 from dff_edge.bundle.graphs.check import check_graph, read_graph
@@ -22,6 +21,7 @@ from dff_edge.bundle.graphs.onnx_check import GraphSummary
 from dff_edge.bundle.manifest import Manifest
 from dff_edge.bundle.records import FileRecord
 from dff_edge.errors import BundleError, BundleReplacedError
+from dff_edge.names import FLAVOURS, Flavour, GraphName, Precision
 
 T = TypeVar("T")
 

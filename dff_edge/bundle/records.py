@@ -6,8 +6,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
-from dff_edge.bundle.contract import Flavour, Levels, Precision, Subnet
+from dff_edge.bundle.levels import Levels
 from dff_edge.bundle.record import Record
+from dff_edge.names import Flavour, Precision, Subnet
 from dff_edge.printable import is_printable
 
 MAX_FILE_BYTES = 1 << 30

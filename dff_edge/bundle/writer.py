@@ -16,15 +16,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dff_edge.bundle.commit import finish, publish
-from dff_edge.bundle.contract import (
-    FLAVOURS,
-    PRECISIONS,
-    SUBNETS,
-    TENSORRT_GRAPHS,
-    Flavour,
-    GraphName,
-    Precision,
-)
 from dff_edge.bundle.folder import BundleFolder, walk_folder
 from dff_edge.bundle.graphs.check import check_graph, read_graph_bytes
 from dff_edge.bundle.graphs.onnx_check import CheckedGraph
@@ -40,6 +31,15 @@ from dff_edge.bundle.records import FileRecord
 from dff_edge.errors import BundleError, SinkError
 from dff_edge.files.atomic import check_folder, check_room
 from dff_edge.files.staging import Workplace, locked, remove_abandoned, write_durably
+from dff_edge.names import (
+    FLAVOURS,
+    PRECISIONS,
+    SUBNETS,
+    TENSORRT_GRAPHS,
+    Flavour,
+    GraphName,
+    Precision,
+)
 from dff_edge.printable import printable
 
 _WAIT_S = 30.0  # for another process that commits, which takes milliseconds

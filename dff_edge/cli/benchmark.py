@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from dff_edge.data.datasets import LabelledClip
     from dff_edge.report.repeated import Repeated
     from dff_edge.report.results import Benchmark, Latency
-    from dff_edge.runtime.engines.open import CudaOptions
+    from dff_edge.runtime.engines.options import CudaOptions
 _TRACED_FRAMES = 60
 
 

@@ -61,9 +61,9 @@ def command(
     """
     for module in ("onnx", "onnxruntime"):
         require(module, extra="export", purpose="dff-edge calibrate")
-    from dff_edge.bundle.contract import FLAVOURS
     from dff_edge.calibration import calibrate_bundle, open_calibration_clips
     from dff_edge.calibration.compare import ANSWERS
+    from dff_edge.names import FLAVOURS
 
     flavours = {None: None, "both": FLAVOURS}.get(flavour, (flavour,))
     with command_line():

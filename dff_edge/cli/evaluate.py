@@ -26,9 +26,9 @@ from dff_edge.cli.options import (
 from dff_edge.errors import require
 
 if TYPE_CHECKING:
-    from dff_edge.bundle.contract import Task
     from dff_edge.evaluation.accuracy import Accuracy
     from dff_edge.evaluation.evaluate import Recogniser
+    from dff_edge.names import Task
 
 
 @click.command(cls=Command)
@@ -135,7 +135,7 @@ def _bundle(
 ) -> tuple[Recogniser, tuple[str, ...], Task, str]:
     from dff_edge.bundle.reader import Bundle
     from dff_edge.evaluation.bundle_recogniser import BundleRecogniser
-    from dff_edge.runtime.engines.open import CudaOptions
+    from dff_edge.runtime.engines.options import CudaOptions
 
     bundle = Bundle.open(model)
     cuda = CudaOptions(graphs=False, plugin=warp == "plugin")

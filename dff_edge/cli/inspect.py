@@ -45,8 +45,8 @@ def command(model: str, json_path: Path | None) -> None:
 
 
 def _bundle(model: str) -> dict[str, Any]:
-    from dff_edge.bundle.contract import FLAVOURS
     from dff_edge.bundle.reader import Bundle
+    from dff_edge.names import FLAVOURS
 
     bundle = Bundle.open(model)
     manifest = bundle.manifest

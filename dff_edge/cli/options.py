@@ -22,7 +22,7 @@ from dff_edge.files.atomic import AtomicFile, check_writable
 from dff_edge.printable import printable
 
 if TYPE_CHECKING:
-    from dff_edge.runtime.engines.open import CudaOptions
+    from dff_edge.runtime.engines.options import CudaOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 # As in dff_edge.runtime, importing which costs time.
@@ -387,7 +387,7 @@ def cuda_options(command: F) -> F:
 
 def cuda_of(driver: str | None, graphs: str, warp: str) -> CudaOptions:
     """What ``cuda_options`` gave, as the runtime takes it."""
-    from dff_edge.runtime.engines.open import CudaOptions
+    from dff_edge.runtime.engines.options import CudaOptions
 
     return CudaOptions(driver, graphs=SWITCH[graphs], plugin=warp == "plugin")  # type: ignore[arg-type]
 

@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dff_edge.boxes import TrueBoxes
-from dff_edge.bundle.contract import Task
 from dff_edge.data.datasets import DATA_SETS, LabelledClip, parse_data_name
 from dff_edge.data.datasets.findings import check_clips
 from dff_edge.errors import ConfigError
 from dff_edge.frames import Image, LabelMap
 from dff_edge.hiding import hide_credentials
+from dff_edge.names import Task
 from dff_edge.synthetic import BOX_CLASSES, CLASSES, StreetScene, true_boxes
 from dff_edge.uri import SourceUri
 

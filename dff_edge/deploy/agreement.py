@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from dff_edge.boxes import Detections, iou_matrix
-from dff_edge.bundle.contract import Precision, Task
 from dff_edge.frames import LabelMap
+from dff_edge.names import Precision, Task
 
 Answers = Sequence[LabelMap | Detections]
 

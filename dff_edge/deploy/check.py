@@ -22,15 +22,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dff_edge.boxes import Detections
-from dff_edge.bundle.contract import Flavour, GraphName, Levels, MapLevels, Precision
+from dff_edge.bundle.levels import Levels, MapLevels
 from dff_edge.bundle.reader import Bundle
+from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.errors import EngineError, SourceError
 from dff_edge.frames import Frame, LabelMap
 from dff_edge.hiding import hide_credentials
+from dff_edge.names import Flavour, GraphName, Precision
 from dff_edge.runtime.devices.base import Device
 from dff_edge.runtime.devices.cpu import CpuDevice
-from dff_edge.runtime.engines.base import Engine, OrtEngine, TensorSpec
+from dff_edge.runtime.engines.base import Engine
 from dff_edge.runtime.engines.hand_crafted_flow import open_flow
+from dff_edge.runtime.engines.onnxruntime import OrtEngine
 from dff_edge.runtime.engines.subnets import Subnets
 from dff_edge.runtime.kernels.resize import FrameResizer, check_image
 from dff_edge.runtime.kernels.warp import warp_features

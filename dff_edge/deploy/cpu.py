@@ -15,17 +15,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dff_edge.bundle.contract import GraphContract, GraphName, Precision
+from dff_edge.bundle.contract import GraphContract
 from dff_edge.deploy.target import Built
 from dff_edge.errors import EngineError, require, words_of
+from dff_edge.names import GraphName, Precision
 from dff_edge.runtime.devices.cpu import CpuDevice
-from dff_edge.runtime.engines.base import (
-    CPU_PROVIDER,
-    check_provider,
-    session_options,
-    usable_cores,
-)
+from dff_edge.runtime.engines.base import usable_cores
 from dff_edge.runtime.engines.deployed import Platform
+from dff_edge.runtime.engines.onnxruntime import CPU_PROVIDER, check_provider, session_options
 
 
 class CpuTarget:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from dff_edge.bundle.contract import GraphContract, GraphName, Precision
+from dff_edge.bundle.contract import GraphContract
 from dff_edge.deploy.cpu import optimise
 from dff_edge.deploy.target import Built
 from dff_edge.errors import MissingDependencyError
+from dff_edge.names import GraphName, Precision
 from dff_edge.runtime.devices.cuda.kernels import LIBRARY_VARIABLE, library_path
-from dff_edge.runtime.engines.base import CUDA_PROVIDER
 from dff_edge.runtime.engines.deployed import Platform
+from dff_edge.runtime.engines.onnxruntime import CUDA_PROVIDER
 from dff_edge.runtime.engines.onnxruntime_cuda import load_onnxruntime, refuse_integers
 
 

@@ -12,7 +12,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from dff_edge.bundle.contract import GraphName, Precision
 from dff_edge.bundle.reader import Bundle
 from dff_edge.deploy.agreement import FLOORS, WHAT_AGREES, agreement
 from dff_edge.deploy.check import (
@@ -28,6 +27,7 @@ from dff_edge.deploy.target import Built, Progress, Target
 from dff_edge.errors import EngineError
 from dff_edge.files.disk import check_room
 from dff_edge.hiding import hide_credentials
+from dff_edge.names import GraphName, Precision
 from dff_edge.printable import printable
 from dff_edge.runtime.engines.base import Engine
 from dff_edge.runtime.engines.cache import (

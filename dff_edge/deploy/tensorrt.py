@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from dff_edge.bundle.contract import GraphContract, GraphName, Precision
+from dff_edge.bundle.contract import GraphContract
 from dff_edge.bundle.graphs.check import read_graph_bytes
+from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.deploy.target import Built, Progress
 from dff_edge.errors import EngineError
+from dff_edge.names import GraphName, Precision
 from dff_edge.runtime.engines import tensorrt_library as library
-from dff_edge.runtime.engines.base import TensorSpec
 from dff_edge.runtime.engines.cache import EngineCache
 from dff_edge.runtime.engines.deployed import Platform
 

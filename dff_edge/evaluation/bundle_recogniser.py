@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dff_edge.boxes import Detections
-from dff_edge.bundle.contract import Precision
 from dff_edge.bundle.reader import Bundle
 from dff_edge.frames import Image, LabelMap
-from dff_edge.runtime.engines.open import CudaOptions, EngineName, open_subnets
+from dff_edge.names import EngineName, Precision
+from dff_edge.runtime.engines.open import open_subnets
+from dff_edge.runtime.engines.options import CudaOptions
 from dff_edge.runtime.kernels.resize import FrameResizer, check_image
 from dff_edge.runtime.kernels.warp import warp_features
 from dff_edge.runtime.tasks.decoders import decoder_of

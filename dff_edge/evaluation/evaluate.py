@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dff_edge.boxes import Detections
-from dff_edge.bundle.contract import Task
 from dff_edge.data.datasets import LabelledClip
 from dff_edge.data.datasets.label_png import NOT_SCORED
 from dff_edge.errors import ConfigError
@@ -26,6 +25,7 @@ from dff_edge.evaluation.accuracy import Accuracy, Metric
 from dff_edge.evaluation.box_accuracy import BoxAccuracy, BoxTally
 from dff_edge.evaluation.label_accuracy import LabelAccuracy, LabelTally, confusion, mean_iou
 from dff_edge.frames import Image, LabelMap
+from dff_edge.names import Task
 
 
 class Recogniser(Protocol):

@@ -8,11 +8,11 @@ import logging
 from pathlib import Path
 from typing import Literal
 
-from dff_edge.bundle.contract import FlowFunction
 from dff_edge.data.clips import check_for_model, open_clips
 from dff_edge.evaluation.evaluate import evaluate
 from dff_edge.files.atomic import write_atomically
 from dff_edge.files.documents import read_json
+from dff_edge.names import FlowFunction
 from dff_edge.trainer.checkpoint import load_checkpoint
 from dff_edge.trainer.recogniser import TorchRecogniser
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dff_edge.bundle.contract import FlowFunction
 from dff_edge.export import export_bundle
+from dff_edge.names import FlowFunction
 from dff_edge.trainer.checkpoint import load_checkpoint
 
 

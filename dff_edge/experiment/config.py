@@ -13,8 +13,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Field, model_validator
 
-from dff_edge.bundle.contract import FlowFunction
 from dff_edge.data.datasets import VID_AND_DET, parse_data_name, vid_and_det
+from dff_edge.names import FlowFunction
 from dff_edge.trainer.config import TrainConfig
 from dff_edge.trainer.models import FeatureConfig, FlowConfig
 from dff_edge.trainer.models.config import split_points

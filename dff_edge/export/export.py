@@ -13,7 +13,6 @@ import onnx
 import torch
 
 from dff_edge import __version__
-from dff_edge.bundle.contract import FlowFunction, GraphName, Subnet
 from dff_edge.bundle.reader import Bundle
 from dff_edge.bundle.writer import BundleWriter
 from dff_edge.export.graphs import FeatureGraph, FlowGraph, TaskGraph
@@ -21,6 +20,7 @@ from dff_edge.export.parity import check_parity
 from dff_edge.export.to_onnx import check_opset, export_onnx
 from dff_edge.export.warp_function import propagate_model
 from dff_edge.files.disk import check_room
+from dff_edge.names import FlowFunction, GraphName, Subnet
 from dff_edge.onnx_graphs.detection import MAPS, whole_task
 from dff_edge.onnx_graphs.propagate import plugin_propagate, portable_propagate
 from dff_edge.printable import printable

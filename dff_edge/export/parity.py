@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dff_edge.boxes import Detections
-from dff_edge.bundle.contract import Subnet
 from dff_edge.bundle.records import Parity
 from dff_edge.errors import ExportError
 from dff_edge.evaluation.detection_matching import detections_of, partners
 from dff_edge.frames import Image
-from dff_edge.runtime.engines.base import OrtEngine
+from dff_edge.names import Subnet
+from dff_edge.runtime.engines.onnxruntime import OrtEngine
 from dff_edge.runtime.kernels.resize import FrameResizer
 from dff_edge.synthetic import StreetScene
 from dff_edge.trainer.models import DeepFeatureFlow, detect, warp_features

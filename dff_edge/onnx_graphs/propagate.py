@@ -9,8 +9,8 @@ import onnx
 import onnx.inliner
 from onnx import TensorProto, helper, numpy_helper
 
-from dff_edge.bundle.contract import Levels, MapLevels
 from dff_edge.bundle.graphs.onnx_file import LOCAL_DOMAIN, WARP_PLUGIN
+from dff_edge.bundle.levels import Levels, MapLevels
 from dff_edge.onnx_graphs.tidy import finish
 
 

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from dff_edge.bundle.contract import PRECISIONS, Flavour, Precision
 from dff_edge.bundle.reader import Bundle
 from dff_edge.bundle.writer import BundleWriter
 from dff_edge.data.clips import check_class_names
@@ -22,6 +21,7 @@ from dff_edge.errors import BundleError, ConfigError
 from dff_edge.evaluation.accuracy import Accuracy
 from dff_edge.evaluation.bundle_recogniser import BundleRecogniser
 from dff_edge.evaluation.evaluate import METRICS, evaluate, temporal_consistency
+from dff_edge.names import PRECISIONS, EngineName, Flavour, Precision
 from dff_edge.printable import printable
 from dff_edge.report.machine import Machine, describe_machine
 from dff_edge.report.repeated import Repeated, paired_ratio
@@ -37,7 +37,8 @@ from dff_edge.report.results import (
 )
 from dff_edge.report.speed import Config, Samples, load_images, measure_speed, open_pipelines
 from dff_edge.runtime.engines.base import usable_cores
-from dff_edge.runtime.engines.open import CudaOptions, EngineName, flavour_of, precisions_for
+from dff_edge.runtime.engines.open import flavour_of, precisions_for
+from dff_edge.runtime.engines.options import CudaOptions
 
 _BASELINE = Config("fp32", 1)
 _STAGES = (

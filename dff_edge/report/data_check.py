@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from dff_edge.bundle.contract import Task
 from dff_edge.data.clips import class_names, open_clips
 from dff_edge.data.datasets import (
     FLYING_CHAIRS,
@@ -24,6 +23,7 @@ from dff_edge.data.datasets.flying_chairs import file_names, list_chairs, read_f
 from dff_edge.data.datasets.label_png import NOT_SCORED
 from dff_edge.data.datasets.sample import SAMPLE, Sample, take_sample
 from dff_edge.errors import DffEdgeError, SourceError
+from dff_edge.names import Task
 from dff_edge.runtime.sources.images import read_image
 from dff_edge.uri import split_query
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dff_edge.bundle.contract import PRECISIONS, Precision
 from dff_edge.errors import require
+from dff_edge.names import PRECISIONS, Precision
 from dff_edge.report.repeated import repeated
 from dff_edge.report.results import Benchmark, Row
 

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dff_edge.bundle.contract import Precision
 from dff_edge.bundle.manifest import ClassInfo
 from dff_edge.errors import ConfigError
+from dff_edge.names import Precision
 from dff_edge.report.machine import Machine
 from dff_edge.report.repeated import ENOUGH, Number, Repeated
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from itertools import cycle, islice
 from typing import NamedTuple
 
-from dff_edge.bundle.contract import Precision
 from dff_edge.bundle.reader import Bundle
 from dff_edge.data.datasets import LabelledClip
 from dff_edge.frames import Frame, Image, Result
+from dff_edge.names import EngineName, Precision
 from dff_edge.report.machine import cores_of_others, cpu_usage
-from dff_edge.runtime.engines.open import CudaOptions, EngineName
+from dff_edge.runtime.engines.options import CudaOptions
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.policy import FixedInterval
 from dff_edge.runtime.trace import Trace

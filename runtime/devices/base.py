@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from dff_edge.bundle.contract import MapLevels
-from dff_edge.runtime.engines.base import TensorSpec
+from dff_edge.bundle.levels import MapLevels
+from dff_edge.bundle.tensors import TensorSpec
 
 
 class Buffer(Protocol):

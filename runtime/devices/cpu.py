@@ -12,12 +12,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from dff_edge.bundle.contract import MapLevels
+from dff_edge.bundle.levels import MapLevels
+from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.errors import PipelineError, words_of
 from dff_edge.frames import Image
 from dff_edge.lifetime import Worker, bind
 from dff_edge.runtime.devices.base import Buffer, Event, Stream
-from dff_edge.runtime.engines.base import TensorSpec
 from dff_edge.runtime.kernels.resize import check_image
 from dff_edge.runtime.kernels.warp import warp_features
 

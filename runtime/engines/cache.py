@@ -29,11 +29,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dff_edge.bundle.contract import Precision
 from dff_edge.errors import EngineError
 from dff_edge.files.atomic import sync_folder
 from dff_edge.files.cache_folder import CACHE_VARIABLE, default_cache_folder
 from dff_edge.files.staging import Workplace, remove_abandoned, write_durably
+from dff_edge.names import Precision
 
 _MAX_RECORD_BYTES = 1 << 20
 _NEW, _OLD = ".new-", ".old-"

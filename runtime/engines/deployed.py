@@ -8,24 +8,22 @@ from __future__ import annotations
 import logging
 import platform
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 from dff_edge import _native
-from dff_edge.bundle.contract import Flavour, GraphName, Precision
 from dff_edge.bundle.reader import Bundle
 from dff_edge.errors import EngineError, MissingDependencyError, require
 from dff_edge.files.cache_folder import default_cache_folder
+from dff_edge.names import Flavour, GraphName, Precision, TargetName
 from dff_edge.packages import install_command
-from dff_edge.runtime.engines.base import CUDA_PROVIDER, Engine, OrtEngine
+from dff_edge.runtime.engines.base import Engine
 from dff_edge.runtime.engines.cache import EngineCache, EngineKey, difference
+from dff_edge.runtime.engines.onnxruntime import CUDA_PROVIDER, OrtEngine
 
 if TYPE_CHECKING:
     from dff_edge.runtime.devices.cuda.device import CudaDevice
 
 _log = logging.getLogger("dff_edge.runtime")
-
-TargetName = Literal["cpu", "cuda", "tensorrt"]
-TARGETS: tuple[TargetName, ...] = get_args(TargetName)
 
 
 @dataclass(frozen=True, slots=True)

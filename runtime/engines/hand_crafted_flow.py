@@ -24,26 +24,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dff_edge import _native
-from dff_edge.bundle.contract import (
-    HANDMADE_FLOWS,
-    STRIDE,
-    Flavour,
-    FlowFunction,
-    Levels,
-    Precision,
-    graph_contract,
-)
+from dff_edge.bundle.contract import STRIDE, graph_contract
+from dff_edge.bundle.levels import Levels
 from dff_edge.bundle.reader import Bundle
+from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.errors import ConfigError, EngineError, words_of
+from dff_edge.names import HANDMADE_FLOWS, Flavour, FlowFunction, Precision
 from dff_edge.opencv import cv2
-from dff_edge.runtime.engines.base import (
-    Engine,
-    OrtEngine,
-    TensorSpec,
-    check_arrays,
-    enqueue_run,
-    usable_cores,
-)
+from dff_edge.runtime.engines.base import Engine, check_arrays, enqueue_run, usable_cores
+from dff_edge.runtime.engines.onnxruntime import OrtEngine
 
 if TYPE_CHECKING:
     from dff_edge.runtime.devices.base import Buffer, Stream

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.errors import EngineError, PipelineError, require, words_of
 from dff_edge.lifetime import bind
-from dff_edge.runtime.engines.base import (
+from dff_edge.runtime.engines.base import check_arrays
+from dff_edge.runtime.engines.device_io import Staging, check_buffers
+from dff_edge.runtime.engines.onnxruntime import (
     CUDA_PROVIDER,
     Bindings,
-    TensorSpec,
-    check_arrays,
     open_session,
     session_specs,
 )
-from dff_edge.runtime.engines.device_io import Staging, check_buffers
 
 if TYPE_CHECKING:
     from dff_edge.runtime.devices.base import Buffer, Stream

@@ -3,40 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
-from dff_edge.bundle.contract import Flavour, Precision, Subnet
 from dff_edge.bundle.reader import Bundle
 from dff_edge.errors import ConfigError
+from dff_edge.names import ENGINES, EngineName, Flavour, Precision, Subnet
 from dff_edge.runtime.devices.base import Device
 from dff_edge.runtime.devices.cpu import CpuDevice
 from dff_edge.runtime.engines.base import Engine, usable_cores
 from dff_edge.runtime.engines.deployed import find_platform, open_optimised
 from dff_edge.runtime.engines.hand_crafted_flow import open_flow
+from dff_edge.runtime.engines.options import CudaOptions
 from dff_edge.runtime.engines.subnets import Subnets
-
-EngineName = Literal["onnxruntime", "openvino", "cuda", "tensorrt"]
-ENGINES: tuple[EngineName, ...] = get_args(EngineName)
-
-
-@dataclass(frozen=True, slots=True)
-class CudaOptions:
-    """How a GPU is used.
-
-    Attributes:
-        driver: the package that speaks to it; None takes cuda-python where it is installed, else
-            pycuda.
-        ordinal: number of the GPU.
-        graphs: whether engines are replayed as CUDA graphs; None has it measured where both the
-            driver and the engine can.
-        plugin: with TensorRT, whether warp and task network are the engine that calls the plugin,
-            or the portable one of TensorRT's own layers.
-    """
-
-    driver: Literal["cuda-python", "pycuda"] | None = None
-    ordinal: int = 0
-    graphs: bool | None = None
-    plugin: bool = True
 
 
 @dataclass(frozen=True)

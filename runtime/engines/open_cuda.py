@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from dff_edge.bundle.contract import Flavour, GraphName, Precision
 from dff_edge.bundle.reader import Bundle
 from dff_edge.errors import EngineError, MissingDependencyError
-from dff_edge.runtime.devices.cuda.choose_graphs import choose_graphs
+from dff_edge.names import Flavour, GraphName, Precision
 from dff_edge.runtime.devices.cuda.device import CudaDevice, open_device
 from dff_edge.runtime.devices.cuda.kernels import LIBRARY_VARIABLE, library_path
 from dff_edge.runtime.engines.base import Engine
 from dff_edge.runtime.engines.cache import EngineCache
+from dff_edge.runtime.engines.choose_graphs import choose_graphs
 from dff_edge.runtime.engines.deployed import (
     check_packages,
     find_platform,
     open_deployed,
     open_optimised,
 )
+from dff_edge.runtime.engines.options import CudaOptions
 from dff_edge.runtime.engines.subnets import Subnets
-
-if TYPE_CHECKING:
-    from dff_edge.runtime.engines.open import CudaOptions
 
 _log = logging.getLogger("dff_edge.runtime")
 

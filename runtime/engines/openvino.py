@@ -14,14 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.errors import EngineError, require, words_of
 from dff_edge.lifetime import bind
-from dff_edge.runtime.engines.base import (
-    TensorSpec,
-    check_arrays,
-    enqueue_run,
-    usable_cores,
-)
+from dff_edge.runtime.engines.base import check_arrays, enqueue_run, usable_cores
 
 if TYPE_CHECKING:
     from dff_edge.runtime.devices.base import Buffer, Stream

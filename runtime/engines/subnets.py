@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dff_edge.bundle.contract import MapLevels
+from dff_edge.bundle.levels import MapLevels
 from dff_edge.runtime.engines.base import Engine
 
 

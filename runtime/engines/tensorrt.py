@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.errors import EngineError
 from dff_edge.lifetime import bind
-from dff_edge.runtime.engines.base import TensorSpec, check_arrays
+from dff_edge.runtime.engines.base import check_arrays
 from dff_edge.runtime.engines.device_io import Staging, check_buffers
 from dff_edge.runtime.engines.tensorrt_library import (
     load_plugin,

@@ -1,6 +1,6 @@
 """TensorRT's Python module: its version, its log, and the plugin that the warp needs.
 
-Only what TensorRT 10.3 and 11 have in common is used, here and in ``tensorrt_engine.py``.
+Only what TensorRT 10.3 and 11 have in common is used, here and in ``tensorrt.py``.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dff_edge import _native
-from dff_edge.bundle.contract import MapLevels
+from dff_edge.bundle.levels import MapLevels
 from dff_edge.errors import ShapeError
 from dff_edge.runtime.kernels.arrays import (
     check_array,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from dff_edge.bundle.contract import Task
 from dff_edge.errors import ConfigError
 from dff_edge.lifetime import closes_itself
+from dff_edge.names import Task
 from dff_edge.runtime.drawing.result import DEFAULT_STYLE, SHOWN_SCORE, Style
 from dff_edge.runtime.drawing.text import Colours
 from dff_edge.runtime.sinks.base import NullSink, Sink

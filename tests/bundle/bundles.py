@@ -16,17 +16,11 @@ import onnx
 import onnx.inliner
 from onnx import TensorProto, helper, numpy_helper
 
-from dff_edge.bundle.contract import (
-    SUBNETS,
-    GraphName,
-    Levels,
-    MapLevels,
-    Precision,
-    Subnet,
-    graph_contract,
-)
+from dff_edge.bundle.contract import graph_contract
+from dff_edge.bundle.levels import Levels, MapLevels
 from dff_edge.bundle.reader import Bundle
 from dff_edge.bundle.writer import BundleWriter
+from dff_edge.names import SUBNETS, GraphName, Precision, Subnet
 
 MAX_FLOW = 2.5  # cells
 STRIDE = 16

@@ -12,10 +12,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from dff_edge.bundle.contract import GraphName, graph_contract
+from dff_edge.bundle.contract import graph_contract
 from dff_edge.bundle.reader import Bundle
 from dff_edge.bundle.rfcn import RfcnSettings
 from dff_edge.bundle.writer import BundleWriter
+from dff_edge.names import GraphName
 from dff_edge.onnx_graphs.detection import whole_task
 from dff_edge.synthetic import BOX_CLASSES
 from tests.bundle.bundles import IR_VERSION, OPSET, make_graphs, manifest_fields

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dff_edge.bundle.contract import Levels, MapLevels
+from dff_edge.bundle.levels import Levels, MapLevels
 from dff_edge.bundle.manifest import MAX_MANIFEST_BYTES, Manifest
 from dff_edge.bundle.paths import path_problem
 from dff_edge.errors import BundleError

@@ -365,7 +365,7 @@ def test_opening_imports_neither_torch_nor_onnx_nor_onnxruntime(folder):
     code = (
         "import sys\n"
         "for name in ('torch', 'onnx', 'onnxruntime'): sys.modules[name] = None\n"
-        "import dff_edge.runtime.engines.base, dff_edge.bundle.writer\n"
+        "import dff_edge.runtime.engines.onnxruntime, dff_edge.bundle.writer\n"
         "from dff_edge.bundle.reader import Bundle\n"
         "Bundle.open(sys.argv[1]).graph_bytes('fp32', 'flow')\n"
     )

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from dff_edge.bundle import writer as bundle_writer
-from dff_edge.bundle.contract import Precision
 from dff_edge.bundle.reader import Bundle
 from dff_edge.bundle.writer import BundleWriter
 from dff_edge.errors import BundleError
 from dff_edge.files.staging import locked
+from dff_edge.names import Precision
 from tests.bundle.bundles import (
     calibration_fields,
     make_bundle,

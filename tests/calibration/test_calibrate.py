@@ -10,7 +10,6 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from dff_edge.bundle.contract import TENSORRT_GRAPHS
 from dff_edge.bundle.reader import Bundle
 from dff_edge.bundle.writer import BundleWriter
 from dff_edge.calibration import calibrate as calibrate_module
@@ -18,6 +17,7 @@ from dff_edge.calibration import calibrate_bundle
 from dff_edge.errors import BundleError, CalibrationError, DiskError
 from dff_edge.evaluation.bundle_recogniser import BundleRecogniser
 from dff_edge.frames import Frame
+from dff_edge.names import TENSORRT_GRAPHS
 from dff_edge.runtime.kernels.warp import warp_features
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.synthetic import StreetScene

@@ -14,7 +14,7 @@ from dff_edge.errors import CalibrationError
 from dff_edge.evaluation.detection_matching import detections_of, partners
 from dff_edge.frames import Frame
 from dff_edge.onnx_graphs.detection import whole_task
-from dff_edge.runtime.engines.base import OrtEngine
+from dff_edge.runtime.engines.onnxruntime import OrtEngine
 from dff_edge.runtime.kernels.resize import FrameResizer
 from dff_edge.runtime.pipeline import Pipeline
 from tests.calibration.optimised import optimised_operators

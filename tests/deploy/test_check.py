@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dff_edge.bundle.contract import Levels, MapLevels
+from dff_edge.bundle.levels import Levels, MapLevels
+from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.deploy.check import (
     FRAMES,
     KEY_EVERY,
@@ -18,7 +19,6 @@ from dff_edge.deploy.check import (
 )
 from dff_edge.errors import EngineError, SourceError
 from dff_edge.evaluation.bundle_recogniser import BundleRecogniser
-from dff_edge.runtime.engines.base import TensorSpec
 from tests.bundle.bundles import make_bundle
 from tests.deploy.conftest import SOURCE
 

@@ -9,7 +9,6 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from dff_edge.bundle.contract import GraphName
 from dff_edge.bundle.reader import Bundle
 from dff_edge.deploy import deploy_bundle, open_target, precisions_of
 from dff_edge.deploy.cpu import optimise
@@ -22,8 +21,9 @@ from dff_edge.errors import (
     MissingDependencyError,
     SourceError,
 )
-from dff_edge.runtime.engines.base import OrtEngine
+from dff_edge.names import GraphName
 from dff_edge.runtime.engines.deployed import find_platform, open_deployed
+from dff_edge.runtime.engines.onnxruntime import OrtEngine
 from tests.bundle.bundles import make_graphs, make_model
 from tests.deploy.conftest import SOURCE
 from tests.export.checkpoints import CLASSES

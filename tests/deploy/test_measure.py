@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.deploy.measure import RUNS, WARM_UP, median_ms
 from dff_edge.runtime.devices.cpu import CpuDevice
-from dff_edge.runtime.engines.base import TensorSpec
 
 
 class Clocked:

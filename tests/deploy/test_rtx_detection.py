@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks._rtx import RtxNetwork, load_rtx
-from dff_edge.bundle.contract import Levels, MapLevels
+from dff_edge.bundle.levels import Levels, MapLevels
 from dff_edge.calibration.trt.int8 import quantize_symmetric
 from dff_edge.onnx_graphs.detection import MAPS
 from tests.export.checkpoints import CHANNELS, FRAME_SIZE, tiny_bundle

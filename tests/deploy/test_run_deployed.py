@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.cli import main
 from dff_edge.errors import BundleError, EngineError, PipelineError
 from dff_edge.evaluation.bundle_recogniser import BundleRecogniser
-from dff_edge.runtime.engines.base import TensorSpec
 from dff_edge.runtime.engines.deployed import Platform
-from dff_edge.runtime.engines.open import CudaOptions, precisions_for
+from dff_edge.runtime.engines.open import precisions_for
+from dff_edge.runtime.engines.options import CudaOptions
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.trace import Trace
 from tests.deploy.conftest import SOURCE, play_tensorrt

@@ -8,7 +8,7 @@ import pytest
 from onnx import helper
 
 from dff_edge.export.warp_function import warp_function
-from dff_edge.runtime.engines.base import OrtEngine
+from dff_edge.runtime.engines.onnxruntime import OrtEngine
 from dff_edge.runtime.kernels.warp import warp_features
 
 # float32: GridSample takes coordinates as shares of the map and turns them back into cells.

@@ -11,7 +11,7 @@ from dff_edge.boxes import Detections
 from dff_edge.bundle.rfcn import RfcnSettings
 from dff_edge.evaluation.detection_matching import detections_of
 from dff_edge.onnx_graphs.detection import MAPS, whole_task
-from dff_edge.runtime.engines.base import OrtEngine
+from dff_edge.runtime.engines.onnxruntime import OrtEngine
 from dff_edge.runtime.kernels.detect import Detector
 from dff_edge.trainer.models import RfcnMaps, detect
 from dff_edge.trainer.models.box_coding import BOX_STDS, PROPOSAL_STDS

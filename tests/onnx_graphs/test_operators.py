@@ -9,7 +9,6 @@ from typing import Any
 
 import onnx
 
-from dff_edge.bundle.contract import FLAVOURS, Flavour, GraphName, Precision
 from dff_edge.bundle.graphs.check import check_graph, read_graph_bytes
 from dff_edge.bundle.graphs.onnx_check import cost_problem
 from dff_edge.bundle.graphs.onnx_operators import OPERATORS
@@ -19,6 +18,7 @@ from dff_edge.calibration.ort.byte_maps import byte_levels, find_map_ranges
 from dff_edge.calibration.sampling.samples import Samples
 from dff_edge.calibration.trt.int8 import symmetric_levels
 from dff_edge.export import export_bundle
+from dff_edge.names import FLAVOURS, Flavour, GraphName, Precision
 from tests.export.checkpoints import FRAME_SIZE, tiny_checkpoint
 
 # Between them: both tasks, networks with all kinds of layers, splits with and without layers, flow

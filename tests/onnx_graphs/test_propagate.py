@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 import pytest
 
-from dff_edge.bundle.contract import Levels, MapLevels
 from dff_edge.bundle.graphs.onnx_check import check_onnx
 from dff_edge.bundle.graphs.tensorrt_check import check_for_tensorrt
+from dff_edge.bundle.levels import Levels, MapLevels
 from dff_edge.calibration.ort.fp16 import to_fp16
 from dff_edge.calibration.ort.int8 import quantize_graph
 from dff_edge.calibration.sampling.pairs import to_int8

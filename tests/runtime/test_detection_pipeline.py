@@ -5,10 +5,10 @@ import pytest
 
 from dff_edge.boxes import Detections
 from dff_edge.bundle.rfcn import RfcnSettings
+from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.errors import ConfigError
 from dff_edge.evaluation.bundle_recogniser import BundleRecogniser
 from dff_edge.frames import Frame
-from dff_edge.runtime.engines.base import TensorSpec
 from dff_edge.runtime.engines.subnets import Subnets
 from dff_edge.runtime.kernels.detect import Detector
 from dff_edge.runtime.pipeline import Pipeline

@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.errors import PipelineError
 from dff_edge.runtime.devices.cpu import CpuDevice
-from dff_edge.runtime.engines.base import TensorSpec, enqueue_run
+from dff_edge.runtime.engines.base import enqueue_run
 from dff_edge.runtime.engines.subnets import Subnets
 from dff_edge.runtime.overlap import choose_overlap
 

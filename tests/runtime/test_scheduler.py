@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.errors import EngineError, PipelineError
 from dff_edge.frames import Frame
 from dff_edge.runtime.devices.cpu import CpuDevice, CpuEvent
-from dff_edge.runtime.engines.base import TensorSpec
 from dff_edge.runtime.engines.subnets import Subnets
 from dff_edge.runtime.kernels.warp import warp_features
 from dff_edge.runtime.scheduler import Scheduler

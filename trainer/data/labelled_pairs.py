@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dff_edge.bundle.contract import Task
 from dff_edge.data.datasets import LabelledClip
 from dff_edge.data.datasets.truth import true_boxes, true_labels
 from dff_edge.errors import ConfigError, SourceError
 from dff_edge.frames import Image
+from dff_edge.names import Task
 from dff_edge.trainer.config import AugmentConfig
 from dff_edge.trainer.data.pairs import PairData, Truth
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 from urllib.parse import parse_qsl, urlsplit
 
 from dff_edge.bundle.anchors import anchor_sizes
-from dff_edge.bundle.contract import Task
 from dff_edge.data.clips import class_names, open_clips
 from dff_edge.data.datasets import (
     FLYING_CHAIRS,
@@ -28,6 +27,7 @@ from dff_edge.data.datasets import (
 )
 from dff_edge.data.datasets.findings import Anchors, check_clips
 from dff_edge.errors import ConfigError
+from dff_edge.names import Task
 from dff_edge.trainer.config import DataConfig
 from dff_edge.trainer.data.clip_pairs import ClipPairs
 from dff_edge.trainer.data.flying_chairs import FlyingChairsPairs

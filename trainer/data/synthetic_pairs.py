@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from dff_edge.bundle.contract import Task
 from dff_edge.errors import ConfigError
+from dff_edge.names import Task
 from dff_edge.synthetic import SPLITS, StreetScene, true_boxes
 from dff_edge.trainer.data.pairs import (
     FLOW_STRIDE,

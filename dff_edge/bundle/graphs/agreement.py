@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dff_edge.bundle.contract import Flavour, GraphName, Levels, MapLevels, Precision
 from dff_edge.bundle.graphs.detection_agreement import rfcn_problems
 from dff_edge.bundle.graphs.onnx_check import CheckedGraph
 from dff_edge.bundle.graphs.onnx_file import LOCAL_DOMAIN, WARP_FUNCTION, WARP_PLUGIN, Node
 from dff_edge.bundle.graphs.onnx_values import HALF
+from dff_edge.bundle.levels import Levels, MapLevels
 from dff_edge.bundle.manifest import Manifest
+from dff_edge.names import Flavour, GraphName, Precision
 
 _MOVES = ("Reshape", "Slice", "Transpose")  # operators that change no value
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")

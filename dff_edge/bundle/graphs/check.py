@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Collection
 
-from dff_edge.bundle.contract import Flavour, GraphName, Precision
 from dff_edge.bundle.graphs.agreement import compared_inputs, disagreements
 from dff_edge.bundle.graphs.byte_stream import ByteStream
 from dff_edge.bundle.graphs.onnx_check import CheckedGraph, check_stream, cost_problem
@@ -13,6 +12,7 @@ from dff_edge.bundle.graphs.onnx_file import LOCAL_DOMAIN, WARP_PLUGIN
 from dff_edge.bundle.graphs.tensorrt_check import check_for_tensorrt
 from dff_edge.bundle.manifest import Manifest
 from dff_edge.errors import BundleError
+from dff_edge.names import Flavour, GraphName, Precision
 from dff_edge.printable import printable
 
 _PLUGIN_USE: tuple[Flavour, GraphName] = ("trt", "propagate")

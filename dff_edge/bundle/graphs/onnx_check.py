@@ -21,7 +21,6 @@ from typing import Any, Final
 
 import numpy as np
 
-from dff_edge.bundle.contract import Flavour
 from dff_edge.bundle.graphs.byte_stream import ByteStream
 from dff_edge.bundle.graphs.onnx_file import (
     LOCAL_DOMAIN,
@@ -41,9 +40,10 @@ from dff_edge.bundle.graphs.onnx_operators import (
 from dff_edge.bundle.graphs.onnx_reader import MAX_NODES, read_onnx
 from dff_edge.bundle.graphs.onnx_values import Value
 from dff_edge.bundle.graphs.protobuf import WireError
+from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.errors import BundleError
+from dff_edge.names import Flavour
 from dff_edge.printable import printable
-from dff_edge.runtime.engines.base import TensorSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from dff_edge.runtime.engines.base import TensorSpec
+from dff_edge.bundle.tensors import TensorSpec
 
 OPSETS = range(17, 20)
 LOCAL_DOMAIN = "dff"

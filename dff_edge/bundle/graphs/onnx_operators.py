@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from dff_edge.bundle.contract import Flavour
 from dff_edge.bundle.graphs import onnx_shapes as shapes
 from dff_edge.bundle.graphs import onnx_windows as windows
 from dff_edge.bundle.graphs.onnx_file import Attribute, Node, Tensor
 from dff_edge.bundle.graphs.onnx_values import Outcome, Value
 from dff_edge.bundle.graphs.protobuf import WireError
+from dff_edge.names import Flavour
 
 Rule = Callable[[Node, Sequence[Value]], Outcome]
 Check = Callable[[Attribute], bool]

@@ -39,7 +39,7 @@ from dff_edge.bundle.graphs.protobuf import (
     signed,
     truncated,
 )
-from dff_edge.runtime.engines.base import TensorSpec
+from dff_edge.bundle.tensors import TensorSpec
 
 IR_VERSIONS = range(7, 15)
 MAX_ELEMENTS = 1 << 31

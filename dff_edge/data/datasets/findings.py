@@ -14,11 +14,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dff_edge.bundle.contract import Task
 from dff_edge.data.datasets.label_png import NOT_SCORED
 from dff_edge.data.datasets.labelled_clip import LabelledClip
 from dff_edge.data.datasets.sample import Sample, take_sample
 from dff_edge.errors import SourceError
+from dff_edge.names import Task
 
 Severity = Literal["error", "warning", "note"]
 

@@ -21,7 +21,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dff_edge.bundle.contract import Task
 from dff_edge.data.datasets import (
     camvid,
     cityscapes,
@@ -32,6 +31,7 @@ from dff_edge.data.datasets import (
 )
 from dff_edge.data.datasets.files_clip import FilesClip, Listing
 from dff_edge.errors import ConfigError
+from dff_edge.names import Task
 from dff_edge.uri import split_query
 
 VID_AND_DET, FLYING_CHAIRS = "vid+det", "flyingchairs"

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from dff_edge.bundle.contract import Task
 from dff_edge.data.datasets.continuity import Continuity
 from dff_edge.data.datasets.files_clip import FilesClip
 from dff_edge.data.datasets.label_png import NOT_SCORED
@@ -20,6 +19,7 @@ from dff_edge.data.datasets.labelled_clip import LabelledClip
 from dff_edge.data.datasets.truth import FittedBoxes, true_boxes, true_labels
 from dff_edge.errors import DffEdgeError, FrameError, SourceError
 from dff_edge.frames import LabelMap
+from dff_edge.names import Task
 
 SAMPLE = 50  # labelled frames that are opened, evenly spread
 

@@ -1,20 +1,23 @@
-"""An NVIDIA GPU as a device. See ``runtime.device`` for what the words mean."""
+"""An NVIDIA GPU as a device. See ``runtime.devices.base`` for what the words mean."""
 
 from __future__ import annotations
 
 import importlib.util
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
-from dff_edge.bundle.contract import MapLevels
+from dff_edge.bundle.levels import MapLevels
+from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.errors import ConfigError, MissingDependencyError, PipelineError, ShapeError
 from dff_edge.lifetime import bind
+from dff_edge.names import DRIVERS, DriverName
 from dff_edge.packages import package_command
 from dff_edge.runtime.devices.base import Buffer, Stream
+from dff_edge.runtime.devices.cuda.context import CudaContext
 from dff_edge.runtime.devices.cuda.cuda_python import CudaPythonDriver
-from dff_edge.runtime.devices.cuda.driver import CudaError, CurrentContext, Driver
+from dff_edge.runtime.devices.cuda.driver import CudaError, Driver
 from dff_edge.runtime.devices.cuda.frames import DeviceImage, is_device_image, take_image
 from dff_edge.runtime.devices.cuda.kernels import ELEMENTS, Kernels
 from dff_edge.runtime.devices.cuda.ledger import Ledger
@@ -22,11 +25,7 @@ from dff_edge.runtime.devices.cuda.memory import ArrayPool, DeviceArray
 from dff_edge.runtime.devices.cuda.memory import CudaBuffer as CudaBuffer
 from dff_edge.runtime.devices.cuda.pycuda_driver import PycudaDriver
 from dff_edge.runtime.devices.cuda.streams import CudaHostStream, CudaStream, ExternalStream
-from dff_edge.runtime.engines.base import TensorSpec
 from dff_edge.runtime.kernels.resize import check_image
-
-DriverName = Literal["cuda-python", "pycuda"]
-DRIVERS: tuple[DriverName, ...] = get_args(DriverName)
 
 
 def open_device(driver: DriverName | None = None, ordinal: int = 0) -> CudaDevice:
@@ -51,27 +50,20 @@ def open_device(driver: DriverName | None = None, ordinal: int = 0) -> CudaDevic
     raise ConfigError(f"driver is '{driver}', expected one of {', '.join(DRIVERS)}.")
 
 
-class CudaDevice:
+class CudaDevice(CudaContext):
     """A GPU. Devices of the same GPU share its primary context, and may exchange nothing else.
 
     Attributes:
-        driver: the package that it goes through.
         name: for example "Orin".
-        ordinal: number of the GPU.
         compute_capability: for example (8, 7).
-        handles: streams, events and graphs to be freed.
-        memory: buffers to be freed.
     """
 
     copies = True
 
     def __init__(self, driver: Driver) -> None:
-        self.driver = driver
+        super().__init__(driver)
         self.name = driver.device_name
-        self.ordinal = driver.ordinal
         self.compute_capability = driver.compute_capability
-        self.handles = Ledger()
-        self.memory = Ledger()
         self._arrays = ArrayPool(driver)
         self._kernels: Kernels | None = None
         self._intake: CudaStream | None = None
@@ -89,15 +81,6 @@ class CudaDevice:
         if self._kernels is None:
             self._kernels = Kernels()
         return self._kernels
-
-    def current(self) -> CurrentContext:
-        """Make the GPU's primary context current in this thread, inside ``with``."""
-        return self.driver.current()
-
-    def memory_info(self) -> tuple[int, int]:
-        """Bytes of device memory, free and in all."""
-        with self.current():
-            return self.driver.memory_info()
 
     def stream(self, name: str, *, priority: int = 0) -> CudaStream:
         self._check_open()
@@ -131,7 +114,7 @@ class CudaDevice:
 
     def check_image(self, image: Any) -> Any:
         """Give an image as what a frame may hold: numpy's as the CPU takes them, or in place what
-        has ``__cuda_array_interface__`` or DLPack and is on this GPU. See ``runtime.cuda.frames``.
+        has ``__cuda_array_interface__`` or DLPack and is on this GPU. See ``frames.py``.
 
         Raises:
             FrameError: for anything else.

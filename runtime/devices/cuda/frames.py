@@ -9,15 +9,13 @@ written, and the interface only in version 3 (torch's is version 2).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dff_edge import _native
 from dff_edge.errors import FrameError
+from dff_edge.runtime.devices.cuda.context import CudaContext
 from dff_edge.runtime.devices.cuda.streams import CudaEvent, CudaStream, ExternalStream
 from dff_edge.runtime.kernels.resize import MAX_SIDE_PX
-
-if TYPE_CHECKING:
-    from dff_edge.runtime.devices.cuda.device import CudaDevice
 
 _CHANNELS = 3
 _DLPACK_DEVICES = {1: "the CPU", 2: "a GPU", 3: "pinned host memory", 13: "managed memory"}
@@ -49,7 +47,7 @@ def is_device_image(image: Any) -> bool:
     return hasattr(image, "__cuda_array_interface__") or hasattr(image, "__dlpack__")
 
 
-def take_image(image: Any, device: CudaDevice, intake: CudaStream) -> DeviceImage:
+def take_image(image: Any, device: CudaContext, intake: CudaStream) -> DeviceImage:
     """Take an image from another library, without a copy and without waiting for it.
 
     Args:
@@ -65,7 +63,7 @@ def take_image(image: Any, device: CudaDevice, intake: CudaStream) -> DeviceImag
     return _from_interface(image, device)
 
 
-def _from_interface(image: Any, device: CudaDevice) -> DeviceImage:
+def _from_interface(image: Any, device: CudaContext) -> DeviceImage:
     interface = image.__cuda_array_interface__
     if interface.get("mask") is not None:
         raise FrameError("The frame has a mask, expected a plain image. Fill it in first.")
@@ -86,7 +84,7 @@ def _from_interface(image: Any, device: CudaDevice) -> DeviceImage:
     return DeviceImage(interface["data"][0], shape, row_bytes, ready, image)
 
 
-def _from_dlpack(image: Any, device: CudaDevice, intake: CudaStream) -> DeviceImage:
+def _from_dlpack(image: Any, device: CudaContext, intake: CudaStream) -> DeviceImage:
     kind, ordinal = image.__dlpack_device__()
     if (int(kind), ordinal) != (_DLPACK_CUDA, device.ordinal):
         place = _DLPACK_DEVICES.get(int(kind), f"a device of kind {int(kind)}")

@@ -5,19 +5,17 @@ from __future__ import annotations
 import math
 import weakref
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dff_edge import _native
+from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.errors import ShapeError
+from dff_edge.runtime.devices.cuda.context import CudaContext
 from dff_edge.runtime.devices.cuda.driver import CudaError, DeviceMemory, Driver, PinnedMemory
 from dff_edge.runtime.devices.cuda.ledger import Handle
-from dff_edge.runtime.engines.base import TensorSpec
-
-if TYPE_CHECKING:
-    from dff_edge.runtime.devices.cuda.device import CudaDevice
 
 _DLPACK_CUDA = 2  # kDLCUDA
 _DLPACK_UINT = 1  # kDLUInt
@@ -38,7 +36,7 @@ class CudaBuffer:
         host: whether there is pinned memory beside it.
     """
 
-    def __init__(self, device: CudaDevice, spec: TensorSpec, *, host: bool = False) -> None:
+    def __init__(self, device: CudaContext, spec: TensorSpec, *, host: bool = False) -> None:
         driver = device.driver
         self.spec = spec
         self.nbytes = math.prod(spec.shape) * spec.dtype.itemsize
@@ -71,7 +69,7 @@ class CudaBuffer:
         return pinned.array[: self.nbytes].view(self.spec.dtype).reshape(self.spec.shape)
 
     @property
-    def device(self) -> CudaDevice:
+    def device(self) -> CudaContext:
         """Where it is."""
         return self._device
 

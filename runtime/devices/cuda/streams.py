@@ -1,19 +1,16 @@
-"""Streams and events of CUDA, and the streams of the CPU beside them. See ``runtime.device``."""
+"""Streams and events of CUDA, and streams of the CPU beside them. See ``runtime.devices.base``."""
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
 
 from dff_edge.errors import PipelineError
 from dff_edge.lifetime import bind
 from dff_edge.runtime.devices.base import Event
 from dff_edge.runtime.devices.cpu import CpuStream
+from dff_edge.runtime.devices.cuda.context import CudaContext
 from dff_edge.runtime.devices.cuda.driver import CudaError, EventHandle, StreamHandle
 from dff_edge.runtime.devices.cuda.ledger import Handle
-
-if TYPE_CHECKING:
-    from dff_edge.runtime.devices.cuda.device import CudaDevice
 
 
 class CudaEvent:
@@ -23,7 +20,7 @@ class CudaEvent:
         device: makes it and frees it.
     """
 
-    def __init__(self, device: CudaDevice) -> None:
+    def __init__(self, device: CudaContext) -> None:
         self._driver = driver = device.driver
         self._device = device  # which must not go before its events
         with driver.current():
@@ -59,13 +56,13 @@ class CudaStream:
         priority: lower numbers go first; 0 is the default, and cuda-python takes others.
     """
 
-    def __init__(self, device: CudaDevice, name: str, *, priority: int = 0) -> None:
+    def __init__(self, device: CudaContext, name: str, *, priority: int = 0) -> None:
         driver = device.driver
         with driver.current():
             stream = driver.create_stream(priority)
             self._open(device, name, device.handles.hold(self, stream, driver.destroy_stream))
 
-    def _open(self, device: CudaDevice, name: str, stream: Handle) -> None:
+    def _open(self, device: CudaContext, name: str, stream: Handle) -> None:
         self.name = name
         self.handle = device.driver.stream_number(stream.get())
         self._stream = stream
@@ -150,7 +147,7 @@ class ExternalStream(CudaStream):
         EngineError: pycuda takes none but the default stream.
     """
 
-    def __init__(self, device: CudaDevice, handle: int, name: str = "external") -> None:
+    def __init__(self, device: CudaContext, handle: int, name: str = "external") -> None:
         stream = device.driver.foreign_stream(handle)
         self._open(device, name, Handle(stream, lambda _: None))  # its maker frees it
 
@@ -162,7 +159,7 @@ class CudaHostStream(CpuStream):
     waits for it at once, and the thread for that stream.
     """
 
-    def __init__(self, device: CudaDevice, name: str) -> None:
+    def __init__(self, device: CudaContext, name: str) -> None:
         self._relay = CudaStream(device, f"{name} relay")
         self._arrivals: deque[CudaEvent] = deque()  # events that no wait needs now
         super().__init__(name)

@@ -12,8 +12,8 @@ from onnx import TensorProto, helper
 
 from dff_edge.bundle.graphs.onnx_check import check_onnx, cost_problem
 from dff_edge.bundle.graphs.onnx_reader import MAX_NODES
+from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.errors import BundleError
-from dff_edge.runtime.engines.base import TensorSpec
 from tests.bundle.bundles import OPSET, make_model
 from tests.bundle.graphs.onnx_graphs import NAME, check, model_of, node
 

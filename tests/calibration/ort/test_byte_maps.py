@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from dff_edge.bundle.contract import MIN_STEP, Levels, MapLevels
+from dff_edge.bundle.levels import MIN_STEP, Levels, MapLevels
 from dff_edge.calibration.ort.byte_maps import (
     byte_levels,
     cut_to_bytes,

@@ -11,12 +11,13 @@ import pytest
 import torch
 from onnx import helper, numpy_helper
 
-from dff_edge.bundle.contract import Levels, graph_contract
+from dff_edge.bundle.contract import graph_contract
+from dff_edge.bundle.levels import Levels
 from dff_edge.calibration.ort.byte_maps import byte_levels, find_map_ranges
 from dff_edge.calibration.ort.int8 import float_nodes, quantize_graph
 from dff_edge.export.graphs import FeatureGraph
 from dff_edge.export.to_onnx import export_onnx
-from dff_edge.runtime.engines.base import OrtEngine
+from dff_edge.runtime.engines.onnxruntime import OrtEngine
 from tests.calibration.optimised import optimised_operators
 from tests.export.checkpoints import (
     CHANNELS,

@@ -9,7 +9,7 @@ from onnx import numpy_helper
 
 from dff_edge.calibration.sampling.samples import MIN_KEY_FRAMES, collect_samples, plan_keys
 from dff_edge.errors import CalibrationError
-from dff_edge.runtime.engines.base import OrtEngine
+from dff_edge.runtime.engines.onnxruntime import OrtEngine
 from dff_edge.runtime.kernels.resize import FrameResizer
 from tests.export.checkpoints import FRAME_SIZE
 

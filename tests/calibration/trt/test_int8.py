@@ -11,9 +11,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
-from dff_edge.bundle.contract import MIN_STEP, Levels, MapLevels, graph_contract
+from dff_edge.bundle.contract import graph_contract
 from dff_edge.bundle.graphs.onnx_check import check_onnx
 from dff_edge.bundle.graphs.tensorrt_check import check_for_tensorrt
+from dff_edge.bundle.levels import MIN_STEP, Levels, MapLevels
 from dff_edge.calibration.ort.byte_maps import MapRanges, find_map_ranges
 from dff_edge.calibration.sampling.pairs import to_int8
 from dff_edge.calibration.trt.int8 import quantize_symmetric, step_over, symmetric_levels

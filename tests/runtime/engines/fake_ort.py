@@ -14,7 +14,7 @@ import onnxruntime
 import pytest
 
 from dff_edge.runtime.engines import onnxruntime_cuda as ort_engine
-from dff_edge.runtime.engines.base import CPU_PROVIDER, CUDA_PROVIDER, Bindings, open_session
+from dff_edge.runtime.engines.onnxruntime import CPU_PROVIDER, CUDA_PROVIDER, Bindings, open_session
 
 _HOST_FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 

@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from dff_edge.bundle.contract import HANDMADE_FLOWS, Levels
+from dff_edge.bundle.levels import Levels
 from dff_edge.errors import ConfigError, EngineError, ShapeError
+from dff_edge.names import HANDMADE_FLOWS
 from dff_edge.runtime.engines.hand_crafted_flow import HandmadeFlow
 
 FRAME_SIZE = (192, 256)

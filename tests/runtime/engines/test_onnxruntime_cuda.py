@@ -10,8 +10,10 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.errors import EngineError, MissingDependencyError, PipelineError, ShapeError
-from dff_edge.runtime.engines.base import MAX_BINDINGS, OrtEngine, TensorSpec
+from dff_edge.runtime.engines.base import MAX_BINDINGS
+from dff_edge.runtime.engines.onnxruntime import OrtEngine
 from dff_edge.runtime.engines.onnxruntime_cuda import OrtCudaEngine
 from tests.bundle.bundles import make_graphs, make_model
 from tests.runtime.devices.cuda.emulation import ALLOCATING, BLOCKING, has_gpu

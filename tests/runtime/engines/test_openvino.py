@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dff_edge.errors import ConfigError, EngineError, MissingDependencyError, ShapeError
-from dff_edge.runtime.engines.base import OrtEngine
+from dff_edge.runtime.engines.onnxruntime import OrtEngine
 from dff_edge.runtime.engines.openvino import OpenVinoEngine
 from dff_edge.runtime.pipeline import Pipeline
 from tests.bundle.bundles import make_bundle

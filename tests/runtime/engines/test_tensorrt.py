@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from dff_edge.bundle.contract import graph_contract
+from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.deploy.tensorrt import build_plan
 from dff_edge.errors import EngineError, MissingDependencyError, ShapeError
-from dff_edge.runtime.engines.base import OrtEngine, TensorSpec
+from dff_edge.runtime.engines.onnxruntime import OrtEngine
 from dff_edge.runtime.engines.tensorrt import TensorRtEngine
 from dff_edge.runtime.engines.tensorrt_library import load_plugin
 from dff_edge.runtime.kernels.warp import warp_features

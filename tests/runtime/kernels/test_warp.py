@@ -9,7 +9,7 @@ import threading
 import numpy as np
 import pytest
 
-from dff_edge.bundle.contract import Levels, MapLevels
+from dff_edge.bundle.levels import Levels, MapLevels
 from dff_edge.errors import ConfigError, ShapeError
 from dff_edge.runtime.kernels.warp import warp_features
 

@@ -8,11 +8,11 @@ import gc
 import numpy as np
 import pytest
 
+from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.errors import ConfigError, EngineError, PipelineError, ShapeError
 from dff_edge.runtime.devices.cpu import CpuDevice
 from dff_edge.runtime.devices.cuda.device import open_device
 from dff_edge.runtime.devices.cuda.driver import CudaError
-from dff_edge.runtime.engines.base import TensorSpec
 from tests.runtime.devices.cuda.bench import CudaBench, Gate, stays_undone
 from tests.runtime.devices.cuda.emulation import ALLOCATING, BLOCKING, KINDS
 

@@ -8,11 +8,11 @@ import weakref
 import numpy as np
 import pytest
 
+from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.errors import EngineError, FrameError
 from dff_edge.runtime.devices.cuda.driver import CurrentContext, DeviceMemory
 from dff_edge.runtime.devices.cuda.frames import DeviceImage
 from dff_edge.runtime.devices.cuda.memory import ArrayPool
-from dff_edge.runtime.engines.base import TensorSpec
 from tests.runtime.devices.cuda.bench import CudaBench, Gate, stays_undone
 from tests.runtime.devices.cuda.dlpack import CPU, CUDA, UINT8, Consumer, Producer
 

@@ -7,7 +7,8 @@ import gc
 import numpy as np
 import pytest
 
-from dff_edge.bundle.contract import Levels, MapLevels
+from dff_edge.bundle.levels import Levels, MapLevels
+from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.errors import (
     ConfigError,
     EngineError,
@@ -16,7 +17,6 @@ from dff_edge.errors import (
     ShapeError,
 )
 from dff_edge.runtime.devices.cuda.memory import DeviceArray
-from dff_edge.runtime.engines.base import TensorSpec
 from dff_edge.runtime.kernels.decode import decode_labels
 from dff_edge.runtime.kernels.warp import warp_features
 from tests.runtime.devices.cuda.emulation import ALLOCATING

@@ -7,8 +7,8 @@ import time
 
 from dff_edge.errors import EngineError
 from dff_edge.runtime.devices.cuda.device import CudaDevice
-from dff_edge.runtime.devices.cuda.graphs import GraphedEngine
 from dff_edge.runtime.engines.base import Engine
+from dff_edge.runtime.engines.cuda_graphs import GraphedEngine
 
 _GAIN = 0.97  # of the time without; less is noise
 _REPETITIONS = 30

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.errors import EngineError, MissingDependencyError, ShapeError
-from dff_edge.runtime.engines.base import MAX_BINDINGS, OrtEngine, TensorSpec
+from dff_edge.runtime.engines.base import MAX_BINDINGS
+from dff_edge.runtime.engines.onnxruntime import OrtEngine
 from tests.bundle.bundles import make_graphs, make_model
 
 ATOL = 1e-5  # float32, sums of 8 products of values near 1

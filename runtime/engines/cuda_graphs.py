@@ -18,6 +18,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.errors import EngineError
 from dff_edge.runtime.devices.base import Buffer, Stream
 from dff_edge.runtime.devices.cuda.device import CudaDevice
@@ -25,7 +26,7 @@ from dff_edge.runtime.devices.cuda.driver import CudaError
 from dff_edge.runtime.devices.cuda.ledger import Handle
 from dff_edge.runtime.devices.cuda.memory import CudaBuffer
 from dff_edge.runtime.devices.cuda.streams import CudaStream
-from dff_edge.runtime.engines.base import MAX_BINDINGS, Engine, TensorSpec
+from dff_edge.runtime.engines.base import MAX_BINDINGS, Engine
 
 
 class GraphedEngine:

@@ -7,10 +7,10 @@ import gc
 import numpy as np
 import pytest
 
+from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.errors import EngineError
 from dff_edge.runtime.devices.cuda.device import open_device
-from dff_edge.runtime.devices.cuda.graphs import GraphedEngine
-from dff_edge.runtime.engines.base import TensorSpec
+from dff_edge.runtime.engines.cuda_graphs import GraphedEngine
 
 SHAPE, FLOW_SHAPE = (1, 5, 7, 4), (1, 5, 7, 2)
 FEATURES = TensorSpec("features", np.dtype(np.float32), SHAPE)

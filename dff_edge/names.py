@@ -1,0 +1,39 @@
+"""Names that commands, manifests and runtime share; importing this module loads nothing else."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+Task = Literal["segmentation", "detection"]
+Precision = Literal["fp32", "fp16", "int8"]
+# task_maps is a detector's task network without what follows its learned maps.
+Subnet = Literal["feature", "flow", "task", "task_maps", "propagate"]
+# Whose rules of quantisation a graph follows: ONNX Runtime's (and OpenVINO's), or TensorRT's.
+Flavour = Literal["ort", "trt"]
+# For TensorRT, propagate has the warp as a plugin node; the portable form is another file.
+GraphName = Literal["feature", "flow", "task", "task_maps", "propagate", "propagate_portable"]
+# What gives flow and scale field: flow.onnx, or a function of runtime/engines/hand_crafted_flow.py.
+FlowFunction = Literal[
+    "network",
+    "dis-ultrafast",
+    "dis-fast",
+    "dis-medium",
+    "farneback",
+    "siftflow-fast",
+    "siftflow-slow",
+]
+EngineName = Literal["onnxruntime", "openvino", "cuda", "tensorrt"]
+TargetName = Literal["cpu", "cuda", "tensorrt"]
+# The package that speaks to an NVIDIA GPU.
+DriverName = Literal["cuda-python", "pycuda"]
+
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+# What every bundle holds; those of detection also task_maps.
+SUBNETS: tuple[Subnet, ...] = ("feature", "flow", "task", "propagate")
+FLAVOURS: tuple[Flavour, ...] = get_args(Flavour)
+TENSORRT_GRAPHS: tuple[GraphName, ...] = (*SUBNETS, "propagate_portable")
+FLOWS: tuple[FlowFunction, ...] = get_args(FlowFunction)
+HANDMADE_FLOWS: tuple[FlowFunction, ...] = FLOWS[1:]
+ENGINES: tuple[EngineName, ...] = get_args(EngineName)
+TARGETS: tuple[TargetName, ...] = get_args(TargetName)
+DRIVERS: tuple[DriverName, ...] = get_args(DriverName)
