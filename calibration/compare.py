@@ -21,8 +21,8 @@ from dff_edge.bundle.reader import Bundle
 from dff_edge.bundle.records import Parity
 from dff_edge.calibration.sampling.pairs import to_int8
 from dff_edge.calibration.sampling.samples import Arrays, Samples
+from dff_edge.detection_matching import SAME_IOU, SURE_SCORE, detections_of, partners
 from dff_edge.errors import CalibrationError
-from dff_edge.evaluation.detection_matching import SAME_IOU, SURE_SCORE, detections_of, partners
 from dff_edge.runtime.engines.base import OrtEngine
 
 # A graph with a larger error is broken, not coarse: measured are 0.02 to 0.15 for int8 and

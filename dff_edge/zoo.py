@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import dff_edge
 from dff_edge import __version__
+from dff_edge.bundle.tasks import TaskName
 from dff_edge.errors import BundleError, CheckpointError, MissingDependencyError, require
 from dff_edge.files.atomic import sync_folder
 from dff_edge.files.staging import Workplace, remove_abandoned
@@ -91,7 +92,7 @@ class ModelCard(_Strict):
 
     name: Text
     summary: Text
-    task: Literal["segmentation", "detection"]
+    task: TaskName
     classes: Annotated[tuple[str, ...], Field(min_length=1)]
     frame_size: tuple[int, int]
     networks: Text

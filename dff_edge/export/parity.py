@@ -24,8 +24,8 @@ from torch import Tensor
 from dff_edge.boxes import Detections
 from dff_edge.bundle.contract import Subnet
 from dff_edge.bundle.records import Parity
+from dff_edge.detection_matching import detections_of, partners
 from dff_edge.errors import ExportError
-from dff_edge.evaluation.detection_matching import detections_of, partners
 from dff_edge.frames import Image
 from dff_edge.runtime.engines.base import OrtEngine
 from dff_edge.runtime.kernels.resize import FrameResizer

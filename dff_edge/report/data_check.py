@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dff_edge.bundle.contract import Task
+from dff_edge.bundle.tasks import TaskName
 from dff_edge.data.clips import class_names, open_clips
 from dff_edge.data.datasets import (
     FLYING_CHAIRS,
@@ -40,7 +40,7 @@ class Wanted:
         anchors: of a detector, None where there is none.
     """
 
-    task: Task | None = None
+    task: TaskName | None = None
     classes: tuple[str, ...] | None = None
     anchors: Anchors | None = None
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dff_edge.bundle.contract import Task
+from dff_edge.bundle.tasks import TaskName
 from dff_edge.data.datasets import (
     camvid,
     cityscapes,
@@ -53,7 +53,7 @@ class DataSet:
     """
 
     title: str
-    task: Task
+    task: TaskName
     splits: tuple[str, ...]
     choices: dict[str, tuple[str, ...] | None]
     list: Callable[[Path, dict[str, str]], Listing]
