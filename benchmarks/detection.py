@@ -21,7 +21,7 @@ from _common import interleaved_ms, parser, report
 
 from dff_edge.bundle.contract import STRIDE
 from dff_edge.bundle.rfcn import RfcnSettings
-from dff_edge.evaluation.detection_matching import detections_of
+from dff_edge.detection_matching import detections_of
 from dff_edge.export.graphs import FlowGraph
 from dff_edge.export.rfcn_graph import RfcnGraph
 from dff_edge.export.to_onnx import export_onnx

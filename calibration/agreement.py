@@ -14,27 +14,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dff_edge.boxes import Detections
 from dff_edge.bundle.levels import MapLevels
 from dff_edge.bundle.reader import Bundle
 from dff_edge.calibration.compare import Compared
 from dff_edge.calibration.sampling.samples import Key, Samples
-from dff_edge.evaluation.detection_matching import SAME_IOU, SURE_SCORE, detections_of, partners
-from dff_edge.frames import LabelMap
+from dff_edge.detection_matching import SURE_SCORE
 from dff_edge.names import Flavour, GraphName, Precision
 from dff_edge.runtime.engines.base import Engine
 from dff_edge.runtime.engines.hand_crafted_flow import HandmadeFlow
 from dff_edge.runtime.engines.onnxruntime import OrtEngine
-from dff_edge.runtime.tasks.decoders import Decoder, decoder_of
+from dff_edge.runtime.tasks import AgreementRule, decoder_of, task_of
+from dff_edge.runtime.tasks.decoders import Decoder
 
 MOST_KEYS = 8
-# What is usual of trained models; see the calibration of those that ship.
-_LEAST_ALIKE: Mapping[str, Mapping[Precision, float]] = {
-    "pixels": {"int8": 0.97, "fp16": 0.995},
-    "detections": {"int8": 0.9, "fp16": 0.98},
-}
-
-Answer = LabelMap | Detections
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -43,14 +35,14 @@ class Agreement:
     """What is answered alike on some frames.
 
     Attributes:
-        what: that is counted: pixels, or the detections of which fp32 is sure.
+        rule: of the task: what is counted, and how much of it is usual.
         on_keys: share of it on key frames, 0..1; None where there is nothing to count.
         propagated: the same on frames that are answered from another one's features.
         overall: on all of them together.
         keys, pairs: how many frames of each kind.
     """
 
-    what: str
+    rule: AgreementRule
     on_keys: float | None
     propagated: float | None
     overall: float | None
@@ -69,6 +61,7 @@ class Reference:
 
     def __init__(self, bundle: Bundle, samples: Samples) -> None:
         self._bundle, self._samples = bundle, samples
+        self._task = task_of(bundle.manifest)
         count = min(MOST_KEYS, len(samples.keys))
         chosen = np.linspace(0, len(samples.keys) - 1, count).round().astype(int)
         self._keys = [samples.keys[number] for number in chosen]
@@ -89,13 +82,12 @@ class Reference:
             flavour: of these; of TensorRT's the portable form is run.
             levels: of features and scale field, where they are bytes.
         """
-        shares: dict[bool, list[tuple[float, int]]] = {True: [], False: []}
+        shares: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
         found = self._run(graphs, flavour, levels)
         for (is_key, expected), (_, answer) in zip(self._answers, found, strict=True):
-            shares[is_key].append(_same(expected, answer))
-        is_detector = self._bundle.manifest.rfcn is not None
+            shares[is_key].append(self._task.kept(answer, expected))
         return Agreement(
-            what="detections" if is_detector else "pixels",
+            rule=self._task.calibrated,
             on_keys=_mean(shares[True]),
             propagated=_mean(shares[False]),
             overall=_mean(shares[True] + shares[False]),
@@ -105,7 +97,7 @@ class Reference:
 
     def _run(
         self, graphs: Mapping[GraphName, bytes], flavour: Flavour, levels: MapLevels | None
-    ) -> Iterator[tuple[bool, Answer]]:
+    ) -> Iterator[tuple[bool, Any]]:
         """Whether it is a key frame, and its answer at the network's size."""
         decoder = decoder_of(self._bundle.manifest)
         warped: GraphName = "propagate" if flavour == "ort" else "propagate_portable"
@@ -143,14 +135,12 @@ class Reference:
             "frame_half": half[key.clip, key.index + distance],
         }
 
-    def _decoded(self, decoder: Decoder, outputs: Arrays) -> Answer:
-        if "count" in outputs:
-            return detections_of(outputs)
+    def _decoded(self, decoder: Decoder, outputs: Arrays) -> Any:
+        whole = self._task.whole_answer(outputs)
+        if whole is not None:
+            return whole
         maps = {name: array.astype(np.float32, copy=False) for name, array in outputs.items()}
-        answer = decoder.decode(maps, self._bundle.manifest.frame_size)
-        found = answer.detections if answer.labels is None else answer.labels
-        assert found is not None  # it is one or the other
-        return found
+        return decoder.decode(maps, self._bundle.manifest.frame_size).content
 
 
 def describe(
@@ -178,11 +168,6 @@ def describe(
             "objects, or train the model longer.",
         ]
     else:
-        kept = (
-            "of the pixels keep the label that fp32 gives them"
-            if agreement.what == "pixels"
-            else "of the detections that fp32 is sure of are found again"
-        )
         parts = [
             f"{share:.1%} on {count} {name} frames"
             for count, name, share in (
@@ -191,8 +176,8 @@ def describe(
             )
             if share is not None
         ]
-        lines = [f"{wrote}: {agreement.overall:.1%} {kept} ({', '.join(parts)})"]
-        least = _LEAST_ALIKE[agreement.what][precision]
+        lines = [f"{wrote}: {agreement.overall:.1%} {agreement.rule.text} ({', '.join(parts)})"]
+        least = agreement.rule.least[precision]
         if agreement.overall < least:
             lines.append(
                 f"Warning: {label} answers less like fp32 than trained models do, {least:.1%} and "
@@ -216,15 +201,6 @@ def _outputs(engine: Engine, inputs: Arrays) -> Arrays:
     return made
 
 
-def _same(expected: Answer, answer: Answer) -> tuple[float, int]:
-    """How much of what fp32 answers is answered alike, and of how much."""
-    if isinstance(expected, Detections):
-        assert isinstance(answer, Detections)
-        sure = expected.above(SURE_SCORE)
-        return float((partners(sure, answer, min_iou=SAME_IOU) >= 0).sum()), len(sure)
-    return float(np.count_nonzero(expected == answer)), expected.size
-
-
-def _mean(counts: Sequence[tuple[float, int]]) -> float | None:
+def _mean(counts: Sequence[tuple[float, float]]) -> float | None:
     total = sum(of for _, of in counts)
     return sum(same for same, _ in counts) / total if total else None

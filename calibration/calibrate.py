@@ -176,7 +176,7 @@ def _answers(agreement: Agreement, flavour: Flavour, precision: Precision) -> li
             subnet="propagate",
             output=ANSWERS,
             inputs=f"{agreement.keys} key frames and {agreement.pairs} propagated frames, from end "
-            f"to end; the share of {agreement.what} that fp32 answers otherwise",
+            f"to end; the share of {agreement.rule.unit} that fp32 answers otherwise",
             tolerance=1.0,
             max_abs_error=lost,
             relative_error=lost,
@@ -204,7 +204,7 @@ def _check_room(
 
 def _networks(bundle: Bundle) -> tuple[Subnet, ...]:
     """The graphs that are converted; the others are made of them."""
-    task: Subnet = "task" if bundle.manifest.rfcn is None else "task_maps"
+    task: Subnet = bundle.manifest.task_format.runtime_graph
     has_flow = bundle.manifest.flow_function == "network"
     return ("feature", "flow", task) if has_flow else ("feature", task)
 

@@ -14,8 +14,8 @@ from dff_edge.bundle.reader import Bundle
 from dff_edge.bundle.records import Parity
 from dff_edge.calibration.sampling.pairs import to_int8
 from dff_edge.calibration.sampling.samples import Arrays, Samples
+from dff_edge.detection_matching import SAME_IOU, SURE_SCORE, detections_of, partners
 from dff_edge.errors import CalibrationError
-from dff_edge.evaluation.detection_matching import SAME_IOU, SURE_SCORE, detections_of, partners
 from dff_edge.names import Flavour, GraphName, Precision, Subnet
 from dff_edge.runtime.engines.onnxruntime import OrtEngine
 

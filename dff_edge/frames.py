@@ -81,7 +81,7 @@ class Result:
     Attributes:
         frame: the frame as it was submitted, not copied.
         labels: of segmentation, uint8 ``(H, W)`` class per pixel, at the size of ``frame.image``;
-            the receiver's. None of detection.
+            the receiver's. None of other tasks.
         key_index: index of the key frame whose features answered this frame.
         latency_s: seconds between ``submit`` of the frame and its result being ready.
         stage_ms: milliseconds spent in each stage, by its name ("resize", "feature", "flow",
@@ -90,7 +90,10 @@ class Result:
         confidence: uint8 ``(H, W)``, 255 times the probability of each pixel's class, where the
             pipeline was opened with it; the receiver's.
         detections: of detection, boxes in pixels of ``frame.image``; the receiver's. None of
-            segmentation.
+            other tasks.
+        values: of tasks that regress a number per pixel, such as depth, float32 ``(H, W)``; the
+            receiver's. None of other tasks.
+        task: name of the task that the answer is of.
     """
 
     frame: Frame
@@ -101,6 +104,13 @@ class Result:
     age_s: float | None = None
     confidence: NDArray[np.uint8] | None = None
     detections: Detections | None = None
+    values: NDArray[np.float32] | None = None
+    task: str = "segmentation"
+
+    @property
+    def answer(self) -> Any:
+        """The one of ``labels``, ``detections`` and ``values`` that the task gives."""
+        return first_given(self.labels, self.detections, self.values)
 
     @property
     def is_key(self) -> bool:
@@ -111,6 +121,11 @@ class Result:
     def distance(self) -> int:
         """Captured frames between this frame and its key frame, ``i - k``."""
         return self.frame.index - self.key_index
+
+
+def first_given(*answers: Any) -> Any:
+    """Return the first that is not None; None if there is none."""
+    return next((answer for answer in answers if answer is not None), None)
 
 
 @dataclass(slots=True)

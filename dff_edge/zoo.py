@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dff_edge.bundle import shipped
 from dff_edge.bundle.shipped import CARD, NEW, WEIGHTS, shipped_models
+from dff_edge.bundle.tasks import TaskName
 from dff_edge.errors import BundleError, CheckpointError, MissingDependencyError, require
 from dff_edge.files.atomic import sync_folder
 from dff_edge.files.cache_folder import CACHE_VARIABLE
@@ -83,7 +84,7 @@ class ModelCard(_Strict):
 
     name: Text
     summary: Text
-    task: Literal["segmentation", "detection"]
+    task: TaskName
     classes: Annotated[tuple[str, ...], Field(min_length=1)]
     frame_size: tuple[int, int]
     networks: Text

@@ -23,14 +23,16 @@ from dff_edge.errors import ConfigError, FrameError, SinkError, SourceError
 from dff_edge.files.atomic import check_folder, check_writable
 from dff_edge.frames import Result
 from dff_edge.names import EngineName, Precision
-from dff_edge.runtime.drawing.result import DEFAULT_STYLE
+from dff_edge.runtime.drawing.style import DEFAULT_STYLE, Style
 from dff_edge.runtime.engines.options import CudaOptions
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.run_statistics import RunStatistics
-from dff_edge.runtime.sinks import FanOut, SinkReport, Style, open_sink
+from dff_edge.runtime.sinks import open_sink
+from dff_edge.runtime.sinks.fan_out import FanOut, SinkReport
 from dff_edge.runtime.sinks.names import NAME, SinkUri, parse_sink, source_name
 from dff_edge.runtime.sinks.output_file import files_of, make_folder, remove_if_empty
 from dff_edge.runtime.sources import LiveSource, Source, open_source
+from dff_edge.runtime.tasks import task_of
 from dff_edge.runtime.trace import Trace
 from dff_edge.uri import parse_source
 
@@ -166,7 +168,7 @@ class Runner:
                 sinks.add(sink)
             watcher = None if watch is None else stack.enter_context(watch(frames, sinks))
             pipeline = self._open_pipeline(live=frames.live, trace=trace)
-            counted = names if manifest.task == "detection" else None
+            counted = names if task_of(manifest).gives_scores else None
             statistics = RunStatistics(counted, style.min_score)
             opened(frames, sinks)
             results = _results(pipeline, frames)

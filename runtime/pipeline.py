@@ -35,7 +35,7 @@ from dff_edge.runtime.engines.options import CudaOptions
 from dff_edge.runtime.overlap import OverlapChoice, choose_overlap
 from dff_edge.runtime.policy import FixedInterval, KeyFramePolicy, parse_policy
 from dff_edge.runtime.scheduler import Scheduler
-from dff_edge.runtime.tasks.decoders import decoder_of
+from dff_edge.runtime.tasks import decoder_of
 from dff_edge.runtime.trace import Trace
 
 _log = logging.getLogger("dff_edge.runtime")

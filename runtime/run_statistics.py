@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from dff_edge.frames import FrameCounts, Result
-from dff_edge.runtime.sinks import SHOWN_SCORE, SinkReport
+from dff_edge.runtime.drawing.style import SHOWN_SCORE
+from dff_edge.runtime.sinks import SinkReport
 
 _KEPT = 10_000  # times of each kind that percentiles are of: the latest, so that a run may last
 

@@ -36,7 +36,8 @@ from dff_edge.runtime.devices.base import Buffer, Device, Event, ImageDevice, St
 from dff_edge.runtime.engines.subnets import Subnets
 from dff_edge.runtime.kernels.resize import FrameResizer
 from dff_edge.runtime.slots import KeyBuffers, Origin, Slot
-from dff_edge.runtime.tasks.decoders import Decoder, DeviceDecoder, LabelDecoder
+from dff_edge.runtime.tasks.decoders import Decoder, DeviceDecoder
+from dff_edge.runtime.tasks.segmentation import LabelDecoder
 from dff_edge.runtime.trace import Trace
 
 
@@ -185,6 +186,8 @@ class Scheduler:
             age_s=slot.ready_s - slot.frame.stamp_s if slot.frame.live else None,
             confidence=slot.answer.confidence,
             detections=slot.answer.detections,
+            values=slot.answer.values,
+            task=slot.answer.task,
         )
         if self._trace is not None and self._origins:
             for span in slot.spans(self._origins, self._trace_begin_s):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from dff_edge.bundle.rfcn import RfcnSettings
+from dff_edge.bundle.tasks import FORMATS, TaskName
 from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.names import Flavour, GraphName
 
@@ -39,21 +39,23 @@ def graph_contract(
     channels: int,
     classes: int,
     maps: DTypeLike = np.float32,
-    rfcn: RfcnSettings | None = None,
+    task: TaskName = "segmentation",
+    settings: Any = None,
     flavour: Flavour = "ort",
     stride: int = STRIDE,
 ) -> GraphContract:
     """Give the contract of one graph of a bundle.
 
     Args:
-        subnet: which of the graphs; task_maps is one of detection only.
+        subnet: which of the graphs; task_maps is there if ``TaskFormat.has_task_maps``.
         frame_size: ``(H, W)`` of the network's frames, multiples of the stride.
         channels: C of the feature map.
         classes: K, without the background of detection.
         maps: dtype of features and scale field; uint8 and int8 mean values by ``MapLevels``.
-        rfcn: of detection; None stands for segmentation.
-        flavour: whose graph. A detector's for TensorRT all end with the learned maps, for
-            TensorRT builds nothing of what follows.
+        task: what the bundle computes.
+        settings: what the manifest says of the task beside its classes, such as ``RfcnSettings``.
+        flavour: whose graph. Those for TensorRT all end with what the decoder reads, for TensorRT
+            builds nothing of what follows in a detector.
         stride: pixels of the frame per feature cell.
     """
     height, width = frame_size
@@ -72,7 +74,9 @@ def graph_contract(
             TensorSpec("scale", wide, (1, *cells, channels)),
         )
     }
-    answers = _answers(subnet, cells, classes, rfcn, flavour)
+    is_decoded = flavour == "trt" or subnet == "task_maps"
+    known = FORMATS.find(task)
+    outputs_of = known.outputs if is_decoded else known.whole_outputs
     moved = ("flow", "scale")
     inputs: dict[GraphName, tuple[str, ...]] = {
         "feature": ("frame",),
@@ -87,34 +91,7 @@ def graph_contract(
         {name: specs[name] for name in inputs[subnet]},
         {name: specs[name] for name in outputs[subnet]}
         if subnet in outputs
-        else {spec.name: spec for spec in answers},
-    )
-
-
-def _answers(
-    subnet: GraphName,
-    cells: tuple[int, int],
-    classes: int,
-    rfcn: RfcnSettings | None,
-    flavour: Flavour,
-) -> tuple[TensorSpec, ...]:
-    """What comes out behind the task network."""
-    float32, int32 = np.dtype(np.float32), np.dtype(np.int32)
-    if rfcn is None:
-        return (TensorSpec("scores", float32, (1, *cells, classes)),)
-    if flavour == "trt" or subnet == "task_maps":
-        bins = rfcn.bins**2
-        return (
-            TensorSpec("objectness", float32, (1, *cells, rfcn.anchors)),
-            TensorSpec("deltas", float32, (1, *cells, 4 * rfcn.anchors)),
-            TensorSpec("class_maps", float32, (1, *cells, bins * (classes + 1))),
-            TensorSpec("box_maps", float32, (1, *cells, 4 * bins)),
-        )
-    return (
-        TensorSpec("boxes", float32, (1, rfcn.detections, 4)),
-        TensorSpec("scores", float32, (1, rfcn.detections)),
-        TensorSpec("labels", int32, (1, rfcn.detections)),
-        TensorSpec("count", int32, (1,)),
+        else {spec.name: spec for spec in outputs_of(cells, classes, settings)},
     )
 
 

@@ -28,8 +28,9 @@ from dff_edge.bundle.records import (
     Record,
 )
 from dff_edge.bundle.rfcn import MAX_BOX_WORK, RfcnSettings
+from dff_edge.bundle.tasks import FORMATS, TaskFormat, TaskName
 from dff_edge.errors import BundleError
-from dff_edge.names import FLAVOURS, Flavour, FlowFunction, GraphName, Precision, Task
+from dff_edge.names import FLAVOURS, Flavour, FlowFunction, GraphName, Precision
 
 SCHEMA_VERSION = 1
 MAX_MANIFEST_BYTES = 1 << 20
@@ -43,6 +44,19 @@ def _check_path(path: str) -> str:
     if problem:
         raise ValueError(problem)
     return path
+
+
+def _known_task(task: str) -> str:
+    if task not in FORMATS.names:
+        raise ValueError(" or ".join(map(repr, FORMATS.names)))
+    return task
+
+
+def _known_decoding(decoding: str) -> str:
+    known = [FORMATS.find(task).decoding for task in FORMATS.names]
+    if decoding not in known:
+        raise ValueError(" or ".join(map(repr, known)))
+    return decoding
 
 
 RelativePath = Annotated[str, AfterValidator(_check_path)]
@@ -140,14 +154,14 @@ class Manifest(Record):
     """
 
     schema_version: Literal[1] = 1
-    task: Task = "segmentation"
+    task: Annotated[TaskName, AfterValidator(_known_task)] = "segmentation"
     classes: Annotated[tuple[ClassInfo, ...], Field(min_length=1, max_length=256)]
     frame_size: tuple[_Side, _Side]
     normalisation: Normalisation
     stride: Literal[8, 16] = 16
     channels: int = Field(ge=1, le=4096)
     flow_function: FlowFunction = "network"
-    decoding: Literal["bilinear_half_pixel_argmax", "rfcn"] = "bilinear_half_pixel_argmax"
+    decoding: Annotated[str, AfterValidator(_known_decoding)] = "bilinear_half_pixel_argmax"
     rfcn: RfcnSettings | None = None
     default_key_interval: Interval
     subnets: dict[Precision, SubnetPaths]
@@ -214,9 +228,14 @@ class Manifest(Record):
             return {precision: paths.paths() for precision, paths in self.tensorrt.items()}
         return {precision: paths.paths() for precision, paths in self.subnets.items()}
 
+    @property
+    def task_format(self) -> TaskFormat:
+        """What bundles of the task have in common."""
+        return FORMATS.find(self.task)
+
     def task_graph(self, flavour: Flavour = "ort") -> GraphName:
         """Which graph the runtime takes for the task network."""
-        return "task_maps" if (self.task, flavour) == ("detection", "ort") else "task"
+        return self.task_format.runtime_graph if flavour == "ort" else "task"
 
     def map_levels(self, precision: Precision, flavour: Flavour = "ort") -> MapLevels | None:
         """What the bytes of features and scale field mean; None where they are floats."""
@@ -244,7 +263,8 @@ class Manifest(Record):
             channels=self.channels,
             classes=len(self.classes),
             maps=maps,
-            rfcn=self.rfcn,
+            task=self.task,
+            settings=self.rfcn,
             flavour=flavour,
             stride=self.stride,
         )
@@ -276,14 +296,15 @@ class Manifest(Record):
         return self
 
     def _check_task(self) -> None:
-        is_detection = self.task == "detection"
-        if (self.decoding == "rfcn") != is_detection or (self.rfcn is not None) != is_detection:
-            raise ValueError("decoding 'rfcn' and its settings for detection, and only there")
+        known = self.task_format
+        if self.decoding != known.decoding:
+            raise ValueError(f"decoding '{known.decoding}' for {self.task}")
+        if (self.rfcn is not None) != (known.settings == "rfcn"):
+            raise ValueError(f"{'no ' if self.rfcn else ''}settings 'rfcn' for {self.task}")
         for precision, paths in self.subnets.items():
-            if (paths.task_maps is not None) != is_detection:
-                raise ValueError(
-                    f"a graph task_maps for detection, and only there, unlike {precision}'s"
-                )
+            if (paths.task_maps is not None) != known.has_task_maps:
+                some = "a graph" if known.has_task_maps else "no graph"
+                raise ValueError(f"{some} task_maps for {self.task}, unlike {precision}'s")
 
     def _check_subnets(self) -> None:
         if "fp32" not in self.subnets or self.subnets["fp32"].propagate is None:

@@ -26,9 +26,9 @@ from dff_edge.cli.options import (
 from dff_edge.errors import require
 
 if TYPE_CHECKING:
+    from dff_edge.bundle.tasks import TaskName
     from dff_edge.evaluation.accuracy import Accuracy
     from dff_edge.evaluation.evaluate import Recogniser
-    from dff_edge.names import Task
 
 
 @click.command(cls=Command)
@@ -79,6 +79,7 @@ def command(
     """
     from dff_edge.data.clips import check_for_model, open_clips
     from dff_edge.evaluation.evaluate import evaluate, temporal_consistency
+    from dff_edge.evaluation.tasks import MEASURED_TASKS
 
     is_bundle = (Path(model) / "manifest.json").is_file()
     if is_bundle and copy_features:
@@ -108,7 +109,7 @@ def command(
         consistency = {
             interval: temporal_consistency(recogniser, clips, len(classes), interval)
             for interval in sorted({1, min(5, max_interval), max_interval})
-            if task == "segmentation"
+            if MEASURED_TASKS.find(task).has_consistency
         }
     metric = accuracy.metric
     numbers: dict[str, Any] = {
@@ -127,12 +128,12 @@ def command(
         "temporal_consistency": {str(n): value for n, value in consistency.items()},
     }
     if not write_json(json_path, numbers):
-        _print(accuracy, consistency)
+        _print(accuracy, consistency, MEASURED_TASKS.find(task).not_scored)
 
 
 def _bundle(
     stack: ExitStack, model: str, precision: str, engine: str, warp: str, threads: int | None
-) -> tuple[Recogniser, tuple[str, ...], Task, str]:
+) -> tuple[Recogniser, tuple[str, ...], TaskName, str]:
     from dff_edge.bundle.reader import Bundle
     from dff_edge.evaluation.bundle_recogniser import BundleRecogniser
     from dff_edge.runtime.engines.options import CudaOptions
@@ -147,7 +148,7 @@ def _bundle(
 
 def _checkpoint(
     model: str, copy_features: bool, flow: str, threads: int | None
-) -> tuple[Recogniser, tuple[str, ...], Task, str]:
+) -> tuple[Recogniser, tuple[str, ...], TaskName, str]:
     torch = require("torch", extra="export", purpose="Evaluating a checkpoint")
     from dff_edge.trainer.checkpoint import load_checkpoint
     from dff_edge.trainer.recogniser import TorchRecogniser
@@ -165,7 +166,7 @@ def _checkpoint(
     return recogniser, task.classes, task.name, flow
 
 
-def _print(accuracy: Accuracy, consistency: dict[int, float | None]) -> None:
+def _print(accuracy: Accuracy, consistency: dict[int, float | None], not_scored: str) -> None:
     metric, most = accuracy.metric, accuracy.max_interval
     rows = [
         [
@@ -178,8 +179,7 @@ def _print(accuracy: Accuracy, consistency: dict[int, float | None]) -> None:
     table(["distance", f"{metric.title} %", "DFF at distance + 1"], rows)
     click.echo()
     if accuracy.not_scored:
-        what = "pixels (label 255)" if metric.key == "miou" else "boxes (ignored)"
-        click.echo(f"{accuracy.not_scored:.1%} of the labelled {what} are not scored\n")
+        click.echo(f"{accuracy.not_scored:.1%} of the labelled {not_scored} are not scored\n")
     on_key_frames = accuracy.by_class(1)
     table(
         ["class", f"{metric.of_class} % of key frames", f"at l = {most}"],

@@ -216,9 +216,10 @@ def _style(
     bundle: Bundle, legend: bool, opacity: float, classes: str | None, threshold: float | None
 ) -> Style:
     from dff_edge.runtime.sinks import SHOWN_SCORE, Style
+    from dff_edge.runtime.tasks import task_of
 
     manifest = bundle.manifest
-    if manifest.task != "detection" and threshold is not None:
+    if threshold is not None and not task_of(manifest).gives_scores:
         raise click.BadParameter(
             f"{bundle.path} does {manifest.task}, and gives no boxes.", param_hint="--threshold"
         )

@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dff_edge.boxes import TrueBoxes
+from dff_edge.bundle.tasks import TaskName
 from dff_edge.data.datasets import DATA_SETS, LabelledClip, parse_data_name
 from dff_edge.data.datasets.findings import check_clips
 from dff_edge.errors import ConfigError
 from dff_edge.frames import Image, LabelMap
 from dff_edge.hiding import hide_credentials
-from dff_edge.names import Task
 from dff_edge.synthetic import BOX_CLASSES, CLASSES, StreetScene, true_boxes
 from dff_edge.uri import SourceUri
 
@@ -106,7 +106,7 @@ def open_clips(uri: str, *, split: str = "val") -> list[LabelledClip]:
     return list(data.clips())
 
 
-def class_names(uri: str, task: Task = "segmentation") -> tuple[str, ...] | None:
+def class_names(uri: str, task: TaskName = "segmentation") -> tuple[str, ...] | None:
     """Return the classes of labelled data for a task where it knows them itself, else None."""
     if data := parse_data_name(uri):
         return data.classes()
@@ -115,7 +115,7 @@ def class_names(uri: str, task: Task = "segmentation") -> tuple[str, ...] | None
     return BOX_CLASSES if task == "detection" else CLASSES
 
 
-def check_class_names(uri: str, task: Task, names: Sequence[str], owner: str) -> None:
+def check_class_names(uri: str, task: TaskName, names: Sequence[str], owner: str) -> None:
     """Raise unless labelled data, where it knows its classes, has those of a model.
 
     Args:
@@ -138,7 +138,7 @@ def check_class_names(uri: str, task: Task, names: Sequence[str], owner: str) ->
 def check_for_model(
     clips: Sequence[LabelledClip],
     uri: str,
-    task: Task,
+    task: TaskName,
     names: Sequence[str],
     owner: str,
     *,

@@ -21,12 +21,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dff_edge.boxes import Detections
 from dff_edge.bundle.levels import Levels, MapLevels
 from dff_edge.bundle.reader import Bundle
 from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.errors import EngineError, SourceError
-from dff_edge.frames import Frame, LabelMap
+from dff_edge.frames import Frame
 from dff_edge.hiding import hide_credentials
 from dff_edge.names import Flavour, GraphName, Precision
 from dff_edge.runtime.devices.base import Device
@@ -39,7 +38,8 @@ from dff_edge.runtime.kernels.resize import FrameResizer, check_image
 from dff_edge.runtime.kernels.warp import warp_features
 from dff_edge.runtime.scheduler import Scheduler
 from dff_edge.runtime.sources import open_source
-from dff_edge.runtime.tasks.decoders import Decoder, decoder_of
+from dff_edge.runtime.tasks import decoder_of
+from dff_edge.runtime.tasks.decoders import Decoder
 
 FRAMES = 12
 KEY_EVERY = 4  # of these frames: three quarters are propagated, over one to three frames
@@ -59,13 +59,13 @@ class Reference:
         inputs: what each network was given, one for each of its runs: "feature", "flow", "task"
             and "propagate", the warp and the task network.
         outputs: what it gave.
-        answers: a label map or the detections of each frame.
+        answers: the answer for each frame, by the task; see ``Result.answer``.
     """
 
     frames: tuple[Frame, ...]
     inputs: dict[str, list[Arrays]]
     outputs: dict[str, list[Arrays]]
-    answers: tuple[LabelMap | Detections, ...]
+    answers: tuple[Any, ...]
 
 
 def draw_frames(source: str) -> tuple[Frame, ...]:
@@ -106,7 +106,7 @@ def compute_reference(bundle: Bundle, frames: Sequence[Frame]) -> Reference:
             "flow": stack.enter_context(closing(open_flow(bundle, "fp32")))
         }
         graphs: dict[str, GraphName] = {"feature": "feature", "task": manifest.task_graph()}
-        if manifest.task == "segmentation":  # that of detection gives boxes, and no maps
+        if not manifest.task_format.has_task_maps:  # else propagate gives what task does not
             graphs["propagate"] = "propagate"
         for network, graph in graphs.items():
             data = bundle.graph_bytes("fp32", graph)
@@ -196,7 +196,7 @@ def relative_errors(
 
 def graph_answers(
     bundle: Bundle, precision: Precision, flavour: Flavour, frames: Sequence[Frame]
-) -> tuple[LabelMap | Detections, ...]:
+) -> tuple[Any, ...]:
     """Answers by the graphs of a precision themselves, in ONNX Runtime on the CPU.
 
     Raises:
@@ -222,7 +222,7 @@ def graph_answers(
 
 def answer_frames(
     device: Device, subnets: Subnets, decoder: Decoder, frames: Sequence[Frame]
-) -> tuple[LabelMap | Detections, ...]:
+) -> tuple[Any, ...]:
     """The answer for each frame, at its size; every fourth frame is a key frame."""
     scheduler = Scheduler(device, subnets, decoder, depth=1)
     try:
@@ -230,9 +230,7 @@ def answer_frames(
         for frame in frames:
             scheduler.submit(frame, is_key=_is_key(frame))
             result = scheduler.collect()
-            answer = result.detections if result.labels is None else result.labels
-            assert answer is not None  # a result has one or the other
-            answers.append(answer)
+            answers.append(result.answer)
         return tuple(answers)
     finally:
         scheduler.close()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from dff_edge.bundle.reader import Bundle
-from dff_edge.deploy.agreement import FLOORS, WHAT_AGREES, agreement
+from dff_edge.deploy.agreement import agreement
 from dff_edge.deploy.check import (
     Reference,
     answer_frames,
@@ -40,7 +40,7 @@ from dff_edge.runtime.engines.cache import (
 from dff_edge.runtime.engines.deployed import why_missing
 from dff_edge.runtime.engines.hand_crafted_flow import open_flow
 from dff_edge.runtime.engines.subnets import Subnets
-from dff_edge.runtime.tasks.decoders import decoder_of
+from dff_edge.runtime.tasks import decoder_of, task_of
 
 
 @dataclass(frozen=True)
@@ -164,8 +164,8 @@ class _Deploying:
                 found[graph] = entry
             else:
                 reasons[graph] = reason
-        task = self.bundle.manifest.task
-        floor, measure = FLOORS[task][precision], WHAT_AGREES[task]
+        rule = task_of(self.bundle.manifest).deployed
+        floor, measure = rule.least[precision], rule.text
         if not reasons:
             fidelity = min(entry.record.fidelity for entry in found.values())
             agreed = min(entry.record.agreement for entry in found.values())
@@ -213,13 +213,15 @@ class _Deploying:
     def _graphs(self) -> tuple[GraphName, ...]:
         """The graphs of the bundle that the target needs."""
         needed, flavour = self.target.graphs, self.target.platform.flavour
-        if self.bundle.manifest.task == "detection" and "propagate" in needed and flavour == "ort":
+        manifest = self.bundle.manifest
+        # Of such a task propagate.onnx does not give what the decoder reads.
+        if manifest.task_format.has_task_maps and "propagate" in needed and flavour == "ort":
             raise EngineError(
-                f"the target {self._name} has no warp of its own here, and needs it to detect: "
-                "libdff_cuda.so was not built. Build the CUDA kernels (docs/gpu.md), or deploy to "
-                "tensorrt or cpu."
+                f"the target {self._name} has no warp of its own here, and needs it for "
+                f"{manifest.task}: libdff_cuda.so was not built. Build the CUDA kernels "
+                "(docs/gpu.md), or deploy to tensorrt or cpu."
             )
-        task = self.bundle.manifest.task_graph(flavour)
+        task = manifest.task_graph(flavour)
         return tuple(task if graph == "task" else graph for graph in needed)
 
     @property
@@ -264,23 +266,23 @@ class _Deploying:
             self.bundle.manifest.map_levels(precision, flavour),
             propagate=engines.get("propagate") or engines.get("propagate_portable"),
         )
-        decoder = decoder_of(self.bundle.manifest)
+        task, decoder = task_of(self.bundle.manifest), decoder_of(self.bundle.manifest)
         answers = answer_frames(self.target.device, subnets, decoder, reference.frames)
-        agreed = agreement(answers, reference.answers)
+        agreed = agreement(task, answers, reference.answers)
         # FP32 is the same in both flavours.
         fidelity = (
             agreed
             if precision == "fp32"
             else agreement(
-                answers, graph_answers(self.bundle, precision, flavour, reference.frames)
+                task, answers, graph_answers(self.bundle, precision, flavour, reference.frames)
             )
         )
-        task = self.bundle.manifest.task
-        if fidelity < FLOORS[task][precision]:
+        rule = task.deployed
+        if fidelity < rule.least[precision]:
             raise EngineError(
-                f"the {precision} engines for {self._name} have {fidelity:.2%} {WHAT_AGREES[task]} "
+                f"the {precision} engines for {self._name} have {fidelity:.2%} {rule.text} "
                 f"on {hide_credentials(self.source)} as by the graphs that they were built from, "
-                f"expected {FLOORS[task][precision]:.1%}: {self.target.platform.runtime} computes "
+                f"expected {rule.least[precision]:.1%}: {self.target.platform.runtime} computes "
                 f"something else. Nothing of {precision} was kept. Take another precision, and "
                 "report this with the output of dff-edge doctor."
             )

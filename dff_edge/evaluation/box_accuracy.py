@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from dff_edge.boxes import Boxes, Detections, TrueBoxes, areas, iou_matrix, shared_areas
 from dff_edge.data.datasets import LabelledClip
 from dff_edge.data.datasets.truth import true_boxes
+from dff_edge.detection_matching import match_greedily
 from dff_edge.errors import ConfigError
 from dff_edge.evaluation.accuracy import Accuracy, Metric
 
@@ -155,15 +156,9 @@ def match(found: Detections, truth: TrueBoxes, class_count: int) -> Matches:
     boxes, labels = found.boxes[order], found.labels[order]
     wanted = ~truth.ignored & (truth.labels < class_count)
     overlaps = iou_matrix(boxes, truth.boxes[wanted])
-    overlaps[labels[:, None] != truth.labels[wanted][None, :]] = 0
-    overlaps[overlaps < _least_iou(truth.boxes[wanted])[None, :]] = 0
-
-    right = np.zeros(len(order), np.bool_)
-    for index in np.flatnonzero(overlaps.any(axis=1)):
-        best = int(overlaps[index].argmax())
-        if overlaps[index, best] > 0:
-            right[index] = True
-            overlaps[:, best] = 0  # taken
+    is_same_class = labels[:, None] == truth.labels[wanted][None, :]
+    is_enough = (overlaps > 0) & (overlaps >= _least_iou(truth.boxes[wanted])[None, :])
+    right = match_greedily(overlaps, is_same_class & is_enough) >= 0
 
     scored = right | ~_lies_in_ignored(boxes, labels, truth)
     return Matches(

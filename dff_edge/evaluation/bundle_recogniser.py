@@ -12,15 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dff_edge.boxes import Detections
 from dff_edge.bundle.reader import Bundle
-from dff_edge.frames import Image, LabelMap
+from dff_edge.frames import Image
 from dff_edge.names import EngineName, Precision
 from dff_edge.runtime.engines.open import open_subnets
 from dff_edge.runtime.engines.options import CudaOptions
 from dff_edge.runtime.kernels.resize import FrameResizer, check_image
 from dff_edge.runtime.kernels.warp import warp_features
-from dff_edge.runtime.tasks.decoders import decoder_of
+from dff_edge.runtime.tasks import decoder_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,7 @@ class BundleRecogniser:
         self._resizer.half(image, half)
         return KeyFrame(features, half, (image.shape[0], image.shape[1]))
 
-    def answer(self, key: KeyFrame, image: Image | None) -> LabelMap | Detections:
+    def answer(self, key: KeyFrame, image: Image | None) -> Any:
         """Answer for ``image``, or for the key frame itself for None, at the size of its frame."""
         if image is None:
             return self._score(key.features, key.size)
@@ -117,12 +116,9 @@ class BundleRecogniser:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _score(self, features: NDArray[Any], size: tuple[int, int]) -> LabelMap | Detections:
+    def _score(self, features: NDArray[Any], size: tuple[int, int]) -> Any:
         self._subnets.task.run({"features": features}, self._outputs)
         return self._decode(size)
 
-    def _decode(self, size: tuple[int, int]) -> LabelMap | Detections:
-        answer = self._decoder.decode(self._outputs, size)
-        found = answer.detections if answer.labels is None else answer.labels
-        assert found is not None  # it is one or the other
-        return found
+    def _decode(self, size: tuple[int, int]) -> Any:
+        return self._decoder.decode(self._outputs, size).content

@@ -2,30 +2,29 @@
 
 Protocol of Zhu et al., CVPR 2017, arXiv:1611.07715, section 5.2: for each labelled frame i, the
 pairs (k, i) with k = i - l + 1 .. i. "DFF at l" is the accuracy over all these pairs together, as
-if they were so many frames; "at distance d" takes the pairs with i - k = d. Accuracy is mean IoU
-(``label_accuracy``) or mAP (``box_accuracy``).
+if they were so many frames; "at distance d" takes the pairs with i - k = d. Accuracy is the
+metric of the task: mean IoU (``label_accuracy``), mAP (``box_accuracy``), ...
 
 The same code evaluates a torch model and a bundle, both behind ``Recogniser``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dff_edge.boxes import Detections
+from dff_edge.bundle.tasks import TaskName
 from dff_edge.data.datasets import LabelledClip
 from dff_edge.data.datasets.label_png import NOT_SCORED
 from dff_edge.errors import ConfigError
-from dff_edge.evaluation.accuracy import Accuracy, Metric
-from dff_edge.evaluation.box_accuracy import BoxAccuracy, BoxTally
-from dff_edge.evaluation.label_accuracy import LabelAccuracy, LabelTally, confusion, mean_iou
+from dff_edge.evaluation.accuracy import Accuracy
+from dff_edge.evaluation.label_accuracy import confusion, mean_iou
+from dff_edge.evaluation.tasks import MEASURED_TASKS
 from dff_edge.frames import Image, LabelMap
-from dff_edge.names import Task
 
 
 class Recogniser(Protocol):
@@ -35,39 +34,13 @@ class Recogniser(Protocol):
         """What is kept of a key frame: its features and its half-size image."""
         ...
 
-    def answer(self, key: Any, image: Image | None) -> LabelMap | Detections:
+    def answer(self, key: Any, image: Image | None) -> Any:
         """What ``image`` shows, answered from ``key``; None stands for the key frame itself.
 
-        A label map, or objects in pixels of the image, after the task of the model.
+        It is what the model's task says of a frame: a label map, ``Detections`` in pixels of the
+        image, ...
         """
         ...
-
-
-class _Tally(Protocol):
-    """What a task adds up, pair by pair."""
-
-    def truth(self, clip: LabelledClip, index: int, size: tuple[int, int]) -> Any:
-        """Return what is true of a frame of ``size`` (H, W), or None where that is not known."""
-        ...
-
-    def add(self, distance: int, truth: Any, answer: Any) -> None:
-        """Take in an answer at a distance from its key frame."""
-        ...
-
-    def accuracy(self) -> Accuracy:
-        """Return the accuracy over all pairs added."""
-        ...
-
-
-_TALLIES: Mapping[Task, Callable[[Sequence[str], int], _Tally]] = {
-    "segmentation": LabelTally,
-    "detection": BoxTally,
-}
-_ANSWERS: Mapping[Task, str] = {"segmentation": "a label map", "detection": "boxes"}
-METRICS: Mapping[Task, Metric] = {
-    "segmentation": LabelAccuracy.metric,
-    "detection": BoxAccuracy.metric,
-}
 
 
 def evaluate(
@@ -76,7 +49,7 @@ def evaluate(
     classes: Sequence[str],
     max_interval: int = 10,
     progress: Callable[[int, int], None] | None = None,
-    task: Task = "segmentation",
+    task: TaskName = "segmentation",
 ) -> Accuracy:
     """Measure accuracy at every distance 0..max_interval - 1.
 
@@ -98,7 +71,8 @@ def evaluate(
     """
     if max_interval < 1:
         raise ConfigError(f"max_interval is {max_interval}, expected 1 or more frames.")
-    tally = _TALLIES[task](classes, max_interval)
+    measured = MEASURED_TASKS.find(task)
+    tally = measured.tally(classes, max_interval)
     pairs = 0
     for done, clip in enumerate(clips):
         extract = lru_cache(maxsize=max_interval)(_extractor(recogniser, clip))
@@ -114,9 +88,9 @@ def evaluate(
             for distance in reversed(range(max_interval)):
                 key = extract(i - distance)
                 answer = recogniser.answer(key, image if distance else None)
-                if isinstance(answer, Detections) != (task == "detection"):
+                if not measured.is_answer(answer):
                     raise ConfigError(
-                        f"the model does not answer {_ANSWERS[task]}, expected of task '{task}'."
+                        f"the model does not answer {measured.answers}, expected of task '{task}'."
                     )
                 tally.add(distance, truth, answer)
                 pairs += 1
@@ -125,8 +99,8 @@ def evaluate(
     if pairs == 0:
         raise ConfigError(
             f"no labelled frame has {max_interval - 1} frames before it in its clip, which key "
-            f"intervals up to {max_interval} need; for {task} its label is {_ANSWERS[task]}. Give "
-            "longer clips, a smaller interval, or data of that kind."
+            f"intervals up to {max_interval} need; for {task} its label is {measured.answers}. "
+            "Give longer clips, a smaller interval, or data of that kind."
         )
     return tally.accuracy()
 
@@ -164,10 +138,10 @@ def temporal_consistency(
             if i % interval == 0:
                 key = recogniser.extract(image)
             labels = recogniser.answer(key, image if i % interval else None)
-            if isinstance(labels, Detections):
+            if not MEASURED_TASKS.find("segmentation").is_answer(labels):
                 raise ConfigError(
-                    "temporal consistency was asked of a model that detects, expected one that "
-                    "segments: it compares label maps."
+                    "temporal consistency was asked of a model that gives no label maps, expected "
+                    "one that segments."
                 )
             if before is not None:
                 known = clip.flow(i, i - 1)

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import Field, model_validator
 
 from dff_edge.data.datasets import VID_AND_DET, parse_data_name, vid_and_det
+from dff_edge.evaluation.tasks import MEASURED_TASKS
 from dff_edge.names import FlowFunction
 from dff_edge.trainer.config import TrainConfig
 from dff_edge.trainer.models import FeatureConfig, FlowConfig
@@ -69,8 +70,9 @@ class ExperimentConfig(Settings):
 
     @property
     def metric(self) -> str:
-        """What accuracy is."""
-        return "mIoU" if self.train.model.task.name == "segmentation" else "mAP"
+        """Title of the accuracy, such as "mIoU"."""
+        title = MEASURED_TASKS.find(self.train.model.task.name).metric.title
+        return title.partition("@")[0]
 
     @model_validator(mode="after")
     def _check_train(self) -> ExperimentConfig:

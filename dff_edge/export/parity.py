@@ -23,8 +23,8 @@ from torch import Tensor
 
 from dff_edge.boxes import Detections
 from dff_edge.bundle.records import Parity
+from dff_edge.detection_matching import detections_of, partners
 from dff_edge.errors import ExportError
-from dff_edge.evaluation.detection_matching import detections_of, partners
 from dff_edge.frames import Image
 from dff_edge.names import Subnet
 from dff_edge.runtime.engines.onnxruntime import OrtEngine

@@ -20,7 +20,8 @@ from dff_edge.data.datasets import LabelledClip
 from dff_edge.errors import BundleError, ConfigError
 from dff_edge.evaluation.accuracy import Accuracy
 from dff_edge.evaluation.bundle_recogniser import BundleRecogniser
-from dff_edge.evaluation.evaluate import METRICS, evaluate, temporal_consistency
+from dff_edge.evaluation.evaluate import evaluate, temporal_consistency
+from dff_edge.evaluation.tasks import MEASURED_TASKS
 from dff_edge.names import PRECISIONS, EngineName, Flavour, Precision
 from dff_edge.printable import printable
 from dff_edge.report.machine import Machine, describe_machine
@@ -92,13 +93,15 @@ def benchmark_bundle(
     Raises:
         BundleError: the bundle lacks a precision.
         ConfigError: no precision or interval, the data has other classes than the bundle, its
-            clips are too short for the largest interval, or consistency is asked of detection.
+            clips are too short for the largest interval, or consistency is asked of a task that
+            has none.
     """
     names, task = bundle.manifest.class_names, bundle.manifest.task
-    if consistency and task == "detection":
+    measured_task = MEASURED_TASKS.find(task)
+    if consistency and not measured_task.has_consistency:
         raise ConfigError(
             f"temporal consistency of {bundle.path} was asked for, expected of one that segments: "
-            "it compares label maps, and this bundle detects."
+            f"it compares label maps, and this bundle gives {measured_task.answers}."
         )
     precisions = precisions_for(bundle, engine) if precisions is None else precisions
     flavour = flavour_of(engine)
@@ -182,7 +185,7 @@ def record_accuracy(bundle: Bundle, benchmark: Benchmark) -> Bundle:
     Raises:
         BundleError: the bundle changed since it was measured, or cannot be written.
     """
-    metric = METRICS[bundle.manifest.task]
+    metric = MEASURED_TASKS.find(bundle.manifest.task).metric
     protocol = (
         f"{metric.title} over the pairs (k, i), k = i - l + 1 .. i (Zhu et al., CVPR 2017, section "
         f"5.2); frames i with {benchmark.settings.max_interval - 1} frames before them"

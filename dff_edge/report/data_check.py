@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dff_edge.bundle.tasks import TaskName
 from dff_edge.data.clips import class_names, open_clips
 from dff_edge.data.datasets import (
     FLYING_CHAIRS,
@@ -23,7 +24,6 @@ from dff_edge.data.datasets.flying_chairs import file_names, list_chairs, read_f
 from dff_edge.data.datasets.label_png import NOT_SCORED
 from dff_edge.data.datasets.sample import SAMPLE, Sample, take_sample
 from dff_edge.errors import DffEdgeError, SourceError
-from dff_edge.names import Task
 from dff_edge.runtime.sources.images import read_image
 from dff_edge.uri import split_query
 
@@ -40,7 +40,7 @@ class Wanted:
         anchors: of a detector, None where there is none.
     """
 
-    task: Task | None = None
+    task: TaskName | None = None
     classes: tuple[str, ...] | None = None
     anchors: Anchors | None = None
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dff_edge.errors import require
-from dff_edge.runtime.drawing.result import DEFAULT_STYLE
+from dff_edge.runtime.drawing.style import DEFAULT_STYLE
 from dff_edge.runtime.drawing.text import Colours
 from dff_edge.runtime.sinks import FanOut, Style
 from dff_edge.runtime.sources import Source

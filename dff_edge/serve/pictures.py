@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from dff_edge.frames import Result
 from dff_edge.opencv import cv2
-from dff_edge.runtime.drawing.result import DEFAULT_STYLE, Style, draw_result
+from dff_edge.runtime.drawing.style import DEFAULT_STYLE, Style
 from dff_edge.runtime.drawing.text import Colours
+from dff_edge.runtime.tasks.drawing import draw_result
 
 MAX_SIDE_PX = 960  # larger frames are drawn smaller: a picture costs the same for every camera
 

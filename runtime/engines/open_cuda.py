@@ -88,10 +88,11 @@ def _open_in_onnxruntime(
         )
     graphs: tuple[GraphName, ...] = ("feature", "flow", bundle.manifest.task_graph())
     if not _has_kernels():
-        if bundle.manifest.task == "detection":  # its propagate.onnx gives boxes, and no maps
+        if bundle.manifest.task_format.has_task_maps:  # which propagate.onnx does not give
             raise EngineError(
-                "libdff_cuda.so was not built, and the engine 'cuda' needs its warp to detect. "
-                "Build the CUDA kernels (docs/gpu.md), or take the engine 'tensorrt' or the CPU."
+                "libdff_cuda.so was not built, and the engine 'cuda' needs its warp for "
+                f"{bundle.manifest.task}. Build the CUDA kernels (docs/gpu.md), or take the engine "
+                "'tensorrt' or the CPU."
             )
         _log.info("libdff_cuda.so was not built: warp and task network are propagate.onnx")
         graphs = (*graphs, "propagate")

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from dff_edge.bundle.tasks import TaskName
 from dff_edge.errors import ConfigError
 from dff_edge.lifetime import closes_itself
-from dff_edge.names import Task
-from dff_edge.runtime.drawing.result import DEFAULT_STYLE, SHOWN_SCORE, Style
+from dff_edge.runtime.drawing.style import DEFAULT_STYLE, SHOWN_SCORE, Style
 from dff_edge.runtime.drawing.text import Colours
 from dff_edge.runtime.sinks.base import NullSink, Sink
 from dff_edge.runtime.sinks.fan_out import FanOut, SinkReport
 from dff_edge.runtime.sinks.names import SinkUri, parse_sink
+from dff_edge.runtime.tasks import RUNTIME_TASKS
 
 __all__ = ["SHOWN_SCORE", "FanOut", "Sink", "SinkReport", "Style", "open_sink"]
 
@@ -25,7 +26,7 @@ def open_sink(
     colours: Colours,
     fps: float | None,
     source: str | Path | None = None,
-    task: Task = "segmentation",
+    task: TaskName = "segmentation",
     style: Style = DEFAULT_STYLE,
 ) -> Sink:
     """Open a sink of results by its URI (see `dff_edge.runtime.sinks.names`).
@@ -68,8 +69,8 @@ def open_sink(
     if parsed.kind == "labels":
         from dff_edge.runtime.sinks.labels import LabelSink, no_label_maps
 
-        if task == "detection":
-            raise no_label_maps(parsed.text)
+        if not RUNTIME_TASKS.find(task).gives_label_maps:
+            raise no_label_maps(parsed.text, task)
         return LabelSink(parsed.text, parsed.path, source, replace=parsed.replace)
     if parsed.kind == "jsonl":
         from dff_edge.runtime.sinks.jsonl import JsonLinesSink

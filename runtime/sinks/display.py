@@ -11,9 +11,10 @@ from dff_edge.errors import SinkError
 from dff_edge.frames import Result
 from dff_edge.opencv import cv2
 from dff_edge.packages import install_command
-from dff_edge.runtime.drawing.result import DEFAULT_STYLE, Style, draw_result
+from dff_edge.runtime.drawing.style import DEFAULT_STYLE, Style
 from dff_edge.runtime.drawing.text import Colours
 from dff_edge.runtime.sinks.base import Sink
+from dff_edge.runtime.tasks.drawing import draw_result
 
 _STOP_KEYS = (ord("q"), 27)  # q and Escape
 

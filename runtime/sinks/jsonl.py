@@ -7,16 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dff_edge.boxes import Detections
-from dff_edge.frames import LabelMap, Result
-from dff_edge.opencv import cv2
-from dff_edge.runtime.drawing.result import SHOWN_SCORE
+from dff_edge.frames import Result
+from dff_edge.runtime.drawing.style import SHOWN_SCORE
 from dff_edge.runtime.sinks.base import Sink
 from dff_edge.runtime.sinks.output_file import OutputFile
+from dff_edge.runtime.tasks import RUNTIME_TASKS
 
 
 class JsonLinesSink(Sink):
-    """Writes index, stamp, stretch, key frame, times, and what was found.
+    """Writes index, stamp, stretch, key frame, times, and the answer's fields by ``Task.record``.
 
     Of segmentation that is ``classes``, the share of pixels of each class; of detection
     ``objects``, the most certain first, each with ``class``, ``score`` and ``box``, ``[x_min,
@@ -63,10 +62,8 @@ class JsonLinesSink(Sink):
             "latency_ms": round(result.latency_s * 1000, 3),
             "stage_ms": {stage: round(ms, 3) for stage, ms in result.stage_ms.items()},
         }
-        if result.labels is not None:
-            record["classes"] = _class_shares(result.labels, self._classes)
-        if result.detections is not None:
-            record["objects"] = _objects(result.detections.above(self._min_score), self._classes)
+        task = RUNTIME_TASKS.find(result.task)
+        record |= task.record(result.answer, self._classes, self._min_score)
         line = (json.dumps(record, ensure_ascii=False) + "\n").encode()
         try:
             self._file.write(line)
@@ -80,21 +77,3 @@ class JsonLinesSink(Sink):
 
     def _kept(self) -> str:
         return self._file.what_stays()
-
-
-def _objects(found: Detections, classes: Sequence[str]) -> list[dict[str, Any]]:
-    return [
-        {
-            "class": classes[label],
-            "score": round(score, 4),
-            "box": [round(side, 2) for side in box],
-        }
-        for box, score, label in zip(
-            found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
-        )
-    ]
-
-
-def _class_shares(labels: LabelMap, classes: Sequence[str]) -> dict[str, float]:
-    counts = cv2.calcHist([labels], [0], None, [256], [0, 256]).ravel()
-    return {name: round(float(counts[i]) / labels.size, 6) for i, name in enumerate(classes)}

@@ -11,11 +11,11 @@ from dff_edge.runtime.sinks.base import Sink
 from dff_edge.runtime.sinks.numbered_files import NumberedFiles
 
 
-def no_label_maps(uri: str) -> SinkError:
-    """What a sink of label maps says to detections."""
+def no_label_maps(uri: str, task: str) -> SinkError:
+    """Return the error of a task whose answers are no label maps."""
     return SinkError(
-        f"'{uri}' takes label maps, and this bundle detects. Write its boxes to a file of lines "
-        "instead: out.jsonl"
+        f"'{uri}' takes label maps, and this bundle does {task}. Write its results to a file of "
+        "lines instead: out.jsonl"
     )
 
 
@@ -37,7 +37,7 @@ class LabelSink(Sink):
 
     def _write(self, result: Result) -> None:
         if result.labels is None:
-            raise no_label_maps(self.uri)
+            raise no_label_maps(self.uri, result.task)
         _, data = cv2.imencode(".png", result.labels)
         self._files.write(result.frame.index, data.tobytes())
 

@@ -9,11 +9,12 @@ from dff_edge.errors import SinkError
 from dff_edge.files.atomic import AtomicFile
 from dff_edge.frames import Image, Result
 from dff_edge.opencv import cv2
-from dff_edge.runtime.drawing.result import DEFAULT_STYLE, Style, draw_result
+from dff_edge.runtime.drawing.style import DEFAULT_STYLE, Style
 from dff_edge.runtime.drawing.text import Colours
 from dff_edge.runtime.sinks.base import Sink
 from dff_edge.runtime.sinks.numbered_files import NumberedFiles
 from dff_edge.runtime.sinks.output_file import check_not_source
+from dff_edge.runtime.tasks.drawing import draw_result
 
 _JPEG_QUALITY = 92
 

@@ -20,10 +20,11 @@ import numpy as np
 from dff_edge.errors import SinkError
 from dff_edge.frames import Image, Result
 from dff_edge.opencv import cv2
-from dff_edge.runtime.drawing.result import DEFAULT_STYLE, Style, draw_result
+from dff_edge.runtime.drawing.style import DEFAULT_STYLE, Style
 from dff_edge.runtime.drawing.text import Colours
 from dff_edge.runtime.sinks.base import Sink
 from dff_edge.runtime.sinks.output_file import OutputFile
+from dff_edge.runtime.tasks.drawing import draw_result
 
 DEFAULT_FPS = 30.0
 ENCODERS = ("libx264", "libopenh264", "libvpx-vp9")  # what browsers play; the first present is used

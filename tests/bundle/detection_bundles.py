@@ -19,7 +19,7 @@ from dff_edge.bundle.writer import BundleWriter
 from dff_edge.names import GraphName
 from dff_edge.onnx_graphs.detection import whole_task
 from dff_edge.synthetic import BOX_CLASSES
-from tests.bundle.bundles import IR_VERSION, OPSET, make_graphs, manifest_fields
+from tests.bundle.bundles import IR_VERSION, OPSET, STRIDE, make_graphs, manifest_fields
 
 FRAME_SIZE = (64, 96)
 CHANNELS, CLASSES = 8, len(BOX_CLASSES)
@@ -53,7 +53,7 @@ def make_detection_graphs(*, seed: int = 0) -> dict[GraphName, bytes]:
     """Give the five graphs as ONNX files."""
     own = make_graphs(FRAME_SIZE, CHANNELS, CLASSES, seed=seed)
     maps = _maps_graph(seed)
-    task = whole_task(maps, SETTINGS)
+    task = whole_task(maps, SETTINGS, STRIDE)
     propagate = onnx.load_from_string(task)
     propagate.graph.input.extend(
         helper.make_tensor_value_info(spec.name, TensorProto.FLOAT, spec.shape)
@@ -82,7 +82,12 @@ def _maps_graph(seed: int) -> bytes:
 
 def _contract(name: GraphName) -> Any:
     return graph_contract(
-        name, frame_size=FRAME_SIZE, channels=CHANNELS, classes=CLASSES, rfcn=SETTINGS
+        name,
+        frame_size=FRAME_SIZE,
+        channels=CHANNELS,
+        classes=CLASSES,
+        task="detection",
+        settings=SETTINGS,
     )
 
 

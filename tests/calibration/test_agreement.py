@@ -11,8 +11,9 @@ from dff_edge.bundle.records import Parity
 from dff_edge.calibration.agreement import MOST_KEYS, Agreement, Reference, describe
 from dff_edge.calibration.compare import ANSWERS, Compared
 from dff_edge.calibration.sampling.samples import collect_samples
+from dff_edge.detection_matching import partners
 from dff_edge.evaluation.bundle_recogniser import BundleRecogniser
-from dff_edge.evaluation.detection_matching import partners
+from dff_edge.runtime.tasks import RUNTIME_TASKS
 from tests.calibration.conftest import INTERVAL
 from tests.export.checkpoints import FRAME_SIZE
 
@@ -68,7 +69,7 @@ def test_fp32_agrees_with_itself_in_both_flavours(bundle, samples):
 
         found = reference.agreement(graphs, flavour, None)
 
-        assert found.what == "pixels"
+        assert found.rule.unit == "pixels"
         assert found.on_keys == 1
         assert found.propagated > 0.9999
         assert found.keys == MOST_KEYS  # of ten
@@ -91,8 +92,10 @@ def test_the_manifest_and_the_log_say_it(request, fixture):
 # ---- in words
 
 
-def agreement(overall, what="pixels"):
-    return Agreement(what, overall, overall, overall, keys=8, pairs=20)
+def agreement(overall, task="segmentation"):
+    return Agreement(
+        RUNTIME_TASKS.find(task).calibrated, overall, overall, overall, keys=8, pairs=20
+    )
 
 
 def compared(output, mean, largest):
@@ -117,23 +120,25 @@ def test_answers_come_first_and_the_worst_value_last():
 
 
 @pytest.mark.parametrize(
-    ("precision", "what", "overall", "warns"),
+    ("precision", "task", "overall", "warns"),
     [
-        ("int8", "pixels", 0.96, True),
-        ("int8", "pixels", 0.98, False),
-        ("fp16", "pixels", 0.98, True),
-        ("int8", "detections", 0.8, True),
-        ("int8", "detections", 0.95, False),
+        ("int8", "segmentation", 0.96, True),
+        ("int8", "segmentation", 0.98, False),
+        ("fp16", "segmentation", 0.98, True),
+        ("int8", "detection", 0.8, True),
+        ("int8", "detection", 0.95, False),
     ],
 )
-def test_few_answers_alike_are_a_warning(precision, what, overall, warns):
-    lines = describe(precision, precision, 1, agreement(overall, what), [])
+def test_few_answers_alike_are_a_warning(precision, task, overall, warns):
+    lines = describe(precision, precision, 1, agreement(overall, task), [])
 
     assert any("Warning" in line for line in lines) == warns
 
 
 def test_nothing_to_compare_is_a_warning():
-    nothing = Agreement("detections", None, None, None, keys=8, pairs=20)
+    nothing = Agreement(
+        RUNTIME_TASKS.find("detection").calibrated, None, None, None, keys=8, pairs=20
+    )
 
     lines = describe("int8", "int8", 1, nothing, [compared("features", 0.0, 0.0)])
 

@@ -10,8 +10,8 @@ import pytest
 
 from dff_edge.calibration import calibrate_bundle
 from dff_edge.calibration.compare import DETECTIONS
+from dff_edge.detection_matching import detections_of, partners
 from dff_edge.errors import CalibrationError
-from dff_edge.evaluation.detection_matching import detections_of, partners
 from dff_edge.frames import Frame
 from dff_edge.onnx_graphs.detection import whole_task
 from dff_edge.runtime.engines.onnxruntime import OrtEngine
@@ -119,8 +119,8 @@ def test_it_is_said_when_fp32_is_sure_of_nothing(clips, tmp_path_factory, monkey
     """Nothing was lost then, but nothing was compared either."""
     fp32 = tiny_bundle(tmp_path_factory, "half", task="detection")
     path = shutil.copytree(fp32.path, tmp_path / "bundle")
-    for module in ("compare", "agreement"):
-        monkeypatch.setattr(f"dff_edge.calibration.{module}.SURE_SCORE", 1.1)
+    for module in ("calibration.compare", "runtime.tasks.detection"):
+        monkeypatch.setattr(f"dff_edge.{module}.SURE_SCORE", 1.1)
     lines = []
 
     made = calibrate_bundle(

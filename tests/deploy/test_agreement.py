@@ -7,7 +7,9 @@ import pytest
 
 from dff_edge.boxes import Detections
 from dff_edge.deploy.agreement import agreement
+from dff_edge.runtime.tasks import RUNTIME_TASKS
 
+SEGMENTATION, DETECTION = (RUNTIME_TASKS.find(name) for name in ("segmentation", "detection"))
 NOTHING = Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int32))
 
 
@@ -24,7 +26,7 @@ def objects(*rows: tuple[float, ...]) -> Detections:
 def test_agreement_counts_pixels() -> None:
     one, other = np.uint8([[0, 1], [2, 3]]), np.uint8([[0, 1], [2, 0]])
 
-    assert agreement([one, one], [one, other]) == 7 / 8
+    assert agreement(SEGMENTATION, [one, one], [one, other]) == 7 / 8
 
 
 ONE = (0, 0, 10, 10, 0.8, 0)
@@ -46,11 +48,11 @@ def test_agreement_of_detections_by_hand(
     found: list[tuple[float, ...]], expected: list[tuple[float, ...]], alike: float
 ) -> None:
     pair = objects(*found), objects(*expected)
-    assert agreement([pair[0]], [pair[1]]) == pytest.approx(alike)
-    assert agreement([pair[1]], [pair[0]]) == pytest.approx(alike)
+    assert agreement(DETECTION, [pair[0]], [pair[1]]) == pytest.approx(alike)
+    assert agreement(DETECTION, [pair[1]], [pair[0]]) == pytest.approx(alike)
 
 
 def test_frames_with_nothing_in_them_agree_and_weigh_nothing() -> None:
-    assert agreement([NOTHING], [NOTHING]) == 1.0
-    assert agreement([NOTHING, objects(ONE)], [NOTHING, objects(ONE)]) == 1.0
-    assert agreement([NOTHING], [objects(ONE)]) == 0.0
+    assert agreement(DETECTION, [NOTHING], [NOTHING]) == 1.0
+    assert agreement(DETECTION, [NOTHING, objects(ONE)], [NOTHING, objects(ONE)]) == 1.0
+    assert agreement(DETECTION, [NOTHING], [objects(ONE)]) == 0.0

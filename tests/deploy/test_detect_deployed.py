@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dff_edge.detection_matching import partners
 from dff_edge.errors import EngineError
-from dff_edge.evaluation.detection_matching import partners
 from dff_edge.runtime.pipeline import Pipeline
 from tests.deploy.conftest import play_tensorrt
 from tests.deploy.test_deploy import deploy

@@ -219,7 +219,7 @@ def test_consistency_of_boxes_is_refused():
     flow = np.zeros((4, 6, 2), np.float32), np.zeros((4, 6), bool)
     recorder = Recorder(lambda k, i: Detections(*nothing))
 
-    with pytest.raises(ConfigError, match="asked of a model that detects"):
+    with pytest.raises(ConfigError, match="asked of a model that gives no label maps"):
         temporal_consistency(recorder, [ListClip([None] * 2, flow)], 1, 1)
 
 

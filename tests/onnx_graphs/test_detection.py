@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 
 from dff_edge.boxes import Detections
 from dff_edge.bundle.rfcn import RfcnSettings
-from dff_edge.evaluation.detection_matching import detections_of
+from dff_edge.detection_matching import detections_of
 from dff_edge.onnx_graphs.detection import MAPS, whole_task
 from dff_edge.runtime.engines.onnxruntime import OrtEngine
 from dff_edge.runtime.kernels.detect import Detector

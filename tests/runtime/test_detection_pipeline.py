@@ -13,7 +13,9 @@ from dff_edge.runtime.engines.subnets import Subnets
 from dff_edge.runtime.kernels.detect import Detector
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.scheduler import Scheduler
-from dff_edge.runtime.tasks.decoders import Answer, BoxDecoder, decoder_of
+from dff_edge.runtime.tasks import decoder_of
+from dff_edge.runtime.tasks.decoders import Answer
+from dff_edge.runtime.tasks.detection import BoxDecoder
 from tests.bundle.bundles import make_bundle
 from tests.bundle.detection_bundles import CLASSES, FRAME_SIZE, SETTINGS, make_detection_bundle
 from tests.runtime.test_scheduler import FarDevice, FarEngine, frame_of, make_subnets
@@ -100,7 +102,7 @@ def test_decoder_finishes_the_maps_and_stretches_the_boxes():
 
 
 def test_confidence_of_boxes_is_refused(bundle):
-    with pytest.raises(ConfigError, match="expected False: this bundle detects"):
+    with pytest.raises(ConfigError, match="expected False: this bundle does detection"):
         Pipeline.open(bundle, confidence=True)
 
 

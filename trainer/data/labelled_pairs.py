@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dff_edge.bundle.tasks import TaskName
 from dff_edge.data.datasets import LabelledClip
 from dff_edge.data.datasets.truth import true_boxes, true_labels
 from dff_edge.errors import ConfigError, SourceError
 from dff_edge.frames import Image
-from dff_edge.names import Task
 from dff_edge.trainer.config import AugmentConfig
 from dff_edge.trainer.data.pairs import PairData, Truth
 
@@ -42,7 +42,7 @@ class LabelledPairs(PairData):
         group: int,
         max_distance: int,
         augment: AugmentConfig,
-        task: Task = "segmentation",
+        task: TaskName = "segmentation",
     ) -> None:
         self.clips, self.seed, self.frame_size = clips, seed, frame_size
         self.class_count, self.length = class_count, length
@@ -71,7 +71,9 @@ def labelled_frames(clips: Sequence[LabelledClip]) -> list[tuple[int, int]]:
     return labelled
 
 
-def read_frame(clip: LabelledClip, index: int, class_count: int, task: Task) -> tuple[Image, Truth]:
+def read_frame(
+    clip: LabelledClip, index: int, class_count: int, task: TaskName
+) -> tuple[Image, Truth]:
     """Return a labelled frame and what is true of it.
 
     Raises:

@@ -16,6 +16,7 @@ from __future__ import annotations
 from urllib.parse import parse_qsl, urlsplit
 
 from dff_edge.bundle.anchors import anchor_sizes
+from dff_edge.bundle.tasks import TaskName
 from dff_edge.data.clips import class_names, open_clips
 from dff_edge.data.datasets import (
     FLYING_CHAIRS,
@@ -27,7 +28,6 @@ from dff_edge.data.datasets import (
 )
 from dff_edge.data.datasets.findings import Anchors, check_clips
 from dff_edge.errors import ConfigError
-from dff_edge.names import Task
 from dff_edge.trainer.config import DataConfig
 from dff_edge.trainer.data.clip_pairs import ClipPairs
 from dff_edge.trainer.data.flying_chairs import FlyingChairsPairs
@@ -47,7 +47,7 @@ def open_pairs(
     length: int,
     max_distance: int,
     for_flow: bool = False,
-    task: Task = "segmentation",
+    task: TaskName = "segmentation",
     split: str = "train",
 ) -> PairData:
     """Open the training pairs that a configuration names.
@@ -127,7 +127,7 @@ def open_pairs(
     return MixedPairs([pairs_of(uri) for uri in vid_and_det(data.train)], [2, 1], seed=seed)
 
 
-def training_classes(uri: str, task: Task) -> tuple[str, ...] | None:
+def training_classes(uri: str, task: TaskName) -> tuple[str, ...] | None:
     """The classes of training pairs for a task where their name tells them, else None."""
     return imagenet.CLASSES if uri.startswith(f"{VID_AND_DET}://") else class_names(uri, task)
 
@@ -146,7 +146,7 @@ def _synthetic_pairs(
     length: int,
     max_distance: int,
     for_flow: bool,
-    task: Task,
+    task: TaskName,
     split: str,
 ) -> SyntheticPairs:
     uri = data.train

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from dff_edge.bundle.tasks import TaskName
 from dff_edge.errors import ConfigError
-from dff_edge.names import Task
 from dff_edge.synthetic import SPLITS, StreetScene, true_boxes
-from dff_edge.trainer.data.pairs import (
-    FLOW_STRIDE,
-    Pair,
-    PairBatch,
-    PairData,
-    Truth,
-    stack_pairs,
-)
+from dff_edge.trainer.data.pairs import FLOW_STRIDE, Pair, PairBatch, PairData, Truth, stack_pairs
 
 _SCENE_FRAMES = 120
 
@@ -45,7 +38,7 @@ class SyntheticPairs(PairData):
         max_distance: int,
         split: str = "train",
         both_ways: bool = False,
-        task: Task = "segmentation",
+        task: TaskName = "segmentation",
     ) -> None:
         if split not in SPLITS:
             raise ConfigError(f"split is '{split}', expected one of {', '.join(SPLITS)}.")

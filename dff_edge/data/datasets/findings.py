@@ -14,11 +14,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dff_edge.bundle.tasks import TaskName
 from dff_edge.data.datasets.label_png import NOT_SCORED
 from dff_edge.data.datasets.labelled_clip import LabelledClip
 from dff_edge.data.datasets.sample import Sample, take_sample
 from dff_edge.errors import SourceError
-from dff_edge.names import Task
 
 Severity = Literal["error", "warning", "note"]
 
@@ -62,7 +62,7 @@ class Anchors(NamedTuple):
 def check_clips(
     clips: Sequence[LabelledClip],
     name: str,
-    task: Task,
+    task: TaskName,
     classes: Sequence[str],
     *,
     anchors: Anchors | None = None,
@@ -92,7 +92,7 @@ def check_clips(
 
 def find(
     sample: Sample,
-    task: Task,
+    task: TaskName,
     classes: Sequence[str] | None,
     *,
     anchors: Anchors | None = None,

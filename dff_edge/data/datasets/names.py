@@ -21,17 +21,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dff_edge.data.datasets import (
-    camvid,
-    cityscapes,
-    coco_video,
-    flying_chairs,
-    folder,
-    imagenet,
-)
+from dff_edge.bundle.tasks import TaskName
+from dff_edge.data.datasets import camvid, cityscapes, coco_video, flying_chairs, folder, imagenet
 from dff_edge.data.datasets.files_clip import FilesClip, Listing
 from dff_edge.errors import ConfigError
-from dff_edge.names import Task
 from dff_edge.uri import split_query
 
 VID_AND_DET, FLYING_CHAIRS = "vid+det", "flyingchairs"
@@ -53,7 +46,7 @@ class DataSet:
     """
 
     title: str
-    task: Task
+    task: TaskName
     splits: tuple[str, ...]
     choices: dict[str, tuple[str, ...] | None]
     list: Callable[[Path, dict[str, str]], Listing]

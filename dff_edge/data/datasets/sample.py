@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from dff_edge.bundle.tasks import TaskName
 from dff_edge.data.datasets.continuity import Continuity
 from dff_edge.data.datasets.files_clip import FilesClip
 from dff_edge.data.datasets.label_png import NOT_SCORED
@@ -19,7 +20,6 @@ from dff_edge.data.datasets.labelled_clip import LabelledClip
 from dff_edge.data.datasets.truth import FittedBoxes, true_boxes, true_labels
 from dff_edge.errors import DffEdgeError, FrameError, SourceError
 from dff_edge.frames import LabelMap
-from dff_edge.names import Task
 
 SAMPLE = 50  # labelled frames that are opened, evenly spread
 
@@ -64,7 +64,7 @@ class Sample:
 
 def take_sample(
     clips: Sequence[LabelledClip],
-    task: Task,
+    task: TaskName,
     class_count: int | None,
     *,
     most: int | None = SAMPLE,
@@ -99,7 +99,7 @@ def take_sample(
 
 
 def _open(
-    clip: LabelledClip, index: int, task: Task, class_count: int | None, sample: Sample
+    clip: LabelledClip, index: int, task: TaskName, class_count: int | None, sample: Sample
 ) -> list[NDArray[np.float32]]:
     """Count what a frame holds; gives the sizes of its boxes."""
     image = clip.image(index)

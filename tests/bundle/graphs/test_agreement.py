@@ -356,8 +356,8 @@ def test_a_graph_that_subtracts_no_mean_is_refused(copy):
         ({"frame_size": [32, 96]}, r"'frame' is uint8 \(1, 32, 64, 3\)"),
         ({"channels": 9}, r"'features' is float32 \(1, 2, 4, 8\), expected float32 \(1, 2, 4, 9"),
         ({"flow_function": "dis-fast"}, "no flow graph in each precision|no graphs for TensorRT"),
-        ({"task": "detection"}, "for detection, and only there"),
-        ({"decoding": "rfcn"}, "for detection, and only there"),
+        ({"task": "detection"}, "decoding .rfcn. for detection"),
+        ({"decoding": "rfcn"}, "decoding .bilinear_half_pixel_argmax. for segm"),
     ],
     ids=str,
 )

@@ -56,7 +56,7 @@ def detections():
         np.float32([0.87654, 0.25]),
         np.int32([2, 0]),
     )
-    return Result(frame, None, 12, 0.01, {}, detections=found)
+    return Result(frame, None, 12, 0.01, {}, detections=found, task="detection")
 
 
 @pytest.mark.parametrize(("how", "count"), [({}, 1), ({"style": Style(min_score=0.25)}, 2)])

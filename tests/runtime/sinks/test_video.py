@@ -15,9 +15,9 @@ import pytest
 from dff_edge.errors import SinkError
 from dff_edge.frames import Frame, Result
 from dff_edge.runtime.drawing.overlay import draw_overlay
-from dff_edge.runtime.drawing.result import caption_of
 from dff_edge.runtime.sinks import open_sink
 from dff_edge.runtime.sinks.video import VideoSink
+from dff_edge.runtime.tasks.drawing import caption_of
 
 CLASSES = ("road", "sky", "pole")
 COLOURS = ((128, 64, 128), (70, 130, 180), (250, 170, 30))

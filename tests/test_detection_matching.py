@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dff_edge.boxes import Detections
-from dff_edge.evaluation.detection_matching import detections_of, partners
+from dff_edge.detection_matching import detections_of, partners
 
 BOXES = np.float32([[0, 0, 10, 10], [0, 0, 10, 8], [50, 50, 60, 60]])
 

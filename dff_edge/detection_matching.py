@@ -1,4 +1,4 @@
-"""Two sets of detections of the same frame: which objects of one are in the other."""
+"""Greedy matching of two sets of boxes of the same frame."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SAME_IOU = 0.5  # of the two
 
 
 def detections_of(outputs: Mapping[str, NDArray[Any]]) -> Detections:
-    """What the whole task graph of detection found, by its outputs."""
+    """Return the detections of the whole task graph's outputs."""
     count = int(outputs["count"][0])
     return Detections(
         outputs["boxes"][0, :count], outputs["scores"][0, :count], outputs["labels"][0, :count]
@@ -40,13 +40,35 @@ def partners(
         int64 ``(n,)``, index in ``found``; -1 where there is none.
     """
     overlaps = iou_matrix(expected.boxes, found.boxes)
-    overlaps[expected.labels[:, None] != found.labels[None, :]] = -1
     apart = np.abs(expected.scores[:, None] - found.scores[None, :])
-    overlaps[~(apart <= max_score_error)] = -1  # negated: NaN is no partner
-    taken = np.full(len(expected), -1, np.int64)
-    for row in range(len(expected) if len(found) else 0):
-        best = int(overlaps[row].argmax())
-        if overlaps[row, best] >= min_iou:
+    is_same_class = expected.labels[:, None] == found.labels[None, :]
+    return match_greedily(
+        overlaps, is_same_class & (overlaps >= min_iou) & (apart <= max_score_error)
+    )
+
+
+def match_greedily(
+    overlaps: NDArray[np.float32], may_match: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """Give each row the column that overlaps it most, the first rows first.
+
+    Args:
+        overlaps: float ``(n, m)``, not negative.
+        may_match: bool ``(n, m)``, which pairs are allowed.
+
+    Returns:
+        int64 ``(n,)``, index of the column; -1 where all that are allowed were taken before.
+
+    Example:
+        >>> overlaps = np.float32([[0.8, 0.9], [0.1, 0.7]])
+        >>> match_greedily(overlaps, overlaps >= 0.5)
+        array([ 1, -1])
+    """
+    left = np.where(may_match, overlaps, -1)
+    taken = np.full(len(left), -1, np.int64)
+    for row in np.flatnonzero(may_match.any(axis=1)):
+        best = int(left[row].argmax())
+        if left[row, best] >= 0:
             taken[row] = best
-            overlaps[:, best] = -1
+            left[:, best] = -1
     return taken

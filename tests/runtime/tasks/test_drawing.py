@@ -7,7 +7,8 @@ from dff_edge.boxes import Detections
 from dff_edge.frames import Frame, Result
 from dff_edge.runtime.drawing.boxes import draw_boxes
 from dff_edge.runtime.drawing.overlay import draw_overlay
-from dff_edge.runtime.drawing.result import Style, caption_of, draw_result
+from dff_edge.runtime.drawing.style import Style
+from dff_edge.runtime.tasks.drawing import caption_of, draw_result
 
 COLOURS = [(255, 0, 0), (0, 255, 10)]
 NAMES = ["vehicle", "pole"]
@@ -33,7 +34,7 @@ def detections(boxes):
 
 def test_boxes_that_are_sure_enough_are_drawn_at_the_size_that_is_shown():
     found = detections([[20, 40, 200, 100], [0, 0, 50, 50]])
-    result = Result(frame(), None, 1, 0.0, {}, detections=found)
+    result = Result(frame(), None, 1, 0.0, {}, detections=found, task="detection")
 
     small = draw_result(result, NAMES, COLOURS, max_side_px=120)
     all_of_them = draw_result(result, NAMES, COLOURS, Style(min_score=0.4))
@@ -67,7 +68,7 @@ def test_classes_that_are_not_shown_leave_the_picture_and_the_legend():
 
 def test_boxes_of_classes_that_are_not_shown_are_left_out():
     found = detections([[20, 40, 200, 100], [0, 0, 50, 50]])  # of class 1 and 0
-    result = Result(frame(), None, 4, 0.0, {}, detections=found)
+    result = Result(frame(), None, 4, 0.0, {}, detections=found, task="detection")
     style = Style(min_score=0.1, shown=frozenset([0]))
 
     picture = draw_result(result, NAMES, COLOURS, style)

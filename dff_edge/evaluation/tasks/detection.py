@@ -1,0 +1,37 @@
+"""Object detection, measured by mAP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from dff_edge.boxes import Detections, TrueBoxes
+from dff_edge.evaluation.box_accuracy import BoxAccuracy, BoxTally, match
+from dff_edge.evaluation.tasks.base import MeasuredTask
+
+
+class MeasuredDetection(MeasuredTask[Detections]):
+    """Detections held against true boxes."""
+
+    name = "detection"
+    metric = BoxAccuracy.metric
+    answers = "boxes"
+    not_scored = "boxes (ignored)"
+    share = "of the objects found"
+
+    def tally(self, classes: Sequence[str], max_interval: int) -> BoxTally:
+        """See ``MeasuredTask.tally``."""
+        return BoxTally(classes, max_interval)
+
+    def is_answer(self, answer: Any) -> bool:
+        """See ``MeasuredTask.is_answer``."""
+        return isinstance(answer, Detections)
+
+    def share_right(self, answer: Detections, truth: TrueBoxes, class_count: int) -> float | None:
+        """See ``MeasuredTask.share_right``: of the true objects, those that were found."""
+        matches = match(answer, truth, class_count)
+        wanted = int(matches.truths.sum())
+        return float(matches.right.sum() / wanted) if wanted else None
+
+
+TASK = MeasuredDetection()

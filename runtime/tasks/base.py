@@ -1,0 +1,123 @@
+"""A task as the runtime sees it: what becomes of the task network's outputs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, TypeVar
+
+from numpy.typing import NDArray
+
+from dff_edge.bundle.manifest import Manifest
+from dff_edge.errors import ConfigError
+from dff_edge.frames import Image
+from dff_edge.names import Precision
+from dff_edge.runtime.drawing.style import Style
+from dff_edge.runtime.drawing.text import Colours
+from dff_edge.runtime.tasks.decoders import Decoder
+
+A = TypeVar("A")  # what is said of a frame: a label map, ``Detections``, ...
+Size = tuple[int, int]  # H, W
+
+
+@dataclass(frozen=True, slots=True)
+class AgreementRule:
+    """How much two precisions have to answer alike.
+
+    Attributes:
+        least: share, 0..1, by precision.
+        unit: what is counted, such as "pixels".
+        text: what the share is of, to go on after a percentage.
+    """
+
+    least: Mapping[Precision, float]
+    unit: str
+    text: str
+
+
+class Task(ABC, Generic[A]):
+    """Everything that the runtime asks of a task. One object serves all bundles and threads.
+
+    Attributes:
+        name: of the task.
+        gives_label_maps: whether its answers are label maps, which ``labels://`` writes.
+        gives_scores: whether its answers are objects with scores, which ``min_score`` is for.
+        deployed: how alike engines and the graphs that they were built from answer.
+        calibrated: how alike a precision and fp32 answer, on the frames of a calibration.
+    """
+
+    name: ClassVar[str]
+    gives_label_maps: ClassVar[bool] = False
+    gives_scores: ClassVar[bool] = False
+    deployed: ClassVar[AgreementRule]
+    calibrated: ClassVar[AgreementRule]
+
+    @abstractmethod
+    def decoder(self, manifest: Manifest, *, threads: int = 1, confidence: bool = False) -> Decoder:
+        """Make a decoder for a bundle.
+
+        Args:
+            manifest: of the bundle.
+            threads: of the kernels, at most.
+            confidence: whether answers come with how sure they are, pixel by pixel.
+
+        Raises:
+            ConfigError: the task has no confidence.
+        """
+
+    def whole_answer(self, outputs: Mapping[str, NDArray[Any]]) -> A | None:
+        """Return the answer that the graphs ``task`` and ``propagate`` end with.
+
+        None if what they end with is for the decoder; see ``TaskFormat.whole_outputs``.
+        """
+        return None
+
+    @abstractmethod
+    def record(self, answer: A, classes: Sequence[str], min_score: float) -> dict[str, Any]:
+        """Return the answer's fields of a line of JSON.
+
+        Args:
+            answer: of a frame.
+            classes: names of the classes.
+            min_score: objects that score less are left out.
+        """
+
+    @abstractmethod
+    def draw(
+        self,
+        image: Image,
+        answer: A,
+        classes: Sequence[str],
+        colours: Colours,
+        style: Style,
+        *,
+        size: Size,
+        caption: str | None = None,
+    ) -> Image:
+        """Draw an answer over its frame.
+
+        Args:
+            image: uint8 ``(h, w, 3)`` BGR, the frame, which may be smaller than it was.
+            answer: of the frame at its own size.
+            classes: names of the classes.
+            colours: ``(red, green, blue)`` of each class.
+            style: what is drawn, and how.
+            size: ``(H, W)`` of the frame.
+            caption: a line for the top left corner.
+        """
+
+    @abstractmethod
+    def shared(self, answer: A, expected: A) -> tuple[float, float]:
+        """Count what two engines, or an engine and its graph, say alike, and of how much."""
+
+    @abstractmethod
+    def kept(self, answer: A, expected: A) -> tuple[float, float]:
+        """Count what a precision says as fp32 does (``expected``), and of how much."""
+
+
+def no_confidence(task: str, instead: str) -> ConfigError:
+    """Return the error of a confidence that is asked of a task without one."""
+    return ConfigError(
+        f"confidence was asked for, expected False: this bundle does {task}, {instead}."
+    )
