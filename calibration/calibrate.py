@@ -90,10 +90,10 @@ def calibrate_bundle(
                 f"The flow of {bundle.path} is computed by '{manifest.flow_function}' on the CPU, "
                 "so it has no graphs for TensorRT. Calibrate it with --flavour ort."
             )
-        if "trt" in flavours and "fp32" not in manifest.tensorrt:
+        if "trt" in flavours and "fp32" not in manifest.graph_paths("trt"):
             raise CalibrationError(
-                f"{bundle.path} holds no graphs for TensorRT: an older dff-edge exported it. Run "
-                "`dff-edge export` again, or calibrate with --flavour ort."
+                f"{bundle.path} holds no fp32 graphs for TensorRT. Run `dff-edge export` again, or "
+                "calibrate with --flavour ort."
             )
         _check_room(bundle, flavours, precisions)
         _check_continuity(clips, source, say)
@@ -131,11 +131,8 @@ def calibrate_bundle(
             for name, data in graphs.items():
                 writer.add_graph(precision, name, data, flavour)
             if levels is not None:
-                record = _record(samples, source, flavour, levels)
-                if flavour == "ort":
-                    writer.update(calibration={precision: record})
-                else:
-                    writer.update(tensorrt_calibration=record)
+                record = _record(samples, source, levels)
+                writer.update(calibration={flavour: {precision: record}})
         writer.update(parity=parity)
         extended = writer.commit()
     for flavour, precision, agreement, compared in costs:
@@ -245,14 +242,13 @@ def _convert(
     return graphs
 
 
-def _record(samples: Samples, source: str, flavour: Flavour, levels: MapLevels) -> dict[str, Any]:
+def _record(samples: Samples, source: str, levels: MapLevels) -> dict[str, Any]:
     return Calibration(
         source=printable(hide_credentials(source))[:4096],
         sha256=samples.digest,
         clips=samples.clip_count,
         pairs=sum(samples.pairs_by_distance.values()),
         frames=len(samples.half),
-        flavour=flavour,
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         versions={
             "dff_edge": __version__,

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from dff_edge.bundle.manifest import MAX_MANIFEST_BYTES, Manifest
+from dff_edge.bundle.manifest import MAX_MANIFEST_BYTES, listed_files
 from dff_edge.bundle.paths import (
     COMMITTED_NAME,
     MANIFEST_NAME,
@@ -126,7 +126,7 @@ class BundleFolder:
             raise BundleError(
                 f"{self.root}: what was replaced cannot be read: {error.strerror}."
             ) from error
-        return set(Manifest.parse(data).files)
+        return listed_files(data)
 
     def _bases(self) -> tuple[Path, Path]:
         """Where a file may be, in the order in which it is looked for."""

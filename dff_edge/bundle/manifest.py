@@ -6,14 +6,15 @@ bounded and checked, and every problem is told by the name of its field.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from dff_edge.bundle.contract import GraphContract, graph_contract
 from dff_edge.bundle.levels import MapLevels
-from dff_edge.bundle.manifest_json import check_version, parse_object
+from dff_edge.bundle.manifest_json import check_not_newer, check_version, parse_object
 from dff_edge.bundle.paths import MANIFEST_NAME, path_problem
 from dff_edge.bundle.problems import describe
 from dff_edge.bundle.records import (
@@ -30,13 +31,31 @@ from dff_edge.bundle.records import (
 from dff_edge.bundle.rfcn import MAX_BOX_WORK, RfcnSettings
 from dff_edge.bundle.tasks import FORMATS, TaskFormat, TaskName
 from dff_edge.errors import BundleError
-from dff_edge.names import FLAVOURS, Flavour, FlowFunction, GraphName, Precision
+from dff_edge.names import (
+    FLAVOURS,
+    SUBNETS,
+    TENSORRT_GRAPHS,
+    Flavour,
+    FlowFunction,
+    GraphName,
+    Precision,
+)
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILES = 64
 MAX_FEATURE_BYTES = 1 << 28  # a 4K frame has 265 MB with 2048 channels
 MAX_FRAME_PIXELS = 1 << 24
+
+# Every graph that a flavour may have; a bundle's task and flow say which of them it has.
+# ``task_maps`` is what the runtime takes for the task network of detection. ``propagate`` is warp
+# and task in one graph: for ONNX Runtime in standard operators, for TensorRT with the warp as a
+# plugin node, and ``propagate_portable`` is then the one in standard operators.
+GRAPHS_OF: Mapping[Flavour, tuple[GraphName, ...]] = {
+    "ort": (*SUBNETS, "task_maps"),
+    "trt": TENSORRT_GRAPHS,
+}
+QUANTISED: tuple[Precision, ...] = ("int8",)  # precisions with a calibration record
 
 
 def _check_path(path: str) -> str:
@@ -63,6 +82,7 @@ RelativePath = Annotated[str, AfterValidator(_check_path)]
 _Pixel = Annotated[float, Field(ge=0, le=255, allow_inf_nan=False)]
 _Deviation = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
 _Side = Annotated[int, Field(ge=32, le=8192, multiple_of=16)]
+_Files = Annotated[dict[RelativePath, FileRecord], Field(max_length=MAX_FILES)]
 
 
 class ClassInfo(Record):
@@ -79,60 +99,11 @@ class Normalisation(Record):
     std: tuple[_Deviation, _Deviation, _Deviation]
 
 
-class SubnetPaths(Record):
-    """Paths of one precision's graphs in the bundle; no flow graph where flow is hand-made.
-
-    ``propagate`` is the portable form of warp and task in one graph; fp32 always has it.
-    ``task_maps`` is what the runtime takes for the task network of detection.
-    """
-
-    feature: RelativePath
-    flow: RelativePath | None = None
-    task: RelativePath
-    task_maps: RelativePath | None = None
-    propagate: RelativePath | None = None
-
-    def paths(self) -> dict[GraphName, str]:
-        """Path by subnet, of the subnets that are there."""
-        named: dict[GraphName, str | None] = {
-            "feature": self.feature,
-            "flow": self.flow,
-            "task": self.task,
-            "task_maps": self.task_maps,
-            "propagate": self.propagate,
-        }
-        return {graph: path for graph, path in named.items() if path is not None}
-
-
-class TensorRtPaths(Record):
-    """Paths of one precision's graphs for TensorRT; a file may be one of ONNX Runtime's too.
-
-    ``propagate`` is warp and task in one graph with the warp as a plugin node,
-    ``propagate_portable`` the same in standard operators.
-    """
-
-    feature: RelativePath
-    flow: RelativePath
-    task: RelativePath
-    propagate: RelativePath
-    propagate_portable: RelativePath
-
-    def paths(self) -> dict[GraphName, str]:
-        """Path by graph."""
-        return {
-            "feature": self.feature,
-            "flow": self.flow,
-            "task": self.task,
-            "propagate": self.propagate,
-            "propagate_portable": self.propagate_portable,
-        }
-
-
 class Manifest(Record):
     """manifest.json.
 
     Attributes:
-        schema_version: 1. A newer one is refused.
+        schema_version: 2. Newer and older ones are refused.
         task: what the bundle computes.
         classes: classes by index; the background of detection is none of them.
         frame_size: ``(H, W)`` of the network's frames, multiples of 16.
@@ -144,16 +115,15 @@ class Manifest(Record):
         decoding: how what the task network gives becomes the answer, see docs/design/networks.md.
         rfcn: what its detector has to know beside its weights; of detection only.
         default_key_interval: l, where the user names none.
-        subnets: the graphs of each precision; fp32 is always there.
-        tensorrt: the graphs of each precision for TensorRT; empty in older bundles.
+        graphs: path by flavour, precision and name; a file may have several places. fp32 for
+            ONNX Runtime is always there.
         files: every file of the bundle but this one.
-        calibration: by quantised precision, of ``subnets``.
-        tensorrt_calibration: of the int8 graphs for TensorRT.
+        calibration: by flavour and quantised precision, of all graphs of these.
         accuracy: what was measured.
         parity: of the exported graphs against torch.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     task: Annotated[TaskName, AfterValidator(_known_task)] = "segmentation"
     classes: Annotated[tuple[ClassInfo, ...], Field(min_length=1, max_length=256)]
     frame_size: tuple[_Side, _Side]
@@ -164,12 +134,10 @@ class Manifest(Record):
     decoding: Annotated[str, AfterValidator(_known_decoding)] = "bilinear_half_pixel_argmax"
     rfcn: RfcnSettings | None = None
     default_key_interval: Interval
-    subnets: dict[Precision, SubnetPaths]
-    tensorrt: dict[Precision, TensorRtPaths] = {}
-    files: Annotated[dict[RelativePath, FileRecord], Field(max_length=MAX_FILES)]
+    graphs: dict[Flavour, dict[Precision, dict[GraphName, RelativePath]]]
+    files: _Files
     provenance: Provenance
-    calibration: dict[Literal["fp16", "int8"], Calibration] = {}
-    tensorrt_calibration: Calibration | None = None
+    calibration: dict[Flavour, dict[Precision, Calibration]] = {}
     accuracy: Annotated[tuple[Accuracy, ...], Field(max_length=1000)] = ()
     parity: Annotated[tuple[Parity, ...], Field(max_length=1000)] = ()
 
@@ -188,14 +156,10 @@ class Manifest(Record):
         """Read a manifest from its bytes.
 
         Raises:
-            BundleError: too large, not JSON, a newer schema, or fields that are missing,
+            BundleError: too large, not JSON, another schema, or fields that are missing,
                 unknown or out of bounds; one line a problem.
         """
-        if len(data) > MAX_MANIFEST_BYTES:
-            raise BundleError(
-                f"{MANIFEST_NAME} has more than {MAX_MANIFEST_BYTES} bytes, the most it may have."
-            )
-        check_version(parse_object(data), SCHEMA_VERSION)
+        check_version(_fields(data), SCHEMA_VERSION)
         try:
             return cls.model_validate_json(data, strict=True)
         except ValidationError as error:
@@ -223,10 +187,8 @@ class Manifest(Record):
         return tuple(info.name for info in self.classes)
 
     def graph_paths(self, flavour: Flavour = "ort") -> dict[Precision, dict[GraphName, str]]:
-        """Paths of a flavour's graphs by precision and name."""
-        if flavour == "trt":
-            return {precision: paths.paths() for precision, paths in self.tensorrt.items()}
-        return {precision: paths.paths() for precision, paths in self.subnets.items()}
+        """Give the paths of a flavour's graphs by precision and name; none where it has none."""
+        return self.graphs.get(flavour, {})
 
     @property
     def task_format(self) -> TaskFormat:
@@ -238,12 +200,8 @@ class Manifest(Record):
         return self.task_format.runtime_graph if flavour == "ort" else "task"
 
     def map_levels(self, precision: Precision, flavour: Flavour = "ort") -> MapLevels | None:
-        """What the bytes of features and scale field mean; None where they are floats."""
-        record = None
-        if flavour == "trt":
-            record = self.tensorrt_calibration if precision == "int8" else None
-        elif precision != "fp32":
-            record = self.calibration.get(precision)
+        """Give the levels of features and scale field; None where they are floats."""
+        record = self.calibration.get(flavour, {}).get(precision)
         if record is None or record.features is None or record.scale is None:
             return None
         return MapLevels(record.features.levels(), record.scale.levels())
@@ -284,13 +242,15 @@ class Manifest(Record):
         if len(set(self.class_names)) < len(self.classes):
             raise ValueError("classes of different names")
         self._check_task()
-        self._check_subnets()
+        self._check_graphs()
+        self._check_calibration()
+        self._check_measured()
         folded = [path.casefold() for path in self.files]
         if len(set(folded)) < len(folded):
             raise ValueError("file names that differ by more than upper and lower case")
         if MANIFEST_NAME in folded:
             raise ValueError(f"files without {MANIFEST_NAME}, which cannot hold its own digest")
-        others = self.files.keys() - {path for own in FLAVOURS for path in self._named(own)}
+        others = self.files.keys() - {path for _, _, own in self._places() for path in own.values()}
         if others:
             raise ValueError(f"files that are graphs, unlike {min(others)!r}")
         return self
@@ -301,46 +261,85 @@ class Manifest(Record):
             raise ValueError(f"decoding '{known.decoding}' for {self.task}")
         if (self.rfcn is not None) != (known.settings == "rfcn"):
             raise ValueError(f"{'no ' if self.rfcn else ''}settings 'rfcn' for {self.task}")
-        for precision, paths in self.subnets.items():
-            if (paths.task_maps is not None) != known.has_task_maps:
-                some = "a graph" if known.has_task_maps else "no graph"
-                raise ValueError(f"{some} task_maps for {self.task}, unlike {precision}'s")
 
-    def _check_subnets(self) -> None:
-        if "fp32" not in self.subnets or self.subnets["fp32"].propagate is None:
-            raise ValueError("subnets of fp32 with all their graphs")
+    def _check_graphs(self) -> None:
+        if "fp32" not in self.graph_paths("ort"):
+            raise ValueError("graphs of fp32 for ort")
         has_network = self.flow_function == "network"
-        if any((paths.flow is not None) != has_network for paths in self.subnets.values()):
-            expected = "a flow graph" if has_network else "no flow graph"
-            raise ValueError(
-                f"{expected} in each precision, for flow_function {self.flow_function!r}"
-            )
-        if self.tensorrt and not has_network:
-            raise ValueError(f"no graphs for TensorRT, for flow_function {self.flow_function!r}")
-        if "int8" in self.subnets and "int8" not in self.calibration:
-            raise ValueError("a calibration record for int8, which has subnets")
-        if ("int8" in self.tensorrt) != (self.tensorrt_calibration is not None):
-            raise ValueError("both or neither of tensorrt_calibration and tensorrt's int8 graphs")
-        flavours = {record.flavour for record in self.calibration.values()} - {"ort"}
-        own = self.tensorrt_calibration
-        if flavours or (own is not None and own.flavour != "trt"):
-            raise ValueError("the flavour 'ort' in calibration, and 'trt' in tensorrt_calibration")
+        if self.graph_paths("trt") and not has_network:
+            raise ValueError(f"no graphs for trt, for flow_function {self.flow_function!r}")
+        for flavour, precision, paths in self._places():
+            expected = set(GRAPHS_OF[flavour])
+            if not has_network:
+                expected.discard("flow")
+            if not self.task_format.has_task_maps:
+                expected.discard("task_maps")
+            optional = {"propagate"} if flavour == "ort" and precision != "fp32" else set()
+            if not expected - optional <= paths.keys() <= expected:
+                raise ValueError(
+                    f"in graphs.{flavour}.{precision} {_listed(expected)}, for {self.task} and "
+                    f"flow_function {self.flow_function!r}, not {_listed(paths)}"
+                )
+            unlisted = set(paths.values()) - self.files.keys()
+            if unlisted:
+                raise ValueError(f"an entry in files for the graph {min(unlisted)!r}")
+
+    def _check_calibration(self) -> None:
         for flavour in FLAVOURS:
-            self._check_graphs(flavour)
+            records = self.calibration.get(flavour, {})
+            wanted = self.graph_paths(flavour).keys() & set(QUANTISED)
+            if records.keys() != wanted:
+                raise ValueError(
+                    f"calibration.{flavour} of the quantised precisions that are there, "
+                    f"{_listed(wanted)}, not of {_listed(records)}"
+                )
+        for precision in self.calibration.get("trt", {}):
+            levels = self.map_levels(precision, "trt")
+            if levels is None or levels.features.zero != 0 or levels.scale.zero != 0:
+                raise ValueError(
+                    f"levels of features and scale with zero 0 in calibration.trt.{precision}"
+                )
 
-    def _named(self, flavour: Flavour) -> set[str]:
-        paths = self.graph_paths(flavour).values()
-        return {path for own in paths for path in own.values()}
+    def _check_measured(self) -> None:
+        measured = {(record.flavour, record.precision) for record in self.accuracy}
+        measured |= {(record.flavour, record.precision) for record in self.parity}
+        for flavour, precision in sorted(measured):
+            if precision not in self.graph_paths(flavour):
+                raise ValueError(
+                    "accuracy and parity of graphs that are there, not of "
+                    f"{precision} for {flavour}"
+                )
 
-    def _check_graphs(self, flavour: Flavour) -> None:
-        graphs = self.graph_paths(flavour)
-        named = self._named(flavour)
-        unlisted = named - self.files.keys()
-        if unlisted:
-            raise ValueError(f"an entry in files for the subnet {sorted(unlisted)[0]!r}")
-        described = {r.precision for r in self.accuracy if r.flavour == flavour}
-        described |= {r.precision for r in self.parity if r.flavour == flavour}
-        described |= self.calibration.keys() if flavour == "ort" else set()
-        absent = described - graphs.keys()
-        if absent:
-            raise ValueError(f"records of precisions that are there, not of {sorted(absent)}")
+    def _places(self) -> Iterator[tuple[Flavour, Precision, Mapping[GraphName, str]]]:
+        for flavour, by_precision in self.graphs.items():
+            for precision, paths in by_precision.items():
+                yield flavour, precision, paths
+
+
+def listed_files(data: bytes) -> set[str]:
+    """Name the files of a bundle by its manifest, also of an older schema.
+
+    It is what replacing a bundle has to know of it, so every schema has ``schema_version`` and
+    ``files``.
+
+    Raises:
+        BundleError: as ``Manifest.parse``, but for other fields than these.
+    """
+    fields = _fields(data)
+    check_not_newer(fields, SCHEMA_VERSION)
+    try:
+        return set(TypeAdapter(_Files).validate_python(fields.get("files"), strict=True))
+    except ValidationError as error:
+        raise BundleError(f"{MANIFEST_NAME}: files is not valid:\n{describe(error)}") from error
+
+
+def _fields(data: bytes) -> Any:
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise BundleError(
+            f"{MANIFEST_NAME} has more than {MAX_MANIFEST_BYTES} bytes, the most it may have."
+        )
+    return parse_object(data)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"

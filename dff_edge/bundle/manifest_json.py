@@ -57,11 +57,32 @@ def _check_amount(found: Any) -> None:
 
 
 def check_version(fields: Any, newest: int) -> None:
-    """Tell a newer schema from a damaged manifest before anything else is checked."""
+    """Tell another schema from a damaged manifest before anything else is checked.
+
+    Raises:
+        BundleError: any but the newest schema; the message says what to do.
+    """
+    check_not_newer(fields, newest)
+    version = fields["schema_version"]
+    if version < newest:
+        raise BundleError(
+            f"{MANIFEST_NAME} has schema_version {short(version)}, this dff-edge reads {newest}. "
+            "Make the bundle anew from its checkpoint, `dff-edge export CHECKPOINT -o FOLDER`, "
+            "which may replace the old one, and add INT8 and FP16 with `dff-edge calibrate FOLDER "
+            "--source CLIPS`."
+        )
+
+
+def check_not_newer(fields: Any, newest: int) -> None:
+    """Tell a newer schema from a damaged manifest.
+
+    Raises:
+        BundleError: no object, no number of a schema, or a newer one.
+    """
     if not isinstance(fields, dict):
         raise BundleError(f"{MANIFEST_NAME} holds a {type(fields).__name__}, expected an object.")
     version = fields.get("schema_version")
-    if type(version) is not int:
+    if type(version) is not int or version < 1:
         raise BundleError(
             f"{MANIFEST_NAME}: schema_version: received {short(version)}, "
             f"expected {newest}. Is this a bundle of dff-edge?"

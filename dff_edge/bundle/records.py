@@ -90,7 +90,6 @@ class Calibration(Record):
         source: the clips, as given on the command line.
         sha256: digest of the frames that were used.
         clips, pairs, frames: how many were used.
-        flavour: whose rules of quantisation the graphs follow: "ort" or "trt".
         date: ISO 8601.
         versions: version by package.
         features, scale: levels of the maps between the subnets, which are bytes then; both or
@@ -102,7 +101,6 @@ class Calibration(Record):
     clips: Count
     pairs: Count
     frames: Count
-    flavour: Flavour
     date: Name
     versions: Versions
     features: ByteLevels | None = None
@@ -112,13 +110,7 @@ class Calibration(Record):
     def _has_both_levels(self) -> Calibration:
         if (self.features is None) != (self.scale is None):
             raise ValueError("levels of features and scale, or of neither")
-        if self.flavour == "trt" and not self._has_symmetric_levels():
-            raise ValueError("levels of features and scale with zero 0 for the flavour 'trt'")
         return self
-
-    def _has_symmetric_levels(self) -> bool:
-        maps = (self.features, self.scale)
-        return all(levels is not None and levels.zero == 0 for levels in maps)
 
 
 class Accuracy(Record):

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import dff_edge
 from dff_edge import __version__
+from dff_edge.bundle.manifest import SCHEMA_VERSION
 from dff_edge.errors import BundleError
 from dff_edge.files.cache_folder import default_cache_folder
 from dff_edge.files.staging import remove_abandoned
@@ -69,9 +70,10 @@ def find_bundle(name: str | Path, say: Callable[[str], None] | None = None) -> P
 
 def cached_folder(name: str) -> Path:
     """Return where the bundle of a shipped model is, or will be when it has been exported."""
-    # By the weights and by the version, whose export it is.
+    # By the weights, and by the version and the schema of what exports them.
     digest = hashlib.sha256((MODELS / name / WEIGHTS).read_bytes()).hexdigest()
-    return default_cache_folder() / "bundles" / f"{name}-{__version__}-{digest[:16]}"
+    made_by = f"{__version__}-{SCHEMA_VERSION}"
+    return default_cache_folder() / "bundles" / f"{name}-{made_by}-{digest[:16]}"
 
 
 def _cached(name: str, say: Callable[[str], None]) -> Path:

@@ -19,7 +19,7 @@ from dff_edge.bundle.commit import finish, publish
 from dff_edge.bundle.folder import BundleFolder, walk_folder
 from dff_edge.bundle.graphs.check import check_graph, read_graph_bytes
 from dff_edge.bundle.graphs.onnx_check import CheckedGraph
-from dff_edge.bundle.manifest import Manifest
+from dff_edge.bundle.manifest import GRAPHS_OF, Manifest, listed_files
 from dff_edge.bundle.paths import (
     COMMITTED_NAME,
     MANIFEST_NAME,
@@ -34,8 +34,6 @@ from dff_edge.files.staging import Workplace, locked, remove_abandoned, write_du
 from dff_edge.names import (
     FLAVOURS,
     PRECISIONS,
-    SUBNETS,
-    TENSORRT_GRAPHS,
     Flavour,
     GraphName,
     Precision,
@@ -44,12 +42,7 @@ from dff_edge.printable import printable
 
 _WAIT_S = 30.0  # for another process that commits, which takes milliseconds
 _LOG = logging.getLogger("dff_edge.runtime")
-_OWN_FIELDS = ("schema_version", "subnets", "tensorrt", "files")
-_FIELD_OF: Mapping[Flavour, str] = {"ort": "subnets", "trt": "tensorrt"}
-_GRAPHS_OF: Mapping[Flavour, tuple[GraphName, ...]] = {
-    "ort": (*SUBNETS, "task_maps"),
-    "trt": TENSORRT_GRAPHS,
-}
+_OWN_FIELDS = ("schema_version", "graphs", "files")
 
 
 class BundleWriter:
@@ -127,10 +120,10 @@ class BundleWriter:
                 f"{flavour!r} {precision!r} is not in a bundle, expected one of {FLAVOURS} and "
                 f"one of {PRECISIONS}."
             )
-        if graph not in _GRAPHS_OF[flavour]:
+        if graph not in GRAPHS_OF[flavour]:
             raise BundleError(
                 f"{graph!r} is not a graph of a bundle in the flavour {flavour!r}, expected one of "
-                f"{_GRAPHS_OF[flavour]}."
+                f"{GRAPHS_OF[flavour]}."
             )
         name = graph_path(precision, graph, flavour)
         checked = read_graph_bytes(data, name, [(flavour, graph)])
@@ -155,8 +148,8 @@ class BundleWriter:
     def update(self, **fields: Any) -> None:
         """Set fields of the manifest, as models or plain values.
 
-        ``calibration`` merges by precision; ``accuracy`` and ``parity`` add to what is there,
-        a new record taking the place of an old one of the same subject. Others replace.
+        ``calibration`` merges by flavour and precision; ``accuracy`` and ``parity`` add to what is
+        there, a new record taking the place of an old one of the same subject. Others replace.
 
         Raises:
             BundleError: a field that the manifest does not have, or that the writer fills in.
@@ -168,7 +161,7 @@ class BundleWriter:
                 raise BundleError(f"{name!r} cannot be set, expected one of {settable}.")
             value = _plain(value)
             if name == "calibration":
-                value = {**self._fields.get(name, {}), **value}
+                value = _merge_flavours(self._fields.get(name, {}), value)
             elif name in ("accuracy", "parity"):
                 value = [*self._fields.get(name, []), *value]
             self._fields[name] = value
@@ -235,21 +228,20 @@ class BundleWriter:
 
     def _merged(self) -> Manifest:
         """The manifest of the base with the changes in it."""
-        fields: dict[str, Any] = {}
+        fields: dict[str, Any] = {"graphs": {}}
         if self._base is not None:
             fields = self._base.manifest.model_dump(mode="json", exclude_none=True)
             for flavour, precision in self._graphs:
                 _drop_graphs(fields, flavour, precision)
         for (flavour, precision), paths in self._graphs.items():
-            fields.setdefault(_FIELD_OF[flavour], {})[precision] = dict(paths)
+            fields["graphs"].setdefault(flavour, {})[precision] = dict(paths)
         for name, value in self._fields.items():
             if name == "calibration":
-                value = {**fields.get(name, {}), **value}
+                value = _merge_flavours(fields.get(name, {}), value)
             elif name in ("accuracy", "parity"):
                 value = _merge_records([*fields.get(name, []), *value])
             fields[name] = value
         fields["files"] = {**fields.get("files", {}), **self._files}
-        fields.setdefault("subnets", {})
         return Manifest.build(**_plain(fields))
 
     def _replaced(self) -> bytes | None:
@@ -292,8 +284,7 @@ def _check_replaceable(root: Path, replace: bool) -> None:
         raise BundleError(
             f"{root} holds a bundle already; allow it to be replaced, or name another folder."
         )
-    manifest = Manifest.parse(folder.manifest_bytes())
-    own = {MANIFEST_NAME, *manifest.files, *folder.replaced_files()}
+    own = {MANIFEST_NAME, *listed_files(folder.manifest_bytes()), *folder.replaced_files()}
     for name, mode in found.items():
         is_own = name.startswith(committed) or name in own
         if not stat.S_ISDIR(mode) and not (is_own and stat.S_ISREG(mode)):
@@ -305,25 +296,27 @@ def _check_replaceable(root: Path, replace: bool) -> None:
 
 def _drop_graphs(fields: dict[str, Any], flavour: Flavour, precision: Precision) -> None:
     """Forget the graphs of a precision, and what was calibrated and measured of them."""
-    dropped = set(fields[_FIELD_OF[flavour]].pop(precision, {}).values())
+    dropped = set(fields["graphs"].get(flavour, {}).pop(precision, {}).values())
     others = {
         path
-        for field in _FIELD_OF.values()
-        for paths in fields[field].values()
+        for by_precision in fields["graphs"].values()
+        for paths in by_precision.values()
         for path in paths.values()
     }
     for path in dropped - others:
         fields["files"].pop(path, None)
-    if flavour == "ort":
-        fields["calibration"].pop(precision, None)
-    elif precision == "int8":
-        fields.pop("tensorrt_calibration", None)
+    fields["calibration"].get(flavour, {}).pop(precision, None)
     for kind in ("accuracy", "parity"):
         fields[kind] = [
             r for r in fields[kind] if (r["flavour"], r["precision"]) != (flavour, precision)
         ]
     if flavour == "ort" and dropped & others:  # what TensorRT shared with them is no more
         _drop_graphs(fields, "trt", precision)
+
+
+def _merge_flavours(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Put records by flavour and precision over older ones."""
+    return {own: {**old.get(own, {}), **new.get(own, {})} for own in {**old, **new}}
 
 
 def _merge_records(records: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -82,7 +82,6 @@ def command(
         own: {precision: done.size_bytes(precision, own) for precision in done.precisions_for(own)}
         for own in FLAVOURS
     }
-    for_tensorrt = manifest.tensorrt_calibration
     answers = {
         (record.flavour, record.precision): 1 - record.relative_error
         for record in manifest.parity
@@ -91,12 +90,8 @@ def command(
     numbers = {
         "bundle": str(done.path),
         "digest": done.digest,
-        "bytes": sizes["ort"],
-        "calibration": {
-            name: record.model_dump(mode="json") for name, record in manifest.calibration.items()
-        },
-        "tensorrt_bytes": sizes["trt"],
-        "tensorrt_calibration": for_tensorrt and for_tensorrt.model_dump(mode="json"),
+        "bytes": sizes,
+        "calibration": manifest.model_dump(mode="json", include={"calibration"})["calibration"],
         "answers_as_fp32": {
             own: {p: alike for (f, p), alike in answers.items() if f == own} for own in FLAVOURS
         },
@@ -119,8 +114,7 @@ def command(
         ],
     )
     if precision != "fp16":  # which has no ranges to keep a record of
-        record = manifest.calibration["int8"] if flavour != "trt" else for_tensorrt
-        assert record is not None
+        record = manifest.calibration["trt" if flavour == "trt" else "ort"]["int8"]
         click.echo(
             f"{record.frames} frames, {record.pairs} pairs of {record.clips} clips of "
             f"{record.source}"

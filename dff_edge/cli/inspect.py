@@ -75,10 +75,14 @@ def _bundle(model: str) -> dict[str, Any]:
         "channels": manifest.channels,
         "flow": manifest.flow_function,
         "key_interval": manifest.default_key_interval,
-        "precisions": {name: bundle.size_bytes(name) for name in bundle.precisions},
-        "tensorrt": {p: bundle.size_bytes(p, "trt") for p in bundle.precisions_for("trt")},
-        "calibration": {name: _source(own) for name, own in manifest.calibration.items()},
-        "tensorrt_calibration": _source(manifest.tensorrt_calibration),
+        "bytes": {
+            flavour: {p: bundle.size_bytes(p, flavour) for p in bundle.precisions_for(flavour)}
+            for flavour in FLAVOURS
+        },
+        "calibration": {
+            flavour: {precision: _source(record) for precision, record in records.items()}
+            for flavour, records in manifest.calibration.items()
+        },
         "accuracy": [
             record.model_dump(mode="json", exclude_none=True) for record in manifest.accuracy
         ],
@@ -90,9 +94,7 @@ def _bundle(model: str) -> dict[str, Any]:
     }
 
 
-def _source(record: Calibration | None) -> str | None:
-    if record is None:
-        return None
+def _source(record: Calibration) -> str:
     return f"{record.frames} frames, {record.pairs} pairs, {record.clips} clips of {record.source}"
 
 
@@ -125,6 +127,8 @@ def _checkpoint(model: str) -> dict[str, Any]:
 
 def _text(value: Any) -> str:
     if isinstance(value, dict):
+        if any(isinstance(item, dict) for item in value.values()):
+            return "".join(f"\n  {printable(key)}: {_text(item)}" for key, item in value.items())
         return ", ".join(printable(f"{key} {item}") for key, item in value.items()) or "none"
     if isinstance(value, list):
         if value and isinstance(value[0], dict):

@@ -344,7 +344,7 @@ def _precision_accuracy(accuracy: Accuracy, max_interval: int) -> PrecisionAccur
 
 def _bundle_info(bundle: Bundle) -> BundleInfo:
     manifest = bundle.manifest
-    calibration = manifest.calibration.get("int8")
+    calibration = manifest.calibration.get("ort", {}).get("int8")
     return BundleInfo(
         path=str(bundle.path),
         digest=bundle.digest,

@@ -54,7 +54,7 @@ def make_bundle(
                 writer.add_graph(precision, subnet, data)
         writer.update(**manifest_fields(frame_size, channels, classes, key_interval))
         if "int8" in precisions:
-            writer.update(calibration={"int8": calibration_fields()})
+            writer.update(calibration={"ort": {"int8": calibration_fields()}})
         return writer.commit()
 
 
@@ -196,7 +196,6 @@ def calibration_fields(levels: MapLevels | None = LEVELS) -> dict[str, Any]:
         "clips": 2,
         "pairs": 20,
         "frames": 22,
-        "flavour": "ort",
         "date": "2026-01-01T00:00:00Z",
         "versions": {"dff_edge": "0.0.0"},
     }

@@ -49,7 +49,7 @@ def calibrate(path: Path, seed: int = 5) -> Bundle:
     with BundleWriter.extend(path) as writer:
         for subnet, data in graphs(seed=seed, as_="int8").items():
             writer.add_graph("int8", subnet, data)
-        writer.update(calibration={"int8": calibration_fields()})
+        writer.update(calibration={"ort": {"int8": calibration_fields()}})
         return writer.commit()
 
 

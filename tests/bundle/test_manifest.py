@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dff_edge.bundle.levels import Levels, MapLevels
-from dff_edge.bundle.manifest import MAX_MANIFEST_BYTES, Manifest
+from dff_edge.bundle.manifest import MAX_MANIFEST_BYTES, Manifest, listed_files
 from dff_edge.bundle.paths import path_problem
 from dff_edge.errors import BundleError
 from tests.bundle.bundles import calibration_fields, manifest_fields
@@ -32,12 +32,12 @@ PARITY = {
 def fields(**changes: Any) -> dict[str, Any]:
     """A valid manifest as plain values, with changes."""
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "task": "segmentation",
         "stride": 16,
         "decoding": "bilinear_half_pixel_argmax",
         **manifest_fields(),
-        "subnets": {"fp32": FP32},
+        "graphs": {"ort": {"fp32": FP32}},
         "files": {path: FILE for path in FP32.values()},
         **changes,
     }
@@ -49,17 +49,17 @@ def parse(**changes: Any) -> Manifest:
 
 def test_all_fields_are_read():
     manifest = parse(
-        subnets={"fp32": FP32, "int8": INT8},
+        graphs={"ort": {"fp32": FP32, "int8": INT8}},
         files={path: FILE for path in (*FP32.values(), *INT8.values())},
-        calibration={"int8": calibration_fields()},
+        calibration={"ort": {"int8": calibration_fields()}},
         accuracy=[{**MIOU, "key_interval": 5}, {**MIOU, "distance": 0}],
         parity=[PARITY],
     )
 
     assert manifest.frame_size == (32, 64)
     assert manifest.class_names == ("class0", "class1", "class2")
-    assert manifest.subnets["int8"].propagate is None
-    assert manifest.calibration["int8"].flavour == "ort"
+    assert manifest.graphs["ort"]["int8"] == INT8
+    assert manifest.calibration["ort"]["int8"].frames == 22
     assert [a.key_interval for a in manifest.accuracy] == [5, None]
     assert manifest.parity[0].tolerance == 1e-4
 
@@ -100,9 +100,9 @@ LEVELS = {"features": {"step": 0.5, "zero": 3}, "scale": {"step": 0.25, "zero": 
 def int8_manifest(**levels: Any) -> Manifest:
     files = {path: FILE for paths in (FP32, INT8) for path in paths.values()}
     return parse(
-        subnets={"fp32": FP32, "int8": INT8},
+        graphs={"ort": {"fp32": FP32, "int8": INT8}},
         files=files,
-        calibration={"int8": {**calibration_fields(None), **levels}},
+        calibration={"ort": {"int8": {**calibration_fields(None), **levels}}},
     )
 
 
@@ -129,13 +129,17 @@ TENSORRT = {
 SYMMETRIC = {"features": {"step": 0.5, "zero": 0}, "scale": {"step": 0.25, "zero": 0}}
 
 
+def for_tensorrt(**levels: Any) -> dict[str, Any]:
+    return {"trt": {"int8": {**calibration_fields(None), **levels}}}
+
+
 def tensorrt_manifest(**changes: Any) -> Manifest:
     """Graphs for TensorRT in all precisions, beside fp32 for ONNX Runtime."""
     paths = [*FP32.values(), *(p for own in TENSORRT.values() for p in own.values())]
     return parse(
         **{
-            "tensorrt": TENSORRT,
-            "tensorrt_calibration": {**calibration_fields(), **SYMMETRIC, "flavour": "trt"},
+            "graphs": {"ort": {"fp32": FP32}, "trt": TENSORRT},
+            "calibration": for_tensorrt(**SYMMETRIC),
             "files": {path: FILE for path in paths},
             **changes,
         }
@@ -162,7 +166,7 @@ def test_maps_for_tensorrt_have_the_type_of_the_precision():
 def test_a_file_may_serve_both_flavours():
     shared = {**TENSORRT["fp32"], "feature": "feature.onnx"}
     manifest = parse(
-        tensorrt={"fp32": shared},
+        graphs={"ort": {"fp32": FP32}, "trt": {"fp32": shared}},
         files={path: FILE for path in (*FP32.values(), *shared.values())},
     )
 
@@ -172,26 +176,28 @@ def test_a_file_may_serve_both_flavours():
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"tensorrt_calibration": None}, "both or neither of tensorrt_calibration and"),
-        ({"tensorrt": {"fp32": TENSORRT["fp32"]}}, "both or neither of tensorrt_calibration"),
+        ({"calibration": {}}, r"calibration\.trt of the .* there, int8, not of none"),
         (
-            {"tensorrt_calibration": {**calibration_fields(), **SYMMETRIC}},
-            "the flavour 'ort' in calibration, and 'trt' in tensorrt_calibration",
+            {"graphs": {"ort": {"fp32": FP32}, "trt": {"fp32": TENSORRT["fp32"]}}},
+            r"calibration\.trt of the .* there, none, not of int8",
         ),
         (
-            {"tensorrt_calibration": {**calibration_fields(), **LEVELS, "flavour": "trt"}},
-            "levels of features and scale with zero 0 for the flavour 'trt'",
+            {"calibration": {"ort": for_tensorrt()["trt"]}},
+            r"calibration\.ort of the .* not of int8",
+        ),
+        ({"calibration": for_tensorrt(**LEVELS)}, r"with zero 0 in calibration\.trt\.int8"),
+        ({"calibration": for_tensorrt()}, r"with zero 0 in calibration\.trt\.int8"),
+        ({"files": {p: FILE for p in FP32.values()}}, "for the graph 'trt/fp32/feature.onnx'"),
+        ({"parity": [{**PARITY, "precision": "int8"}]}, "there, not of int8 for ort"),
+        (
+            {"graphs": {"ort": {"fp32": FP32}, "trt": {"fp32": FP32}}},
+            r"in graphs\.trt\.fp32 feature, flow, propagate, propagate_portable, task, for",
         ),
         (
-            {"tensorrt_calibration": {**calibration_fields(None), "flavour": "trt"}},
-            "levels of features and scale with zero 0 for the flavour 'trt'",
+            {"graphs": {"ort": {"fp32": {**FP32, "flow": None}}}},
+            r"graphs\.ort\.fp32\.flow: received None",
         ),
-        ({"files": {p: FILE for p in FP32.values()}}, "for the subnet 'trt/fp16/feature.onnx'"),
-        ({"parity": [{**PARITY, "precision": "int8"}]}, r"that are there, not of \['int8'\]"),
-        (
-            {"tensorrt": {**TENSORRT, "fp32": {**TENSORRT["fp32"], "propagate": None}}},
-            r"tensorrt\.fp32\.propagate: received None",
-        ),
+        ({"flow_function": "dis-fast"}, "no graphs for trt, for flow_function 'dis-fast'"),
     ],
 )
 def test_graphs_for_tensorrt_that_do_not_fit_together_are_refused(changes, reason):
@@ -210,11 +216,11 @@ def test_levels_of_one_map_alone_are_refused(name):
     [{"step": 0.0, "zero": 3}, {"step": 1e-300, "zero": 3}, {"step": 1.0, "zero": 256}],
 )
 def test_levels_that_mean_nothing_are_refused(levels):
-    with pytest.raises(BundleError, match=r"calibration\.int8\.features"):
+    with pytest.raises(BundleError, match=r"calibration\.ort\.int8\.features"):
         int8_manifest(**{**LEVELS, "features": levels})
 
 
-@pytest.mark.parametrize("version", [2, 1000])
+@pytest.mark.parametrize("version", [3, 1000])
 def test_a_newer_schema_asks_for_an_upgrade(version):
     data = json.dumps({"schema_version": version, "something": "new"}).encode()
 
@@ -222,10 +228,37 @@ def test_a_newer_schema_asks_for_an_upgrade(version):
         Manifest.parse(data)
 
 
-@pytest.mark.parametrize("version", [0, -1, True, "1", 1.0, None])
+def test_an_older_schema_is_refused_with_what_makes_it_anew():
+    data = json.dumps({"schema_version": 1, "subnets": {"fp32": FP32}}).encode()
+
+    with pytest.raises(BundleError, match=r"version 1, .* reads 2\. .*`dff-edge export CHECKP"):
+        Manifest.parse(data)
+
+
+@pytest.mark.parametrize("version", [0, -1, True, "2", 2.0, None])
 def test_an_impossible_schema_version_is_refused(version):
-    with pytest.raises(BundleError, match="schema_version"):
+    with pytest.raises(BundleError, match=r"schema_version: received .*, expected 2\. Is this"):
         parse(schema_version=version)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_files_are_known_of_every_schema(version):
+    data = json.dumps({"schema_version": version, "files": {"a/b.onnx": FILE}, "x": 1}).encode()
+
+    assert listed_files(data) == {"a/b.onnx"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"files": None}, "files is not valid"),
+        ({"files": {"../b": FILE}}, "stays in the bundle"),
+        ({"files": {}, "schema_version": 3}, "Upgrade dff-edge"),
+    ],
+)
+def test_damaged_files_of_an_older_schema_are_refused(changes, reason):
+    with pytest.raises(BundleError, match=reason):
+        listed_files(json.dumps({"schema_version": 1, **changes}).encode())
 
 
 @pytest.mark.parametrize(
@@ -237,7 +270,7 @@ def test_an_impossible_schema_version_is_refused(version):
         (b"[1]", "holds a list, expected an object"),
         (b"[" * 100_000, "is not JSON in UTF-8: (it nests too deeply|.*)"),
         (b'{"schema_version": 1, "schema_version": 1}', "the key 'schema_version' twice"),
-        (b'{"schema_version": 1, "files": {"a": 1, "a": 2}}', "the key 'a' twice"),
+        (b'{"schema_version": 2, "files": {"a": 1, "a": 2}}', "the key 'a' twice"),
         (b" " * (MAX_MANIFEST_BYTES + 1), "more than 1048576 bytes"),
     ],
 )
@@ -254,10 +287,10 @@ def test_what_is_no_plain_json_object_is_refused(data, reason):
         ({"decoding": "rfcn"}, r"expected decoding 'bilinear_half_pixel_argmax' for segmentation"),
         ({"rfcn": {}}, r"expected no settings 'rfcn' for segmentation"),
         ({"task": "detection", "decoding": "rfcn"}, r"expected settings 'rfcn' for detection"),
-        (DETECTION, r"expected a graph task_maps for detection, unlike fp32's"),
+        (DETECTION, r"flow, propagate, task, task_maps, for detection and .* not feature, flow, "),
         (
-            {"subnets": {"fp32": {**FP32, "task_maps": "task.onnx"}}},
-            r"expected no graph task_maps for segmentation, unlike fp32's",
+            {"graphs": {"ort": {"fp32": {**FP32, "task_maps": "task.onnx"}}}},
+            r"in graphs\.ort\.fp32 feature, flow, propagate, task, for segment.*task_maps",
         ),
         ({**DETECTION, "rfcn": {"anchor_scales": [0]}}, r"  rfcn\.anchor_scales\[0\]: received 0"),
         ({"surprise": 1}, r"  surprise: received 1, expected no field of this name"),
@@ -281,17 +314,27 @@ def test_what_is_no_plain_json_object_is_refused(data, reason):
         ({"default_key_interval": 0}, r"  default_key_interval: received 0"),
         ({"normalisation": {"mean": [0] * 3, "std": [0, 1, 1]}}, r"  normalisation\.std\[0\]"),
         ({"normalisation": {"mean": [float("nan")] * 3, "std": [1] * 3}}, r"mean\[0\]: .*finite"),
-        ({"subnets": {}}, r"subnets of fp32 with all their graphs"),
-        ({"subnets": {"fp64": FP32}}, r"  subnets\.fp64: received 'fp64'"),
-        ({"subnets": {"fp32": INT8}}, r"subnets of fp32 with all their graphs"),
-        ({"subnets": {"fp32": FP32, "int8": INT8}}, r"a calibration record for int8"),
-        ({"files": {}}, r"an entry in files for the subnet 'feature.onnx'"),
+        ({"graphs": {}}, r"graphs of fp32 for ort"),
+        ({"graphs": {"ort": {"fp64": FP32}}}, r"  graphs\.ort\.fp64: received 'fp64'"),
+        ({"graphs": {"tvm": {"fp32": FP32}}}, r"  graphs\.tvm: received 'tvm'"),
+        ({"graphs": {"ort": {"fp32": {"x": "y"}}}}, r"  graphs\.ort\.fp32\.x: received 'x'"),
+        ({"graphs": {"ort": {"fp32": INT8}}}, r"fp32 feature, flow, propagate, task, .*low, task$"),
+        (
+            {
+                "graphs": {"ort": {"fp32": FP32, "int8": INT8}},
+                "files": {path: FILE for path in (*FP32.values(), *INT8.values())},
+            },
+            r"calibration\.ort of the quantised precisions that are there, int8, not of none",
+        ),
+        ({"flow_function": "dis-fast"}, r"fp32 feature, propagate, task, for .* 'dis-fast', not "),
+        ({"files": {}}, r"an entry in files for the graph 'feature.onnx'"),
         ({"files": {"a.onnx": {**FILE, "sha256": "A" * 64}}}, r"  files\.a\.onnx\.sha256: "),
         ({"files": {"a.onnx": {**FILE, "bytes": 0}}}, r"  files\.a\.onnx\.bytes: received 0"),
         ({"files": {"a.onnx": {**FILE, "bytes": 1 << 32}}}, r"  files\.a\.onnx\.bytes: "),
         ({"files": {f"{i}.onnx": FILE for i in range(65)}}, r"  files: .*at most 64 items"),
-        ({"calibration": {"int8": calibration_fields()}}, r"that are there, not of \['int8'\]"),
-        ({"calibration": {"fp32": calibration_fields()}}, r"  calibration\.fp32: "),
+        ({"calibration": {"ort": {"int8": calibration_fields()}}}, r"there, none, not of int8"),
+        ({"calibration": {"ort": {"fp32": calibration_fields()}}}, r"there, none, not of fp32"),
+        ({"calibration": {"ort": {"fp64": calibration_fields()}}}, r"  calibration\.ort\.fp64: "),
         ({"accuracy": [MIOU]}, r"  accuracy\[0\]: .*either key_interval or distance"),
         (
             {"accuracy": [{**MIOU, "distance": 0, "map": 0.5}]},
@@ -353,8 +396,8 @@ def test_a_file_name_that_is_not_plain_is_refused(path, reason):
 
 @pytest.mark.parametrize(("path", "reason"), BAD_PATHS.items())
 def test_a_subnet_path_that_is_not_plain_is_refused(path, reason):
-    with pytest.raises(BundleError, match=rf"subnets\.fp32\.flow.*{reason}"):
-        parse(subnets={"fp32": {**FP32, "flow": path}})
+    with pytest.raises(BundleError, match=rf"graphs\.ort\.fp32\.flow.*{reason}"):
+        parse(graphs={"ort": {"fp32": {**FP32, "flow": path}}})
 
 
 @pytest.mark.parametrize("path", ["feature.onnx", "int8/feature.onnx", "a/b/c/d-1.2+3_x"])
@@ -373,9 +416,9 @@ def test_the_manifest_cannot_list_itself():
 
 
 def test_a_manifest_of_detection_knows_its_maps():
-    paths = {"fp32": {**FP32, "task_maps": "task_maps.onnx"}}
-    files = {path: FILE for path in paths["fp32"].values()}
-    found = Manifest.build(**fields(**DETECTION, subnets=paths, files=files))
+    paths = {**FP32, "task_maps": "task_maps.onnx"}
+    files = {path: FILE for path in paths.values()}
+    found = Manifest.build(**fields(**DETECTION, graphs={"ort": {"fp32": paths}}, files=files))
 
     assert Manifest.parse(found.dump()) == found
     assert (found.task_graph("ort"), found.task_graph("trt")) == ("task_maps", "task")

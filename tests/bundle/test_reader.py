@@ -119,9 +119,9 @@ def test_duplicate_keys_in_the_manifest_are_refused(folder):
 
 
 def test_a_newer_schema_is_refused(folder):
-    edit_manifest(folder, lambda fields: fields.update(schema_version=2))
+    edit_manifest(folder, lambda fields: fields.update(schema_version=3))
 
-    with pytest.raises(BundleError, match="schema_version 2.*Upgrade dff-edge"):
+    with pytest.raises(BundleError, match="schema_version 3.*Upgrade dff-edge"):
         Bundle.open(folder)
 
 
@@ -155,10 +155,10 @@ def test_a_path_that_leaves_the_bundle_is_refused(folder):
 
     def leave(fields: Any) -> None:
         fields["files"]["../flow.onnx"] = fields["files"].pop("flow.onnx")
-        fields["subnets"]["fp32"]["flow"] = "../flow.onnx"
+        fields["graphs"]["ort"]["fp32"]["flow"] = "../flow.onnx"
 
     edit_manifest(folder, leave)
-    with pytest.raises(BundleError, match=r"subnets\.fp32\.flow: .*stays in the bundle"):
+    with pytest.raises(BundleError, match=r"graphs\.ort\.fp32\.flow: .*stays in the bundle"):
         Bundle.open(folder)
 
 

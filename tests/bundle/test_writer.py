@@ -78,7 +78,7 @@ def test_adding_a_precision_keeps_everything_else(tmp_path):
     kept = files_of(before.path)
     with BundleWriter.extend(before.path) as writer:
         add_precision(writer, "int8", seed=1)
-        writer.update(calibration={"int8": calibration_fields()})
+        writer.update(calibration={"ort": {"int8": calibration_fields()}})
         after = writer.commit()
 
     assert after.precisions == ("fp32", "int8")
@@ -106,7 +106,7 @@ def test_what_was_measured_of_replaced_graphs_is_forgotten(tmp_path):
         writer.commit()
     with BundleWriter.extend(path) as writer:
         add_precision(writer, "int8", seed=7)
-        writer.update(calibration={"int8": calibration_fields()})
+        writer.update(calibration={"ort": {"int8": calibration_fields()}})
         bundle = writer.commit()
 
     assert [a.precision for a in bundle.manifest.accuracy] == ["fp32"]
@@ -118,8 +118,25 @@ def test_replaced_graphs_without_a_new_calibration_record_are_refused(tmp_path):
 
     with BundleWriter.extend(path) as writer:
         add_precision(writer, "int8", seed=7)
-        with pytest.raises(BundleError, match="a calibration record for int8"):
+        with pytest.raises(BundleError, match=r"calibration\.ort of .*, int8, not of none"):
             writer.commit()
+
+
+def test_a_bundle_of_an_older_schema_is_replaced(tmp_path):
+    path = make_bundle(tmp_path / "b", precisions=("fp32", "int8")).path
+    fields = json.loads((path / "manifest.json").read_text())
+    old = {"schema_version": 1, "subnets": {}, "files": fields["files"]}
+    (path / "manifest.json").write_text(json.dumps(old))
+    with pytest.raises(BundleError, match="schema_version 1, this dff-edge reads 2"):
+        Bundle.open(path)
+
+    with BundleWriter.create(path, replace=True) as writer:
+        add_precision(writer, "fp32", seed=3, subnets=4)
+        writer.update(**manifest_fields())
+        writer.commit()
+
+    assert Bundle.open(path).precisions == ("fp32",)
+    assert not (path / "int8").exists()
 
 
 def test_replacing_a_bundle_removes_its_files(tmp_path):
@@ -222,7 +239,7 @@ def test_two_writers_do_not_mix(tmp_path):
     slow, fast = BundleWriter.extend(path), BundleWriter.extend(path)
     for writer in (slow, fast):
         add_precision(writer, "int8", seed=1)
-        writer.update(calibration={"int8": calibration_fields()})
+        writer.update(calibration={"ort": {"int8": calibration_fields()}})
     fast.commit()
 
     with slow, pytest.raises(BundleError, match="changed by another process"):
@@ -306,7 +323,7 @@ def test_missing_fields_are_told_on_commit(tmp_path):
             writer.commit()
 
 
-@pytest.mark.parametrize("name", ["files", "subnets", "schema_version", "miou"])
+@pytest.mark.parametrize("name", ["files", "graphs", "schema_version", "miou"])
 def test_fields_that_the_writer_fills_in_or_does_not_know_are_refused(tmp_path, name):
     writer = BundleWriter.create(tmp_path / "b")
 

@@ -32,7 +32,7 @@ def test_all_precisions_have_the_cut_graph_and_the_whole_one(calibrated):
     bundle, _ = calibrated
 
     for precision in ("int8", "fp16"):
-        graphs = bundle.manifest.subnets[precision].paths()
+        graphs = bundle.manifest.graphs["ort"][precision]
         assert {"task", "task_maps", "propagate"} <= set(graphs)
 
 

@@ -60,8 +60,9 @@ def test_inspect_bundle(dff_edge, exported):
     facts = json.loads(dff_edge("inspect", exported, "--json", "-").stdout)
     assert facts["key_interval"] == 5
     assert facts["frame_size"] == [64, 128]
-    assert set(facts["precisions"]) == set(facts["tensorrt"]) == {"fp32", "fp16", "int8"}
-    assert facts["precisions"]["int8"] < facts["precisions"]["fp16"] < facts["precisions"]["fp32"]
+    sizes = facts["bytes"]
+    assert set(sizes["ort"]) == set(sizes["trt"]) == {"fp32", "fp16", "int8"}
+    assert sizes["ort"]["int8"] < sizes["ort"]["fp16"] < sizes["ort"]["fp32"]
     graphs = {graph["graph"]: graph for graph in facts["graphs"]}
     assert graphs["fp32 feature"]["operators"]["Conv"] == 21  # 17 of the blocks, stem, 3 shortcuts
     assert "QuantizeLinear" in graphs["int8 feature"]["operators"]

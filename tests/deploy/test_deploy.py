@@ -179,8 +179,9 @@ def test_int8_is_refused_by_the_cuda_provider_with_what_to_do(
 
 
 def test_a_precision_that_is_not_there_is_named(deployable, cache, trt):
-    only_fp32 = {"fp32": deployable.manifest.tensorrt["fp32"]}
-    manifest = deployable.manifest.model_copy(update={"tensorrt": only_fp32})
+    graphs = deployable.manifest.graphs
+    only_fp32 = {**graphs, "trt": {"fp32": graphs["trt"]["fp32"]}}
+    manifest = deployable.manifest.model_copy(update={"graphs": only_fp32})
 
     with pytest.raises(BundleError, match="holds no int8 graphs for TensorRT, only fp32"):
         deploy(replace(deployable, manifest=manifest), cache, "tensorrt", ["int8"])

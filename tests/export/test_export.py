@@ -88,7 +88,7 @@ def test_checkpoint_stays_as_it_was():
 
 def test_progress_names_the_steps(tmp_path, monkeypatch, bundle):
     graphs = {
-        s: FakeModel(bundle.graph_bytes("fp32", s)) for s in bundle.manifest.subnets["fp32"].paths()
+        s: FakeModel(bundle.graph_bytes("fp32", s)) for s in bundle.manifest.graphs["ort"]["fp32"]
     }
     monkeypatch.setattr(export_module, "export_graphs", lambda *_, **__: graphs)
     lines = []

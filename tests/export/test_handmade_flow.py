@@ -43,15 +43,15 @@ def test_flow_has_no_graph_and_tensorrt_none_at_all(sff):
     assert sff.manifest.flow_function == "dis-medium"
     for precision in ("fp32", "int8"):
         assert set(sff.manifest.graph_paths()[precision]) == {"feature", "task", "propagate"}
-    assert sff.manifest.tensorrt == {}
+    assert sff.manifest.graph_paths("trt") == {}
     assert {path.name for path in sff.path.rglob("*.onnx")} == {
         "feature.onnx",
         "task.onnx",
         "propagate.onnx",
     }
-    held = sff.manifest.subnets["fp32"]
+    held = sff.manifest.graphs["ort"]["fp32"]
     assert sff.size_bytes("fp32") == sum(
-        (sff.path / name).stat().st_size for name in (held.feature, held.task)
+        (sff.path / name).stat().st_size for name in (held["feature"], held["task"])
     )
     with pytest.raises(BundleError, match="no flow graph in int8: its flow is .* 'dis-medium'"):
         sff.graph_bytes("int8", "flow")
@@ -122,8 +122,8 @@ def test_gpus_are_refused(sff, clips):
 @pytest.mark.parametrize(
     ("flow_function", "subnets", "expected"),
     [
-        ("farneback", ("feature", "flow", "task", "propagate"), "no flow graph in each precision"),
-        ("network", ("feature", "task", "propagate"), "a flow graph in each precision"),
+        ("farneback", ("feature", "flow", "task", "propagate"), "feature, propagate, task, for"),
+        ("network", ("feature", "task", "propagate"), "feature, flow, propagate, task, for"),
         ("optimal", ("feature", "task", "propagate"), "flow_function: received 'optimal'"),
     ],
 )

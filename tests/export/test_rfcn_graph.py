@@ -47,13 +47,13 @@ def test_bundle_opens_as_a_detector(detector):
 
 
 def test_graphs_for_tensorrt_end_with_the_maps(detector):
-    graphs = detector.manifest.tensorrt["fp32"].paths()
+    graphs = detector.manifest.graphs["trt"]["fp32"]
 
     for name in ("task", "propagate", "propagate_portable"):
         summary = detector.graph_summary("fp32", name, "trt")
         assert set(summary.outputs) == set(MAPS)
     # The cut graph is stored once.
-    assert graphs["task"] == detector.manifest.subnets["fp32"].task_maps
+    assert graphs["task"] == detector.manifest.graphs["ort"]["fp32"]["task_maps"]
 
 
 def test_maps_and_detections_are_compared_with_torch(detector):

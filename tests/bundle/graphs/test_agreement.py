@@ -42,7 +42,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for precision in ("fp32", "int8"):
             for graph, data in make_tensorrt_graphs(seed=7, as_=precision).items():
                 writer.add_graph(precision, graph, data, "trt")
-        writer.update(tensorrt_calibration={**calibration_fields(SYMMETRIC), "flavour": "trt"})
+        writer.update(calibration={"trt": {"int8": calibration_fields(SYMMETRIC)}})
         writer.commit()
     return path
 
@@ -89,9 +89,7 @@ def test_a_bundle_that_agrees_opens(made, detector):
 
 def levels(flavour: str, name: str, part: str, value: float) -> Edit:
     def change(fields: dict[str, Any]) -> None:
-        calibration = fields["calibration"]["int8"]
-        record = calibration if flavour == "ort" else fields["tensorrt_calibration"]
-        record[name][part] = value
+        fields["calibration"][flavour]["int8"][name][part] = value
 
     return change
 
@@ -259,7 +257,7 @@ def test_levels_are_compared_when_a_bundle_is_written(tmp_path):
             writer.add_graph("int8", subnet, data)
         record = calibration_fields()
         record["features"]["step"] = 0.5
-        writer.update(calibration={"int8": record})
+        writer.update(calibration={"ort": {"int8": record}})
         with pytest.raises(BundleError, match="'features' is made with step 0.125"):
             writer.commit()
 
@@ -277,9 +275,9 @@ def test_levels_are_compared_when_a_bundle_is_written(tmp_path):
 )
 def test_a_precision_that_is_another_is_refused(copy, named, held, reason):
     def change(fields: dict[str, Any]) -> None:
-        fields["subnets"][named] = fields["subnets"][held]
-        used = {p for own in fields["subnets"].values() for p in own.values()}
-        used |= {p for own in fields["tensorrt"].values() for p in own.values()}
+        graphs = fields["graphs"]
+        graphs["ort"][named] = graphs["ort"][held]
+        used = {p for own in graphs.values() for paths in own.values() for p in paths.values()}
         for name in set(fields["files"]) - used:
             del fields["files"][name]
             (copy / name).unlink()
@@ -297,7 +295,8 @@ def test_float_maps_are_no_excuse_for_int8_without_integers(tmp_path):
         for precision in ("fp32", "int8"):
             for subnet, data in make_graphs().items():
                 writer.add_graph(precision, subnet, data)
-        writer.update(**manifest_fields(), calibration={"int8": calibration_fields(None)})
+        record = calibration_fields(None)
+        writer.update(**manifest_fields(), calibration={"ort": {"int8": record}})
         with pytest.raises(BundleError, match=r"int8/feature.onnx .*it computes without int8"):
             writer.commit()
 
@@ -355,7 +354,7 @@ def test_a_graph_that_subtracts_no_mean_is_refused(copy):
         ({"frame_size": [64, 64]}, r"'frame' is uint8 \(1, 32, 64, 3\), expected uint8 \(1, 64"),
         ({"frame_size": [32, 96]}, r"'frame' is uint8 \(1, 32, 64, 3\)"),
         ({"channels": 9}, r"'features' is float32 \(1, 2, 4, 8\), expected float32 \(1, 2, 4, 9"),
-        ({"flow_function": "dis-fast"}, "no flow graph in each precision|no graphs for TensorRT"),
+        ({"flow_function": "dis-fast"}, "no graphs for trt"),
         ({"task": "detection"}, "decoding .rfcn. for detection"),
         ({"decoding": "rfcn"}, "decoding .bilinear_half_pixel_argmax. for segm"),
     ],
@@ -377,18 +376,14 @@ def test_the_number_of_classes_is_compared(copy):
         Bundle.open(copy)
 
 
-@pytest.mark.parametrize("flavour", ["calibration", "tensorrt_calibration"])
-def test_flavours_are_those_of_their_graphs(copy, flavour):
+def test_calibration_is_that_of_the_graphs_own_flavour(copy):
     def change(fields: dict[str, Any]) -> None:
-        record = fields[flavour]
-        record = record["int8"] if flavour == "calibration" else record
-        record["flavour"] = "trt" if flavour == "calibration" else "ort"
+        records = fields["calibration"]
+        records["ort"], records["trt"] = records["trt"], records["ort"]
 
     edit(copy, change)
 
-    with pytest.raises(
-        BundleError, match="the flavour 'ort' in calibration|with zero 0 for the fl"
-    ):
+    with pytest.raises(BundleError, match=r"with zero 0 in calibration\.trt\.int8"):
         Bundle.open(copy)
 
 
