@@ -58,7 +58,7 @@ _HOMES = {
         "SourceError",
     ),
     "dff_edge.frames": ("Frame", "Result"),
-    "dff_edge.runtime.engines.open": ("CudaOptions",),
+    "dff_edge.runtime.engines.options": ("CudaOptions",),
     "dff_edge.runtime.live": ("RunOptions", "RunReport", "Runner"),
     "dff_edge.runtime.pipeline": ("Pipeline",),
     "dff_edge.runtime.policy": ("FixedInterval", "KeyFramePolicy"),

@@ -8,14 +8,19 @@ that the steady state of a pipeline allocates nothing.
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from numpy.typing import NDArray
 
 from dff_edge.bundle.tensors import TensorSpec
-from dff_edge.errors import ShapeError
+from dff_edge.errors import EngineError, ShapeError
+from dff_edge.lifetime import bind
 from dff_edge.runtime.devices.base import Buffer, HostStream, Stream
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # of typing since Python 3.11
 
 # A pipeline of depth d gives its flow network d * d pairs of key frame and frame, d being 16 at
 # most; a caller with fresh arrays for each call must not make the cache grow without end.
@@ -27,7 +32,7 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """What messages call the graph, for example "int8 feature"."""
+        """The graph's name in messages, for example "int8 feature"."""
 
     @property
     def inputs(self) -> dict[str, TensorSpec]:
@@ -60,6 +65,83 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free the graph. Closing twice is allowed; running afterwards is not."""
+
+
+class BaseEngine(ABC):
+    """What the engines share: checks of what they are given, and their lifecycle.
+
+    A kind of engine loads its graph, then calls this ``__init__``; it computes in ``_compute`` and
+    frees the graph in ``_free``. What it enqueues is ``run`` in a thread of the CPU; those of a GPU
+    are ``CudaEngine``.
+
+    Args:
+        name: what messages call the graph, for example ``"int8 feature"``.
+        inputs, outputs: those of the graph, by name.
+    """
+
+    def __init__(
+        self, name: str, inputs: dict[str, TensorSpec], outputs: dict[str, TensorSpec]
+    ) -> None:
+        self.name = name
+        self._inputs = inputs
+        self._outputs = outputs
+        self._is_open = True
+        bind(self)
+
+    @property
+    def inputs(self) -> dict[str, TensorSpec]:
+        """Inputs by name; do not change it."""
+        return self._inputs
+
+    @property
+    def outputs(self) -> dict[str, TensorSpec]:
+        """Outputs by name; do not change it."""
+        return self._outputs
+
+    def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]) -> None:
+        """Compute ``outputs`` from ``inputs`` in place. See ``Engine.run``."""
+        self._check_open()
+        self._compute(inputs, outputs, check_arrays(self, inputs, outputs))
+
+    def enqueue(
+        self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer], stream: Stream
+    ) -> None:
+        """Have ``run`` done on a stream. See ``Engine.enqueue``."""
+        enqueue_run(self, inputs, outputs, stream)
+
+    def close(self) -> None:
+        """Free the graph. Closing twice is allowed; running afterwards is not."""
+        if self._is_open:
+            self._free()
+            self._is_open = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _check_open(self) -> None:
+        if not self._is_open:
+            raise EngineError(f"The {self.name} engine is closed; open a new one to run it.")
+
+    @abstractmethod
+    def _compute(
+        self,
+        inputs: Mapping[str, NDArray[Any]],
+        outputs: Mapping[str, NDArray[Any]],
+        addresses: tuple[int, ...],
+    ) -> None:
+        """Compute in arrays that fit.
+
+        Args:
+            inputs, outputs: as of ``run``.
+            addresses: where each array lies in memory, inputs before outputs.
+        """
+
+    @abstractmethod
+    def _free(self) -> None:
+        """Free the graph of an engine that is open."""
 
 
 def check_arrays(
@@ -117,8 +199,19 @@ def _address(name: str, spec: TensorSpec, array: NDArray[Any]) -> int:
     return address
 
 
+def thread_count(threads: int | None, name: str) -> int:
+    """Return the threads of one run: those that were asked for, or the cores of this process.
+
+    Raises:
+        EngineError: fewer than one was asked for.
+    """
+    if threads is not None and threads < 1:
+        raise EngineError(f"threads is {threads} for the {name} graph, expected 1 or more.")
+    return threads or usable_cores()
+
+
 def usable_cores() -> int:
-    """Cores that this process may run on."""
+    """Return how many cores this process may run on."""
     if hasattr(os, "sched_getaffinity"):  # also right in a container pinned to some cores
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

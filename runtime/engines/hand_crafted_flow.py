@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,15 +27,11 @@ from dff_edge import _native
 from dff_edge.bundle.contract import STRIDE, graph_contract
 from dff_edge.bundle.levels import Levels
 from dff_edge.bundle.reader import Bundle
-from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.errors import ConfigError, EngineError, words_of
 from dff_edge.names import HANDMADE_FLOWS, Flavour, FlowFunction, Precision
 from dff_edge.opencv import cv2
-from dff_edge.runtime.engines.base import Engine, check_arrays, enqueue_run, usable_cores
+from dff_edge.runtime.engines.base import BaseEngine, Engine, usable_cores
 from dff_edge.runtime.engines.onnxruntime import OrtEngine
-
-if TYPE_CHECKING:
-    from dff_edge.runtime.devices.base import Buffer, Stream
 
 _DIS_PRESETS: Mapping[str, int] = {
     "dis-ultrafast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,
@@ -48,7 +44,7 @@ _SIFTFLOW_IS_SLOW: Mapping[str, bool] = {"siftflow-fast": False, "siftflow-slow"
 _Solver = Callable[[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]], None]
 
 
-class HandmadeFlow:
+class HandmadeFlow(BaseEngine):
     """A flow function as the engine of the flow subnet; on the CPU.
 
     OpenCV has one number of threads for the whole process: a run sets it to ``threads``.
@@ -86,30 +82,21 @@ class HandmadeFlow:
             stride=stride,
         )
         self._cell_px = stride // 2  # of a half-size frame, each way
-        self.name = f"{function} flow"
-        self._inputs, self._outputs = contract.inputs, contract.outputs
         self._threads = threads or usable_cores()
         self._one = 1.0 if scale_levels is None else scale_levels.bytes(np.ones(1, np.float32))[0]
         half = (frame_size[0] // 2, frame_size[1] // 2)
         self._solve: _Solver | None = _solver(function, half, self._threads)
         self._key, self._current = np.empty(half, np.uint8), np.empty(half, np.uint8)
         self._flow_px = np.empty((*half, 2), np.float32)
+        super().__init__(f"{function} flow", contract.inputs, contract.outputs)
 
-    @property
-    def inputs(self) -> dict[str, TensorSpec]:
-        """Inputs by name; do not change it."""
-        return self._inputs
-
-    @property
-    def outputs(self) -> dict[str, TensorSpec]:
-        """Outputs by name; do not change it."""
-        return self._outputs
-
-    def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]) -> None:
-        """Compute ``outputs`` from ``inputs`` in place. See ``Engine.run``."""
-        if self._solve is None:
-            raise EngineError(f"The {self.name} engine is closed; open a new one to run it.")
-        check_arrays(self, inputs, outputs)
+    def _compute(
+        self,
+        inputs: Mapping[str, NDArray[Any]],
+        outputs: Mapping[str, NDArray[Any]],
+        addresses: tuple[int, ...],
+    ) -> None:
+        assert self._solve is not None  # as it is open
         if cv2.getNumThreads() != self._threads:
             cv2.setNumThreads(self._threads)
         try:
@@ -124,14 +111,7 @@ class HandmadeFlow:
         flow /= self._cell_px
         outputs["scale"].fill(self._one)
 
-    def enqueue(
-        self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer], stream: Stream
-    ) -> None:
-        """Have ``run`` done on a stream. See ``Engine.enqueue``."""
-        enqueue_run(self, inputs, outputs, stream)
-
-    def close(self) -> None:
-        """Let go of the function. Closing twice is allowed; running afterwards is not."""
+    def _free(self) -> None:
         self._solve = None
 
 

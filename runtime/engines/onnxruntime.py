@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.errors import EngineError, require, words_of
-from dff_edge.lifetime import bind
 from dff_edge.packages import package_command
-from dff_edge.runtime.engines.base import (
-    MAX_BINDINGS,
-    check_arrays,
-    enqueue_run,
-    usable_cores,
-)
-
-if TYPE_CHECKING:
-    from dff_edge.runtime.devices.base import Buffer, Stream
+from dff_edge.runtime.engines.base import MAX_BINDINGS, BaseEngine, thread_count, usable_cores
 
 CPU_PROVIDER = "CPUExecutionProvider"
 CUDA_PROVIDER = "CUDAExecutionProvider"
@@ -34,7 +25,7 @@ _PROVIDER_PACKAGES = {
 }
 
 
-class OrtEngine:
+class OrtEngine(BaseEngine):
     """A graph in ONNX Runtime.
 
     Args:
@@ -59,49 +50,26 @@ class OrtEngine:
         provider: str = CPU_PROVIDER,
     ) -> None:
         session = open_session(graph_bytes, name=name, threads=threads, provider=provider)
-        self.name = name
+        inputs, outputs = session_specs(session, name)
         self.provider = provider
-        self._inputs, self._outputs = session_specs(session, name)
         self._session: Any = session
-        self._bindings = Bindings(session, self._inputs, self._outputs)
-        bind(self)
+        self._bindings = Bindings(session, inputs, outputs)
+        super().__init__(name, inputs, outputs)
 
-    @property
-    def inputs(self) -> dict[str, TensorSpec]:
-        """Inputs by name; do not change it."""
-        return self._inputs
-
-    @property
-    def outputs(self) -> dict[str, TensorSpec]:
-        """Outputs by name; do not change it."""
-        return self._outputs
-
-    def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]) -> None:
-        """Compute ``outputs`` from ``inputs`` in place. See ``Engine.run``."""
-        if self._session is None:
-            raise EngineError(f"The {self.name} engine is closed; open a new one to run it.")
-        key = check_arrays(self, inputs, outputs)
+    def _compute(
+        self,
+        inputs: Mapping[str, NDArray[Any]],
+        outputs: Mapping[str, NDArray[Any]],
+        addresses: tuple[int, ...],
+    ) -> None:
         try:
-            self._session.run_with_iobinding(self._bindings[key])
+            self._session.run_with_iobinding(self._bindings[addresses])
         except Exception as error:  # pybind raises one class for each native status
             raise EngineError(f"The {self.name} graph failed: {words_of(error)}") from error
 
-    def enqueue(
-        self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer], stream: Stream
-    ) -> None:
-        """Have ``run`` done on a stream. See ``Engine.enqueue``."""
-        enqueue_run(self, inputs, outputs, stream)
-
-    def close(self) -> None:
-        """Free the graph. Closing twice is allowed; running afterwards is not."""
+    def _free(self) -> None:
         self._bindings.clear()
         self._session = None
-
-    def __enter__(self) -> OrtEngine:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 class Bindings:
@@ -181,8 +149,7 @@ def open_session(
     """
     extra = "cuda" if provider == CUDA_PROVIDER else "cpu"
     ort = require("onnxruntime", extra=extra, purpose=f"Running the {name} graph")
-    if threads is not None and threads < 1:
-        raise EngineError(f"threads is {threads} for the {name} graph, expected 1 or more.")
+    threads = thread_count(threads, name)
     _check_available(provider, ort.get_available_providers(), name)
     options = session_options(ort, threads)
     if provider != CPU_PROVIDER:

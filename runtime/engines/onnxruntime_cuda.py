@@ -8,17 +8,11 @@ Work is handed over by events, so that nobody waits on the CPU::
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from numpy.typing import NDArray
-
-from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.errors import EngineError, PipelineError, require, words_of
-from dff_edge.lifetime import bind
-from dff_edge.runtime.engines.base import check_arrays
-from dff_edge.runtime.engines.device_io import Staging, check_buffers
+from dff_edge.runtime.engines.base_cuda import CudaEngine
 from dff_edge.runtime.engines.onnxruntime import (
     CUDA_PROVIDER,
     Bindings,
@@ -27,11 +21,12 @@ from dff_edge.runtime.engines.onnxruntime import (
 )
 
 if TYPE_CHECKING:
-    from dff_edge.runtime.devices.base import Buffer, Stream
+    from dff_edge.runtime.devices.base import Stream
     from dff_edge.runtime.devices.cuda.device import CudaDevice
+    from dff_edge.runtime.devices.cuda.streams import CudaStream
 
 
-class OrtCudaEngine:
+class OrtCudaEngine(CudaEngine):
     """A graph in ONNX Runtime on a GPU, FP32 or FP16.
 
     Args:
@@ -46,10 +41,6 @@ class OrtCudaEngine:
     """
 
     def __init__(self, graph_bytes: bytes, *, name: str, device: CudaDevice) -> None:
-        self.name = name
-        self._device = device
-        self._staging: Staging | None = None
-        self._session: Any = None
         refuse_integers(graph_bytes, name)
         ort = load_onnxruntime(f"Running the {name} graph")
         self._stream = device.stream(f"{name} in ONNX Runtime")
@@ -60,52 +51,24 @@ class OrtCudaEngine:
                     name=name,
                     threads=1,
                     provider=CUDA_PROVIDER,
-                    provider_options=self._provider_options(),
+                    provider_options=_provider_options(device, self._stream),
                 )
-            self._inputs, self._outputs = session_specs(session, name)
+            inputs, outputs = session_specs(session, name)
         except BaseException:
             self._stream.close()
             raise
-        self._session = session
-        self._bindings = Bindings(
-            session, self._inputs, self._outputs, device="cuda", ordinal=device.ordinal
-        )
+        self._session: Any = session
+        self._bindings = Bindings(session, inputs, outputs, device="cuda", ordinal=device.ordinal)
         # The graph's end is an event's matter, not the caller's.
         self._run_options = ort.RunOptions()
         self._run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")
         self._begun = self._stream.event()
         self._done = self._stream.event()
-        bind(self)
+        super().__init__(name, inputs, outputs, device)
 
-    @property
-    def inputs(self) -> dict[str, TensorSpec]:
-        """Inputs by name; do not change it."""
-        return self._inputs
-
-    @property
-    def outputs(self) -> dict[str, TensorSpec]:
-        """Outputs by name; do not change it."""
-        return self._outputs
-
-    def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]) -> None:
-        """Compute ``outputs`` from ``inputs`` in place, through copies. See ``Engine.run``."""
-        self._check_open()
-        check_arrays(self, inputs, outputs)
-        if self._staging is None:
-            self._staging = Staging(self, self._device)
-        self._staging.run(inputs, outputs)
-
-    def enqueue(
-        self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer], stream: Stream
-    ) -> None:
-        """Have the graph run on the session's stream, between what is on ``stream`` and what comes.
-
-        Raises:
-            ShapeError: when a buffer is missing or does not fit its spec.
-            EngineError: when the run fails, or the engine is closed.
-        """
-        self._check_open()
-        binding = self._bindings[tuple(check_buffers(self, inputs, outputs).values())]
+    def _enqueue(self, pointers: dict[str, int], stream: Stream) -> None:
+        """Run on the session's own stream, between what is on ``stream`` and what comes."""
+        binding = self._bindings[tuple(pointers.values())]
         stream.record(self._begun)
         self._stream.wait(self._begun)
         try:
@@ -116,36 +79,23 @@ class OrtCudaEngine:
         self._stream.record(self._done)
         stream.wait(self._done)
 
-    def close(self) -> None:
-        """Free the graph. Closing twice is allowed; running afterwards is not."""
-        if self._session is None:
-            return
+    def _free(self) -> None:
         with suppress(PipelineError):  # it came out of the run's stream; closing always works
             self._stream.synchronize()  # the session's memory is in use until then
         with self._device.current():
             self._bindings.clear()
             self._session = None
-        if self._staging is not None:
-            self._staging.close()
         self._stream.close()
+        super()._free()
 
-    def __enter__(self) -> OrtCudaEngine:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _provider_options(self) -> dict[str, str]:
-        return {
-            "device_id": str(self._device.ordinal),
-            "user_compute_stream": str(self._stream.handle),
-            "arena_extend_strategy": "kSameAsRequested",
-            "use_tf32": "0",  # FP32 means FP32; who wants it faster takes FP16
-        }
-
-    def _check_open(self) -> None:
-        if self._session is None:
-            raise EngineError(f"The {self.name} engine is closed; open a new one to run it.")
+def _provider_options(device: CudaDevice, stream: CudaStream) -> dict[str, str]:
+    return {
+        "device_id": str(device.ordinal),
+        "user_compute_stream": str(stream.handle),
+        "arena_extend_strategy": "kSameAsRequested",
+        "use_tf32": "0",  # FP32 means FP32; who wants it faster takes FP16
+    }
 
 
 def load_onnxruntime(purpose: str) -> Any:

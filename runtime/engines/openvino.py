@@ -9,21 +9,17 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.errors import EngineError, require, words_of
-from dff_edge.lifetime import bind
-from dff_edge.runtime.engines.base import check_arrays, enqueue_run, usable_cores
-
-if TYPE_CHECKING:
-    from dff_edge.runtime.devices.base import Buffer, Stream
+from dff_edge.runtime.engines.base import BaseEngine, thread_count
 
 
-class OpenVinoEngine:
+class OpenVinoEngine(BaseEngine):
     """A graph in OpenVINO.
 
     Args:
@@ -38,10 +34,8 @@ class OpenVinoEngine:
 
     def __init__(self, graph_bytes: bytes, *, name: str, threads: int | None = None) -> None:
         openvino = load_openvino(f"Running the {name} graph")
-        if threads is not None and threads < 1:
-            raise EngineError(f"threads is {threads} for the {name} graph, expected 1 or more.")
         options = {
-            "INFERENCE_NUM_THREADS": threads or usable_cores(),
+            "INFERENCE_NUM_THREADS": thread_count(threads, name),
             "INFERENCE_PRECISION_HINT": "f32",
             "NUM_STREAMS": 1,
             # Pinned threads of several graphs would meet on the same cores.
@@ -50,8 +44,8 @@ class OpenVinoEngine:
         core = openvino.Core()
         try:
             model = core.compile_model(core.read_model(graph_bytes), "CPU", options)
-            self._inputs = {port.any_name: _spec_of(port) for port in model.inputs}
-            self._outputs = {port.any_name: _spec_of(port) for port in model.outputs}
+            inputs = {port.any_name: _spec_of(port) for port in model.inputs}
+            outputs = {port.any_name: _spec_of(port) for port in model.outputs}
             self._request: Any = model.create_infer_request()
         except Exception as error:  # it raises RuntimeError and classes of its own
             raise EngineError(
@@ -59,24 +53,14 @@ class OpenVinoEngine:
                 f"{words_of(error)}"
             ) from error
         self._as_tensor = openvino.Tensor
-        self.name = name
-        bind(self)
+        super().__init__(name, inputs, outputs)
 
-    @property
-    def inputs(self) -> dict[str, TensorSpec]:
-        """Inputs by name; do not change it."""
-        return self._inputs
-
-    @property
-    def outputs(self) -> dict[str, TensorSpec]:
-        """Outputs by name; do not change it."""
-        return self._outputs
-
-    def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]) -> None:
-        """Compute ``outputs`` from ``inputs`` in place. See ``Engine.run``."""
-        if self._request is None:
-            raise EngineError(f"The {self.name} engine is closed; open a new one to run it.")
-        check_arrays(self, inputs, outputs)
+    def _compute(
+        self,
+        inputs: Mapping[str, NDArray[Any]],
+        outputs: Mapping[str, NDArray[Any]],
+        addresses: tuple[int, ...],
+    ) -> None:
         try:
             for name in self._inputs:
                 self._request.set_tensor(name, self._as_tensor(inputs[name], shared_memory=True))
@@ -86,21 +70,8 @@ class OpenVinoEngine:
         except Exception as error:
             raise EngineError(f"The {self.name} graph failed: {words_of(error)}") from error
 
-    def enqueue(
-        self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer], stream: Stream
-    ) -> None:
-        """Have ``run`` done on a stream. See ``Engine.enqueue``."""
-        enqueue_run(self, inputs, outputs, stream)
-
-    def close(self) -> None:
-        """Free the graph. Closing twice is allowed; running afterwards is not."""
+    def _free(self) -> None:
         self._request = None
-
-    def __enter__(self) -> OpenVinoEngine:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def load_openvino(purpose: str) -> Any:

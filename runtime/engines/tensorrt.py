@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-
-from numpy.typing import NDArray
 
 from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.errors import EngineError
-from dff_edge.lifetime import bind
-from dff_edge.runtime.engines.base import check_arrays
-from dff_edge.runtime.engines.device_io import Staging, check_buffers
+from dff_edge.runtime.engines.base_cuda import CudaEngine
 from dff_edge.runtime.engines.tensorrt_library import (
     load_plugin,
     load_tensorrt,
@@ -21,11 +16,11 @@ from dff_edge.runtime.engines.tensorrt_library import (
 )
 
 if TYPE_CHECKING:
-    from dff_edge.runtime.devices.base import Buffer, Stream
+    from dff_edge.runtime.devices.base import Stream
     from dff_edge.runtime.devices.cuda.device import CudaDevice
 
 
-class TensorRtEngine:
+class TensorRtEngine(CudaEngine):
     """A serialised engine in TensorRT.
 
     One run at a time: what is enqueued on one stream must be ordered before what is enqueued on
@@ -49,10 +44,7 @@ class TensorRtEngine:
             load_plugin(trt)
         logger, errors = tensorrt_logger(trt)
         errors.clear()
-        self.name = name
-        self._device = device
         self._errors = errors
-        self._staging: Staging | None = None
         with device.current():
             self._runtime = trt.Runtime(logger)
             self._engine = self._runtime.deserialize_cuda_engine(plan)
@@ -62,44 +54,17 @@ class TensorRtEngine:
                     f"{errors}. An engine fits one version and one kind of device; build it here: "
                     "dff-edge deploy BUNDLE --target tensorrt --rebuild"
                 )
-            self._inputs, self._outputs = _tensors(trt, self._engine, name)
+            inputs, outputs = _tensors(trt, self._engine, name)
             self._context = self._engine.create_execution_context()
         if self._context is None:
             raise EngineError(
                 f"{tensorrt_version(trt)} could not make the {name} engine ready to run: {errors}."
             )
-        self._addresses = dict.fromkeys([*self._inputs, *self._outputs], 0)
-        bind(self)
+        self._addresses = dict.fromkeys([*inputs, *outputs], 0)
+        super().__init__(name, inputs, outputs, device)
 
-    @property
-    def inputs(self) -> dict[str, TensorSpec]:
-        """Inputs by name; do not change it."""
-        return self._inputs
-
-    @property
-    def outputs(self) -> dict[str, TensorSpec]:
-        """Outputs by name; do not change it."""
-        return self._outputs
-
-    def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]) -> None:
-        """Compute ``outputs`` from ``inputs`` in place, through copies. See ``Engine.run``."""
-        self._check_open()
-        check_arrays(self, inputs, outputs)
-        if self._staging is None:
-            self._staging = Staging(self, self._device)
-        self._staging.run(inputs, outputs)
-
-    def enqueue(
-        self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer], stream: Stream
-    ) -> None:
-        """Have the engine run on a stream. See ``Engine.enqueue``.
-
-        Raises:
-            ShapeError: when a buffer is missing or does not fit its spec.
-            EngineError: when TensorRT refuses, or the engine is closed.
-        """
-        self._check_open()
-        for name, pointer in check_buffers(self, inputs, outputs).items():
+    def _enqueue(self, pointers: dict[str, int], stream: Stream) -> None:
+        for name, pointer in pointers.items():
             # Telling it again what it knows would have it look at all shapes again.
             if self._addresses[name] != pointer:
                 if not self._context.set_tensor_address(name, pointer):
@@ -113,28 +78,13 @@ class TensorRtEngine:
         if not is_enqueued:
             raise EngineError(f"TensorRT could not run the {self.name} engine: {self._errors}.")
 
-    def close(self) -> None:
-        """Free the engine. Closing twice is allowed; running afterwards is not."""
-        if self._context is None:  # the device may be closed by now
-            return
+    def _free(self) -> None:
         with self._device.current():
             # In this order: each uses the next.
             self._context = None
             self._engine = None
             self._runtime = None
-        if self._staging is not None:
-            self._staging.close()
-            self._staging = None
-
-    def __enter__(self) -> TensorRtEngine:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _check_open(self) -> None:
-        if self._context is None:
-            raise EngineError(f"The {self.name} engine is closed; open a new one to run it.")
+        super()._free()
 
 
 def _tensors(

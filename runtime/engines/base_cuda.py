@@ -1,18 +1,76 @@
-"""What an engine of the device is given: buffers that fit, or arrays of the host through copies."""
+"""Engines of a GPU: they take buffers that fit, or arrays of the host through copies."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from numpy.typing import NDArray
 
+from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.errors import ShapeError
+from dff_edge.runtime.devices.base import Buffer, Stream
+from dff_edge.runtime.engines.base import BaseEngine, Engine
 
 if TYPE_CHECKING:
-    from dff_edge.runtime.devices.base import Buffer
     from dff_edge.runtime.devices.cuda.device import CudaBuffer, CudaDevice
-    from dff_edge.runtime.engines.base import Engine
+
+
+class CudaEngine(BaseEngine):
+    """What the engines of a GPU share. A kind of them enqueues its graph in ``_enqueue``.
+
+    Args:
+        name, inputs, outputs: as of ``BaseEngine``.
+        device: whose buffers and streams are taken. It must outlive this.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        inputs: dict[str, TensorSpec],
+        outputs: dict[str, TensorSpec],
+        device: CudaDevice,
+    ) -> None:
+        self._device = device
+        self._staging: Staging | None = None
+        super().__init__(name, inputs, outputs)
+
+    def enqueue(
+        self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer], stream: Stream
+    ) -> None:
+        """Have the graph run on a stream. See ``Engine.enqueue``.
+
+        Raises:
+            ShapeError: when a buffer is missing or does not fit its spec.
+            EngineError: when the run is refused, or the engine is closed.
+        """
+        self._check_open()
+        self._enqueue(check_buffers(self, inputs, outputs), stream)
+
+    @abstractmethod
+    def _enqueue(self, pointers: dict[str, int], stream: Stream) -> None:
+        """Enqueue a run.
+
+        Args:
+            pointers: device address of each tensor by name, inputs before outputs.
+            stream: where.
+        """
+
+    def _compute(
+        self,
+        inputs: Mapping[str, NDArray[Any]],
+        outputs: Mapping[str, NDArray[Any]],
+        addresses: tuple[int, ...],
+    ) -> None:
+        if self._staging is None:
+            self._staging = Staging(self, self._device)
+        self._staging.run(inputs, outputs)
+
+    def _free(self) -> None:
+        if self._staging is not None:
+            self._staging.close()
+            self._staging = None
 
 
 def check_buffers(
