@@ -13,6 +13,7 @@ from dff_edge.calibration.byte_maps import byte_levels, cut_to_bytes, find_map_r
 from dff_edge.calibration.quantize import quantize_graph
 from dff_edge.runtime.contract import MIN_STEP, Levels, MapLevels
 from dff_edge.runtime.errors import CalibrationError
+from dff_edge.runtime.graph_check import read_graph_bytes
 from tests.calibration.graphs import compute, model_of, operators
 from tests.calibration.test_quantize import MIN_CORRELATION, outputs_of
 
@@ -137,6 +138,7 @@ def test_a_relu_at_the_end_holds_whatever_byte_means_zero(bundle, samples, zero)
     assert (expected == 0).mean() > 0.1, "the test needs a ReLU that does something"
     assert found.min() == 0
     assert np.corrcoef(expected.ravel(), found.ravel())[0, 1] > MIN_CORRELATION
+    read_graph_bytes(graph, "feature", [("ort", "feature")])  # nothing is refused
     # ONNX Runtime up to 1.23, the last for Python 3.10, has Clip for bytes and not Max.
     assert "Max" not in {node.op_type for node in onnx.load_from_string(graph).graph.node}
 

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from dff_edge.calibration.detection import whole_task
 from dff_edge.runtime.bundle import Bundle
 from dff_edge.runtime.bundle_writer import BundleWriter
-from dff_edge.runtime.contract import GraphName, graph_contract
+from dff_edge.runtime.contract import STRIDE, GraphName, graph_contract
 from dff_edge.runtime.rfcn import RfcnSettings
 from dff_edge.runtime.synthetic import BOX_CLASSES
 from tests.runtime.bundles import IR_VERSION, OPSET, make_graphs, manifest_fields
@@ -52,7 +52,7 @@ def make_detection_graphs(*, seed: int = 0) -> dict[GraphName, bytes]:
     """Give the five graphs as ONNX files."""
     own = make_graphs(FRAME_SIZE, CHANNELS, CLASSES, seed=seed)
     maps = _maps_graph(seed)
-    task = whole_task(maps, SETTINGS)
+    task = whole_task(maps, SETTINGS, STRIDE)
     propagate = onnx.load_from_string(task)
     propagate.graph.input.extend(
         helper.make_tensor_value_info(spec.name, TensorProto.FLOAT, spec.shape)
