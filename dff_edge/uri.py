@@ -88,6 +88,16 @@ class SourceUri:
     target: str = field(repr=False)
     options: dict[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Refuse numbers that are none: a name is wrong before anything is opened."""
+        for key in ("frames", "height", "width"):
+            self.integer(key)
+        for key in ("seed", "track"):
+            self.integer(key, minimum=0)
+        for key in ("fps", "rate"):
+            self.per_second(key)
+        self.seconds("retry")
+
     def integer(self, key: str, default: int | None = None, *, minimum: int = 1) -> int | None:
         """The whole number that the query gives for ``key``, or the default."""
         if key not in self.options:

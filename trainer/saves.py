@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from dff_edge.trainer.checkpoint import MAX_WEIGHT_BYTES
 from dff_edge.trainer.config import InitConfig, TrainConfig
 
 _KEY = "dff_edge_run"
-_log = logging.getLogger("dff_edge.trainer")
 
 
 class Owner:
@@ -40,18 +38,13 @@ class Owner:
     def check(self, text: object, path: Path) -> None:
         """Refuse a save of another run, which was copied to this place.
 
-        One that says nothing of itself is taken, with a warning.
-
         Args:
             text: what the save says of itself, ``text`` of its owner.
             path: of the save.
 
         Raises:
-            ConfigError: it is another's.
+            ConfigError: it is another's, or does not say whose it is.
         """
-        if text is None:
-            _log.warning("%s does not say which run it is of; it is taken for this one's", path)
-            return
         try:
             told = parse_json(str(text), str(path))
             # As configurations, so that a key that came later counts with its default.

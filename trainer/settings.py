@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -21,6 +22,10 @@ from dff_edge.files.documents import MAX_DEPTH, parse_yaml, read_yaml
 M = TypeVar("M", bound=BaseModel)
 _LONGEST_VALUE = 60  # characters of a received value in a message
 _MOST_PROBLEMS = 20  # in one message
+
+
+class ChangeError(ConfigError):
+    """A change of settings is wrong, and the file that it changes is not."""
 
 
 class Settings(BaseModel):
@@ -80,18 +85,29 @@ def load_settings(path: Path, model: type[M], changes: Iterable[str] = ()) -> M:
 
     Raises:
         ConfigError: names the key, the value received and what was expected.
+        ChangeError: likewise, where the file without the changes is right.
     """
     raw = read_yaml(path)
     if not isinstance(raw, dict):
         raise ConfigError(
             f"{path} holds {type(raw).__name__}, expected a mapping of keys to values."
         )
+    changed = copy.deepcopy(raw)
     for change in changes:
-        _apply(raw, change)
+        _apply(changed, change)
     try:
-        return model.model_validate(raw)
+        return model.model_validate(changed)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {describe(error, model)}") from error
+        kind = ChangeError if _is_valid(raw, model) and changed != raw else ConfigError
+        raise kind(f"{path}: {describe(error, model)}") from error
+
+
+def _is_valid(raw: dict[str, Any], model: type[BaseModel]) -> bool:
+    try:
+        model.model_validate(raw)
+    except ValidationError:
+        return False
+    return True
 
 
 def describe(error: ValidationError, model: type[BaseModel]) -> str:
@@ -175,11 +191,13 @@ def _apply(raw: dict[str, Any], change: str) -> None:
     key, separator, text = change.partition("=")
     *parents, last = key.split(".")
     if not separator or not all((*parents, last)):
-        raise ConfigError(f"'{_cut(change)}' is no change of a setting, expected key=value.")
-    value = parse_yaml(text, f"'{_cut(change)}': the value")
+        raise ChangeError(f"'{_cut(change)}' is no change of a setting, expected key=value.")
+    is_utf8 = not any("\ud800" <= sign <= "\udfff" for sign in text)
+    # Names of files may hold any bytes, YAML may not.
+    value = parse_yaml(text, f"'{_cut(change)}': the value", error=ChangeError) if is_utf8 else text
     if len(parents) >= MAX_DEPTH:
         told = f"{len(parents) + 1} levels, expected {MAX_DEPTH} at most"
-        raise ConfigError(f"'{_cut(change)}': the key has {told}.")
+        raise ChangeError(f"'{_cut(change)}': the key has {told}.")
     place: Any = raw
     for depth, part in enumerate(parents):
         if isinstance(place, list):
@@ -189,19 +207,19 @@ def _apply(raw: dict[str, Any], change: str) -> None:
                 place[part] = {}
             place = place[part]
         else:
-            raise ConfigError(f"'{change}': {'.'.join(parents[:depth])} has no keys below it.")
+            raise ChangeError(f"'{change}': {'.'.join(parents[:depth])} has no keys below it.")
     if isinstance(place, list):
         place[_list_index(place, last, key)] = value
     elif isinstance(place, dict):
         place[last] = value
     else:
-        raise ConfigError(f"'{change}': {'.'.join(parents)} has no keys below it.")
+        raise ChangeError(f"'{change}': {'.'.join(parents)} has no keys below it.")
 
 
 def _list_index(items: list[Any], part: str, key: str) -> int:
     if not (part.isascii() and part.isdecimal()) or int(part) >= len(items):
         expected = f"0 to {len(items) - 1}" if items else "no item, for the list is empty"
-        raise ConfigError(
+        raise ChangeError(
             f"'{key}': '{part}' is no item of a list of {len(items)}, expected {expected}."
         )
     return int(part)

@@ -26,7 +26,7 @@ def command() -> None:
 
 
 @command.command(cls=Command)
-@click.argument("source", required=False)
+@click.argument("sources", metavar="[SOURCE]", nargs=-1)
 @click.option(
     "--config",
     "config_path",
@@ -38,7 +38,8 @@ def command() -> None:
 @click.option(
     "--classes",
     metavar="NAME,NAME,...",
-    help="Names of the classes in the order of their numbers, instead of --config.",
+    help="Names of the classes in the order of their numbers, or how many there are, instead of "
+    "--config.",
 )
 @click.option(
     "--open",
@@ -52,7 +53,7 @@ def command() -> None:
 @click.pass_context
 def check(
     ctx: click.Context,
-    source: str | None,
+    sources: tuple[str, ...],
     config_path: Path | None,
     classes: str | None,
     to_open: str,
@@ -68,7 +69,13 @@ def check(
     """
     from dff_edge.report.data_check import SAMPLE, check_data, is_usable
 
-    sources, wanted = _asked(source, config_path, classes)
+    if len(sources) > 1:
+        raise click.UsageError(
+            f"Expected one SOURCE, got {len(sources)}: {printable(', '.join(sources))}. Kind, "
+            "place and keys are one name, as in 'cocovid://ann.json?images=frames'; a labelled "
+            "folder is named by its path alone."
+        )
+    sources, wanted = _asked(sources[0] if sources else None, config_path, classes)
     most = {"none": 0, "sample": SAMPLE, "all": None}[to_open]
     try:
         reports = {uri: check_data(uri, wanted, most=most, progress=_progress) for uri in sources}
@@ -109,7 +116,7 @@ def _asked(
         raise click.UsageError("Give SOURCE, or --config for the data that it names.")
     if config_path is None:
         assert source is not None
-        names = None if classes is None else tuple(name.strip() for name in classes.split(","))
+        names = None if classes is None else _class_names(classes)
         if names is not None and ("" in names or len(set(names)) < len(names)):
             raise click.UsageError(
                 f"--classes is '{classes}', expected each name once, as in road,car."
@@ -123,6 +130,13 @@ def _asked(
     named = (config.data.train, config.data.validate_on)
     sources = (source,) if source is not None else tuple(filter(None, dict.fromkeys(named)))
     return sources, _wanted(config)
+
+
+def _class_names(classes: str) -> tuple[str, ...]:
+    count = int(classes) if classes.isascii() and classes.isdecimal() and len(classes) < 4 else 0
+    if 1 <= count <= 255:
+        return tuple(map(str, range(count)))
+    return tuple(name.strip() for name in classes.split(","))
 
 
 def _wanted(config: TrainConfig) -> Wanted:

@@ -14,6 +14,7 @@ from dff_edge.cli.options import (
     Precisions,
     SourceName,
     bundle_folder,
+    command_line,
     json_option,
     table,
     warp_option,
@@ -127,16 +128,17 @@ def _deploy(
             if not asked and precision not in precisions
         }
         try:
-            for deployed in deploy_bundle(
-                bundle,
-                target,
-                precisions,
-                cache,
-                source=source,
-                rebuild=rebuild,
-                progress=say,
-            ):
-                done.append(deployed)
+            with command_line():  # of the source
+                for deployed in deploy_bundle(
+                    bundle,
+                    target,
+                    precisions,
+                    cache,
+                    source=source,
+                    rebuild=rebuild,
+                    progress=say,
+                ):
+                    done.append(deployed)
         except Exception:
             if done:
                 _print_engines(done)  # what is kept

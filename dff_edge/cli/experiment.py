@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from dff_edge.cli.options import Change, Command, Numbers
+from dff_edge.cli.options import Change, Command, Numbers, changed_settings
 from dff_edge.errors import require
 
 _TRAINED = ("table4", "table5", "figure3")
@@ -84,7 +84,9 @@ def command(
     from dff_edge.experiment.run import run_experiment
 
     try:
-        click.echo(run_experiment(experiment, config_path, changes, folder, seeds), nl=False)
+        with changed_settings():
+            text = run_experiment(experiment, config_path, changes, folder, seeds)
+        click.echo(text, nl=False)
     except KeyboardInterrupt:
         raise click.ClickException(
             f"Stopped by the keyboard. The same command goes on in '{folder}'."

@@ -280,6 +280,17 @@ class Change(click.ParamType):
         return str(value)
 
 
+@contextmanager
+def changed_settings() -> Iterator[None]:
+    """Have a wrong ``Change`` of a file that is right end the command with exit code 2."""
+    from dff_edge.trainer.settings import ChangeError
+
+    try:
+        yield
+    except ChangeError as error:
+        raise click.UsageError(printable(error, keep="\n")) from error
+
+
 def bundle_folder(name: str) -> Path:
     """The folder of a ``BundleName``; the first time that of a model is exported, with a word."""
     from dff_edge.bundle.shipped import find_bundle

@@ -149,8 +149,13 @@ def command(
     BUNDLE is the folder that export wrote, or the name of a model of `dff-edge zoo`.
 
     SOURCE is a camera (0, v4l2:///dev/video0, csi://0), a stream (rtsp://..., http://...), a video
-    file, a folder or glob of images or of videos, or synthetic://street?seed=5. ?rate=30 plays what
-    is recorded as if it were live.
+    file, a folder or glob of images or of videos, or synthetic://street?seed=5.
+
+    Keys go behind it, in quotes for the shell: 'drive.mp4?track=1&deinterlace=off'. ?track=1 plays
+    the second video track of a file, ?deinterlace=off (or on) leaves (or makes) whole pictures of
+    fields, ?range=29000..31000 (or auto, or full) says which values of grey pictures are black and
+    white, ?as=recording (or live) what an http:// address is, ?rate=30 plays what is recorded as if
+    it were live; docs/files.md and docs/embedding.md say more.
     """
     with command_line():
         others = {"--profile": profile_path, "--json": json_path, "--log-file": log_file_of(ctx)}

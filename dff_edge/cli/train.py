@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from dff_edge.cli.options import Change, Command
+from dff_edge.cli.options import Change, Command, changed_settings
 from dff_edge.errors import require
 
 
@@ -46,9 +46,11 @@ def command(config: Path, run_folder: Path, changes: tuple[str, ...], resume: bo
     logging.getLogger("dff_edge.trainer").setLevel(logging.INFO)
     for name in ("lightning.pytorch", "lightning.fabric"):  # hints and adverts come as INFO
         logging.getLogger(name).setLevel(logging.WARNING)
+    with changed_settings():
+        settings = load_config(config, changes)
     try:
         with own_folder(run_folder) if is_first_process() else nullcontext():
-            checkpoint = train(load_config(config, changes), run_folder, resume=resume)
+            checkpoint = train(settings, run_folder, resume=resume)
     except KeyboardInterrupt:
         hint = f" The same command with --resume goes on in '{run_folder}'."
         is_begun = (run_folder / RECORD).exists()

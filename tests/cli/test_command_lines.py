@@ -43,6 +43,7 @@ def test_model_that_is_not_there_is_a_wrong_command_line(dff_edge, command):
         ["run", "{bundle}", "0", "--log-file", "no/such/folder/log"],
         ["run", "{bundle}", "0", "--quiet", "--verbose"],
         ["deploy", "{bundle}", "--target", "cpu", "--source", "synthetic://street?colour=red"],
+        ["deploy", "{bundle}", "--target", "cpu", "--source", "frames/*.png?fps=fast"],
         ["zoo", "avenue"],
         ["inspect", "{bundle}", "--json", "no/such/folder/x.json"],
         ["doctor", "--json", "."],

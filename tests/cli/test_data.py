@@ -211,6 +211,8 @@ def test_labels_above_the_classes_are_refused(tmp_path):
 
     assert names(splits(root)["all"]) == {"classes_unknown": "note"}
     assert names(splits(root, "--classes", "a,b,c,d")["all"]) == {}
+    assert names(splits(root, "--classes", "4")["all"]) == {}
+    assert "expected 0 to 2, or 255" in check(root, "--classes", "3", exit_code=1)
     text = check(root, "--classes", "a, b, c", exit_code=1)
     assert "25.0% of the pixels have labels of no class, 3 the largest, expected 0 to 2" in text
 
@@ -247,6 +249,7 @@ def test_a_detector_s_anchors_and_task_are_held_against_the_data(tmp_path):
     ("arguments", "message"),
     [
         ((), "Give SOURCE, or --config"),
+        (("folder", "x"), "Expected one SOURCE, got 2: folder, x."),
         (("x", "--classes", "a,a"), "expected each name once"),
         (("x", "--classes", "a,,b"), "expected each name once"),
         (("x", "--classes", "a", "--config", __file__), "--config names the classes already"),

@@ -1,5 +1,6 @@
 """dff-edge train: what it prints, and what it refuses."""
 
+import os
 import subprocess
 import sys
 
@@ -39,6 +40,43 @@ def test_resume_goes_on_with_a_run(dff_edge, config, tmp_path):
     assert resumed.stdout == first.stdout
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("sead=1", "'sead' is not a known key"),
+        ("stages.0.lr=-1", "stages.0.lr is -1, expected: greater than 0."),
+        ("data.train=[", "not readable as YAML"),
+        ("stages.7.lr=1", "'7' is no item of a list of 1"),
+    ],
+)
+def test_wrong_change_is_a_wrong_command_line(dff_edge, config, tmp_path, change, message):
+    done = dff_edge("train", config, "-o", tmp_path / "run", "--set", "seed=5", "--set", change)
+
+    assert done.exit_code == 2
+    assert "Usage: " in done.stderr
+    assert message in " ".join(done.stderr.split())
+    assert not (tmp_path / "run").exists()
+
+
+def test_wrong_file_is_no_wrong_command_line(dff_edge, config, tmp_path):
+    config.write_text(config.read_text().replace("seed:", "sead:"))
+
+    done = dff_edge("train", config, "-o", tmp_path / "run", "--set", "name=other")
+
+    assert done.exit_code == 1
+    assert "'sead' is not a known key" in done.stderr
+
+
+def test_data_may_have_a_name_that_is_no_utf8(dff_edge, config, tmp_path):
+    name = os.fsdecode(b"data.train=/tmp/not-there-d\xe4ta")
+
+    done = dff_edge("train", config, "-o", tmp_path / "run", "--set", name)
+
+    assert done.exit_code == 1
+    assert "not-there-d\\udce4ta" in done.stderr
+    assert "YAML" not in done.stderr
+
+
 def test_progress_goes_to_stderr_without_adverts(config, tmp_path):
     """In a process of its own, where logging is set up as users have it."""
     script = "import sys; from dff_edge.cli import main; sys.argv[0] = 'dff-edge'; main()"
@@ -75,19 +113,12 @@ def test_ctrl_c_says_how_to_go_on(dff_edge, config, tmp_path, monkeypatch, is_be
     assert (hint in done.stderr) == is_begun
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        (["--set", "stages.0.lr=-1"], "stages.0.lr is -1, expected: greater than 0."),
-        (["--resume"], "holds no run to resume"),
-    ],
-)
-def test_mistakes_are_one_line_without_traceback(dff_edge, config, tmp_path, changes, message):
-    done = dff_edge("train", config, "-o", tmp_path / "run", *changes)
+def test_mistakes_are_one_line_without_traceback(dff_edge, config, tmp_path):
+    done = dff_edge("train", config, "-o", tmp_path / "run", "--resume")
 
     assert done.exit_code == 1
     assert done.stdout == ""
-    assert message in done.stderr
+    assert "holds no run to resume" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -246,6 +246,13 @@ def test_save_of_another_run_or_stage_is_refused(tmp_path):
     assert WholeSaves(Owner(moved, "0-recognition")).load_checkpoint(path) == {"step": 1}
 
 
+def test_save_that_does_not_say_whose_it_is_is_refused(tmp_path):
+    torch.save({"step": 1}, tmp_path / "last.ckpt")
+
+    with pytest.raises(ConfigError, match=r"last\.ckpt is not a save of this stage of this run"):
+        saves().load_checkpoint(tmp_path / "last.ckpt")
+
+
 def test_finished_stage_of_another_run_is_refused(tmp_path, unbroken):
     theirs = unbroken[0].parent
     config = with_validation().model_copy(update={"seed": 5})

@@ -47,8 +47,8 @@ def test_every_number_has_a_least_and_a_largest_value(model: Any) -> None:
 
     assert len(found) > 30
     for place, schema in found.items():
-        assert schema.keys() & UPPER, place
-        assert schema.keys() & LOWER, place
+        assert schema.keys() & {*UPPER, "enum"}, place
+        assert schema.keys() & {*LOWER, "enum"}, place
 
 
 def test_a_model_that_fits_no_machine_is_refused_with_its_size() -> None:

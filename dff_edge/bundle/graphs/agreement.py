@@ -43,7 +43,7 @@ def compared_inputs(nodes: list[Node]) -> set[str]:
         is_mean = node.operator == "DequantizeLinear" and operands.intersection(node.outputs)
         if node.inputs and (is_mean or node.operator in ("Gather", "Identity")):
             wanted.add(node.inputs[0])
-        elif node.operator == "Max":
+        elif node.operator == "Clip":
             wanted.update(node.inputs[1:2])
     return wanted
 
@@ -143,8 +143,8 @@ def _reading_problems(wiring: _Wiring, name: str, levels: Levels, what: str) -> 
 def _making_problems(wiring: _Wiring, name: str, levels: Levels, what: str) -> Iterator[str]:
     """Bytes are made of floats by their levels, or are those of a stored one."""
     node = wiring.makers.get(name)
-    while node is not None and node.operator in (*_MOVES, "Max"):
-        if node.operator == "Max":  # a ReLU on bytes
+    while node is not None and node.operator in (*_MOVES, "Clip"):
+        if node.operator == "Clip":  # a ReLU on bytes
             lowest = wiring.stored(node.inputs[1])
             if lowest is None or lowest.shape != () or int(lowest) != levels.zero:
                 yield f"{what} is cut off below {lowest}, the manifest says that 0 is {levels.zero}"

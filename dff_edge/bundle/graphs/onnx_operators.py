@@ -111,7 +111,7 @@ OPERATORS: Final[Mapping[str, Operator]] = {
     "Cast": Operator(
         shapes.cast, (1,), {"to": _one_of(*shapes.CAST_TYPES), "saturate": _one_of(1)}, ("to",)
     ),
-    "Clip": Operator(shapes.clip, (3,)),
+    "Clip": Operator(shapes.clip, (2, 3)),
     "Concat": Operator(shapes.concat, tuple(range(1, 17)), _AXIS, ("axis",)),
     "Constant": Operator(shapes.constant, (0,), {"value": _is_tensor}, ("value",)),
     "Conv": Operator(windows.convolve, (2, 3), _CONVOLUTION),

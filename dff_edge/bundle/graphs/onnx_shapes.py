@@ -59,8 +59,9 @@ def float_map(node: Node, inputs: Inputs) -> Outcome:
 
 
 def clip(node: Node, inputs: Inputs) -> Outcome:
-    """Infer Clip with both limits stored."""
-    check(inputs[0].dtype in FLOATS, "reads floats", inputs)
+    """Infer Clip with stored limits: both of floats, the lower of bytes."""
+    is_known = inputs[0].dtype in (FLOATS if len(inputs) == 3 else BYTES)
+    check(is_known, "reads floats and two limits, or bytes and one", inputs)
     for limit in inputs[1:]:
         check(limit.is_stored and limit.shape == (), "has stored limits", inputs)
         check(limit.dtype == inputs[0].dtype, "has limits of its own type", inputs)
@@ -78,8 +79,8 @@ def cast(node: Node, inputs: Inputs) -> Outcome:
 def arithmetic(node: Node, inputs: Inputs) -> Outcome:
     """Infer Add, Sub, Mul, Div, Max and Min of two."""
     first, second = inputs
-    types = (*FLOATS, INT64, *(BYTES if node.operator in ("Max", "Min") else ()))
-    check(first.dtype == second.dtype and first.dtype in types, "reads two of a type", inputs)
+    is_fit = first.dtype == second.dtype and first.dtype in (*FLOATS, INT64)
+    check(is_fit, "reads two of a type", inputs)
     if node.operator == "Div" and first.dtype == INT64:
         # The smallest integer by -1 stops the process, as does a division by zero.
         divisor = stored(second, "an integer divisor")

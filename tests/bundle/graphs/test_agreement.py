@@ -235,7 +235,7 @@ def test_a_relu_on_bytes_cuts_off_at_zero(copy):
             lowest = numpy_helper.from_array(np.uint8(value), "lowest")
             model.graph.initializer.append(lowest)
             model.graph.node.append(
-                helper.make_node("Max", ["all_features", "lowest"], ["features"], "relu")
+                helper.make_node("Clip", ["all_features", "lowest"], ["features"], "relu")
             )
 
         return change

@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
+from dff_edge.bundle.graphs.check import read_graph_bytes
 from dff_edge.bundle.levels import MIN_STEP, Levels, MapLevels
 from dff_edge.calibration.ort.byte_maps import (
     byte_levels,
@@ -142,6 +143,7 @@ def test_a_relu_at_the_end_holds_whatever_byte_means_zero(bundle, samples, zero)
     assert (expected == 0).mean() > 0.1, "the test needs a ReLU that does something"
     assert found.min() == 0
     assert np.corrcoef(expected.ravel(), found.ravel())[0, 1] > MIN_CORRELATION
+    read_graph_bytes(graph, "feature", [("ort", "feature")])  # nothing is refused
     # ONNX Runtime up to 1.23, the last for Python 3.10, has Clip for bytes and not Max.
     assert "Max" not in {node.op_type for node in onnx.load_from_string(graph).graph.node}
 
