@@ -42,14 +42,18 @@ class WebVideoSource(VideoFileSource):
             super().__init__(uri, _open_container(self._file, uri.text))
         except BaseException:
             self._file.close()
+            if self._file.failure is not None:
+                raise self._file.failure from None
             raise
 
     def __next__(self) -> Frame:
         try:
             return super().__next__()
-        except SourceError:
+        except (SourceError, StopIteration):
             if self._file.is_aborted:
                 raise StopIteration from None  # closed meanwhile
+            if self._file.failure is not None:
+                raise self._file.failure from None
             raise
 
     def close(self) -> None:
@@ -82,14 +86,19 @@ class WebFile:
         self._place = 0  # of the next byte that FFmpeg reads
         self._body_place = body.start  # of the next byte of the connection
         self._is_aborted = threading.Event()
+        self.failure: BaseException | None = None
         body.allow(math.inf)
 
     def read(self, size: int) -> bytes:
-        """Read at most so many bytes; nothing at the end.
+        """Read at most so many bytes; nothing at the end, and once a read has failed.
 
         Raises:
-            SourceError: the connection broke and did not come back, or the file has changed.
+            SourceError: the connection broke and did not come back, or the file has changed. Raised
+                once, and kept as ``failure``: FFmpeg reads on, and of a second error PyAV would
+                print the traceback.
         """
+        if self.failure is not None:
+            return b""
         if self._length is not None:
             size = min(size, self._length - self._place)
         if size <= 0:
@@ -99,6 +108,9 @@ class WebFile:
         while True:
             try:
                 return self._read_once(size)
+            except KeyboardInterrupt as error:  # which FFmpeg would take for an error of the file
+                self.failure = error
+                raise
             except _ChangedError:
                 problem, is_over = "it has changed while it was played", True
             except SourceError as error:
@@ -107,9 +119,10 @@ class WebFile:
             self._drop()
             if is_over:
                 of = "" if self._length is None else f" of {self._length}"
-                raise SourceError(
+                failure = self.failure = SourceError(
                     f"'{self._uri.text}' broke off after {self._place}{of} bytes: {problem}."
                 )
+                raise failure
             self._is_aborted.wait(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 

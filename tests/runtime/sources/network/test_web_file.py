@@ -125,6 +125,15 @@ def test_connection_that_does_not_come_back_is_an_error_after_the_frames_before(
     assert "retry" not in server.server.heads[0]
 
 
+def test_failed_read_prints_no_traceback(streamable, capfd):
+    with (
+        FileServer(streamable.read_bytes(), cut=[2000] + [0] * 1000) as server,
+        pytest.raises(SourceError, match="broke off after"),
+    ):
+        frames_of(f"{server.address}?retry=0")
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_file_that_is_changed_meanwhile_is_an_error(streamable):
     with FileServer(streamable.read_bytes(), cut=[300_000]) as server:
         source = open_source(server.address)
