@@ -44,7 +44,7 @@ def main() -> None:
     features, scale = (rng.normal(size=shape).astype(np.float32) for _ in range(2))
     flow = rng.uniform(-3, 3, (1, HEIGHT, WIDTH, 2)).astype(np.float32)
     out = np.empty_like(features)
-    bytes_, scale_bytes = LEVELS.features.bytes(np.abs(features)), LEVELS.scale.bytes(scale)
+    bytes_, scale_bytes = LEVELS.features.quantize(np.abs(features)), LEVELS.scale.quantize(scale)
     bytes_out = np.empty_like(bytes_)
 
     graph = grid_sample_graph()

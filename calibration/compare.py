@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from dff_edge.bundle.levels import Levels, MapLevels
 from dff_edge.bundle.reader import Bundle
 from dff_edge.bundle.records import Parity
-from dff_edge.calibration.sampling.pairs import to_int8
 from dff_edge.calibration.sampling.samples import Arrays, Samples
 from dff_edge.detection_matching import SAME_IOU, SURE_SCORE, detections_of, partners
 from dff_edge.errors import CalibrationError
@@ -88,7 +87,7 @@ def compare(
         CalibrationError: the graph is broken.
     """
     subnet: Subnet = "propagate" if graph_name == "propagate_portable" else graph_name
-    by_name = {} if levels is None else {"features": levels.features, "scale": levels.scale}
+    by_name = {} if levels is None else levels.by_name
     label = f"{precision} {subnet}{' (TensorRT)' if flavour == 'trt' else ''}"
     with (
         OrtEngine(bundle.graph_bytes("fp32", graph_name, flavour), name=f"fp32 {subnet}") as first,
@@ -141,7 +140,7 @@ class _Errors:
 
     def add(self, expected: Arrays, found: Arrays) -> None:
         for key, array in expected.items():
-            values = self._levels[key].values(found[key]) if key in self._levels else found[key]
+            values = self._levels[key].dequantize(found[key]) if key in self._levels else found[key]
             # np.maximum keeps NaN, which max() would lose.
             errors = np.abs(values.astype(np.float64) - array)
             self._errors[key] = float(np.maximum(self._errors.get(key, 0.0), np.max(errors)))
@@ -192,4 +191,4 @@ def _stored(array: NDArray[Any], dtype: np.dtype[Any], levels: Levels | None) ->
     """A float32 map in the type that it travels in."""
     if levels is None:
         return array.astype(dtype, copy=False)
-    return to_int8(array, levels.step) if dtype == np.int8 else levels.bytes(array)
+    return levels.quantize(array)

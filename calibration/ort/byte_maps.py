@@ -179,7 +179,7 @@ def _cut_input(graph: onnx.GraphProto, name: str, levels: Levels) -> None:
 def _cut_output(graph: onnx.GraphProto, name: str, levels: Levels, *, is_rectified: bool) -> None:
     for tensor in graph.initializer:
         if tensor.name == name:  # a stored scale of ones; not every parser takes one as an output
-            stored = levels.bytes(numpy_helper.to_array(tensor))
+            stored = levels.quantize(numpy_helper.to_array(tensor))
             tensor.CopyFrom(numpy_helper.from_array(stored, f"{name}_value"))
             graph.node.append(helper.make_node("Identity", [tensor.name], [name], name))
             return

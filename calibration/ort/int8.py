@@ -96,7 +96,7 @@ def quantize_graph(graph: bytes, samples: Iterable[Inputs], levels: MapLevels) -
         The ONNX file with inputs and outputs of the same names and shapes.
     """
     given_model = onnx.load_from_string(graph)
-    borders = {"features": levels.features, "scale": levels.scale}
+    borders = levels.by_name
     if not any(node.op_type in _WEIGHTED_OPERATORS for node in given_model.graph.node):
         # A task network without layers (split "none") only reads what was propagated.
         dequantize_inputs(given_model, borders)

@@ -15,13 +15,6 @@ from dff_edge.bundle.levels import MIN_STEP
 LARGEST = 127  # -128 is left out: the range is the same on both sides of zero
 
 
-def to_int8(values: NDArray[Any], step: float) -> NDArray[np.int8]:
-    """The nearest int8, ties to even, as QuantizeLinear gives; out of range its end."""
-    rounded = np.rint(values / np.float32(step))
-    bytes_: NDArray[np.int8] = np.clip(rounded, -128, 127).astype(np.int8)
-    return bytes_
-
-
 class Pairs:
     """A model while it gets its pairs. It is changed in place; ``finish`` gives it.
 

@@ -46,7 +46,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from dff_edge.bundle.levels import MIN_STEP, Levels, MapLevels
+from dff_edge.bundle.levels import INT8, MIN_STEP, Levels, MapLevels
 from dff_edge.calibration.ort.byte_maps import MapRanges, fix_ranges
 from dff_edge.calibration.ort.heads import rewrite_product
 from dff_edge.calibration.ort.int8 import flow_nodes, known_values
@@ -76,7 +76,7 @@ def quantize_symmetric(graph: bytes, samples: Iterable[dict[str, Any]], levels: 
     model = onnx.load_from_string(graph)
     for output in ("scale", "scores", *MAPS):
         model = rewrite_product(model, output)
-    borders = {"features": levels.features, "scale": levels.scale}
+    borders = levels.by_name
     convolutions = _convolutions(model)
     readers = _readers(model, convolutions)
     steps = _steps(model, readers, samples, borders)
@@ -98,8 +98,8 @@ def quantize_symmetric(graph: bytes, samples: Iterable[dict[str, Any]], levels: 
 def symmetric_levels(ranges: MapRanges) -> MapLevels:
     """Choose levels of int8 that cover the ranges; a scale of one changes no feature."""
     return MapLevels(
-        features=Levels(step_over(*ranges.features), 0),
-        scale=Levels(step_over(*ranges.scale, hit_one=True), 0),
+        features=Levels(step_over(*ranges.features), 0, INT8),
+        scale=Levels(step_over(*ranges.scale, hit_one=True), 0, INT8),
     )
 
 

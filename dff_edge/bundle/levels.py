@@ -1,26 +1,27 @@
-"""Levels: what the bytes of the maps that travel between subnets mean."""
+"""Levels: the values of the bytes of maps that travel between subnets."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dff_edge.errors import ConfigError
 
+UINT8, INT8 = np.dtype(np.uint8), np.dtype(np.int8)
 MIN_STEP, MAX_STEP = 1e-30, 1e6  # of Levels: products with it stay float32 numbers
 
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """What the bytes of a map mean: ``value = step * (byte - zero)``.
-
-    The bytes are uint8; those of maps for TensorRT are int8, and ``zero`` is 0.
+    """The values of a map's bytes: ``value = step * (byte - zero)``.
 
     Attributes:
         step: distance of two neighbouring values, 1e-30 to 1e6.
-        zero: the byte that means 0.
+        zero: the byte that means 0; 0 itself in maps for TensorRT.
+        dtype: of the bytes: uint8, or int8 in maps for TensorRT.
 
     Raises:
         ConfigError: one of them is out of range.
@@ -28,6 +29,7 @@ class Levels:
 
     step: float
     zero: int
+    dtype: np.dtype[Any] = UINT8
 
     def __post_init__(self) -> None:
         if not (MIN_STEP <= self.step <= MAX_STEP and 0 <= self.zero <= 255):
@@ -38,20 +40,21 @@ class Levels:
     @property
     def range(self) -> tuple[float, float]:
         """The smallest and the largest value that there are."""
-        return -self.zero * self.step, (255 - self.zero) * self.step
+        ends = np.iinfo(self.dtype)
+        return (int(ends.min) - self.zero) * self.step, (int(ends.max) - self.zero) * self.step
 
-    def values(self, bytes_: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """What bytes mean, as float32 of the same shape."""
+    def dequantize(self, bytes_: NDArray[Any]) -> NDArray[np.float32]:
+        """Return the values of bytes, as float32 of the same shape."""
         values: NDArray[np.float32] = bytes_.astype(np.float32)
         values -= np.float32(self.zero)
         values *= np.float32(self.step)
         return values
 
-    def bytes(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """The nearest bytes, ties to even; what is out of range takes its end."""
+    def quantize(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return the nearest bytes, ties to even; what is out of range takes its end."""
+        ends = np.iinfo(self.dtype)
         levels = np.rint(values / np.float32(self.step)) + self.zero
-        bytes_: NDArray[np.uint8] = np.clip(levels, 0, 255).astype(np.uint8)
-        return bytes_
+        return np.clip(levels, ends.min, ends.max).astype(self.dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +68,8 @@ class MapLevels:
 
     features: Levels
     scale: Levels
+
+    @property
+    def by_name(self) -> dict[str, Levels]:
+        """Both, by the names of the maps in graphs."""
+        return {"features": self.features, "scale": self.scale}

@@ -204,7 +204,7 @@ class Manifest(Record):
         record = self.calibration.get(flavour, {}).get(precision)
         if record is None or record.features is None or record.scale is None:
             return None
-        return MapLevels(record.features.levels(), record.scale.levels())
+        return MapLevels(record.features.levels(flavour), record.scale.levels(flavour))
 
     def contract(
         self, precision: Precision, graph: GraphName, flavour: Flavour = "ort"

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
-from dff_edge.bundle.levels import Levels
+from dff_edge.bundle.levels import INT8, UINT8, Levels
 from dff_edge.bundle.record import Record
 from dff_edge.names import Flavour, Precision, Subnet
 from dff_edge.printable import is_printable
@@ -78,9 +78,9 @@ class ByteLevels(Record):
     step: float = Field(ge=1e-30, le=1e6, allow_inf_nan=False)  # a float32 that is no zero
     zero: Byte
 
-    def levels(self) -> Levels:
-        """The same without pydantic."""
-        return Levels(self.step, self.zero)
+    def levels(self, flavour: Flavour) -> Levels:
+        """Return the same without pydantic, of the bytes of a flavour."""
+        return Levels(self.step, self.zero, INT8 if flavour == "trt" else UINT8)
 
 
 class Calibration(Record):

@@ -13,7 +13,7 @@ its own. Then the scheduler runs all of them in their order on the device, for t
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
@@ -21,9 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dff_edge.bundle.levels import Levels, MapLevels
+from dff_edge.bundle.levels import MapLevels
 from dff_edge.bundle.reader import Bundle
-from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.errors import EngineError, SourceError
 from dff_edge.frames import Frame
 from dff_edge.hiding import hide_credentials
@@ -172,17 +171,20 @@ def relative_errors(
         EngineError: when an output is not finite, or the engine fails.
     """
     name = _NETWORKS.get(graph, graph)
+    by_name = {} if levels is None else levels.by_name
     wrong = dict.fromkeys(engine.outputs, 0.0)
     right = dict.fromkeys(engine.outputs, 0.0)
     taken = {output: spec.empty() for output, spec in engine.outputs.items()}
     for given, expected in zip(reference.inputs[name], reference.outputs[name], strict=True):
         fitting = {
-            key: _encode(given[key], spec, _levels_of(key, levels))
+            key: by_name[key].quantize(given[key])
+            if key in by_name
+            else np.ascontiguousarray(given[key], spec.dtype)
             for key, spec in engine.inputs.items()
         }
         engine.run(fitting, taken)
         for key, array in taken.items():
-            got = _decode(array, _levels_of(key, levels))
+            got = by_name[key].dequantize(array) if key in by_name else array.astype(np.float32)
             if not np.isfinite(got).all():
                 raise EngineError(
                     f"the {engine.name} engine gave values that are not finite for '{key}', where "
@@ -238,27 +240,3 @@ def answer_frames(
 
 def _is_key(frame: Frame) -> bool:
     return frame.index % KEY_EVERY == 0
-
-
-def _levels_of(name: str, levels: MapLevels | None) -> Levels | None:
-    by_name: Mapping[str, Levels] = (
-        {} if levels is None else {"features": levels.features, "scale": levels.scale}
-    )
-    return by_name.get(name)
-
-
-def _encode(array: NDArray[Any], spec: TensorSpec, levels: Levels | None) -> NDArray[Any]:
-    """Values as an engine takes them."""
-    if levels is None:
-        return np.ascontiguousarray(array, spec.dtype)
-    ends = np.iinfo(spec.dtype)  # uint8, or int8 around zero
-    steps = np.rint(array / np.float32(levels.step)) + levels.zero
-    return np.clip(steps, ends.min, ends.max).astype(spec.dtype)
-
-
-def _decode(array: NDArray[Any], levels: Levels | None) -> NDArray[np.float32]:
-    """Values of what an engine gave."""
-    values: NDArray[np.float32] = array.astype(np.float32)
-    if levels is not None:
-        values = (values - np.float32(levels.zero)) * np.float32(levels.step)
-    return values

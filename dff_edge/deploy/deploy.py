@@ -23,12 +23,13 @@ from dff_edge.deploy.check import (
     relative_errors,
 )
 from dff_edge.deploy.measure import median_ms
-from dff_edge.deploy.target import Built, Progress, Target
+from dff_edge.deploy.target import Built, Progress, Target, refusal_of
 from dff_edge.errors import EngineError
 from dff_edge.files.disk import check_room
 from dff_edge.hiding import hide_credentials
 from dff_edge.names import GraphName, Precision
 from dff_edge.printable import printable
+from dff_edge.runtime.engines.backends import targets_on
 from dff_edge.runtime.engines.base import Engine
 from dff_edge.runtime.engines.cache import (
     CachedEngine,
@@ -144,14 +145,15 @@ class _Deploying:
         return compute_reference(self.bundle, draw_frames(self.source))
 
     def deploy(self, precision: Precision, *, rebuild: bool) -> Deployed:
-        refusal = self.target.refusal(precision)
+        refusal = refusal_of(self.target, precision)
         if refusal is not None:
             raise EngineError(f"{precision} on the target {self._name}: {refusal}.")
         flow = self.bundle.manifest.flow_function
-        if flow != "network" and self._name != "cpu":
+        if flow != "network" and self.target.platform.hardware is not None:
+            fitting = " or ".join(targets_on("cpu"))
             raise EngineError(
-                f"the target is {self._name}, expected cpu: the flow of {self.bundle.path} is "
-                f"computed by '{flow}', which runs on the CPU."
+                f"the target is {self._name}, expected {fitting}: the flow of {self.bundle.path} "
+                f"is computed by '{flow}', which runs on the CPU."
             )
         # What is no graph has nothing to build.
         graphs = tuple(g for g in self._graphs if g != "flow" or flow == "network")
@@ -182,7 +184,7 @@ class _Deploying:
             for graph in graphs:
                 data = found[graph].data if graph in found else missing[graph].built.data
                 name = f"{precision} {graph}"
-                engines[graph] = self.target.platform.open(
+                engines[graph] = self.target.platform.load(
                     data, name=name, graph=graph, threads=None
                 )
                 stack.callback(engines[graph].close)

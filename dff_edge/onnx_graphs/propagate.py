@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import onnx
 import onnx.inliner
@@ -35,12 +33,9 @@ def propagate_with(propagate: bytes, task: bytes, levels: MapLevels | None = Non
     after: list[onnx.NodeProto] = []
     del model.graph.initializer[:]
     if levels is not None:
-        zero = helper.tensor_dtype_to_np_dtype(element_type)
-        for name, own in (("features", levels.features), ("scale", levels.scale)):
-            before.append(_convert(model, "DequantizeLinear", name, f"{name}_float", own, zero))
-        after.append(
-            _convert(model, "QuantizeLinear", warped, f"{warped}_bytes", levels.features, zero)
-        )
+        for name, own in levels.by_name.items():
+            before.append(_convert(model, "DequantizeLinear", name, f"{name}_float", own))
+        after.append(_convert(model, "QuantizeLinear", warped, f"{warped}_bytes", levels.features))
     elif element_type == TensorProto.FLOAT16:
         before = [_cast(name, f"{name}_float", TensorProto.FLOAT) for name in ("features", "scale")]
         after = [_cast(warped, f"{warped}_half", element_type)]
@@ -120,10 +115,9 @@ def _convert(
     name: str,
     to: str,
     levels: Levels,
-    dtype: np.dtype[Any],
 ) -> onnx.NodeProto:
     """A node between floats and bytes, its levels stored in the model."""
-    stored = {"step": np.float32(levels.step), "zero": np.asarray(levels.zero, dtype)}
+    stored = {"step": np.float32(levels.step), "zero": np.asarray(levels.zero, levels.dtype)}
     for part, value in stored.items():
         model.graph.initializer.append(numpy_helper.from_array(value, f"{to}_{part}"))
     return helper.make_node(operator, [name, f"{to}_step", f"{to}_zero"], [to], to)

@@ -78,12 +78,14 @@ class HandmadeFlow(BaseEngine):
             frame_size=frame_size,
             channels=channels,
             classes=1,
-            maps=np.float32 if scale_levels is None else np.uint8,
+            maps=np.float32 if scale_levels is None else scale_levels.dtype,
             stride=stride,
         )
         self._cell_px = stride // 2  # of a half-size frame, each way
         self._threads = threads or usable_cores()
-        self._one = 1.0 if scale_levels is None else scale_levels.bytes(np.ones(1, np.float32))[0]
+        self._one = (
+            1.0 if scale_levels is None else scale_levels.quantize(np.ones(1, np.float32))[0]
+        )
         half = (frame_size[0] // 2, frame_size[1] // 2)
         self._solve: _Solver | None = _solver(function, half, self._threads)
         self._key, self._current = np.empty(half, np.uint8), np.empty(half, np.uint8)

@@ -17,7 +17,7 @@ import onnx.inliner
 from onnx import TensorProto, helper, numpy_helper
 
 from dff_edge.bundle.contract import graph_contract
-from dff_edge.bundle.levels import Levels, MapLevels
+from dff_edge.bundle.levels import INT8, Levels, MapLevels
 from dff_edge.bundle.reader import Bundle
 from dff_edge.bundle.writer import BundleWriter
 from dff_edge.names import SUBNETS, GraphName, Precision, Subnet
@@ -25,7 +25,7 @@ from dff_edge.names import SUBNETS, GraphName, Precision, Subnet
 MAX_FLOW = 2.5  # cells
 STRIDE = 16
 LEVELS = MapLevels(features=Levels(0.125, 100), scale=Levels(1 / 128, 0))  # of int8
-SYMMETRIC = MapLevels(features=Levels(0.25, 0), scale=Levels(1 / 64, 0))  # for TensorRT
+SYMMETRIC = MapLevels(features=Levels(0.25, 0, INT8), scale=Levels(1 / 64, 0, INT8))  # for TensorRT
 OPSET = 17
 IR_VERSION = 8
 
@@ -71,7 +71,7 @@ def make_graphs(
     for subnet in SUBNETS:
         model = make_model(subnet, frame_size, channels, classes, seed=seed)
         if as_ == "int8":
-            _travel_as_bytes(model, LEVELS, np.uint8)
+            _travel_as_bytes(model, LEVELS)
         elif as_ == "fp16":
             _compute_in_halves(model)
         graphs[subnet] = model.SerializeToString()
@@ -98,7 +98,7 @@ def make_tensorrt_graphs(
     plugin.CopyFrom(models["task"])
     if as_ == "int8":
         for model in (*models.values(), plugin):
-            _travel_as_bytes(model, SYMMETRIC, np.int8)
+            _travel_as_bytes(model, SYMMETRIC)
     _add_plugin(plugin, models["propagate"], SYMMETRIC.scale.step if as_ == "int8" else 1.0)
     portable = onnx.inliner.inline_local_functions(models["propagate"])
     graphs = {**models, "propagate": plugin, "propagate_portable": portable}
@@ -188,7 +188,7 @@ def manifest_fields(
 
 def calibration_fields(levels: MapLevels | None = LEVELS) -> dict[str, Any]:
     """Give the calibration record of ``make_graphs`` in int8, or one of float maps."""
-    maps = {} if levels is None else {"features": levels.features, "scale": levels.scale}
+    maps = {} if levels is None else levels.by_name
     return {
         **{name: {"step": own.step, "zero": own.zero} for name, own in maps.items()},
         "source": "synthetic://street",
@@ -201,16 +201,17 @@ def calibration_fields(levels: MapLevels | None = LEVELS) -> dict[str, Any]:
     }
 
 
-def _travel_as_bytes(
-    model: onnx.ModelProto, maps: MapLevels, dtype: type[np.uint8] | type[np.int8]
-) -> None:
+def _travel_as_bytes(model: onnx.ModelProto, maps: MapLevels) -> None:
     """Make features and scale field bytes where they enter and leave, in place."""
     graph = model.graph
-    for name, levels in (("features", maps.features), ("scale", maps.scale)):
+    for name, levels in maps.by_name.items():
         for value in (*graph.input, *graph.output):
             if value.name == name:
-                value.type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-        stored = {f"{name}_step": np.float32(levels.step), f"{name}_zero": dtype(levels.zero)}
+                value.type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(levels.dtype)
+        stored = {
+            f"{name}_step": np.float32(levels.step),
+            f"{name}_zero": levels.dtype.type(levels.zero),
+        }
         graph.initializer.extend(
             numpy_helper.from_array(np.asarray(v), n) for n, v in stored.items()
         )

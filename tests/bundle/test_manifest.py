@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dff_edge.bundle.levels import INT8 as INT8_BYTES
 from dff_edge.bundle.levels import Levels, MapLevels
 from dff_edge.bundle.manifest import MAX_MANIFEST_BYTES, Manifest, listed_files
 from dff_edge.bundle.paths import path_problem
@@ -149,7 +150,9 @@ def tensorrt_manifest(**changes: Any) -> Manifest:
 def test_maps_for_tensorrt_have_the_type_of_the_precision():
     manifest = tensorrt_manifest(parity=[{**PARITY, "precision": "int8", "flavour": "trt"}])
 
-    assert manifest.map_levels("int8", "trt") == MapLevels(Levels(0.5, 0), Levels(0.25, 0))
+    assert manifest.map_levels("int8", "trt") == MapLevels(
+        Levels(0.5, 0, INT8_BYTES), Levels(0.25, 0, INT8_BYTES)
+    )
     assert manifest.map_levels("int8") is None
     for precision, name in (("fp32", "float32"), ("fp16", "float16"), ("int8", "int8")):
         for graph in ("propagate", "propagate_portable"):

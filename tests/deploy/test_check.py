@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dff_edge.bundle.levels import Levels, MapLevels
+from dff_edge.bundle.levels import INT8, Levels, MapLevels
 from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.deploy.check import (
     FRAMES,
@@ -82,7 +82,7 @@ def test_values_that_are_not_finite_are_an_error(value):
     ("dtype", "levels", "expected"),
     [
         # Steps of 0.5 around zero: 0.6 is nearest to one step, 100 and -100 are out of range.
-        (np.int8, Levels(0.5, 0), [1, 127, -128]),
+        (np.int8, Levels(0.5, 0, INT8), [1, 127, -128]),
         (np.uint8, Levels(0.5, 10), [11, 210, 0]),
     ],
     ids=["int8", "uint8"],

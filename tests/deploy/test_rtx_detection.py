@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks._rtx import RtxNetwork, load_rtx
-from dff_edge.bundle.levels import Levels, MapLevels
+from dff_edge.bundle.levels import INT8, Levels, MapLevels
 from dff_edge.calibration.trt.int8 import quantize_symmetric
 from dff_edge.onnx_graphs.detection import MAPS
 from tests.export.checkpoints import CHANNELS, FRAME_SIZE, tiny_bundle
@@ -37,7 +37,7 @@ def test_graphs_that_end_with_the_maps_build(bundle, graph):
 def test_int8_maps_build_and_leave_as_floats(bundle):
     cells = (1, FRAME_SIZE[0] // 16, FRAME_SIZE[1] // 16, CHANNELS)
     sample = {"features": np.random.default_rng(0).standard_normal(cells).astype(np.float32)}
-    levels = MapLevels(Levels(0.03, 0), Levels(1 / 64, 0))
+    levels = MapLevels(Levels(0.03, 0, INT8), Levels(1 / 64, 0, INT8))
     network = RtxNetwork(
         quantize_symmetric(bundle.graph_bytes("fp32", "task", "trt"), [sample], levels)
     )

@@ -8,10 +8,9 @@ import pytest
 
 from dff_edge.bundle.graphs.onnx_check import check_onnx
 from dff_edge.bundle.graphs.tensorrt_check import check_for_tensorrt
-from dff_edge.bundle.levels import Levels, MapLevels
+from dff_edge.bundle.levels import INT8, Levels, MapLevels
 from dff_edge.calibration.ort.fp16 import to_fp16
 from dff_edge.calibration.ort.int8 import quantize_graph
-from dff_edge.calibration.sampling.pairs import to_int8
 from dff_edge.calibration.trt.fp16 import to_half
 from dff_edge.calibration.trt.int8 import quantize_symmetric
 from dff_edge.onnx_graphs.propagate import plugin_propagate, portable_propagate, propagate_with
@@ -47,9 +46,9 @@ def test_of_bytes_it_is_the_native_warp_of_bytes_and_then_the_task_graph(bundle,
     propagate = propagate_with(bundle.graph_bytes("fp32", "propagate"), task, levels)
 
     given = {
-        "features": levels.features.bytes(inputs["features"]),
+        "features": levels.features.quantize(inputs["features"]),
         "flow": inputs["flow"],
-        "scale": levels.scale.bytes(inputs["scale"]),
+        "scale": levels.scale.quantize(inputs["scale"]),
     }
     warped = warp_features(*given.values(), levels=levels)
     expected = outputs_of(task, {"features": warped})["scores"]
@@ -69,7 +68,7 @@ def test_warp_function_is_not_touched(bundle):
     assert after.graph.output == before.graph.output
 
 
-SYMMETRIC = MapLevels(features=Levels(2.5 / 127, 0), scale=Levels(1 / 64, 0))
+SYMMETRIC = MapLevels(features=Levels(2.5 / 127, 0, INT8), scale=Levels(1 / 64, 0, INT8))
 
 
 @pytest.fixture(params=["float32", "float16", "int8"])
@@ -82,8 +81,7 @@ def tensorrt(request, bundle, inputs):
     if request.param == "float16":
         halves = {name: array.astype(np.float16) for name, array in maps.items()}
         return to_half(fp32), None, {**inputs, **halves}
-    steps = {"features": SYMMETRIC.features.step, "scale": SYMMETRIC.scale.step}
-    bytes_ = {name: to_int8(array, steps[name]) for name, array in maps.items()}
+    bytes_ = {name: SYMMETRIC.by_name[name].quantize(array) for name, array in maps.items()}
     return quantize_symmetric(fp32, [], SYMMETRIC), SYMMETRIC, {**inputs, **bytes_}
 
 
@@ -94,11 +92,11 @@ def test_portable_form_is_the_warp_of_the_values_rounded_once(bundle, tensorrt):
 
     values = {name: array.astype(np.float32) for name, array in given.items()}
     if levels is not None:
-        values["features"] = levels.features.values(given["features"])
-        values["scale"] = levels.scale.values(given["scale"])
+        values["features"] = levels.features.dequantize(given["features"])
+        values["scale"] = levels.scale.dequantize(given["scale"])
     warped = warp_features(values["features"], values["flow"], values["scale"])
     if levels is not None:
-        warped = to_int8(warped, levels.features.step)
+        warped = levels.features.quantize(warped)
     expected = outputs_of(task, {"features": warped.astype(given["features"].dtype)})["scores"]
     # A value between two bytes, or two halves, may fall to either side.
     tolerance = {"float32": 1e-5, "float16": 2e-3, "int8": 0.05}[given["features"].dtype.name]

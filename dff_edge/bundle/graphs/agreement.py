@@ -120,7 +120,7 @@ def _precision_problems(precision: Precision, graph: CheckedGraph) -> Iterator[s
 def _level_problems(levels: MapLevels, wiring: _Wiring) -> Iterator[str]:
     """Compare the levels of all maps that enter, leave, or come out of the warp."""
     file = wiring.graph.file
-    for name, own in (("features", levels.features), ("scale", levels.scale)):
+    for name, own in levels.by_name.items():
         if name in file.inputs:
             yield from _reading_problems(wiring, name, own, f"input '{name}'")
         if name in file.outputs:
@@ -154,7 +154,7 @@ def _making_problems(wiring: _Wiring, name: str, levels: Levels, what: str) -> I
     elif node is not None and node.operator == "Identity":
         stored = wiring.stored(node.inputs[0])
         # Of a flow network without scale field.
-        if stored is None or not np.allclose(levels.values(stored), 1.0, rtol=0, atol=1e-6):
+        if stored is None or not np.allclose(levels.dequantize(stored), 1.0, rtol=0, atol=1e-6):
             yield f"{what} is stored and not 1 in the manifest's levels"
     else:
         yield f"{what} is made by {node or 'no node'}, expected QuantizeLinear"

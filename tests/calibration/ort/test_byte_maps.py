@@ -35,7 +35,7 @@ def test_levels_cover_the_range_and_hit_zero(a, b):
     levels = levels_over(min(a, b), max(a, b))
 
     assert 0 <= levels.zero <= 255
-    assert levels.values(np.array([levels.zero], np.uint8)) == 0
+    assert levels.dequantize(np.array([levels.zero], np.uint8)) == 0
     slack = 1e-5 * (high - low) + 0.51 * levels.step
     assert levels.range[0] <= low + slack
     assert levels.range[1] >= high - slack
@@ -46,8 +46,8 @@ def test_levels_cover_the_range_and_hit_zero(a, b):
 def test_levels_that_hit_one_do_and_cover_the_range(low, high):
     levels = levels_over(low, high, hit_one=True)
 
-    one = levels.bytes(np.array([1.0], np.float32))
-    assert levels.values(one) == pytest.approx(1.0, abs=1e-6) or levels.step > 1
+    one = levels.quantize(np.array([1.0], np.float32))
+    assert levels.dequantize(one) == pytest.approx(1.0, abs=1e-6) or levels.step > 1
     assert levels.range[0] <= min(low, 0) + levels.step
     assert levels.range[1] >= high - 0.51 * levels.step
 
@@ -59,23 +59,14 @@ def test_levels_by_hand():
     assert levels_over(0.2, 2.0, hit_one=True) == Levels(float(np.float32(1 / 127)), 0)
 
 
-def test_bytes_and_values_are_inverse_and_bytes_stop_at_the_ends():
-    levels = Levels(0.5, 10)
-    every = np.arange(256, dtype=np.uint8)
-    np.testing.assert_array_equal(levels.bytes(levels.values(every)), every)
-    assert levels.values(every)[[0, 10, 255]].tolist() == [-5.0, 0.0, 122.5]
-    far = np.array([-1e9, 1e9, 0.25, 0.75], np.float32)
-    assert levels.bytes(far).tolist() == [0, 255, 10, 12]  # ties to even
-
-
 def test_levels_of_samples_cover_what_the_networks_give(bundle, samples):
     levels = byte_levels(find_map_ranges(bundle, samples))
     features = [arrays["features"] for arrays in samples.task_inputs(bundle)]
 
     assert levels.features.zero == 0  # behind a ReLU
     assert levels.features.range[1] == pytest.approx(max(a.max() for a in features), rel=1e-5)
-    one = levels.scale.bytes(np.ones(1, np.float32))
-    assert levels.scale.values(one) == pytest.approx(1.0, abs=1e-6)
+    one = levels.scale.quantize(np.ones(1, np.float32))
+    assert levels.scale.dequantize(one) == pytest.approx(1.0, abs=1e-6)
 
 
 @pytest.mark.parametrize("place", [0, -1])
@@ -124,8 +115,8 @@ def test_q_and_dq_at_the_borders_go_away_and_types_follow():
     assert operators(model) == ["Reshape", "DequantizeLinear", "Neg", "QuantizeLinear"]
     kinds = [v.type.tensor_type.elem_type for v in (*model.graph.input, *model.graph.output)]
     assert kinds == [TensorProto.UINT8, TensorProto.UINT8]
-    found = compute(model, features=levels.bytes(values))["scale"]
-    np.testing.assert_array_equal(levels.values(found), expected)
+    found = compute(model, features=levels.quantize(values))["scale"]
+    np.testing.assert_array_equal(levels.dequantize(found), expected)
 
 
 @pytest.mark.parametrize("zero", [0, 66])
@@ -138,7 +129,7 @@ def test_a_relu_at_the_end_holds_whatever_byte_means_zero(bundle, samples, zero)
     inputs = next(samples.feature_inputs())
 
     expected = outputs_of(fp32, inputs)["features"]
-    found = levels.features.values(outputs_of(graph, inputs)["features"])
+    found = levels.features.dequantize(outputs_of(graph, inputs)["features"])
 
     assert (expected == 0).mean() > 0.1, "the test needs a ReLU that does something"
     assert found.min() == 0

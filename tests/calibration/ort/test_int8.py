@@ -229,12 +229,12 @@ def test_results_are_close_to_fp32(bundle, samples, levels, int8, subnet):
     )
     expected = outputs_of(bundle.graph_bytes("fp32", subnet), inputs)
     if subnet == "task":
-        inputs = {"features": levels.features.bytes(inputs["features"])}
+        inputs = {"features": levels.features.quantize(inputs["features"])}
     found = outputs_of(int8[subnet], inputs)
     by_name = {"features": levels.features, "scale": levels.scale}
 
     for name, array in expected.items():
-        values = by_name[name].values(found[name]) if name in by_name else found[name]
+        values = by_name[name].dequantize(found[name]) if name in by_name else found[name]
         correlation = np.corrcoef(array.ravel(), values.ravel())[0, 1]
         assert correlation > MIN_CORRELATION, name
         # Levels that were wrong by a factor or an offset would correlate just as well.
@@ -246,7 +246,7 @@ def test_a_flow_network_without_scale_head_gives_the_byte_that_means_one(simple,
     scale = outputs_of(graph, next(samples.flow_inputs()))["scale"]
 
     assert scale.dtype == np.uint8
-    assert np.unique(levels.scale.values(scale)) == pytest.approx([1.0], abs=1e-6)
+    assert np.unique(levels.scale.dequantize(scale)) == pytest.approx([1.0], abs=1e-6)
 
 
 @pytest.mark.parametrize("subnet", ["feature", "flow"])

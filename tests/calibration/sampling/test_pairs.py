@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from dff_edge.calibration.sampling.pairs import Pairs, to_int8
+from dff_edge.calibration.sampling.pairs import Pairs
 from tests.calibration.graphs import compute, model_of, operators
 
 RNG = np.random.default_rng(21)
@@ -36,12 +36,6 @@ def convolution(operator="Conv", count=1, channels=(3, 4)):
         {"y": (np.float32, [1, last, 2, 2])},
         {"weight": weight},
     )
-
-
-def test_int8_by_hand():
-    values = np.array([-1e9, -128.4, 0.5, 1.5, 126.6, 1e9], np.float32)
-    assert to_int8(values, 1.0).tolist() == [-128, -128, 0, 2, 127, 127]
-    assert to_int8(values, 0.5).tolist() == [-128, -128, 1, 3, 127, 127]
 
 
 @pytest.mark.parametrize(("operator", "axis"), [("Conv", 0), ("ConvTranspose", None)])

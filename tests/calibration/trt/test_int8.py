@@ -14,9 +14,8 @@ from onnx import helper, numpy_helper
 from dff_edge.bundle.contract import graph_contract
 from dff_edge.bundle.graphs.onnx_check import check_onnx
 from dff_edge.bundle.graphs.tensorrt_check import check_for_tensorrt
-from dff_edge.bundle.levels import MIN_STEP, Levels, MapLevels
+from dff_edge.bundle.levels import INT8, MIN_STEP, Levels, MapLevels
 from dff_edge.calibration.ort.byte_maps import MapRanges, find_map_ranges
-from dff_edge.calibration.sampling.pairs import to_int8
 from dff_edge.calibration.trt.int8 import quantize_symmetric, step_over, symmetric_levels
 from tests.calibration.graphs import model_of
 from tests.calibration.ort.test_int8 import outputs_of
@@ -88,7 +87,7 @@ def test_steps_cover_the_range(a, b):
 def test_steps_that_hit_one_do_and_cover_the_range(low, high):
     step = step_over(low, high, hit_one=True)
 
-    assert to_int8(np.ones(1, np.float32), step) * step == pytest.approx(1.0, abs=1e-6)
+    assert Levels(step, 0, INT8).quantize(np.ones(1)) * step == pytest.approx(1.0, abs=1e-6)
     assert max(-low, high) <= 127 * step * (1 + 1e-6)
 
 
@@ -99,7 +98,7 @@ def test_steps_by_hand():
     assert step_over(0.2, 2.0, hit_one=True) == float(np.float32(1 / 63))
     ranges = MapRanges(features=(-1.27, 0.5), scale=(0.5, 1.0))
     assert symmetric_levels(ranges) == MapLevels(
-        Levels(float(np.float32(0.01)), 0), Levels(float(np.float32(1 / 127)), 0)
+        Levels(float(np.float32(0.01)), 0, INT8), Levels(float(np.float32(1 / 127)), 0, INT8)
     )
 
 
@@ -185,12 +184,12 @@ def test_results_are_close_to_fp32(bundle, samples, levels, int8, subnet):
     )
     expected = outputs_of(bundle.graph_bytes("fp32", subnet), inputs)
     if subnet == "task":
-        inputs = {"features": to_int8(inputs["features"], levels.features.step)}
+        inputs = {"features": levels.features.quantize(inputs["features"])}
     found = outputs_of(int8[subnet], inputs)
     by_name = {"features": levels.features, "scale": levels.scale}
 
     for name, array in expected.items():
-        values = by_name[name].values(found[name]) if name in by_name else found[name]
+        values = by_name[name].dequantize(found[name]) if name in by_name else found[name]
         assert np.corrcoef(array.ravel(), values.ravel())[0, 1] > MIN_CORRELATION, name
         # Steps that were wrong by a factor would correlate just as well.
         assert np.abs(values - array).mean() < 0.1 * np.abs(array).max(), name
@@ -209,11 +208,11 @@ def test_a_bias_beside_weights_of_next_to_nothing_is_kept(operator):
         {"scale": (np.float32, [1, 2, 3, 3])},
         {"weight": erased, "bias": bias},
     )
-    levels = MapLevels(features=Levels(1.0, 0), scale=Levels(0.01, 0))
+    levels = MapLevels(features=Levels(1.0, 0, INT8), scale=Levels(0.01, 0, INT8))
 
     int8 = quantize_symmetric(model.SerializeToString(), [{"x": x}], levels)
 
-    found = levels.scale.values(outputs_of(int8, {"x": x})["scale"])
+    found = levels.scale.dequantize(outputs_of(int8, {"x": x})["scale"])
     expected = outputs_of(model.SerializeToString(), {"x": x})["scale"]
     np.testing.assert_allclose(found, expected, rtol=0, atol=0.02)
 
@@ -222,7 +221,7 @@ def test_a_flow_network_without_scale_head_gives_what_means_one(simple, samples,
     scale = outputs_of(simple[1], next(samples.flow_inputs()))["scale"]
 
     assert scale.dtype == np.int8
-    assert np.unique(levels.scale.values(scale)) == pytest.approx([1.0], abs=1e-6)
+    assert np.unique(levels.scale.dequantize(scale)) == pytest.approx([1.0], abs=1e-6)
 
 
 @pytest.mark.parametrize("subnet", ["feature", "flow"])

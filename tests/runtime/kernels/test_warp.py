@@ -306,7 +306,9 @@ def test_bytes_match_the_definition_rounded_once(shape, max_flow):
     out = warp_features(features, flow, scale, levels=LEVELS)
 
     assert out.dtype == np.uint8
-    values = warp_by_definition(LEVELS.features.values(features), flow, LEVELS.scale.values(scale))
+    values = warp_by_definition(
+        LEVELS.features.dequantize(features), flow, LEVELS.scale.dequantize(scale)
+    )
     exact = np.clip(values / LEVELS.features.step + LEVELS.features.zero, 0, 255)
     assert np.abs(out - exact).max() <= 0.501
 

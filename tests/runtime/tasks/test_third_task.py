@@ -14,6 +14,7 @@ import onnx
 import pytest
 
 from dff_edge.bundle.tasks import FORMATS, TaskFormat
+from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.bundle.writer import BundleWriter
 from dff_edge.deploy.agreement import agreement
 from dff_edge.errors import BundleError, ConfigError, SinkError
@@ -22,7 +23,6 @@ from dff_edge.evaluation.bundle_recogniser import BundleRecogniser
 from dff_edge.evaluation.evaluate import evaluate
 from dff_edge.evaluation.tasks import MEASURED_TASKS, MeasuredTask
 from dff_edge.frames import Frame
-from dff_edge.runtime.engines.base import TensorSpec
 from dff_edge.runtime.engines.onnxruntime import OrtEngine
 from dff_edge.runtime.kernels.resize import FrameResizer
 from dff_edge.runtime.pipeline import Pipeline

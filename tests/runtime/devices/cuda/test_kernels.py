@@ -7,7 +7,7 @@ import gc
 import numpy as np
 import pytest
 
-from dff_edge.bundle.levels import Levels, MapLevels
+from dff_edge.bundle.levels import INT8, Levels, MapLevels
 from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.errors import (
     ConfigError,
@@ -24,7 +24,7 @@ from tests.runtime.devices.cuda.emulation import ALLOCATING
 ATOL = 1e-5  # float32, four products and three sums of values near 1, fused on GPUs
 HALF_ATOL = 4e-3  # one rounding to float16 of values up to 8
 SHAPE, FLOW_SHAPE = (1, 5, 7, 16), (1, 5, 7, 2)
-SYMMETRIC = MapLevels(features=Levels(0.05, 0), scale=Levels(1 / 32, 0))
+SYMMETRIC = MapLevels(features=Levels(0.05, 0, INT8), scale=Levels(1 / 32, 0, INT8))
 
 
 class Maps:
@@ -137,7 +137,7 @@ def test_levels_belong_to_bytes_and_bytes_to_levels(any_device, stream):
 
 
 def test_levels_that_are_not_symmetric_are_refused(any_device, stream):
-    levels = MapLevels(features=Levels(0.05, 3), scale=Levels(1 / 32, 0))
+    levels = MapLevels(features=Levels(0.05, 3, INT8), scale=Levels(1 / 32, 0, INT8))
 
     with pytest.raises(ConfigError, match="are 3 and 0, expected 0 and 0"):
         any_device.warp(*Maps(any_device, np.int8).buffers.values(), stream, levels)
