@@ -17,8 +17,8 @@ from dff_edge.trainer.models import DeepFeatureFlow, detect, warp_features
 Key = tuple[Tensor, Image, tuple[int, int]]  # features, half frame, size of the source frame
 
 
-class TorchRecogniser:
-    """``dff_edge.evaluation.evaluate.Recogniser`` over a torch model.
+class TorchPredictor:
+    """``dff_edge.evaluation.evaluate.Predictor`` over a torch model.
 
     Args:
         model: used in evaluation mode on the device it is on.
@@ -63,7 +63,7 @@ class TorchRecogniser:
         return features, half, (image.shape[0], image.shape[1])
 
     @torch.inference_mode()
-    def answer(self, key: Key, image: Image | None) -> LabelMap | Detections:
+    def predict(self, key: Key, image: Image | None) -> LabelMap | Detections:
         """Labels or objects of ``image``, or of the key frame itself for None."""
         features, key_half, size = key
         if image is not None:
