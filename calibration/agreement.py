@@ -12,22 +12,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dff_edge.bundle.levels import MapLevels
 from dff_edge.bundle.reader import Bundle
 from dff_edge.calibration.compare import Compared
-from dff_edge.calibration.sampling.samples import Key, Samples
+from dff_edge.calibration.sampling.samples import Samples
 from dff_edge.detection_matching import SURE_SCORE
 from dff_edge.names import Flavour, GraphName, Precision
 from dff_edge.runtime.engines.base import Engine
 from dff_edge.runtime.engines.hand_crafted_flow import HandmadeFlow
 from dff_edge.runtime.engines.onnxruntime import OrtEngine
+from dff_edge.runtime.engines.subnets import Subnets
+from dff_edge.runtime.sequential import Arrays, SequentialRunner
 from dff_edge.runtime.tasks import AgreementRule, decoder_of, task_of
 from dff_edge.runtime.tasks.decoders import Decoder
 
 MOST_KEYS = 8
-Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -101,19 +101,23 @@ class Reference:
         """Whether it is a key frame, and its answer at the network's size."""
         decoder = decoder_of(self._bundle.manifest)
         warped: GraphName = "propagate" if flavour == "ort" else "propagate_portable"
+        half = self._samples.half
         with ExitStack() as stack:
 
             def opened(name: GraphName) -> Engine:
                 return stack.enter_context(closing(OrtEngine(graphs[name], name=name)))
 
-            feature, task, propagate = opened("feature"), opened("task"), opened(warped)
             flow = opened("flow") if "flow" in graphs else self._flow_function(stack, levels)
+            runner = SequentialRunner(
+                Subnets(opened("feature"), flow, opened("task"), levels, opened(warped))
+            )
             for key in self._keys:
-                maps = _outputs(feature, {"frame": self._samples.full[key.clip, key.index]})
-                yield True, self._decoded(decoder, _outputs(task, maps))
+                features = runner.extract(self._samples.full[key.clip, key.index])
+                yield True, self._decoded(decoder, runner.score(features))
+                key_half = half[key.clip, key.index]
                 for distance in key.distances:
-                    moved = _outputs(flow, self._pair(key, distance))
-                    yield False, self._decoded(decoder, _outputs(propagate, {**maps, **moved}))
+                    moved = runner.estimate_flow(key_half, half[key.clip, key.index + distance])
+                    yield False, self._decoded(decoder, runner.propagate(features, moved))
 
     def _flow_function(self, stack: ExitStack, levels: MapLevels | None) -> Engine:
         manifest = self._bundle.manifest
@@ -127,13 +131,6 @@ class Reference:
                 )
             )
         )
-
-    def _pair(self, key: Key, distance: int) -> Arrays:
-        half = self._samples.half
-        return {
-            "key_half": half[key.clip, key.index],
-            "frame_half": half[key.clip, key.index + distance],
-        }
 
     def _decoded(self, decoder: Decoder, outputs: Arrays) -> Any:
         whole = self._task.whole_answer(outputs)
@@ -193,12 +190,6 @@ def describe(
             f"by {worst.relative_error:.1%} ({worst.output}); that matters where an answer changes"
         )
     return lines
-
-
-def _outputs(engine: Engine, inputs: Arrays) -> Arrays:
-    made = {name: spec.empty() for name, spec in engine.outputs.items()}
-    engine.run({name: inputs[name] for name in engine.inputs}, made)
-    return made
 
 
 def _mean(counts: Sequence[tuple[float, float]]) -> float | None:

@@ -26,7 +26,7 @@ from typing import Any
 from dff_edge.bundle.reader import Bundle
 from dff_edge.data.clips import open_clips
 from dff_edge.errors import DffEdgeError
-from dff_edge.evaluation.bundle_recogniser import BundleRecogniser
+from dff_edge.evaluation.bundle_predictor import BundlePredictor
 from dff_edge.frames import Image
 from dff_edge.report.page import Run, Strip, render_page
 from dff_edge.report.pictures import draw_pictures
@@ -189,16 +189,16 @@ def draw_strips(bundle: Bundle, source: str | None) -> list[Strip]:
     """A key frame and frames answered from it: of a drawn street, and of the user's video."""
     colours = [info.colour for info in bundle.manifest.classes]
     strips = []
-    with BundleRecogniser(bundle, "int8") as recogniser:
+    with BundlePredictor(bundle, "int8") as predictor:
         if source is not None:
             images = read_images(source, max(DISTANCES) + 1)
             no_truth = [None] * len(images)
-            pictures = draw_pictures(recogniser, images, no_truth, colours, DISTANCES)
+            pictures = draw_pictures(predictor, images, no_truth, colours, DISTANCES)
             strips.append(Strip(f"INT8 on {source}", pictures, NOT_TRAINED_FOR))
         clip = open_clips(PICTURES)[0]
         shown = range(PICTURE_START, PICTURE_START + max(DISTANCES) + 1)
         pictures = draw_pictures(
-            recogniser,
+            predictor,
             [clip.image(index) for index in shown],
             [clip.labels(index) for index in shown],
             colours,

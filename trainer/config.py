@@ -229,10 +229,10 @@ class TrainConfig(Settings):
                     f"{key}.batch_size is {stage.batch_size}, expected a multiple of data.group "
                     f"({self.data.group})."
                 )
-            if stage.class_weights is not None and self.model.rfcn is not None:
+            if stage.class_weights is not None and not self.model.task.takes_class_weights:
                 raise ValueError(
-                    f"{key}.class_weights is given, expected none for detection, which trains on "
-                    "the hardest boxes (hard_examples)."
+                    f"{key}.class_weights is given, expected none for {self.model.task.name}, "
+                    "whose loss does not weigh classes."
                 )
             if stage.class_weights is not None and len(stage.class_weights) != classes:
                 raise ValueError(

@@ -19,14 +19,14 @@ from dff_edge.errors import ConfigError
 from dff_edge.opencv import cv2
 from dff_edge.trainer.config import NetworkName, StageConfig
 from dff_edge.trainer.data.pairs import PairBatch, collate_groups
-from dff_edge.trainer.detection.loss import detection_loss
-from dff_edge.trainer.losses import end_point_error, flow_loss, segmentation_loss
+from dff_edge.trainer.losses import end_point_error, flow_loss
 from dff_edge.trainer.models import (
     DeepFeatureFlow,
     FlowNetInception,
     freeze_batch_norm,
     half_frame,
 )
+from dff_edge.trainer.tasks import TRAINED_TASKS
 
 _NETWORKS: dict[str, tuple[NetworkName, ...]] = {
     "recognition": ("feature", "task"),
@@ -168,21 +168,19 @@ class Learner(lightning.LightningModule):
         )
 
     def _task_loss(self, answer: Any, batch: PairBatch) -> Tensor:
-        """The loss of what the task network says; of detection, its parts are logged."""
-        if self.model.rfcn is None:
-            return segmentation_loss(answer, batch["labels"], self.class_weights)
-        losses = detection_loss(
+        """Compute the loss of what the task network says; several parts are logged each."""
+        losses = TRAINED_TASKS.find(self.model.task_name).losses(
+            self.model,
             answer,
-            (batch["current"].shape[2], batch["current"].shape[3]),
-            self.model.rfcn,
-            batch["boxes"],
-            batch["box_labels"],
-            hard_examples=self.stage.hard_examples,
+            batch,
+            self.stage,
+            class_weights=self.class_weights,
             step=self.global_step,
         )
-        for name, value in losses._asdict().items():
-            self._log(f"{name}_loss", value)
-        return losses.total()
+        if len(losses) > 1:
+            for name, value in losses.items():
+                self._log(f"{name}_loss", value)
+        return torch.stack(tuple(losses.values())).sum()
 
     def _flows(self, key: Tensor, current: Tensor) -> list[Tensor]:
         key_half = self.model.normalize(half_frame(key))

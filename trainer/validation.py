@@ -18,7 +18,7 @@ from dff_edge.trainer.data import PairData, moves_already, open_pairs
 from dff_edge.trainer.flow_validation import FlowValidation, is_due
 from dff_edge.trainer.learner import Learner
 from dff_edge.trainer.models import ModelConfig
-from dff_edge.trainer.recogniser import TorchRecogniser
+from dff_edge.trainer.predictor import TorchPredictor
 
 _log = logging.getLogger("dff_edge.trainer")
 _VALIDATION_INTERVAL = 5  # l of the paper for segmentation
@@ -145,9 +145,9 @@ class _Validation(Callback):
         if not trainer.is_global_zero or not is_due(trainer, pl_module, self._every):
             return
         interval = self._interval
-        recogniser = TorchRecogniser(pl_module.model, self._config.frame_size)
+        predictor = TorchPredictor(pl_module.model, self._config.frame_size)
         task = self._config.task
-        accuracy = evaluate(recogniser, self._clips, task.classes, interval, task=task.name)
+        accuracy = evaluate(predictor, self._clips, task.classes, interval, task=task.name)
         name = f"val_{accuracy.metric.key}"
         values = {f"{name}_frame": accuracy.at_distance(0)}
         if interval > 1:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,14 +21,11 @@ from dff_edge.bundle.reader import Bundle
 from dff_edge.calibration.sampling.clips import Clip
 from dff_edge.errors import CalibrationError
 from dff_edge.frames import Image
-from dff_edge.runtime.engines.hand_crafted_flow import open_flow
-from dff_edge.runtime.engines.onnxruntime import OrtEngine
 from dff_edge.runtime.kernels.resize import FrameResizer, check_image
-from dff_edge.runtime.kernels.warp import warp_features
+from dff_edge.runtime.sequential import Arrays, SequentialRunner, open_graphs
 
 MIN_KEY_FRAMES = 8
 
-Arrays = dict[str, NDArray[Any]]
 _Place = tuple[int, int]  # clip, frame
 
 
@@ -88,38 +84,27 @@ class Samples:
 
         For each key frame its own features, then those propagated to each of its distances.
         """
-        for features, moved in self._maps(bundle):
-            if moved is not None:
-                features = warp_features(features, moved["flow"], moved["scale"])
-            yield {"features": features}
+        with open_graphs(bundle, "fp32") as subnets:
+            runner = SequentialRunner(subnets)
+            for features, moved in self._maps(runner):
+                yield {"features": features if moved is None else runner.warp(features, moved)}
 
     def propagate_inputs(self, bundle: Bundle) -> Iterator[Arrays]:
-        """Features of key frames with flow and scale field of each pair, by the fp32 networks.
+        """Features of key frames with flow and scale field of each pair, by the fp32 networks."""
+        with open_graphs(bundle, "fp32") as subnets:
+            for features, moved in self._maps(SequentialRunner(subnets)):
+                if moved is not None:
+                    yield {"features": features, **moved}
 
-        Flow and scale field are overwritten when the next sample is taken.
-        """
-        for features, moved in self._maps(bundle):
-            if moved is not None:
-                yield {"features": features, **moved}
-
-    def _maps(self, bundle: Bundle) -> Iterator[tuple[NDArray[Any], Arrays | None]]:
+    def _maps(self, runner: SequentialRunner) -> Iterator[tuple[NDArray[Any], Arrays | None]]:
         """Features of each key frame: alone, then with flow and scale field of each distance."""
-        with (
-            OrtEngine(bundle.graph_bytes("fp32", "feature"), name="fp32 feature") as feature,
-            closing(open_flow(bundle, "fp32")) as flow,
-        ):
-            moved = {name: spec.empty() for name, spec in flow.outputs.items()}
-            for key in self.keys:
-                features = feature.outputs["features"].empty()
-                feature.run({"frame": self.full[key.clip, key.index]}, {"features": features})
-                yield features, None
-                for distance in key.distances:
-                    pair = {
-                        "key_half": self.half[key.clip, key.index],
-                        "frame_half": self.half[key.clip, key.index + distance],
-                    }
-                    flow.run(pair, moved)
-                    yield features, moved
+        for key in self.keys:
+            features = runner.extract(self.full[key.clip, key.index])
+            yield features, None
+            key_half = self.half[key.clip, key.index]
+            for distance in key.distances:
+                half = self.half[key.clip, key.index + distance]
+                yield features, runner.estimate_flow(key_half, half)
 
 
 def collect_samples(

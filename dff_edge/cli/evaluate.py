@@ -28,7 +28,7 @@ from dff_edge.runtime.engines.backends import DEFAULT_BACKEND
 if TYPE_CHECKING:
     from dff_edge.bundle.tasks import TaskName
     from dff_edge.evaluation.accuracy import Accuracy
-    from dff_edge.evaluation.evaluate import Recogniser
+    from dff_edge.evaluation.evaluate import Predictor
 
 
 @click.command(cls=Command)
@@ -98,16 +98,16 @@ def command(
     with ExitStack() as stack:
         with command_line():
             clips = open_clips(source)
-        recogniser, classes, task, flow = (
+        predictor, classes, task, flow = (
             _bundle(stack, model, precision, engine, warp, threads)
             if is_bundle
             else _checkpoint(model, copy_features, flow, threads)
         )
         check_for_model(clips, source, task, classes, "the model", pairs=max_interval > 1)
         update = stack.enter_context(progress("clips", len(clips)))
-        accuracy = evaluate(recogniser, clips, classes, max_interval, update, task)
+        accuracy = evaluate(predictor, clips, classes, max_interval, update, task)
         consistency = {
-            interval: temporal_consistency(recogniser, clips, len(classes), interval)
+            interval: temporal_consistency(predictor, clips, len(classes), interval)
             for interval in sorted({1, min(5, max_interval), max_interval})
             if MEASURED_TASKS.find(task).has_consistency
         }
@@ -133,37 +133,37 @@ def command(
 
 def _bundle(
     stack: ExitStack, model: str, precision: str, engine: str, warp: str, threads: int | None
-) -> tuple[Recogniser, tuple[str, ...], TaskName, str]:
+) -> tuple[Predictor, tuple[str, ...], TaskName, str]:
     from dff_edge.bundle.reader import Bundle
-    from dff_edge.evaluation.bundle_recogniser import BundleRecogniser
+    from dff_edge.evaluation.bundle_predictor import BundlePredictor
     from dff_edge.runtime.engines.options import CudaOptions
 
     bundle = Bundle.open(model)
     cuda = CudaOptions(graphs=False, plugin=warp == "plugin")
-    recogniser = BundleRecogniser(bundle, precision, threads, engine, cuda)  # type: ignore[arg-type]
+    predictor = BundlePredictor(bundle, precision, threads, engine, cuda)  # type: ignore[arg-type]
     manifest = bundle.manifest
-    stack.enter_context(recogniser)
-    return recogniser, manifest.class_names, manifest.task, manifest.flow_function
+    stack.enter_context(predictor)
+    return predictor, manifest.class_names, manifest.task, manifest.flow_function
 
 
 def _checkpoint(
     model: str, copy_features: bool, flow: str, threads: int | None
-) -> tuple[Recogniser, tuple[str, ...], TaskName, str]:
+) -> tuple[Predictor, tuple[str, ...], TaskName, str]:
     torch = require("torch", extra="export", purpose="Evaluating a checkpoint")
     from dff_edge.trainer.checkpoint import load_checkpoint
-    from dff_edge.trainer.recogniser import TorchRecogniser
+    from dff_edge.trainer.predictor import TorchPredictor
 
     if threads is not None:
         torch.set_num_threads(threads)
     checkpoint = load_checkpoint(model)
-    recogniser = TorchRecogniser(
+    predictor = TorchPredictor(
         checkpoint.model,
         checkpoint.config.frame_size,
         copies_features=copy_features,
         flow=flow,  # type: ignore[arg-type]
     )
     task = checkpoint.config.task
-    return recogniser, task.classes, task.name, flow
+    return predictor, task.classes, task.name, flow
 
 
 def _print(accuracy: Accuracy, consistency: dict[int, float | None], not_scored: str) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dff_edge.boxes import TrueBoxes
-from dff_edge.bundle.tasks import TaskName
+from dff_edge.bundle.tasks import FORMATS, TaskName
 from dff_edge.data.datasets import DATA_SETS, LabelledClip, parse_data_name
 from dff_edge.data.datasets.findings import check_clips
 from dff_edge.errors import ConfigError
@@ -112,7 +112,7 @@ def class_names(uri: str, task: TaskName = "segmentation") -> tuple[str, ...] | 
         return data.classes()
     if not uri.startswith("synthetic://"):
         return None
-    return BOX_CLASSES if task == "detection" else CLASSES
+    return BOX_CLASSES if FORMATS.find(task).truth == "boxes" else CLASSES
 
 
 def check_class_names(uri: str, task: TaskName, names: Sequence[str], owner: str) -> None:

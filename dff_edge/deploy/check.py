@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,19 +22,21 @@ from numpy.typing import NDArray
 
 from dff_edge.bundle.levels import MapLevels
 from dff_edge.bundle.reader import Bundle
-from dff_edge.errors import EngineError, SourceError
+from dff_edge.errors import EngineError
+from dff_edge.errors import SourceError
 from dff_edge.frames import Frame
 from dff_edge.hiding import hide_credentials
-from dff_edge.names import Flavour, GraphName, Precision
+from dff_edge.names import Flavour
+from dff_edge.names import Precision
 from dff_edge.runtime.devices.base import Device
 from dff_edge.runtime.devices.cpu import CpuDevice
 from dff_edge.runtime.engines.base import Engine
-from dff_edge.runtime.engines.hand_crafted_flow import open_flow
-from dff_edge.runtime.engines.onnxruntime import OrtEngine
 from dff_edge.runtime.engines.subnets import Subnets
-from dff_edge.runtime.kernels.resize import FrameResizer, check_image
-from dff_edge.runtime.kernels.warp import warp_features
+from dff_edge.runtime.kernels.resize import check_image
 from dff_edge.runtime.scheduler import Scheduler
+from dff_edge.runtime.sequential import Arrays
+from dff_edge.runtime.sequential import SequentialRunner
+from dff_edge.runtime.sequential import open_graphs
 from dff_edge.runtime.sources import open_source
 from dff_edge.runtime.tasks import decoder_of
 from dff_edge.runtime.tasks.decoders import Decoder
@@ -45,8 +46,6 @@ KEY_EVERY = 4  # of these frames: three quarters are propagated, over one to thr
 
 # By which name the reference has what a graph computes.
 _NETWORKS = {"propagate_portable": "propagate", "task_maps": "task"}
-
-Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -96,60 +95,31 @@ def compute_reference(bundle: Bundle, frames: Sequence[Frame]) -> Reference:
         EngineError: when they do not load.
         MissingDependencyError: when onnxruntime is not installed.
     """
-    manifest = bundle.manifest
-    resizer = FrameResizer(manifest.frame_size)
     inputs: dict[str, list[Arrays]] = {}
     outputs: dict[str, list[Arrays]] = {}
-    with ExitStack() as stack:
-        engines: dict[str, Engine] = {
-            "flow": stack.enter_context(closing(open_flow(bundle, "fp32")))
-        }
-        graphs: dict[str, GraphName] = {"feature": "feature", "task": manifest.task_graph()}
-        if not manifest.task_format.has_task_maps:  # else propagate gives what task does not
-            graphs["propagate"] = "propagate"
-        for network, graph in graphs.items():
-            data = bundle.graph_bytes("fp32", graph)
-            engines[network] = stack.enter_context(OrtEngine(data, name=f"fp32 {graph}"))
 
-        def note(network: str, given: Arrays, taken: Arrays) -> Arrays:
-            inputs.setdefault(network, []).append(given)
-            outputs.setdefault(network, []).append(taken)
-            return taken
+    def note(network: str, given: Arrays, taken: Arrays) -> Arrays:
+        inputs.setdefault(network, []).append(given)
+        outputs.setdefault(network, []).append(taken)
+        return taken
 
-        def run(network: str, given: Arrays) -> Arrays:
-            taken = {name: spec.empty() for name, spec in engines[network].outputs.items()}
-            engines[network].run(given, taken)
-            return taken
-
+    with open_graphs(bundle, "fp32", propagate=True) as subnets:
+        runner = SequentialRunner(subnets)
         features: NDArray[Any] | None = None
         key_half: NDArray[Any] | None = None
         for frame in frames:
-            half = engines["flow"].inputs["frame_half"].empty()
-            resizer.half(frame.image, half)
+            half = runner.half(frame.image)
             if _is_key(frame) or features is None or key_half is None:
-                full = engines["feature"].inputs["frame"].empty()
-                resizer.full(frame.image, full)
-                given = {"frame": full}
-                features, key_half = note("feature", given, run("feature", given))["features"], half
-                given = {"features": features}
-                note("task", given, run("task", given))
+                full = runner.full(frame.image)
+                features, key_half = runner.extract(full), half
+                note("feature", {"frame": full}, {"features": features})
+                note("task", {"features": features}, runner.score(features))
             else:
                 given = {"key_half": key_half, "frame_half": half}
-                moved = note("flow", given, run("flow", given))
+                moved = note("flow", given, runner.estimate_flow(key_half, half))
                 given = {"features": features, **moved}
-                if "propagate" in engines:
-                    taken = run("propagate", given)
-                else:
-                    warped = warp_features(features, moved["flow"], moved["scale"])
-                    taken = run("task", {"features": warped})
-                note("propagate", given, taken)
-        subnets = Subnets(
-            engines["feature"],
-            engines["flow"],
-            engines["task"],
-            propagate=engines.get("propagate"),
-        )
-        answers = answer_frames(CpuDevice(), subnets, decoder_of(manifest), frames)
+                note("propagate", given, runner.propagate(features, moved))
+        answers = answer_frames(CpuDevice(), subnets, decoder_of(bundle.manifest), frames)
     return Reference(tuple(frames), inputs, outputs, answers)
 
 
@@ -205,20 +175,7 @@ def graph_answers(
         EngineError: when they do not load.
         MissingDependencyError: when onnxruntime is not installed.
     """
-    with ExitStack() as stack:
-
-        def opened(graph: GraphName) -> OrtEngine:
-            data = bundle.graph_bytes(precision, graph, flavour)
-            return stack.enter_context(OrtEngine(data, name=f"{precision} {graph}"))
-
-        subnets = Subnets(
-            opened("feature"),
-            stack.enter_context(closing(open_flow(bundle, precision, flavour))),
-            opened(bundle.manifest.task_graph(flavour)),
-            bundle.manifest.map_levels(precision, flavour),
-            # ONNX Runtime does not know TensorRT's plugin, nor the CPU's warp TensorRT's maps.
-            propagate=opened("propagate_portable") if flavour == "trt" else None,
-        )
+    with open_graphs(bundle, precision, flavour) as subnets:
         return answer_frames(CpuDevice(), subnets, decoder_of(bundle.manifest), frames)
 
 

@@ -5,7 +5,7 @@ pairs (k, i) with k = i - l + 1 .. i. "DFF at l" is the accuracy over all these 
 if they were so many frames; "at distance d" takes the pairs with i - k = d. Accuracy is the
 metric of the task: mean IoU (``label_accuracy``), mAP (``box_accuracy``), ...
 
-The same code evaluates a torch model and a bundle, both behind ``Recogniser``.
+The same code evaluates a torch model and a bundle, both behind ``Predictor``.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from dff_edge.evaluation.tasks import MEASURED_TASKS
 from dff_edge.frames import Image, LabelMap
 
 
-class Recogniser(Protocol):
+class Predictor(Protocol):
     """Deep Feature Flow, one call at a time."""
 
     def extract(self, image: Image) -> Any:
         """What is kept of a key frame: its features and its half-size image."""
         ...
 
-    def answer(self, key: Any, image: Image | None) -> Any:
+    def predict(self, key: Any, image: Image | None) -> Any:
         """What ``image`` shows, answered from ``key``; None stands for the key frame itself.
 
         It is what the model's task says of a frame: a label map, ``Detections`` in pixels of the
@@ -44,7 +44,7 @@ class Recogniser(Protocol):
 
 
 def evaluate(
-    recogniser: Recogniser,
+    predictor: Predictor,
     clips: Sequence[LabelledClip],
     classes: Sequence[str],
     max_interval: int = 10,
@@ -57,12 +57,12 @@ def evaluate(
     is measured on the same frames. The features of a frame are computed once.
 
     Args:
-        recogniser: what is evaluated.
+        predictor: what is evaluated.
         clips: labelled video.
         classes: names of the K classes.
         max_interval: the largest key interval of interest, l.
         progress: called with (clips done, clips in all).
-        task: what the recogniser's answers are.
+        task: what the predictor's answers are.
 
     Raises:
         ConfigError: when no clip has a labelled frame with enough frames before it, or the model
@@ -75,7 +75,7 @@ def evaluate(
     tally = measured.tally(classes, max_interval)
     pairs = 0
     for done, clip in enumerate(clips):
-        extract = lru_cache(maxsize=max_interval)(_extractor(recogniser, clip))
+        extract = lru_cache(maxsize=max_interval)(_extractor(predictor, clip))
         for i in range(max_interval - 1, len(clip)):
             if not clip.is_labelled(i):
                 continue
@@ -87,7 +87,7 @@ def evaluate(
             # just before it is needed again.
             for distance in reversed(range(max_interval)):
                 key = extract(i - distance)
-                answer = recogniser.answer(key, image if distance else None)
+                answer = predictor.predict(key, image if distance else None)
                 if not measured.is_answer(answer):
                     raise ConfigError(
                         f"the model does not answer {measured.answers}, expected of task '{task}'."
@@ -106,7 +106,7 @@ def evaluate(
 
 
 def temporal_consistency(
-    recogniser: Recogniser, clips: Sequence[LabelledClip], class_count: int, interval: int
+    predictor: Predictor, clips: Sequence[LabelledClip], class_count: int, interval: int
 ) -> float | None:
     """Say how steady label maps are: mean IoU of each against the one before, moved by true flow.
 
@@ -114,7 +114,7 @@ def temporal_consistency(
     nor are clips whose true flow is unknown.
 
     Args:
-        recogniser: what is measured.
+        predictor: what is measured.
         clips: video; labels are not needed.
         class_count: K.
         interval: key interval l.
@@ -123,7 +123,7 @@ def temporal_consistency(
         0..1, or None when no clip of two frames and more knows its true flow.
 
     Raises:
-        ConfigError: the interval is below 1, or the recogniser does not answer label maps.
+        ConfigError: the interval is below 1, or the predictor does not answer label maps.
     """
     if interval < 1:
         raise ConfigError(f"interval is {interval}, expected 1 or more frames.")
@@ -136,8 +136,8 @@ def temporal_consistency(
         for i in range(len(clip)):
             image = clip.image(i)
             if i % interval == 0:
-                key = recogniser.extract(image)
-            labels = recogniser.answer(key, image if i % interval else None)
+                key = predictor.extract(image)
+            labels = predictor.predict(key, image if i % interval else None)
             if not MEASURED_TASKS.find("segmentation").is_answer(labels):
                 raise ConfigError(
                     "temporal consistency was asked of a model that gives no label maps, expected "
@@ -151,9 +151,9 @@ def temporal_consistency(
     return mean_iou(total) if total.any() else None
 
 
-def _extractor(recogniser: Recogniser, clip: LabelledClip) -> Callable[[int], Any]:
+def _extractor(predictor: Predictor, clip: LabelledClip) -> Callable[[int], Any]:
     def extract(index: int) -> Any:
-        return recogniser.extract(clip.image(index))
+        return predictor.extract(clip.image(index))
 
     return extract
 

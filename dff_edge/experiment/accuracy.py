@@ -14,7 +14,7 @@ from dff_edge.files.atomic import write_atomically
 from dff_edge.files.documents import read_json
 from dff_edge.names import FlowFunction
 from dff_edge.trainer.checkpoint import load_checkpoint
-from dff_edge.trainer.recogniser import TorchRecogniser
+from dff_edge.trainer.predictor import TorchPredictor
 
 Flow = FlowFunction | Literal["copy"]  # "copy": none, key features stand for the current ones
 
@@ -47,7 +47,7 @@ def accuracy_at_intervals(
         return values
     _log.info("%s: measuring on %s, flow: %s", folder.name, test, flow)
     loaded = load_checkpoint(checkpoint)
-    recogniser = TorchRecogniser(
+    predictor = TorchPredictor(
         loaded.model,
         loaded.config.frame_size,
         copies_features=flow == "copy",
@@ -56,7 +56,7 @@ def accuracy_at_intervals(
     task = loaded.config.task
     clips = open_clips(test)
     check_for_model(clips, test, task.name, task.classes, "the model")
-    measured = evaluate(recogniser, clips, task.classes, max_interval, task=task.name)
+    measured = evaluate(predictor, clips, task.classes, max_interval, task=task.name)
     values = [measured.at_interval(interval + 1) for interval in range(max_interval)]
     write_atomically(kept, json.dumps({**protocol, "accuracy": values}, indent=1))
     return values

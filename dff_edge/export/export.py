@@ -14,6 +14,7 @@ import torch
 
 from dff_edge import __version__
 from dff_edge.bundle.reader import Bundle
+from dff_edge.bundle.tasks import FORMATS
 from dff_edge.bundle.writer import BundleWriter
 from dff_edge.export.graphs import FeatureGraph, FlowGraph, TaskGraph
 from dff_edge.export.parity import check_parity
@@ -21,7 +22,7 @@ from dff_edge.export.to_onnx import check_opset, export_onnx
 from dff_edge.export.warp_function import propagate_model
 from dff_edge.files.disk import check_room
 from dff_edge.names import FlowFunction, GraphName, Subnet
-from dff_edge.onnx_graphs.detection import MAPS, whole_task
+from dff_edge.onnx_graphs.detection import whole_task
 from dff_edge.onnx_graphs.propagate import plugin_propagate, portable_propagate
 from dff_edge.printable import printable
 from dff_edge.trainer.checkpoint import Checkpoint
@@ -79,11 +80,12 @@ def export_bundle(
         if flow == "network":
             for name, data in tensorrt_graphs(graphs).items():
                 writer.add_graph("fp32", name, data, "trt")
-        if checkpoint.model.rfcn is not None:
-            writer.update(
-                task="detection", decoding="rfcn", rfcn=checkpoint.model.rfcn.model_dump()
-            )
+        known = FORMATS.find(config.task.name)
+        if known.settings == "rfcn" and config.rfcn is not None:
+            writer.update(rfcn=config.rfcn.model_dump())
         writer.update(
+            task=known.name,
+            decoding=known.decoding,
             classes=[
                 {"name": name, "colour": list(colour)}
                 for name, colour in zip(config.task.classes, config.task.colours, strict=True)
@@ -133,14 +135,16 @@ def export_graphs(
             opset,
         )
     say("exporting the task network")
+    known, cells = FORMATS.find(config.task.name), (height // stride, width // stride)
+    outputs = known.outputs(cells, len(config.task.classes), config.rfcn)
     task = export_onnx(
         TaskGraph(model),
         "task",
-        {"features": torch.zeros((1, height // stride, width // stride, config.channels))},
-        MAPS if model.rfcn else ["scores"],
+        {"features": torch.zeros((1, *cells, config.channels))},
+        [spec.name for spec in outputs],
         opset,
     )
-    if model.rfcn is not None:
+    if known.has_task_maps and model.rfcn is not None:
         graphs["task_maps"] = task
         task = onnx.load_from_string(whole_task(task.SerializeToString(), model.rfcn, stride))
     propagate = propagate_model(task, opset)

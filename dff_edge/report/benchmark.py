@@ -19,7 +19,7 @@ from dff_edge.data.clips import check_class_names
 from dff_edge.data.datasets import LabelledClip
 from dff_edge.errors import BundleError, ConfigError
 from dff_edge.evaluation.accuracy import Accuracy
-from dff_edge.evaluation.bundle_recogniser import BundleRecogniser
+from dff_edge.evaluation.bundle_predictor import BundlePredictor
 from dff_edge.evaluation.evaluate import evaluate, temporal_consistency
 from dff_edge.evaluation.tasks import MEASURED_TASKS
 from dff_edge.names import PRECISIONS, Flavour, Precision
@@ -117,14 +117,14 @@ def benchmark_bundle(
     accuracies: dict[Precision, Accuracy] = {}
     steadiness: dict[Config, float | None] = {}
     for precision in measured:
-        with BundleRecogniser(bundle, precision, threads, engine, cuda) as recogniser:
+        with BundlePredictor(bundle, precision, threads, engine, cuda) as predictor:
             accuracies[precision] = evaluate(
-                recogniser, clips, names, max_interval, lambda done, total: step(), task
+                predictor, clips, names, max_interval, lambda done, total: step(), task
             )
             for config in configs if consistency else ():
                 if config.precision == precision:
                     steadiness[config] = temporal_consistency(
-                        recogniser, clips, len(names), config.interval
+                        predictor, clips, len(names), config.interval
                     )
     images = load_images(clips, frames)
     with open_pipelines(bundle, measured, threads, engine, overlap, cuda) as pipelines:

@@ -9,7 +9,7 @@ import numpy as np
 
 from dff_edge.boxes import Detections, TrueBoxes
 from dff_edge.evaluation.box_accuracy import match
-from dff_edge.evaluation.evaluate import Recogniser
+from dff_edge.evaluation.evaluate import Predictor
 from dff_edge.frames import Image, LabelMap
 from dff_edge.opencv import cv2
 from dff_edge.runtime.drawing.boxes import draw_boxes
@@ -44,7 +44,7 @@ class Picture:
 
 
 def draw_pictures(
-    recogniser: Recogniser,
+    predictor: Predictor,
     images: Sequence[Image],
     truths: Sequence[LabelMap | TrueBoxes | None],
     colours: Colours,
@@ -54,20 +54,20 @@ def draw_pictures(
     """Answer frames from the first one, as key frame, and draw them.
 
     Args:
-        recogniser: what answers.
+        predictor: what answers.
         images: consecutive frames; the first is the key frame.
-        truths: label map or boxes of each, as the recogniser answers; None where not known.
+        truths: label map or boxes of each, as the predictor answers; None where not known.
         colours: ``(red, green, blue)`` of each class.
         distances: which frames; those beyond the end are left out.
         names: of the classes, for boxes.
     """
-    key = recogniser.extract(images[0])
+    key = predictor.extract(images[0])
     pictures = []
     for distance in distances:
         if distance >= len(images):
             continue
         image, truth = images[distance], truths[distance]
-        answer = recogniser.answer(key, image if distance else None)
+        answer = predictor.predict(key, image if distance else None)
         if isinstance(answer, Detections):
             answer = answer.above(SHOWN_SCORE)
         right = None

@@ -12,7 +12,7 @@ from dff_edge.calibration.agreement import MOST_KEYS, Agreement, Reference, desc
 from dff_edge.calibration.compare import ANSWERS, Compared
 from dff_edge.calibration.sampling.samples import collect_samples
 from dff_edge.detection_matching import partners
-from dff_edge.evaluation.bundle_recogniser import BundleRecogniser
+from dff_edge.evaluation.bundle_predictor import BundlePredictor
 from dff_edge.runtime.tasks import RUNTIME_TASKS
 from tests.calibration.conftest import INTERVAL
 from tests.export.checkpoints import FRAME_SIZE
@@ -23,15 +23,15 @@ def as_the_runtime_answers(bundle, clips, keys):
     alike, of = np.zeros(2), np.zeros(2)
     one = {"threads": 1}
     with (
-        BundleRecogniser(bundle, "fp32", **one) as fp32,
-        BundleRecogniser(bundle, "int8", **one) as int8,
+        BundlePredictor(bundle, "fp32", **one) as fp32,
+        BundlePredictor(bundle, "int8", **one) as int8,
     ):
         for key in keys:
             kept = [r.extract(clips[key.clip].image(key.index)) for r in (fp32, int8)]
             for distance in (0, *key.distances):
                 image = clips[key.clip].image(key.index + distance) if distance else None
                 expected, found = (
-                    r.answer(k, image) for r, k in zip((fp32, int8), kept, strict=True)
+                    r.predict(k, image) for r, k in zip((fp32, int8), kept, strict=True)
                 )
                 kind = int(distance > 0)
                 if isinstance(expected, np.ndarray):

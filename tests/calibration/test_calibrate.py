@@ -15,7 +15,7 @@ from dff_edge.bundle.writer import BundleWriter
 from dff_edge.calibration import calibrate as calibrate_module
 from dff_edge.calibration import calibrate_bundle
 from dff_edge.errors import BundleError, CalibrationError, DiskError
-from dff_edge.evaluation.bundle_recogniser import BundleRecogniser
+from dff_edge.evaluation.bundle_predictor import BundlePredictor
 from dff_edge.frames import Frame
 from dff_edge.names import TENSORRT_GRAPHS
 from dff_edge.runtime.kernels.warp import warp_features
@@ -157,11 +157,11 @@ def test_graphs_for_tensorrt_give_the_scores_of_fp32(calibrated, samples, precis
 def test_labels_agree_with_fp32(calibrated, clips, precision):
     made, _ = calibrated
     agreement = []
-    with BundleRecogniser(made, "fp32") as fp32, BundleRecogniser(made, precision) as other:
+    with BundlePredictor(made, "fp32") as fp32, BundlePredictor(made, precision) as other:
         for clip in clips:
             keys = [r.extract(clip.image(0)) for r in (fp32, other)]
             for image in (None, clip.image(1), clip.image(3)):
-                labels = [r.answer(k, image) for r, k in zip((fp32, other), keys, strict=True)]
+                labels = [r.predict(k, image) for r, k in zip((fp32, other), keys, strict=True)]
                 agreement.append(np.mean(labels[0] == labels[1]))
 
     assert np.mean(agreement) > MIN_AGREEMENT[precision]
@@ -187,11 +187,11 @@ def test_a_pipeline_gives_what_its_graphs_and_the_warp_give_in_turn(
     ) as pipeline:
         frames = [Frame(image, index, 0.0) for index, image in enumerate(images)]
         results = list(pipeline.run(frames))
-    with BundleRecogniser(made, precision, threads=1) as recogniser:
+    with BundlePredictor(made, precision, threads=1) as predictor:
         for index, result in enumerate(results):
             if index % 4 == 0:
-                key = recogniser.extract(images[index])
-            expected = recogniser.answer(key, images[index] if index % 4 else None)
+                key = predictor.extract(images[index])
+            expected = predictor.predict(key, images[index] if index % 4 else None)
             np.testing.assert_array_equal(result.labels, expected)
 
 

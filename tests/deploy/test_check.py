@@ -18,7 +18,7 @@ from dff_edge.deploy.check import (
     relative_errors,
 )
 from dff_edge.errors import EngineError, SourceError
-from dff_edge.evaluation.bundle_recogniser import BundleRecogniser
+from dff_edge.evaluation.bundle_predictor import BundlePredictor
 from tests.bundle.bundles import make_bundle
 from tests.deploy.conftest import SOURCE
 
@@ -105,18 +105,18 @@ def test_maps_are_given_and_read_as_their_levels_say(graph, dtype, levels, expec
     assert error == pytest.approx(np.linalg.norm(read - values) / np.linalg.norm(values))
 
 
-def test_the_reference_is_what_the_recogniser_answers(tmp_path):
+def test_the_reference_is_what_the_predictor_answers(tmp_path):
     bundle = make_bundle(tmp_path / "bundle", (64, 96))
     frames = draw_frames(SOURCE)
     reference = compute_reference(bundle, frames)
 
-    with BundleRecogniser(bundle, threads=1) as recogniser:
+    with BundlePredictor(bundle, threads=1) as predictor:
         for frame, labels in zip(frames, reference.answers, strict=True):
             if frame.index % KEY_EVERY == 0:
-                key = recogniser.extract(frame.image)
-                expected = recogniser.answer(key, None)
+                key = predictor.extract(frame.image)
+                expected = predictor.predict(key, None)
             else:
-                expected = recogniser.answer(key, frame.image)
+                expected = predictor.predict(key, frame.image)
             assert (labels == expected).mean() > 0.999  # another form of the warp
     keys = FRAMES // KEY_EVERY
     assert {graph: len(runs) for graph, runs in reference.outputs.items()} == {

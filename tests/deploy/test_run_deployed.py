@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.cli import main
 from dff_edge.errors import BundleError, EngineError, PipelineError
-from dff_edge.evaluation.bundle_recogniser import BundleRecogniser
+from dff_edge.evaluation.bundle_predictor import BundlePredictor
 from dff_edge.runtime.engines.deployed import Platform
 from dff_edge.runtime.engines.open import precisions_for
 from dff_edge.runtime.engines.options import CudaOptions
@@ -202,12 +202,12 @@ def test_precisions_that_each_engine_runs(deployable):
     assert precisions_for(deployable, "tensorrt") == ("fp32", "fp16", "int8")
 
 
-def test_recogniser_on_tensorrt_labels_as_the_pipeline(deployed, frames):
+def test_predictor_on_tensorrt_labels_as_the_pipeline(deployed, frames):
     expected = labels(deployed, frames[:4], precision="int8", engine="tensorrt", overlap=False)
-    with BundleRecogniser(deployed, "int8", engine="tensorrt") as recogniser:
-        key = recogniser.extract(frames[0].image)
-        got = [recogniser.answer(key, None)]
-        got += [recogniser.answer(key, frame.image) for frame in frames[1:4]]
+    with BundlePredictor(deployed, "int8", engine="tensorrt") as predictor:
+        key = predictor.extract(frames[0].image)
+        got = [predictor.predict(key, None)]
+        got += [predictor.predict(key, frame.image) for frame in frames[1:4]]
     np.testing.assert_array_equal(got, expected)
 
 

@@ -19,7 +19,7 @@ def rng():
 
 
 class ListClip:
-    """A clip of small frames; frame i is grey i, so that a recogniser knows its number."""
+    """A clip of small frames; frame i is grey i, so that a predictor knows its number."""
 
     name = "list"
 
@@ -61,7 +61,7 @@ class Recorder:
         self.extracted.append(int(image[0, 0, 0]))
         return self.extracted[-1]
 
-    def answer(self, key, image):
+    def predict(self, key, image):
         current = key if image is None else int(image[0, 0, 0])
         self.pairs.append((key, current))
         return self._answer(key, current)
@@ -243,7 +243,7 @@ def test_truth_of_a_synthetic_clip_is_perfectly_consistent():
         def extract(self, image):
             return image
 
-        def answer(self, key, image):
+        def predict(self, key, image):
             return frames[(key if image is None else image).tobytes()]
 
     assert temporal_consistency(Truth(), [clip], len(CLASSES), interval=3) == 1.0

@@ -11,14 +11,14 @@ from dff_edge.calibration import calibrate_bundle
 from dff_edge.data.clips import open_clips
 from dff_edge.deploy import deploy_bundle, open_target
 from dff_edge.errors import BundleError, CalibrationError, ConfigError
-from dff_edge.evaluation.bundle_recogniser import BundleRecogniser
+from dff_edge.evaluation.bundle_predictor import BundlePredictor
 from dff_edge.export import export_bundle
 from dff_edge.frames import Frame
 from dff_edge.runtime.engines.cache import EngineCache
 from dff_edge.runtime.engines.open import open_subnets
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.policy import FixedInterval
-from dff_edge.trainer.recogniser import TorchRecogniser
+from dff_edge.trainer.predictor import TorchPredictor
 from tests.bundle.bundles import make_graphs, manifest_fields
 from tests.export.checkpoints import FRAME_SIZE, tiny_checkpoint
 
@@ -60,14 +60,14 @@ def test_flow_has_no_graph_and_tensorrt_none_at_all(sff):
 def test_labels_equal_those_of_the_torch_model_with_the_same_flow(sff, clips):
     model = tiny_checkpoint().model
     torch_models = {
-        flow: TorchRecogniser(model, FRAME_SIZE, flow=flow) for flow in ("dis-medium", "network")
+        flow: TorchPredictor(model, FRAME_SIZE, flow=flow) for flow in ("dis-medium", "network")
     }
     same = dict.fromkeys(torch_models, 0.0)
-    with BundleRecogniser(sff, threads=1) as recogniser:
+    with BundlePredictor(sff, threads=1) as predictor:
         for clip in clips:
-            labels = recogniser.answer(recogniser.extract(clip.image(0)), clip.image(6))
+            labels = predictor.predict(predictor.extract(clip.image(0)), clip.image(6))
             for flow, torch_model in torch_models.items():
-                expected = torch_model.answer(torch_model.extract(clip.image(0)), clip.image(6))
+                expected = torch_model.predict(torch_model.extract(clip.image(0)), clip.image(6))
                 same[flow] += np.mean(labels == expected) / len(clips)
 
     assert same["dis-medium"] > 0.999
@@ -75,11 +75,11 @@ def test_labels_equal_those_of_the_torch_model_with_the_same_flow(sff, clips):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_pipeline_gives_what_the_recogniser_gives(sff, clips, precision):
+def test_pipeline_gives_what_the_predictor_gives(sff, clips, precision):
     images = [clips[0].image(index) for index in range(6)]
-    with BundleRecogniser(sff, precision, threads=1) as recogniser:
-        keys = [recogniser.extract(images[i]) for i in (0, 3)]
-        expected = [recogniser.answer(keys[i // 3], images[i] if i % 3 else None) for i in range(6)]
+    with BundlePredictor(sff, precision, threads=1) as predictor:
+        keys = [predictor.extract(images[i]) for i in (0, 3)]
+        expected = [predictor.predict(keys[i // 3], images[i] if i % 3 else None) for i in range(6)]
 
     frames = [Frame(image, i, i / 30) for i, image in enumerate(images)]
     with Pipeline.open(sff, precision=precision, policy=FixedInterval(3), threads=1) as pipeline:

@@ -7,11 +7,11 @@ import pytest
 
 from dff_edge.calibration import calibrate_bundle
 from dff_edge.data.clips import open_clips
-from dff_edge.evaluation.bundle_recogniser import BundleRecogniser
+from dff_edge.evaluation.bundle_predictor import BundlePredictor
 from dff_edge.export import export_bundle
 from dff_edge.frames import Frame
 from dff_edge.runtime.pipeline import Pipeline
-from dff_edge.trainer.recogniser import TorchRecogniser
+from dff_edge.trainer.predictor import TorchPredictor
 from tests.export.checkpoints import tiny_checkpoint
 
 # Maps of the body at stride 8, 16 and 32: 12 x 18, 6 x 9, 3 x 5.
@@ -54,10 +54,10 @@ def test_bundle_says_its_stride(fine):
 @pytest.mark.parametrize(("precision", "least"), [("fp32", 0.999), ("int8", 0.8)])
 def test_pipeline_gives_the_labels_of_the_torch_model(fine, clips, precision, least):
     model, bundle = fine
-    torch_model = TorchRecogniser(model, FRAME_SIZE)
+    torch_model = TorchPredictor(model, FRAME_SIZE)
     images = [clips[0].image(index) for index in range(6)]
     key = torch_model.extract(images[0])
-    expected = [torch_model.answer(key, image if i else None) for i, image in enumerate(images)]
+    expected = [torch_model.predict(key, image if i else None) for i, image in enumerate(images)]
 
     frames = [Frame(image, i, i / 30) for i, image in enumerate(images)]
     with Pipeline.open(bundle, precision=precision, policy="fixed:6", threads=1) as pipeline:
@@ -71,13 +71,13 @@ def test_hand_made_flow_is_in_cells_of_8_pixels(clips, tmp_path):
         feature="efficientnet_lite0", neck="pyramid", stride=8, frame_size=FRAME_SIZE
     )
     bundle = export_bundle(checkpoint, tmp_path / "sff", interval=4, flow="dis-medium")
-    torch_model = TorchRecogniser(checkpoint.model, FRAME_SIZE, flow="dis-medium")
+    torch_model = TorchPredictor(checkpoint.model, FRAME_SIZE, flow="dis-medium")
     clip = clips[0]
 
-    with BundleRecogniser(bundle, threads=1) as recogniser:
-        labels = recogniser.answer(recogniser.extract(clip.image(0)), clip.image(6))
+    with BundlePredictor(bundle, threads=1) as predictor:
+        labels = predictor.predict(predictor.extract(clip.image(0)), clip.image(6))
 
-    expected = torch_model.answer(torch_model.extract(clip.image(0)), clip.image(6))
+    expected = torch_model.predict(torch_model.extract(clip.image(0)), clip.image(6))
     assert np.mean(labels == expected) > 0.999
 
 
@@ -86,11 +86,11 @@ def test_detector_finds_what_the_torch_model_finds(clips, tmp_path_factory):
     model, bundle = made(tmp_path_factory, task="detection")
     image = clips[0].image(3)
 
-    with BundleRecogniser(bundle, threads=1) as recogniser:
-        found = recogniser.answer(recogniser.extract(image), None)
+    with BundlePredictor(bundle, threads=1) as predictor:
+        found = predictor.predict(predictor.extract(image), None)
 
-    torch_model = TorchRecogniser(model, FRAME_SIZE)
-    expected = torch_model.answer(torch_model.extract(image), None)
+    torch_model = TorchPredictor(model, FRAME_SIZE)
+    expected = torch_model.predict(torch_model.extract(image), None)
     assert len(found) == len(expected) > 0
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-3)
     np.testing.assert_allclose(found.boxes, expected.boxes, atol=0.1)

@@ -12,7 +12,7 @@ import pytest
 from dff_edge.bundle.reader import Bundle
 from dff_edge.bundle.writer import BundleWriter
 from dff_edge.errors import BundleError, ConfigError
-from dff_edge.evaluation.bundle_recogniser import BundleRecogniser
+from dff_edge.evaluation.bundle_predictor import BundlePredictor
 from dff_edge.evaluation.evaluate import evaluate, temporal_consistency
 from dff_edge.report.benchmark import benchmark_bundle, predicted_speedup, record_accuracy
 from dff_edge.report.machine import CpuUsage
@@ -83,9 +83,9 @@ def test_accuracy_is_that_of_the_evaluation(
 ) -> None:
     names = bundle.manifest.class_names
     for precision in bundle.precisions:
-        with BundleRecogniser(bundle, precision, 1) as recogniser:
-            accuracy = evaluate(recogniser, clips, names, 3)
-            steady = temporal_consistency(recogniser, clips, len(names), 3)
+        with BundlePredictor(bundle, precision, 1) as predictor:
+            accuracy = evaluate(predictor, clips, names, 3)
+            steady = temporal_consistency(predictor, clips, len(names), 3)
         assert benchmark.row(precision, 1).accuracy == accuracy.at_interval(1)
         assert benchmark.row(precision, 3).accuracy == accuracy.at_interval(3)
         assert benchmark.row(precision, 3).consistency == steady

@@ -20,7 +20,7 @@ class Painter:
     def extract(self, image: Image) -> Image:
         return image
 
-    def answer(self, key: Image, image: Image | None) -> LabelMap:
+    def predict(self, key: Image, image: Image | None) -> LabelMap:
         self.asked.append(image)
         return np.full(key.shape[:2], 0 if image is None else 1, np.uint8)
 

@@ -1,4 +1,4 @@
-"""A bundle that detects, from frames to boxes: what the scheduler and the recogniser make of it."""
+"""A bundle that detects, from frames to boxes: what the scheduler and the predictor make of it."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from dff_edge.boxes import Detections
 from dff_edge.bundle.rfcn import RfcnSettings
 from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.errors import ConfigError
-from dff_edge.evaluation.bundle_recogniser import BundleRecogniser
+from dff_edge.evaluation.bundle_predictor import BundlePredictor
 from dff_edge.frames import Frame
 from dff_edge.runtime.engines.subnets import Subnets
 from dff_edge.runtime.kernels.detect import Detector
@@ -41,11 +41,11 @@ def frames():
 def expected(bundle, frames):
     """Of every frame by itself, engine by engine."""
     answers = []
-    with BundleRecogniser(bundle, threads=1) as recogniser:
+    with BundlePredictor(bundle, threads=1) as predictor:
         for frame in frames:
             if frame.index % INTERVAL == 0:
-                key = recogniser.extract(frame.image)
-            answers.append(recogniser.answer(key, frame.image if frame.index % INTERVAL else None))
+                key = predictor.extract(frame.image)
+            answers.append(predictor.predict(key, frame.image if frame.index % INTERVAL else None))
     return answers
 
 

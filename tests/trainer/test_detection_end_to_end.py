@@ -13,7 +13,7 @@ from dff_edge.synthetic import StreetScene
 from dff_edge.trainer.checkpoint import load_checkpoint
 from dff_edge.trainer.config import TrainConfig
 from dff_edge.trainer.models import detect, warp_features
-from dff_edge.trainer.recogniser import TorchRecogniser
+from dff_edge.trainer.predictor import TorchPredictor
 from dff_edge.trainer.train import train
 from tests.trainer.tiny import DETECTION_MODEL, STAGE, tiny_dict
 
@@ -58,10 +58,10 @@ def test_answers_are_detections_in_source_pixels(model):
     """Of frames of another size and shape: x and y are scaled apart."""
     scene = StreetScene(3, "val", FRAME_SIZE, 9)
     key, current = (cv2.resize(scene.render(n)[0], (96, 80)) for n in (2, 6))
-    recogniser = TorchRecogniser(model, FRAME_SIZE)
+    predictor = TorchPredictor(model, FRAME_SIZE)
 
-    kept = recogniser.extract(key)
-    of_key, of_current = recogniser.answer(kept, None), recogniser.answer(kept, current)
+    kept = predictor.extract(key)
+    of_key, of_current = predictor.predict(kept, None), predictor.predict(kept, current)
 
     resizer = FrameResizer(FRAME_SIZE)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dff_edge.bundle.tasks import TaskName
+from dff_edge.bundle.tasks import FORMATS, TaskName
 from dff_edge.data.datasets import LabelledClip
 from dff_edge.data.datasets.truth import true_boxes, true_labels
 from dff_edge.errors import ConfigError, SourceError
@@ -78,22 +78,22 @@ def read_frame(
 
     Raises:
         SourceError: the truth does not fit the frame, or is of no class (``datasets/truth``), or
-            the data is of the other task.
+            the data is of another task.
     """
     image = clip.image(index)
     size = (image.shape[0], image.shape[1])
-    if task == "detection":
+    if FORMATS.find(task).truth == "boxes":
         fitted = true_boxes(clip, index, size, class_count)
         if fitted is None:
             raise SourceError(
                 f"clip '{clip.name}' has label maps and no boxes, expected boxes: the model's "
-                "task is detection."
+                f"task is {task}."
             )
         return image, Truth(boxes=fitted.boxes)
     labels = true_labels(clip, index, size, class_count)
     if labels is None:
         raise SourceError(
             f"clip '{clip.name}' has boxes and no label maps, expected label maps: the model's "
-            "task is segmentation."
+            f"task is {task}."
         )
     return image, Truth(labels)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dff_edge.bundle.tasks import TaskName
+from dff_edge.bundle.tasks import FORMATS, TaskName
 from dff_edge.errors import ConfigError
 from dff_edge.synthetic import SPLITS, StreetScene, true_boxes
 from dff_edge.trainer.data.pairs import FLOW_STRIDE, Pair, PairBatch, PairData, Truth, stack_pairs
@@ -60,7 +60,7 @@ class SyntheticPairs(PairData):
             key_image = image if distance == 0 else scene.render(key)[0]
             flow_px = np.asarray(scene.flow(current, key, stride=FLOW_STRIDE)[0], np.float32)
             truth = Truth(labels)
-            if self.task == "detection":
+            if FORMATS.find(self.task).truth == "boxes":
                 truth = Truth(boxes=true_boxes(scene, current))
             pairs.append(Pair(key_image, image, truth, distance == 0, flow_px))
         return stack_pairs(pairs)

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal, TypeGuard, cast, get_args
 
 import torch
 from pydantic import Field, model_validator
-from torch import nn
 
 from dff_edge.bundle.rfcn import RfcnSettings
 from dff_edge.errors import ConfigError
@@ -24,8 +23,6 @@ from dff_edge.trainer.models.feature import FeatureNetwork, NeckName
 from dff_edge.trainer.models.flownet import FlowNetName, build_flow_network
 from dff_edge.trainer.models.mobilenet import MOBILENET_CHANNELS, MobileNetName, MobileNetV2
 from dff_edge.trainer.models.resnet import ResNet, ResNetName
-from dff_edge.trainer.models.rfcn import RfcnHead, map_depths
-from dff_edge.trainer.models.segmentation import SegmentationHead
 from dff_edge.trainer.models.task_config import DetectionConfig, TaskConfig
 from dff_edge.trainer.settings import Settings
 
@@ -119,8 +116,7 @@ class ModelConfig(Settings):
             return self.head_channels
         if self.split != NONE:
             return split_points(self.feature)[self.split]
-        classes = len(self.task.classes)
-        return classes if self.rfcn is None else sum(map_depths(classes, self.rfcn))
+        return self.task.map_channels
 
     @property
     def head_channels(self) -> int:
@@ -135,7 +131,7 @@ class ModelConfig(Settings):
 
     @property
     def rfcn(self) -> RfcnSettings | None:
-        """What detection knows beside its weights; None for segmentation."""
+        """What detection knows beside its weights; None for other tasks."""
         return self.task.rfcn if isinstance(self.task, DetectionConfig) else None
 
     @model_validator(mode="after")
@@ -149,12 +145,8 @@ class ModelConfig(Settings):
         return self
 
     @model_validator(mode="after")
-    def _check_halves(self) -> ModelConfig:
-        if self.rfcn is not None and self.head_channels % 2:
-            raise ValueError(
-                f"feature.channels is {self.head_channels}, expected an even number for detection: "
-                "one half proposes boxes, the other scores them."
-            )
+    def _check_head(self) -> ModelConfig:
+        self.task.check_channels(self.head_channels)
         return self
 
 
@@ -198,15 +190,11 @@ def _build(config: ModelConfig) -> DeepFeatureFlow:
         width=config.flow.width,
         stride=config.feature.stride,
     )
-    task: nn.Module
-    if config.rfcn is None:
-        task = SegmentationHead(config.head_channels, len(config.task.classes))
-    else:
-        task = RfcnHead(config.head_channels, len(config.task.classes), config.rfcn)
     return DeepFeatureFlow(
         feature,
         flow,
-        task,
+        config.task.head(config.head_channels),
+        task_name=config.task.name,
         mean=config.mean,
         std=config.std,
         rfcn=config.rfcn,

@@ -25,6 +25,7 @@ from dff_edge.trainer.models.feature import FeatureNetwork, Step
 from dff_edge.trainer.models.flownet import FlowNetwork
 from dff_edge.trainer.models.normalize import Normalize, half_frame
 from dff_edge.trainer.models.rfcn import RfcnMaps
+from dff_edge.trainer.models.task_head import TaskHead
 from dff_edge.trainer.models.warp import warp_features
 
 HEAD, NONE = "head", "none"  # splits that are no step of the feature network
@@ -38,10 +39,11 @@ class DeepFeatureFlow(nn.Module):
     Args:
         feature: normalised frame to features.
         flow: normalised half-size key and current frame to flow and scale.
-        task: features to scores, or to R-FCN's maps.
+        task: features to the maps that the task's loss and decoder read.
+        task_name: what the model does.
         mean: per channel, BGR, 0..255.
         std: per channel, BGR, 0..255.
-        rfcn: of detection, what turns the maps into boxes; None for segmentation.
+        rfcn: of detection, what turns the maps into boxes; None for other tasks.
         split: where the task network begins: ``HEAD``, a step of ``feature.blocks()``, or
             ``NONE``. Steps from there on run on every frame, although their weights stay those of
             ``feature``; with ``NONE`` the learned maps run on key frames only.
@@ -51,14 +53,16 @@ class DeepFeatureFlow(nn.Module):
         self,
         feature: FeatureNetwork,
         flow: FlowNetwork,
-        task: nn.Module,
+        task: TaskHead,
         *,
         mean: Sequence[float],
         std: Sequence[float],
+        task_name: str = "segmentation",
         rfcn: RfcnSettings | None = None,
         split: str = HEAD,
     ) -> None:
         super().__init__()
+        self.task_name = task_name
         self.rfcn = rfcn
         self.split = split
         self.normalize = Normalize(mean, std)
@@ -77,7 +81,7 @@ class DeepFeatureFlow(nn.Module):
         if self.split != NONE:
             _, after = cut(self.feature, self.split)
             return self.task(_run(after, features))
-        return RfcnMaps(*features.split(self.task.depths, 1)) if self.rfcn else features
+        return self.task.parts(features)
 
     def estimate_flow(self, key_half: Tensor, current_half: Tensor) -> tuple[Tensor, Tensor | None]:
         """Estimate flow and scale field from half-size frames.

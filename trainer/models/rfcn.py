@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from dff_edge.bundle.rfcn import RfcnSettings
 from dff_edge.errors import ConfigError
+from dff_edge.trainer.models.task_head import TaskHead
 
 
 class RfcnMaps(NamedTuple):
@@ -50,7 +51,7 @@ def map_depths(classes: int, settings: RfcnSettings) -> tuple[int, int, int, int
     return anchors, 4 * anchors, bins * (classes + 1), bins * 4
 
 
-class RfcnHead(nn.Module):
+class RfcnHead(TaskHead):
     """Turn features into R-FCN's maps.
 
     The first half of the channels proposes boxes, the other half scores and refines them.
@@ -90,6 +91,10 @@ class RfcnHead(nn.Module):
             self.class_maps(scoring),
             self.box_maps(scoring),
         )
+
+    def parts(self, maps: Tensor) -> RfcnMaps:
+        """See ``TaskHead.parts``."""
+        return RfcnMaps(*maps.split(self.depths, 1))
 
     def forward(self, features: Tensor) -> RfcnMaps:
         """The same as ``maps``, for those who call any task network."""

@@ -14,8 +14,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from dff_edge.trainer.models.task_head import TaskHead
 
-class SegmentationHead(nn.Module):
+
+class SegmentationHead(TaskHead):
     """Turn features into score maps, one per class.
 
     Args:

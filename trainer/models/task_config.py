@@ -1,12 +1,16 @@
-"""The configuration of a task network: segmentation or detection."""
+"""The configuration of a task network, and the network that it asks for."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from abc import abstractmethod
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from dff_edge.bundle.rfcn import RfcnSettings
+from dff_edge.trainer.models.rfcn import RfcnHead, map_depths
+from dff_edge.trainer.models.segmentation import SegmentationHead
+from dff_edge.trainer.models.task_head import TaskHead
 from dff_edge.trainer.settings import Settings, refuse_truth_values
 
 _MAX_CLASSES = 255  # label maps are uint8, and 255 is what does not count
@@ -19,15 +23,30 @@ Colour = tuple[
 
 
 class ClassesConfig(Settings):
-    """What every task knows: its classes.
+    """What every task has: its classes, and a network.
 
     Attributes:
+        takes_class_weights: whether ``StageConfig.class_weights`` is for it.
         classes: names by class index, K of them.
         colours: ``(red, green, blue)`` of each class, 0..255, for pictures.
     """
 
+    takes_class_weights: ClassVar[bool] = False
+
     classes: tuple[str, ...] = Field(min_length=1, max_length=_MAX_CLASSES)
     colours: tuple[Colour, ...]
+
+    @property
+    @abstractmethod
+    def map_channels(self) -> int:
+        """Channels of all maps that the network gives."""
+
+    @abstractmethod
+    def head(self, channels: int) -> TaskHead:
+        """Build the network on features of so many channels."""
+
+    def check_channels(self, channels: int) -> None:
+        """Raise ValueError if features of so many channels cannot be read."""
 
     @model_validator(mode="after")
     def _check_classes(self) -> ClassesConfig:
@@ -48,7 +67,18 @@ class SegmentationConfig(ClassesConfig):
         name: the task.
     """
 
+    takes_class_weights: ClassVar[bool] = True
+
     name: Literal["segmentation"] = "segmentation"
+
+    @property
+    def map_channels(self) -> int:
+        """See ``ClassesConfig.map_channels``: one a class."""
+        return len(self.classes)
+
+    def head(self, channels: int) -> SegmentationHead:
+        """See ``ClassesConfig.head``."""
+        return SegmentationHead(channels, len(self.classes))
 
 
 def _without_truth_values(rfcn: Any) -> Any:
@@ -68,6 +98,23 @@ class DetectionConfig(ClassesConfig):
 
     name: Literal["detection"] = "detection"
     rfcn: Annotated[RfcnSettings, BeforeValidator(_without_truth_values)] = RfcnSettings()
+
+    @property
+    def map_channels(self) -> int:
+        """See ``ClassesConfig.map_channels``: those of ``RfcnMaps``."""
+        return sum(map_depths(len(self.classes), self.rfcn))
+
+    def head(self, channels: int) -> RfcnHead:
+        """See ``ClassesConfig.head``."""
+        return RfcnHead(channels, len(self.classes), self.rfcn)
+
+    def check_channels(self, channels: int) -> None:
+        """See ``ClassesConfig.check_channels``: one half proposes boxes, the other scores them."""
+        if channels % 2:
+            raise ValueError(
+                f"feature.channels is {channels}, expected an even number for detection: one half "
+                "proposes boxes, the other scores them."
+            )
 
 
 def _name(task: Any) -> Any:

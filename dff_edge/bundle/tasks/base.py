@@ -19,12 +19,14 @@ class TaskFormat(ABC):
         runtime_graph: the graph for ONNX Runtime that the runtime takes for the task network.
             "task_maps" if ``task`` goes on to the answer itself, which native code does faster.
         settings: the manifest's field that the task needs, and no other task has; None for none.
+        truth: which of ``LabelledClip`` its truth is.
     """
 
     name: ClassVar[str]
     decoding: ClassVar[str]
     runtime_graph: ClassVar[Literal["task", "task_maps"]] = "task"
     settings: ClassVar[str | None] = None
+    truth: ClassVar[Literal["labels", "boxes"]] = "labels"
 
     @property
     def has_task_maps(self) -> bool:

@@ -30,6 +30,7 @@ class DetectionFormat(TaskFormat):
     decoding = "rfcn"
     runtime_graph = "task_maps"
     settings = "rfcn"
+    truth = "boxes"
 
     def outputs(
         self, cells: Cells, classes: int, settings: DetectorSizes

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dff_edge.bundle.tasks import TaskName
+from dff_edge.bundle.tasks import FORMATS, TaskName
 from dff_edge.data.datasets.label_png import NOT_SCORED
 from dff_edge.data.datasets.labelled_clip import LabelledClip
 from dff_edge.data.datasets.sample import Sample, take_sample
@@ -111,7 +111,8 @@ def find(
         return [Finding("unlabelled", "error", "no frame has labels or boxes")]
     found = [Finding("damaged", "error", text) for text in sample.damaged]
     if sample.opened:
-        found += _labels(sample, classes) if task == "segmentation" else _boxes(sample)
+        has_boxes = FORMATS.find(task).truth == "boxes"
+        found += _boxes(sample) if has_boxes else _labels(sample, classes)
         found += _missing_classes(sample, classes)
         if anchors is not None and len(sample.box_sizes):
             found.append(_anchors(sample.box_sizes, anchors))

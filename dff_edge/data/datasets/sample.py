@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from dff_edge.bundle.tasks import TaskName
+from dff_edge.bundle.tasks import FORMATS, TaskName
 from dff_edge.data.datasets.continuity import Continuity
 from dff_edge.data.datasets.files_clip import FilesClip
 from dff_edge.data.datasets.label_png import NOT_SCORED
@@ -110,7 +110,7 @@ def _open(
             f"clip '{clip.name}': frame {index - 1} has {before.shape[1]} x {before.shape[0]} "
             f"pixels and frame {index} {size[1]} x {size[0]}, expected one size."
         )
-    if task == "detection":
+    if FORMATS.find(task).truth == "boxes":
         fitted = true_boxes(clip, index, size, class_count)
         sizes = [] if fitted is None else [_count_boxes(fitted, size, sample)]
     else:

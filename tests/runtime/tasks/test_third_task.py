@@ -19,7 +19,7 @@ from dff_edge.bundle.writer import BundleWriter
 from dff_edge.deploy.agreement import agreement
 from dff_edge.errors import BundleError, ConfigError, SinkError
 from dff_edge.evaluation.accuracy import Accuracy, Metric
-from dff_edge.evaluation.bundle_recogniser import BundleRecogniser
+from dff_edge.evaluation.bundle_predictor import BundlePredictor
 from dff_edge.evaluation.evaluate import evaluate
 from dff_edge.evaluation.tasks import MEASURED_TASKS, MeasuredTask
 from dff_edge.frames import Frame
@@ -188,11 +188,11 @@ def test_its_contract_is_held_against_the_graphs(bundle, tmp_path):
 def test_the_pipeline_answers_key_frames_by_definition_and_propagates_to_the_others(bundle, images):
     with (
         Pipeline.open(bundle, policy="fixed:4", threads=1) as pipeline,
-        BundleRecogniser(bundle, threads=1) as recogniser,
+        BundlePredictor(bundle, threads=1) as predictor,
     ):
         results = list(pipeline.run(Frame(x, i, i / 30) for i, x in enumerate(images)))
-        key = recogniser.extract(images[0])
-        expected = [recogniser.answer(key, image) for image in images[1:4]]
+        key = predictor.extract(images[0])
+        expected = [predictor.predict(key, image) for image in images[1:4]]
 
     for index in (0, 4):
         np.testing.assert_allclose(
@@ -239,10 +239,10 @@ def test_it_is_measured(bundle):
     clip.depths = [depth_of_key_frame(bundle, clip.image(i)) for i in range(3)]
     clip.depths[2][:10] += 1  # a quarter is wrong
 
-    with BundleRecogniser(bundle, threads=1) as recogniser:
-        accuracy = evaluate(recogniser, [clip], ["depth"], 1, task="depth")
+    with BundlePredictor(bundle, threads=1) as predictor:
+        accuracy = evaluate(predictor, [clip], ["depth"], 1, task="depth")
         with pytest.raises(ConfigError, match="does not answer a label map"):
-            evaluate(recogniser, [clip], ["depth"], 1, task="segmentation")
+            evaluate(predictor, [clip], ["depth"], 1, task="segmentation")
 
     assert accuracy.at_distance(0) == pytest.approx((1 + 1 + 0.75) / 3)
     assert accuracy.metric.title == "share within 0.1"

@@ -9,7 +9,7 @@ import pytest
 
 from dff_edge.data.clips import open_clips
 from dff_edge.errors import BundleError, EngineError, FrameError
-from dff_edge.evaluation.bundle_recogniser import BundleRecogniser
+from dff_edge.evaluation.bundle_predictor import BundlePredictor
 from dff_edge.evaluation.evaluate import evaluate
 from dff_edge.runtime.kernels.decode import decode_labels
 from tests.bundle.bundles import make_bundle
@@ -31,19 +31,19 @@ def image():
 
 def test_labels_equal_those_of_the_torch_model(tmp_path_factory):
     pytest.importorskip("torch")
-    from dff_edge.trainer.recogniser import TorchRecogniser
+    from dff_edge.trainer.predictor import TorchPredictor
     from tests.export.checkpoints import FRAME_SIZE, tiny_bundle, tiny_checkpoint
 
     clips = open_clips("synthetic://street?split=val&clips=2&frames=5&height=90&width=130")
-    torch_model = TorchRecogniser(tiny_checkpoint().model, FRAME_SIZE)
+    torch_model = TorchPredictor(tiny_checkpoint().model, FRAME_SIZE)
     same = []
-    with BundleRecogniser(tiny_bundle(tmp_path_factory)) as recogniser:
+    with BundlePredictor(tiny_bundle(tmp_path_factory)) as predictor:
         for clip in clips:
-            keys = [r.extract(clip.image(0)) for r in (torch_model, recogniser)]
+            keys = [r.extract(clip.image(0)) for r in (torch_model, predictor)]
             for i in range(5):
                 image = clip.image(i) if i else None
-                expected = torch_model.answer(keys[0], image)
-                labels = recogniser.answer(keys[1], image)
+                expected = torch_model.predict(keys[0], image)
+                labels = predictor.predict(keys[1], image)
                 assert labels.shape == (90, 130)
                 assert len(np.unique(expected)) > 1
                 same.append(np.mean(labels == expected))
@@ -53,18 +53,18 @@ def test_labels_equal_those_of_the_torch_model(tmp_path_factory):
 
 def test_evaluation_runs_on_it(small):
     clips = [NoiseClip(1, length=4, size=(48, 64))]
-    with BundleRecogniser(small, threads=1) as recogniser:
-        accuracy = evaluate(recogniser, clips, small.manifest.class_names, max_interval=3)
+    with BundlePredictor(small, threads=1) as predictor:
+        accuracy = evaluate(predictor, clips, small.manifest.class_names, max_interval=3)
 
     assert len(accuracy.by_distance) == 3
     assert all(matrix.sum() > 0 for matrix in accuracy.by_distance)
 
 
 def test_key_frame_is_answered_from_its_own_features(small, image):
-    with BundleRecogniser(small, threads=1) as recogniser:
-        key = recogniser.extract(image)
-        labels = recogniser.answer(key, None)
-        task = recogniser._subnets.task
+    with BundlePredictor(small, threads=1) as predictor:
+        key = predictor.extract(image)
+        labels = predictor.predict(key, None)
+        task = predictor._opened.subnets.task
         scores = task.outputs["scores"].empty()
         task.run({"features": key.features}, {"scores": scores})
 
@@ -72,10 +72,10 @@ def test_key_frame_is_answered_from_its_own_features(small, image):
 
 
 def test_keys_stay_as_they_are_when_other_frames_come(small, image):
-    with BundleRecogniser(small, threads=1) as recogniser:
-        key = recogniser.extract(image)
+    with BundlePredictor(small, threads=1) as predictor:
+        key = predictor.extract(image)
         features, half = key.features.copy(), key.half.copy()
-        recogniser.answer(recogniser.extract(255 - image), image // 2)
+        predictor.predict(predictor.extract(255 - image), image // 2)
 
         np.testing.assert_array_equal(key.features, features)
         np.testing.assert_array_equal(key.half, half)
@@ -83,32 +83,32 @@ def test_keys_stay_as_they_are_when_other_frames_come(small, image):
 
 def test_grey_images_are_taken_and_answered_at_their_size(small):
     grey = np.random.default_rng(3).integers(0, 256, (33, 41), np.uint8)
-    with BundleRecogniser(small, threads=1) as recogniser:
-        key = recogniser.extract(grey)
+    with BundlePredictor(small, threads=1) as predictor:
+        key = predictor.extract(grey)
 
-        assert recogniser.answer(key, None).shape == (33, 41)
-        assert recogniser.answer(key, np.zeros((20, 30, 3), np.uint8)).shape == (20, 30)
+        assert predictor.predict(key, None).shape == (33, 41)
+        assert predictor.predict(key, np.zeros((20, 30, 3), np.uint8)).shape == (20, 30)
 
 
 def test_precision_that_is_not_there_is_refused(small):
     with pytest.raises(BundleError, match="holds no int8 graphs, only fp32"):
-        BundleRecogniser(small, "int8")
+        BundlePredictor(small, "int8")
 
 
 def test_float_image_is_refused(small):
     with (
-        BundleRecogniser(small, threads=1) as recogniser,
+        BundlePredictor(small, threads=1) as predictor,
         pytest.raises(FrameError, match="dtype float64, expected uint8"),
     ):
-        recogniser.extract(np.zeros((8, 8, 3)))
+        predictor.extract(np.zeros((8, 8, 3)))
 
 
 def test_closed_one_is_refused_and_leaves_no_thread(small, image):
     threads = threading.active_count()
-    recogniser = BundleRecogniser(small, threads=1)
-    recogniser.close()
-    recogniser.close()
+    predictor = BundlePredictor(small, threads=1)
+    predictor.close()
+    predictor.close()
 
     with pytest.raises(EngineError, match="fp32 feature engine is closed"):
-        recogniser.extract(image)
+        predictor.extract(image)
     assert threading.active_count() == threads

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from dff_edge.boxes import Detections, in_source_pixels
-from dff_edge.frames import Image, LabelMap
+from dff_edge.frames import Image
 from dff_edge.names import FlowFunction
 from dff_edge.runtime.engines.hand_crafted_flow import HandmadeFlow
-from dff_edge.runtime.kernels.decode import decode_labels
 from dff_edge.runtime.kernels.resize import FrameResizer
-from dff_edge.trainer.models import DeepFeatureFlow, detect, warp_features
+from dff_edge.trainer.models import DeepFeatureFlow, warp_features
+from dff_edge.trainer.tasks import TRAINED_TASKS
 
 Key = tuple[Tensor, Image, tuple[int, int]]  # features, half frame, size of the source frame
 
 
-class TorchRecogniser:
-    """``dff_edge.evaluation.evaluate.Recogniser`` over a torch model.
+class TorchPredictor:
+    """``dff_edge.evaluation.evaluate.Predictor`` over a torch model.
 
     Args:
         model: used in evaluation mode on the device it is on.
@@ -63,8 +64,8 @@ class TorchRecogniser:
         return features, half, (image.shape[0], image.shape[1])
 
     @torch.inference_mode()
-    def answer(self, key: Key, image: Image | None) -> LabelMap | Detections:
-        """Labels or objects of ``image``, or of the key frame itself for None."""
+    def predict(self, key: Key, image: Image | None) -> Any:
+        """See ``dff_edge.evaluation.evaluate.Predictor.predict``."""
         features, key_half, size = key
         if image is not None:
             size = (image.shape[0], image.shape[1])
@@ -72,11 +73,8 @@ class TorchRecogniser:
                 self._resizer.half(image, self._half)
                 flow, scale = self._estimate_flow(key_half, self._half)
                 features = warp_features(features, flow, scale)
-        if self._model.rfcn is not None:
-            (found,) = detect(self._model.answer(features), self._frame_size, self._model.rfcn)
-            return in_source_pixels(found, self._frame_size, size)
-        scores = self._model.answer(features)[0].permute(1, 2, 0).cpu().contiguous()
-        return decode_labels(scores.float().numpy(), size, threads=torch.get_num_threads())
+        task, maps = TRAINED_TASKS.find(self._model.task_name), self._model.answer(features)
+        return task.predict(self._model, maps, self._frame_size, size)
 
     def _estimate_flow(self, key_half: Image, half: Image) -> tuple[Tensor, Tensor | None]:
         """Flow ``(1, 2, h, w)`` in feature cells to the key frame, and the scale field."""

@@ -1,4 +1,4 @@
-"""The torch recogniser against the networks called one by one."""
+"""The torch predictor against the networks called one by one."""
 
 import cv2
 import numpy as np
@@ -7,7 +7,7 @@ import torch
 
 from dff_edge.runtime.kernels.decode import decode_labels
 from dff_edge.trainer.models import warp_features
-from dff_edge.trainer.recogniser import TorchRecogniser
+from dff_edge.trainer.predictor import TorchPredictor
 from tests.runtime.kernels.resizing import resize_by_convention
 
 FRAME_SIZE = (32, 64)
@@ -50,9 +50,9 @@ def decoded(scores, size):
 
 
 def test_key_frame_is_the_per_frame_network(model, frames, no_grad):
-    recogniser = TorchRecogniser(model, FRAME_SIZE)
+    predictor = TorchPredictor(model, FRAME_SIZE)
 
-    labels = recogniser.answer(recogniser.extract(frames[0]), None)
+    labels = predictor.predict(predictor.extract(frames[0]), None)
 
     expected = decoded(model.eval().recognize(tensor(frames[0], FRAME_SIZE)), (50, 90))
     assert np.array_equal(labels, expected)
@@ -60,10 +60,10 @@ def test_key_frame_is_the_per_frame_network(model, frames, no_grad):
 
 
 def test_other_frames_are_propagated_from_the_key_frame(model, frames, no_grad):
-    recogniser = TorchRecogniser(model, FRAME_SIZE)
+    predictor = TorchPredictor(model, FRAME_SIZE)
     key, current = frames
 
-    labels = recogniser.answer(recogniser.extract(key), current)
+    labels = predictor.predict(predictor.extract(key), current)
 
     model.eval()
     features = model.extract(tensor(key, FRAME_SIZE))
@@ -76,40 +76,40 @@ def test_other_frames_are_propagated_from_the_key_frame(model, frames, no_grad):
 
 
 def test_a_key_outlives_later_frames(model, frames):
-    recogniser = TorchRecogniser(model, FRAME_SIZE)
-    key = recogniser.extract(frames[0])
-    before = recogniser.answer(key, frames[1])
-    recogniser.extract(frames[1])
+    predictor = TorchPredictor(model, FRAME_SIZE)
+    key = predictor.extract(frames[0])
+    before = predictor.predict(key, frames[1])
+    predictor.extract(frames[1])
 
-    assert np.array_equal(recogniser.answer(key, frames[1]), before)
+    assert np.array_equal(predictor.predict(key, frames[1]), before)
 
 
 def test_copied_features_are_zero_flow_and_scale_one(model, frames, no_grad, monkeypatch):
     key, current = frames
-    copying = TorchRecogniser(model, FRAME_SIZE, copies_features=True)
-    labels = copying.answer(copying.extract(key), current)
+    copying = TorchPredictor(model, FRAME_SIZE, copies_features=True)
+    labels = copying.predict(copying.extract(key), current)
 
     def nothing_moves(key_half, current_half):
         return torch.zeros(1, 2, 2, 4), torch.ones(1, 8, 2, 4)
 
     monkeypatch.setattr(model, "estimate_flow", nothing_moves)
-    plain = TorchRecogniser(model, FRAME_SIZE)
-    assert np.array_equal(labels, plain.answer(plain.extract(key), current))
+    plain = TorchPredictor(model, FRAME_SIZE)
+    assert np.array_equal(labels, plain.predict(plain.extract(key), current))
 
 
 def test_answer_has_the_size_of_its_own_frame(model, frames):
-    recogniser = TorchRecogniser(model, FRAME_SIZE)
+    predictor = TorchPredictor(model, FRAME_SIZE)
     smaller = cv2.resize(frames[1], (41, 23))
 
-    assert recogniser.answer(recogniser.extract(frames[0]), smaller).shape == (23, 41)
+    assert predictor.predict(predictor.extract(frames[0]), smaller).shape == (23, 41)
 
 
 def test_model_is_used_in_evaluation_mode(model, frames):
     before = {name: value.clone() for name, value in model.state_dict().items()}
     model.train()
 
-    recogniser = TorchRecogniser(model, FRAME_SIZE)
-    recogniser.answer(recogniser.extract(frames[0]), frames[1])
+    predictor = TorchPredictor(model, FRAME_SIZE)
+    predictor.predict(predictor.extract(frames[0]), frames[1])
 
     assert not model.training
     for name, value in model.state_dict().items():

@@ -1,0 +1,129 @@
+"""Algorithm 1 without overlap: one subnet after the other, on arrays of the host.
+
+Slower than the scheduler, which overlaps its stages, and easy to trust: what measures, checks and
+calibrates runs a bundle by it.
+
+Source: Zhu et al., CVPR 2017, arXiv:1611.07715, Algorithm 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from typing import Any
+
+from numpy.typing import NDArray
+
+from dff_edge.bundle.reader import Bundle
+from dff_edge.frames import Image
+from dff_edge.names import Flavour, GraphName, Precision
+from dff_edge.runtime.engines.base import Engine
+from dff_edge.runtime.engines.hand_crafted_flow import open_flow
+from dff_edge.runtime.engines.onnxruntime import OrtEngine
+from dff_edge.runtime.engines.subnets import Subnets
+from dff_edge.runtime.kernels.resize import FrameResizer
+from dff_edge.runtime.kernels.warp import warp_features
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class SequentialRunner:
+    """Runs subnets one at a time. Each call returns arrays that are the receiver's.
+
+    Args:
+        subnets: engines that take arrays of the host; closed by their owner.
+        warp_threads: of the native warp.
+    """
+
+    def __init__(self, subnets: Subnets, *, warp_threads: int = 1) -> None:
+        self._subnets = subnets
+        self._warp_threads = warp_threads
+        shape = subnets.feature.inputs["frame"].shape
+        self._resizer = FrameResizer((shape[1], shape[2]))
+
+    def full(self, image: Image) -> Image:
+        """Return a checked image as the feature network reads it, uint8 ``(1, H, W, 3)``."""
+        resized = self._subnets.feature.inputs["frame"].empty()
+        self._resizer.full(image, resized)
+        return resized
+
+    def half(self, image: Image) -> Image:
+        """Return a checked image as the flow network reads it, uint8 ``(1, H/2, W/2, 3)``."""
+        resized = self._subnets.flow.inputs["frame_half"].empty()
+        self._resizer.half(image, resized)
+        return resized
+
+    def extract(self, full: Image) -> NDArray[Any]:
+        """Return the features of a key frame, ``(1, h, w, C)``: line 8."""
+        return run_engine(self._subnets.feature, {"frame": full})["features"]
+
+    def estimate_flow(self, key_half: Image, frame_half: Image) -> Arrays:
+        """Return ``flow`` and ``scale`` from a frame to its key frame: line 11."""
+        return run_engine(self._subnets.flow, {"key_half": key_half, "frame_half": frame_half})
+
+    def warp(self, features: NDArray[Any], moved: Arrays) -> NDArray[Any]:
+        """Return the key frame's features, propagated by ``flow`` and ``scale``: line 11."""
+        return warp_features(
+            features,
+            moved["flow"],
+            moved["scale"],
+            levels=self._subnets.levels,
+            threads=self._warp_threads,
+        )
+
+    def score(self, features: NDArray[Any]) -> Arrays:
+        """Return the task network's outputs by name: lines 9 and 12."""
+        return run_engine(self._subnets.task, {"features": features})
+
+    def propagate(self, features: NDArray[Any], moved: Arrays) -> Arrays:
+        """Return the outputs for a frame that is no key frame, by one graph where there is one."""
+        if self._subnets.propagate is not None:
+            return run_engine(self._subnets.propagate, {"features": features, **moved})
+        return self.score(self.warp(features, moved))
+
+
+def run_engine(engine: Engine, inputs: Arrays) -> Arrays:
+    """Return an engine's outputs in new arrays; inputs that it does not take are left out."""
+    outputs: Arrays = {name: spec.empty() for name, spec in engine.outputs.items()}
+    engine.run({name: inputs[name] for name in engine.inputs}, outputs)
+    return outputs
+
+
+@contextmanager
+def open_graphs(
+    bundle: Bundle, precision: Precision, flavour: Flavour = "ort", *, propagate: bool = False
+) -> Iterator[Subnets]:
+    """Open a bundle's graphs as they are, in ONNX Runtime on the CPU.
+
+    Args:
+        bundle: a verified bundle.
+        precision: which of its graphs.
+        flavour: of these. Those for TensorRT warp in their portable graph, for ONNX Runtime does
+            not know the plugin, nor the native warp TensorRT's maps.
+        propagate: whether those for ONNX Runtime warp in a graph too, where that gives what the
+            task's decoder reads.
+
+    Raises:
+        BundleError: the bundle lacks the precision.
+        EngineError: a graph cannot be loaded.
+        MissingDependencyError: onnxruntime is not installed.
+    """
+    manifest = bundle.manifest
+    with ExitStack() as stack:
+
+        def opened(graph: GraphName) -> Engine:
+            data = bundle.graph_bytes(precision, graph, flavour)
+            return stack.enter_context(OrtEngine(data, name=f"{precision} {graph}"))
+
+        warp: Engine | None = None
+        if flavour == "trt":
+            warp = opened("propagate_portable")
+        elif propagate and not manifest.task_format.has_task_maps:
+            warp = opened("propagate")
+        yield Subnets(
+            opened("feature"),
+            stack.enter_context(closing(open_flow(bundle, precision, flavour))),
+            opened(manifest.task_graph(flavour)),
+            manifest.map_levels(precision, flavour),
+            propagate=warp,
+        )

@@ -1,0 +1,61 @@
+"""A task as the trainer sees it: its loss, and what a torch model says of a frame."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from dff_edge.trainer.config import StageConfig
+from dff_edge.trainer.data.pairs import PairBatch
+from dff_edge.trainer.models import DeepFeatureFlow
+
+Size = tuple[int, int]  # H, W
+
+
+class TrainedTask(ABC):
+    """Everything that the trainer asks of a task, beside its network.
+
+    Attributes:
+        name: of the task.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def losses(
+        self,
+        model: DeepFeatureFlow,
+        maps: Any,
+        batch: PairBatch,
+        stage: StageConfig,
+        *,
+        class_weights: Tensor | None,
+        step: int,
+    ) -> Mapping[str, Tensor]:
+        """Compute the losses of a batch, whose sum is trained.
+
+        Args:
+            model: that gave the maps.
+            maps: what its task network says of the current frames.
+            batch: what is true of them.
+            stage: how they are trained.
+            class_weights: ``(K,)``, or None for equal weights.
+            step: optimiser steps done so far.
+
+        Returns:
+            A scalar for each part, by its name; they are logged where there are several.
+        """
+
+    @abstractmethod
+    def predict(self, model: DeepFeatureFlow, maps: Any, frame_size: Size, size: Size) -> Any:
+        """Return what is said of one frame, as the runtime does.
+
+        Args:
+            model: that gave the maps.
+            maps: what its task network says of the frame.
+            frame_size: ``(H, W)`` of the networks.
+            size: ``(H, W)`` of the source frame.
+        """
