@@ -79,8 +79,8 @@ def calibrate_bundle(
     """
     say = progress or (lambda line: None)
     costs: list[tuple[Flavour, Precision, Agreement, list[Compared]]] = []
-    with BundleWriter.extend(bundle_path) as writer:
-        bundle = Bundle.open(bundle_path)
+    bundle = Bundle.open(bundle_path)
+    with BundleWriter.extend(bundle) as writer:
         manifest = bundle.manifest
         if flavours is None:
             flavours = FLAVOURS if manifest.flow_function == "network" else ("ort",)

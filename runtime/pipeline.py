@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -35,7 +36,14 @@ from dff_edge.runtime.engines.open import open_subnets
 from dff_edge.runtime.engines.options import CudaOptions
 from dff_edge.runtime.engines.subnets import Opened
 from dff_edge.runtime.overlap import OverlapChoice, choose_overlap
-from dff_edge.runtime.policy import FixedInterval, KeyFramePolicy, parse_policy
+from dff_edge.runtime.policy import (
+    MEASURED_RESULTS,
+    FixedInterval,
+    FrameContext,
+    KeyFramePolicy,
+    Measured,
+    parse_policy,
+)
 from dff_edge.runtime.scheduler import Scheduler
 from dff_edge.runtime.tasks import decoder_of
 from dff_edge.runtime.trace import Trace
@@ -79,6 +87,7 @@ class Pipeline:
         self._next_index = 0
         self._size: tuple[int, int] | None = None
         self._stretch = 0
+        self._measured: deque[Measured] = deque(maxlen=MEASURED_RESULTS)
         self._is_closed = False
         self._is_key_wanted = False
         self._run: object = None
@@ -109,8 +118,8 @@ class Pipeline:
             bundle: its folder, the name of a model that comes with dff-edge (``dff-edge zoo``),
                 whose first use exports it, or the bundle opened before.
             precision: "fp32", "fp16" or "int8"; the bundle must hold it.
-            policy: when to take a key frame, such as "fixed:10"; None takes the bundle's key
-                interval.
+            policy: when to take a key frame: "fixed:10", or a ``KeyFramePolicy`` of your own; None
+                takes the bundle's key interval.
             depth: frames in flight at most. 1 computes each frame by itself, as fast as it can be
                 answered. More let networks of several frames run side by side, the flow network
                 on half the threads, and ``run`` then hands out a result ``depth - 1`` frames
@@ -160,9 +169,7 @@ class Pipeline:
             bundle, precision, engine, threads=threads, flow_threads=flow_threads, cuda=cuda
         )
         try:
-            interval = bundle.manifest.default_key_interval
-            if isinstance(policy, FixedInterval):
-                interval = policy.interval
+            interval = policy.interval or bundle.manifest.default_key_interval
             if overlap is not None:
                 schedule = OverlapChoice(overlap, "as asked for")
             elif not opened.device.copies:
@@ -270,7 +277,7 @@ class Pipeline:
         with self._in_call("poll"):
             if not self._scheduler.in_flight or not (block or self._scheduler.is_next_done):
                 return None
-            return self._scheduler.collect()
+            return self._collect_next()
 
     def run(self, source: Iterable[Frame]) -> Generator[Result, None, None]:
         """Results of all frames of a source, in order.
@@ -398,11 +405,17 @@ class Pipeline:
         self._next_index = 0
         self._size = None
         self._stretch = 0
+        self._measured.clear()
         self._is_run_left = False
 
     def _collect(self) -> Result:
         with self._in_call("run"):
-            return self._scheduler.collect()
+            return self._collect_next()
+
+    def _collect_next(self) -> Result:
+        result = self._scheduler.collect()
+        self._measured.append(Measured.of(result))
+        return result
 
     def _end_at_exit(self) -> None:
         """Give up what is in flight, and let nobody in any more: a thread of the user's that
@@ -421,7 +434,14 @@ class Pipeline:
         key_index = self._scheduler.key_index
         if key_index is None or size != self._size or frame.stretch != self._stretch:
             return True  # nothing to propagate from: flow across a gap means nothing
-        return self.policy.is_key(frame.index - key_index)
+        context = FrameContext(
+            frame,
+            distance=frame.index - key_index,
+            distance_s=frame.stamp_s - self._scheduler.key_stamp_s,
+            measured=tuple(self._measured),
+            is_feature_idle=self._scheduler.is_feature_idle,
+        )
+        return self.policy.is_key(context)
 
     def _check_is_current(self, run: object) -> None:
         if self._run is not run:

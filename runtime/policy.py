@@ -2,21 +2,79 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from dff_edge.errors import ConfigError
+from dff_edge.frames import Frame, Result
+
+MEASURED_RESULTS = 8  # that a policy is shown
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Times of an earlier result, as ``Result`` has them, without its images.
+
+    Attributes:
+        index: number of its frame.
+        key_index: number of its key frame.
+        latency_s: seconds from ``submit`` to the result.
+        age_s: seconds from capture to the result; None where the frame was not live.
+        stage_ms: milliseconds of each stage that ran, by its name.
+    """
+
+    index: int
+    key_index: int
+    latency_s: float
+    age_s: float | None
+    stage_ms: Mapping[str, float]
+
+    @classmethod
+    def of(cls, result: Result) -> Measured:
+        """Return the times of a result."""
+        return cls(
+            result.frame.index, result.key_index, result.latency_s, result.age_s, result.stage_ms
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FrameContext:
+    """Everything known of a frame before it is computed.
+
+    Attributes:
+        frame: the frame, its image checked.
+        distance: captured frames since the key frame, i - k, at least 1.
+        distance_s: seconds between the captures of the two, by their stamps.
+        measured: the results handed out last since the source began, the newest last; at most
+            ``MEASURED_RESULTS``.
+        is_feature_idle: whether the features of the latest key frame are computed, so that those
+            of another would begin at once.
+    """
+
+    frame: Frame
+    distance: int
+    distance_s: float
+    measured: tuple[Measured, ...]
+    is_feature_idle: bool
 
 
 class KeyFramePolicy(Protocol):
-    """Decides from what is known of a frame before it is computed."""
+    """Chooses key frames. Subclass it for a policy of your own.
 
-    def is_key(self, distance: int) -> bool:
-        """Whether a frame becomes a key frame.
+    One object serves one pipeline; it is asked about frames in their order.
+    """
 
-        Args:
-            distance: captured frames since the key frame, i - k, at least 1. Frames that have no
-                key frame to be answered from are key frames without being asked about.
+    @property
+    def interval(self) -> int | None:
+        """Captured frames from one key frame to the next at most; None where nothing bounds it."""
+        return None
+
+    def is_key(self, context: FrameContext) -> bool:
+        """Return whether a frame becomes a key frame.
+
+        Frames that have no key frame to be propagated from, the first and those after a gap, are
+        key frames without this being called.
         """
         ...
 
@@ -35,22 +93,50 @@ class FixedInterval:
         if self.interval < 1:
             raise ConfigError(f"key interval is {self.interval}, expected 1 or more.")
 
-    def is_key(self, distance: int) -> bool:
-        return distance >= self.interval
+    @classmethod
+    def parse(cls, value: str) -> FixedInterval:
+        """Return the policy of an l in decimal digits.
+
+        Raises:
+            ValueError: for anything else.
+        """
+        if not (value.isascii() and value.isdecimal() and len(value) < 10):
+            raise ValueError(value)
+        return cls(int(value))
+
+    def is_key(self, context: FrameContext) -> bool:
+        return context.distance >= self.interval
 
     def __str__(self) -> str:
         return f"fixed:{self.interval}"
 
 
+class PolicyForm(NamedTuple):
+    """How a policy is written.
+
+    Attributes:
+        expected: the form in words, for error messages.
+        parse: makes a policy of the text behind the colon; raises ValueError where it cannot.
+    """
+
+    expected: str
+    parse: Callable[[str], KeyFramePolicy]
+
+
+POLICIES: dict[str, PolicyForm] = {
+    "fixed": PolicyForm("fixed:l with a whole number l, as in fixed:10", FixedInterval.parse),
+}
+
+
 def parse_policy(text: str) -> KeyFramePolicy:
-    """A policy by name: ``fixed:l``.
+    """Return a policy by its name in ``POLICIES``, such as ``fixed:10``.
 
     Raises:
-        ConfigError: for another name, or an l that is not a whole number of 1 or more.
+        ConfigError: for another name, or values that the policy does not take.
     """
     kind, _, value = text.partition(":")
-    if kind != "fixed" or not (value.isdecimal() and len(value) < 10):
-        raise ConfigError(
-            f"key-frame policy is '{text}', expected fixed:l with a whole number l, as in fixed:10."
-        )
-    return FixedInterval(int(value))
+    try:
+        return POLICIES[kind].parse(value)
+    except (KeyError, ValueError) as error:
+        expected = ", or ".join(form.expected for form in POLICIES.values())
+        raise ConfigError(f"key-frame policy is '{text}', expected {expected}.") from error

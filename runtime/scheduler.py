@@ -22,6 +22,7 @@ Source: Zhu et al., CVPR 2017, arXiv:1611.07715, Algorithm 1.
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import suppress
 from functools import partial
@@ -213,6 +214,16 @@ class Scheduler:
         """Number of the frame that is the key frame now, None when there is none."""
         return None if self._key is None else self._key.index
 
+    @property
+    def key_stamp_s(self) -> float:
+        """Capture time of the key frame; of none, not a number."""
+        return math.nan if self._key is None else self._key.stamp_s
+
+    @property
+    def is_feature_idle(self) -> bool:
+        """Whether the features of the latest key frame are computed."""
+        return self._key is None or self._key.ready.is_done
+
     def abandon(self) -> None:
         """Skip what has not begun. May be called in any thread; whoever waits gets an error."""
         for stream in self._streams:
@@ -243,7 +254,7 @@ class Scheduler:
     def _extract(self, slot: Slot) -> KeyBuffers:
         """Line 8: compute the features of a new key frame."""
         key = self._keys[self._extracted % self.depth]
-        key.index = slot.frame.index
+        key.index, key.stamp_s = slot.frame.index, slot.frame.stamp_s
         stream = self._feature_stream
         # The flow network waits for its own frame, which is copied after this one.
         self._take(slot, key.half, key.frame, reader=stream)

@@ -34,11 +34,13 @@ class KeyBuffers:
 
     Attributes:
         index: number of the frame.
+        stamp_s: its capture time.
         ready: when its features are there.
     """
 
     def __init__(self, device: Device, subnets: Subnets, feature: Stream) -> None:
         self.index = -1
+        self.stamp_s = 0.0
         self.frame = device.buffer(subnets.feature.inputs["frame"], host=True)
         self.half = device.buffer(subnets.flow.inputs["key_half"], host=True)
         self.features = device.buffer(subnets.feature.outputs["features"])

@@ -17,6 +17,7 @@ from dff_edge.frames import Frame, Result
 from dff_edge.lifetime import Worker, bind, inner_of, release
 from dff_edge.runtime.devices.cpu import CpuStream
 from dff_edge.runtime.pipeline import Pipeline
+from dff_edge.runtime.policy import KeyFramePolicy
 from dff_edge.runtime.sinks import FanOut, Style, open_sink
 from dff_edge.runtime.sources import open_source
 from dff_edge.runtime.sources.camera import CameraSource
@@ -175,14 +176,14 @@ def test_dropped_pipelines_leave_neither_threads_nor_memory(bundle):
 
 
 def test_pipeline_in_a_cycle_ends_with_it(bundle):
-    class Robot:
+    class Robot(KeyFramePolicy):
         """A policy that knows its pipeline."""
 
         def __init__(self):
             self.pipeline = Pipeline.open(bundle, policy=self, threads=1)
             self.results = self.pipeline.run(iter([]))
 
-        def is_key(self, distance):
+        def is_key(self, context):
             return True
 
     robot = Robot()

@@ -30,7 +30,7 @@ _MOST_TRIES = 20  # to read a bundle that is replaced again and again
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A verified bundle. Make one with ``Bundle.open``.
+    """A verified bundle. Make one with ``Bundle.open``, once, and hand it on.
 
     Attributes:
         path: the folder, absolute.
@@ -77,7 +77,7 @@ class Bundle:
         manifest = Manifest.parse(data)
         folder.check(manifest.files)
         summaries: dict[str, GraphSummary] = {}
-        for name, roles in _roles(manifest).items():
+        for name, roles in roles_of(manifest).items():
             record = manifest.files[name]
             with folder.open_file(name, record.bytes) as (file, size):
                 _check_size(folder.root, name, size, record)
@@ -186,8 +186,8 @@ class Bundle:
         return name
 
 
-def _roles(manifest: Manifest) -> dict[str, list[tuple[Flavour, Precision, GraphName]]]:
-    """Which graphs each file is. Of fp32, most are the same for both flavours."""
+def roles_of(manifest: Manifest) -> dict[str, list[tuple[Flavour, Precision, GraphName]]]:
+    """Return which graphs each file is. Of fp32, most are the same for both flavours."""
     roles: dict[str, list[tuple[Flavour, Precision, GraphName]]] = {}
     for flavour in FLAVOURS:
         for precision, paths in manifest.graph_paths(flavour).items():

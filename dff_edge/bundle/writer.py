@@ -26,7 +26,7 @@ from dff_edge.bundle.paths import (
     STAGING_PREFIX,
     graph_path,
 )
-from dff_edge.bundle.reader import Bundle
+from dff_edge.bundle.reader import Bundle, roles_of
 from dff_edge.bundle.records import FileRecord
 from dff_edge.errors import BundleError, SinkError
 from dff_edge.files.atomic import check_folder, check_room
@@ -92,13 +92,17 @@ class BundleWriter:
         return cls(root, None, replace)
 
     @classmethod
-    def extend(cls, path: str | Path) -> BundleWriter:
-        """Start adding to a bundle, which is verified first; what is not added again stays.
+    def extend(cls, bundle: str | Path | Bundle) -> BundleWriter:
+        """Start adding to a bundle; what is not added again stays.
+
+        Args:
+            bundle: its folder, which is verified, or the bundle as it was opened.
 
         Raises:
-            BundleError: as ``Bundle.open``, or it cannot be written to.
+            BundleError: as ``Bundle.open``, or it cannot be written to, or is another one by now.
         """
-        base = Bundle.open(path)
+        base = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+        _check_unchanged(base)
         _check_writable(base.path)
         return cls(base.path, base, replace=True)
 
@@ -167,7 +171,10 @@ class BundleWriter:
             self._fields[name] = value
 
     def commit(self) -> Bundle:
-        """Check everything, put it in place at once, and open the result.
+        """Check everything, put it in place at once, and give it as a bundle.
+
+        Each graph is checked once, when it is added or with the bundle that is extended, and again
+        only where the manifest now says something else of it.
 
         Raises:
             BundleError: the manifest would not be valid, a graph does not fit it, the folder
@@ -179,6 +186,7 @@ class BundleWriter:
             for graph, name in paths.items():
                 checked = self._checked[flavour, precision, graph]
                 check_graph(manifest, precision, graph, name, checked, flavour)
+        self._check_kept(manifest)
         try:
             staging = self._stage()
             with locked(self.path, _WAIT_S):
@@ -196,7 +204,7 @@ class BundleWriter:
         except OSError as error:
             raise BundleError(f"{self.path} cannot be written: {error}.") from error
         self.close()
-        return Bundle.open(self.path)
+        return self._committed(manifest)
 
     def close(self) -> None:
         """Drop what was not committed. Closing twice is allowed."""
@@ -244,19 +252,68 @@ class BundleWriter:
         fields["files"] = {**fields.get("files", {}), **self._files}
         return Manifest.build(**_plain(fields))
 
+    def _check_kept(self, manifest: Manifest) -> None:
+        """Refuse graphs of the base that do not fit what the manifest says of them now."""
+        base = self._base
+        if base is None:
+            return
+        has_changed = _facts(manifest) != _facts(base.manifest)
+        for name, roles in roles_of(manifest).items():
+            kept = [
+                (flavour, precision, graph)
+                for flavour, precision, graph in roles
+                if (flavour, precision) not in self._graphs
+                and (
+                    has_changed
+                    or manifest.map_levels(precision, flavour)
+                    != base.manifest.map_levels(precision, flavour)
+                )
+            ]
+            if not kept:
+                continue
+            flavour, precision, graph = kept[0]
+            data = base.graph_bytes(precision, graph, flavour)
+            checked = read_graph_bytes(data, name, {(own, graph) for own, _, graph in kept})
+            for flavour, precision, graph in kept:
+                check_graph(manifest, precision, graph, name, checked, flavour)
+
+    def _committed(self, manifest: Manifest) -> Bundle:
+        summaries = {} if self._base is None else dict(self._base.summaries)
+        for (flavour, precision), paths in self._graphs.items():
+            for graph, name in paths.items():
+                summaries[name] = self._checked[flavour, precision, graph].summary
+        return Bundle(
+            self.path,
+            manifest,
+            hashlib.sha256(manifest.dump()).hexdigest(),
+            {name: summaries[name] for name in manifest.files},
+        )
+
     def _replaced(self) -> bytes | None:
         """Refuse to write over what came since this writer started; give the old manifest."""
         if self._base is None:
             _check_replaceable(self.path, self._replace)
             has_bundle = (self.path / MANIFEST_NAME).exists()
             return BundleFolder(self.path).manifest_bytes() if has_bundle else None
-        data = BundleFolder(self.path).manifest_bytes()
-        if hashlib.sha256(data).hexdigest() != self._base.digest:
-            raise BundleError(
-                f"{self.path} was changed by another process while it was being extended; "
-                "run the command again."
-            )
-        return data
+        return _check_unchanged(self._base)
+
+
+def _check_unchanged(bundle: Bundle) -> bytes:
+    """Refuse a bundle that is no longer the one that was opened; give its manifest."""
+    data = BundleFolder(bundle.path).manifest_bytes()
+    if hashlib.sha256(data).hexdigest() != bundle.digest:
+        raise BundleError(
+            f"{bundle.path} was changed by another process since it was opened; run the command "
+            "again."
+        )
+    return data
+
+
+def _facts(manifest: Manifest) -> dict[str, Any]:
+    """Return the fields that every graph is compared with."""
+    return manifest.model_dump(
+        exclude={"graphs", "files", "accuracy", "parity", "provenance", "calibration"}
+    )
 
 
 def _check_writable(root: Path) -> None:

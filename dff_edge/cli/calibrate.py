@@ -12,8 +12,9 @@ from dff_edge.cli.options import (
     Command,
     bundle_folder,
     command_line,
-    interval_option,
+    interval_of,
     json_option,
+    policy_option,
     table,
     write_json,
 )
@@ -42,14 +43,14 @@ from dff_edge.errors import require
     show_default=True,
     help="What to add. Graphs of the other precision stay as they are.",
 )
-@interval_option
+@policy_option("What the bundle will be run with")
 @json_option
 def command(
     bundle: str,
     source: str,
     flavour: str | None,
     precision: str,
-    interval: int | None,
+    policy: str | None,
     json_path: Path | None,
 ) -> None:
     """Add INT8 and FP16 graphs to BUNDLE, for ONNX Runtime and for TensorRT.
@@ -57,7 +58,7 @@ def command(
     All that is asked for is added, or nothing: a graph that comes out broken is named.
 
     Ranges come from clips, not single images: the flow network sees pairs at all distances
-    up to the key interval, the task network sees propagated features.
+    up to the key interval of the policy, the task network sees propagated features.
     """
     for module in ("onnx", "onnxruntime"):
         require(module, extra="export", purpose="dff-edge calibrate")
@@ -72,7 +73,7 @@ def command(
         bundle_folder(bundle),
         clips,
         source=source,
-        interval=interval,
+        interval=None if policy is None else interval_of(policy),
         flavours=flavours,  # type: ignore[arg-type]
         precisions=("int8", "fp16") if precision == "both" else (precision,),  # type: ignore[arg-type]
         progress=say,

@@ -12,7 +12,9 @@ from dff_edge.cli.options import (
     FrameSize,
     ModelName,
     flow_option,
+    interval_of,
     json_option,
+    policy_option,
     table,
     write_json,
 )
@@ -29,14 +31,7 @@ from dff_edge.errors import require
     metavar="BUNDLE",
     help="Folder to write; an older bundle in it is replaced.",
 )
-@click.option(
-    "--interval",
-    type=click.IntRange(min=1),
-    default=10,
-    show_default=True,
-    metavar="FRAMES",
-    help="Key interval l that the bundle runs with where none is given.",
-)
+@policy_option("What the bundle runs with where nothing else is said", default="fixed:10")
 @click.option(
     "--opset",
     type=click.IntRange(17, 19),
@@ -56,7 +51,7 @@ from dff_edge.errors import require
 def command(
     checkpoint: str,
     output: Path,
-    interval: int,
+    policy: str,
     opset: int,
     frame_size: tuple[int, int] | None,
     flow: str,
@@ -73,14 +68,14 @@ def command(
     from dff_edge.trainer.checkpoint import load_checkpoint
 
     loaded = load_checkpoint(checkpoint)
-    line = f"dff-edge export {checkpoint} --interval {interval} --opset {opset} --flow {flow}"
+    line = f"dff-edge export {checkpoint} --policy {policy} --opset {opset} --flow {flow}"
     if frame_size is not None:
         loaded = loaded.at_frame_size(frame_size)
         line += f" --frame-size {frame_size[0]}x{frame_size[1]}"
     bundle = export_bundle(
         loaded,
         output,
-        interval=interval,
+        interval=interval_of(policy),
         opset=opset,
         flow=flow,  # type: ignore[arg-type]
         replace=True,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from dff_edge.cli.console import console_of, note_failure, say
 from dff_edge.errors import (
@@ -31,6 +32,7 @@ SWITCH: dict[str, bool | None] = {"auto": None, "on": True, "off": False}
 WARPS = ("plugin", "gridsample")
 _CLAIMS = "dff_edge.claims"  # keys of click's Context.meta
 _LOG_FILE = "dff_edge.log_file"
+_INTERVAL = "dff_edge.interval"
 
 
 class OutputOption(click.Option):
@@ -299,14 +301,88 @@ def precision_option(command: F) -> F:
     )(command)
 
 
-def interval_option(command: F) -> F:
-    """``--interval``: the key interval l."""
-    return click.option(
-        "--interval",
-        type=click.IntRange(min=1),
-        metavar="FRAMES",
-        help="Key interval l: a key frame in every l captured frames.  [default: the bundle's]",
-    )(command)
+class PolicyName(click.ParamType):
+    """A key-frame policy by its name, such as fixed:10."""
+
+    name = "policy"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from dff_edge.runtime.policy import parse_policy
+
+        try:
+            parse_policy(value)
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)
+        return value
+
+
+def policy_option(
+    use: str = "When to take a key frame", default: str | None = None
+) -> Callable[[F], F]:
+    """``--policy``: when to take a key frame; ``--interval N`` is short for fixed:N.
+
+    Args:
+        use: the first words of the help text.
+        default: the policy where none is given; None for the bundle's.
+    """
+
+    def decorate(command: F) -> F:
+        command = click.option(
+            "--interval",
+            type=click.IntRange(min=1),
+            metavar="FRAMES",
+            is_eager=True,  # before --policy, whose value it becomes
+            expose_value=False,
+            callback=_note_interval,
+            help="Short for --policy fixed:FRAMES.",
+        )(command)
+        return click.option(
+            "--policy",
+            type=PolicyName(),
+            metavar="POLICY",
+            default=default,
+            callback=_policy_or_interval,
+            help=f"{use}: fixed:l for one in every l captured frames.  "
+            f"[default: {default or 'the interval of the bundle'}]",
+        )(command)
+
+    return decorate
+
+
+def _note_interval(ctx: click.Context, param: click.Parameter, interval: int | None) -> None:
+    ctx.meta[_INTERVAL] = interval
+
+
+def _policy_or_interval(
+    ctx: click.Context, param: click.Parameter, policy: str | None
+) -> str | None:
+    interval = ctx.meta.get(_INTERVAL)
+    if interval is None:
+        return policy
+    if ctx.get_parameter_source("policy") not in (ParameterSource.DEFAULT, None):
+        raise click.UsageError(
+            f"--interval {interval} is short for --policy fixed:{interval}; give one of the two.",
+            ctx,
+        )
+    return f"fixed:{interval}"
+
+
+def interval_of(policy: str) -> int:
+    """Return the most captured frames between key frames of a policy.
+
+    Raises:
+        click.BadParameter: nothing bounds it.
+    """
+    from dff_edge.runtime.policy import parse_policy
+
+    interval = parse_policy(policy).interval
+    if interval is None:
+        raise click.BadParameter(
+            f"{policy} has no largest key interval, which is needed here; name one, such as "
+            "fixed:10.",
+            param_hint="--policy",
+        )
+    return interval
 
 
 def threads_option(command: F) -> F:

@@ -24,10 +24,10 @@ from dff_edge.cli.options import (
     cuda_of,
     cuda_options,
     engine_option,
-    interval_option,
     json_option,
     log_file_of,
     overlap_option,
+    policy_option,
     precision_option,
     table,
     threads_option,
@@ -98,7 +98,7 @@ class _Page(NamedTuple):
     "[default: 0.5]",
 )
 @precision_option
-@interval_option
+@policy_option()
 @click.option("--frames", type=click.IntRange(min=1), help="Stop after so many frames.")
 @click.option(
     "--depth",
@@ -132,7 +132,7 @@ def command(
     classes: str | None,
     threshold: float | None,
     precision: str,
-    interval: int | None,
+    policy: str | None,
     frames: int | None,
     depth: int | None,
     profile_path: Path | None,
@@ -177,7 +177,7 @@ def command(
 
         options = RunOptions(
             precision=precision,  # type: ignore[arg-type]
-            policy=None if interval is None else f"fixed:{interval}",
+            policy=policy,
             depth=depth,
             threads=threads,
             engine=engine,  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from dff_edge.bundle.reader import Bundle
 from dff_edge.bundle.writer import BundleWriter
 from dff_edge.data.clips import check_class_names
 from dff_edge.data.datasets import LabelledClip
-from dff_edge.errors import BundleError, ConfigError
+from dff_edge.errors import ConfigError
 from dff_edge.evaluation.accuracy import Accuracy
 from dff_edge.evaluation.bundle_predictor import BundlePredictor
 from dff_edge.evaluation.evaluate import evaluate, temporal_consistency
@@ -181,7 +181,7 @@ def predicted_speedup(cost_ratio: float, interval: int) -> float:
 
 
 def record_accuracy(bundle: Bundle, benchmark: Benchmark) -> Bundle:
-    """Write the measured accuracy into the bundle's manifest; give the bundle, opened again.
+    """Write the measured accuracy into the bundle's manifest; give the bundle that it then is.
 
     Raises:
         BundleError: the bundle changed since it was measured, or cannot be written.
@@ -208,12 +208,7 @@ def record_accuracy(bundle: Bundle, benchmark: Benchmark) -> Bundle:
         for distance, value in enumerate(accuracy.at_distance)
         if value is not None
     ]
-    with BundleWriter.extend(bundle.path) as writer:
-        if Bundle.open(bundle.path).digest != bundle.digest:
-            raise BundleError(
-                f"{bundle.path} was changed while it was measured, so its accuracy is not "
-                "recorded; run the benchmark again."
-            )
+    with BundleWriter.extend(bundle) as writer:
         writer.update(accuracy=records)
         return writer.commit()
 

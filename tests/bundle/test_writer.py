@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dff_edge.bundle import writer as bundle_writer
+from dff_edge.bundle.levels import Levels, MapLevels
 from dff_edge.bundle.reader import Bundle
 from dff_edge.bundle.writer import BundleWriter
 from dff_edge.errors import BundleError
@@ -24,6 +25,7 @@ from tests.bundle.bundles import (
 )
 from tests.bundle.detection_bundles import make_detection_bundle, make_detection_graphs
 
+OTHER = MapLevels(features=Levels(0.5, 100), scale=Levels(0.5, 0))
 MIOU = {"data": "street test", "protocol": "DFF at l", "key_interval": 5}
 
 
@@ -120,6 +122,49 @@ def test_replaced_graphs_without_a_new_calibration_record_are_refused(tmp_path):
         add_precision(writer, "int8", seed=7)
         with pytest.raises(BundleError, match=r"calibration\.ort of .*, int8, not of none"):
             writer.commit()
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"classes": manifest_fields(classes=2)["classes"]}, "task.onnx .*expected .* 4, 2"),
+        ({"channels": 9}, "feature.onnx does not fit the manifest as the feature graph"),
+        ({"calibration": {"ort": {"int8": calibration_fields(OTHER)}}}, "int8/.* step 0.5"),
+    ],
+)
+def test_kept_graphs_that_the_manifest_no_longer_fits_are_refused(tmp_path, fields, reason):
+    bundle = make_bundle(tmp_path / "b", precisions=("fp32", "int8"))
+
+    with BundleWriter.extend(bundle) as writer:
+        writer.update(**fields)
+        with pytest.raises(BundleError, match=reason):
+            writer.commit()
+
+    assert Bundle.open(bundle.path) == bundle  # nothing was published
+
+
+def test_what_is_committed_is_what_opening_gives(tmp_path):
+    path = tmp_path / "b"
+    made = make_bundle(path, precisions=("fp32", "int8"))
+    assert made == Bundle.open(path)
+
+    with BundleWriter.extend(made) as writer:
+        add_precision(writer, "int8", seed=7)
+        writer.update(calibration={"ort": {"int8": calibration_fields()}})
+        extended = writer.commit()
+
+    assert extended == Bundle.open(path)
+    assert with_tensorrt(tmp_path / "trt") == Bundle.open(tmp_path / "trt")
+
+
+def test_a_bundle_that_was_replaced_since_it_was_opened_is_not_extended(tmp_path):
+    opened = make_bundle(tmp_path / "b")
+    with BundleWriter.extend(opened) as writer:
+        writer.update(accuracy=[{**MIOU, "precision": "fp32", "miou": 0.5}])
+        writer.commit()
+
+    with pytest.raises(BundleError, match="since it was opened; run the command again"):
+        BundleWriter.extend(opened)
 
 
 def test_a_bundle_of_an_older_schema_is_replaced(tmp_path):

@@ -46,8 +46,9 @@ def test_all_sinks_get_every_frame(dff_edge, bundle_path, frames_folder, tmp_pat
         assert sum(1 for _ in container.decode(video=0)) == 11
 
 
-def test_numbers_as_json_on_stdout(dff_edge, bundle_path, frames_folder):
-    done = dff_edge("run", bundle_path, frames_folder, "--interval", 5, "--json", "-")
+@pytest.mark.parametrize("option", [("--interval", 5), ("--policy", "fixed:5")], ids=str)
+def test_numbers_as_json_on_stdout(dff_edge, bundle_path, frames_folder, option):
+    done = dff_edge("run", bundle_path, frames_folder, *option, "--json", "-")
     numbers = json.loads(done.stdout)
     assert (numbers["frames"], numbers["key_frames"], numbers["failed"]) == (11, 3, 0)
     assert numbers["fps"] == pytest.approx(numbers["frames"] / numbers["seconds"])
@@ -108,6 +109,9 @@ def test_failed_work_is_one_message_and_exit_code_1(
     "arguments",
     [
         ["--interval", "0"],
+        ["--policy", "fixed:0"],
+        ["--policy", "often"],
+        ["--interval", "5", "--policy", "fixed:5"],
         ["--precision", "fp64"],
         ["--depth", "x"],
         ["--no-such-option"],

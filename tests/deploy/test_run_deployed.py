@@ -23,6 +23,7 @@ from dff_edge.runtime.engines.deployed import Platform
 from dff_edge.runtime.engines.open import precisions_for
 from dff_edge.runtime.engines.options import CudaOptions
 from dff_edge.runtime.pipeline import Pipeline
+from dff_edge.runtime.policy import KeyFramePolicy
 from dff_edge.runtime.trace import Trace
 from tests.deploy.conftest import SOURCE, play_tensorrt
 from tests.deploy.test_deploy import deploy
@@ -57,13 +58,13 @@ def built_once(tmp_path_factory):
     return tmp_path_factory.mktemp("engines")
 
 
-class Bursts:
+class Bursts(KeyFramePolicy):
     """Key frames in a row, then some apart, so that all their buffers are in use and used again."""
 
     def __init__(self):
         self._keys = iter([1, 1, 0, 0, 1, 0, 1, 1])
 
-    def is_key(self, distance):
+    def is_key(self, context):
         return bool(next(self._keys))
 
 

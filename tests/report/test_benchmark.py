@@ -207,7 +207,7 @@ def test_bundle_that_changed_meanwhile_is_not_recorded_into(
         writer.update(default_key_interval=7)
         changed = writer.commit()
 
-    with pytest.raises(BundleError, match="was changed while it was measured"):
+    with pytest.raises(BundleError, match="was changed by another process since it was opened"):
         record_accuracy(copy, benchmark)
     assert Bundle.open(copy.path).digest == changed.digest
 
