@@ -22,21 +22,17 @@ from numpy.typing import NDArray
 
 from dff_edge.bundle.levels import MapLevels
 from dff_edge.bundle.reader import Bundle
-from dff_edge.errors import EngineError
-from dff_edge.errors import SourceError
+from dff_edge.errors import EngineError, SourceError
 from dff_edge.frames import Frame
 from dff_edge.hiding import hide_credentials
-from dff_edge.names import Flavour
-from dff_edge.names import Precision
+from dff_edge.names import Flavour, Precision
 from dff_edge.runtime.devices.base import Device
 from dff_edge.runtime.devices.cpu import CpuDevice
 from dff_edge.runtime.engines.base import Engine
 from dff_edge.runtime.engines.subnets import Subnets
 from dff_edge.runtime.kernels.resize import check_image
 from dff_edge.runtime.scheduler import Scheduler
-from dff_edge.runtime.sequential import Arrays
-from dff_edge.runtime.sequential import SequentialRunner
-from dff_edge.runtime.sequential import open_graphs
+from dff_edge.runtime.sequential import Arrays, SequentialRunner, open_graphs
 from dff_edge.runtime.sources import open_source
 from dff_edge.runtime.tasks import decoder_of
 from dff_edge.runtime.tasks.decoders import Decoder

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from dff_edge.bundle.reader import Bundle
 from dff_edge.frames import Image
-from dff_edge.names import EngineName, Precision
+from dff_edge.names import Precision
+from dff_edge.runtime.engines.backends import DEFAULT_BACKEND
 from dff_edge.runtime.engines.open import open_subnets
 from dff_edge.runtime.engines.options import CudaOptions
 from dff_edge.runtime.kernels.resize import check_image
@@ -56,7 +57,7 @@ class BundlePredictor:
         bundle: Bundle,
         precision: Precision = "fp32",
         threads: int | None = None,
-        engine: EngineName = "onnxruntime",
+        engine: str = DEFAULT_BACKEND,
         cuda: CudaOptions | None = None,
     ) -> None:
         self.bundle = bundle

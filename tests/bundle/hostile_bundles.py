@@ -33,7 +33,7 @@ from dff_edge.bundle.graphs.onnx_operators import OPERATORS
 from dff_edge.bundle.graphs.onnx_values import Value
 from dff_edge.bundle.graphs.protobuf import WireError
 from dff_edge.bundle.manifest import Manifest
-from dff_edge.bundle.reader import Bundle, _roles
+from dff_edge.bundle.reader import Bundle, roles_of
 from dff_edge.errors import BundleError, DffEdgeError
 from dff_edge.runtime.pipeline import Pipeline
 from tests.bundle.bundles import IR_VERSION, OPSET
@@ -497,7 +497,7 @@ def fuzz_checks(
         (manifest, role, name, (path / name).read_bytes())
         for path in bundles
         for manifest in [Bundle.open(path).manifest]
-        for name, roles in _roles(manifest).items()
+        for name, roles in roles_of(manifest).items()
         for role in roles
     ]
     texts = [(path / "manifest.json").read_text() for path in bundles]
