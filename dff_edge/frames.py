@@ -85,12 +85,15 @@ class Result:
         key_index: index of the key frame whose features answered this frame.
         latency_s: seconds between ``submit`` of the frame and its result being ready.
         stage_ms: milliseconds spent in each stage, by its name ("resize", "feature", "flow",
-            "warp", "task", "decode"); a stage that did not run is absent.
+            "warp", "task", "decode"); a stage that did not run is absent. Features that were
+            computed in the background are told with the first result that uses them.
         age_s: seconds from capture to the result being ready, None where the frame is not live.
         confidence: uint8 ``(H, W)``, 255 times the probability of each pixel's class, where the
             pipeline was opened with it; the receiver's.
         detections: of detection, boxes in pixels of ``frame.image``; the receiver's. None of
             segmentation.
+        key_age_s: seconds by which the key frame was captured before this frame; with ``age_s`` it
+            is how old the features were when the result was ready.
     """
 
     frame: Frame
@@ -101,6 +104,7 @@ class Result:
     age_s: float | None = None
     confidence: NDArray[np.uint8] | None = None
     detections: Detections | None = None
+    key_age_s: float = 0.0
 
     @property
     def is_key(self) -> bool:
@@ -108,7 +112,7 @@ class Result:
         return self.key_index == self.frame.index
 
     @property
-    def distance(self) -> int:
+    def key_distance(self) -> int:
         """Captured frames between this frame and its key frame, ``i - k``."""
         return self.frame.index - self.key_index
 

@@ -58,7 +58,7 @@ class JsonLinesSink(Sink):
             "stretch": result.frame.stretch,
             "key_index": result.key_index,
             "is_key": result.is_key,
-            "distance": result.distance,
+            "distance": result.key_distance,
             "age_ms": None if result.age_s is None else round(result.age_s * 1000, 3),
             "latency_ms": round(result.latency_s * 1000, 3),
             "stage_ms": {stage: round(ms, 3) for stage, ms in result.stage_ms.items()},
