@@ -1,4 +1,4 @@
-"""When the features of a new key frame are taken up: at once, when they are ready, or after n frames.
+"""When the features of a new key frame are taken up: at once, when ready, or after n frames.
 
 In order, as in Algorithm 1, a key frame waits for its own features, and every frame behind it waits
 too. In the background it is answered from the older key frame, like the frames after it, until its

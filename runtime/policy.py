@@ -16,7 +16,8 @@ class KeyFramePolicy(Protocol):
 
         Args:
             distance: captured frames since the key frame, i - k, at least 1. Frames that have no
-                key frame to be answered from are key frames without being asked about.
+                key frame to be answered from are key frames without being asked about, and while
+                a key frame is computed in the background no other is.
         """
         ...
 
@@ -42,15 +43,32 @@ class FixedInterval:
         return f"fixed:{self.interval}"
 
 
+@dataclass(frozen=True, slots=True)
+class AsSoonAsIdle:
+    """A key frame whenever the one before is done: features as fresh as the machine can have them.
+
+    Of key frames in the background; in order it would make every frame a key frame.
+    """
+
+    def is_key(self, distance: int) -> bool:
+        return True
+
+    def __str__(self) -> str:
+        return "idle"
+
+
 def parse_policy(text: str) -> KeyFramePolicy:
-    """A policy by name: ``fixed:l``.
+    """A policy by name: ``fixed:l``, or ``idle``.
 
     Raises:
         ConfigError: for another name, or an l that is not a whole number of 1 or more.
     """
+    if text == str(AsSoonAsIdle()):
+        return AsSoonAsIdle()
     kind, _, value = text.partition(":")
     if kind != "fixed" or not (value.isdecimal() and len(value) < 10):
         raise ConfigError(
-            f"key-frame policy is '{text}', expected fixed:l with a whole number l, as in fixed:10."
+            f"key-frame policy is '{text}', expected idle, or fixed:l with a whole number l, as in "
+            "fixed:10."
         )
     return FixedInterval(int(value))

@@ -42,16 +42,21 @@ import numpy as np
 from dff_edge.errors import EngineError, PipelineError
 from dff_edge.frames import Frame, Result
 from dff_edge.lifetime import bind
-from dff_edge.runtime.devices.base import Buffer, Device, Event, ImageDevice, Stream
+from dff_edge.runtime.devices.base import (
+    ANSWERS_FIRST,
+    FEATURES_LATER,
+    Buffer,
+    Device,
+    Event,
+    ImageDevice,
+    Stream,
+)
 from dff_edge.runtime.engines.subnets import Subnets
 from dff_edge.runtime.kernels.resize import FrameResizer
 from dff_edge.runtime.keys import IN_ORDER, KeyMode
 from dff_edge.runtime.slots import KeyBuffers, Origin, Slot, Stages
 from dff_edge.runtime.tasks.decoders import Decoder, DeviceDecoder, LabelDecoder
 from dff_edge.runtime.trace import Trace
-
-# Of streams where key frames are computed in the background.
-_ANSWERS_FIRST, _FEATURES_LATER = -1, 1
 
 
 class Scheduler:
@@ -117,7 +122,7 @@ class Scheduler:
         device, in_order = self._device, self.keys.is_in_order
 
         def opened(name: str, *, is_feature: bool = False) -> Stream:
-            background = _FEATURES_LATER if is_feature else _ANSWERS_FIRST
+            background = FEATURES_LATER if is_feature else ANSWERS_FIRST
             stream = device.stream(name, priority=0 if in_order else background)
             self._streams.append(stream)
             return stream
@@ -203,7 +208,7 @@ class Scheduler:
             raise PipelineError("the first frame has no key frame before it; submit it as one.")
         if is_key and self._pending is not None:
             raise PipelineError(
-                f"key frame {self._pending.index} is pending; frame {frame.index} cannot be one too."
+                f"key frame {self._pending.index} is pending; frame {frame.index} can be none."
             )
         slot = self._slots[self._submitted % self.depth]
         slot.start(frame)

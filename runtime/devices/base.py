@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from dff_edge.bundle.contract import MapLevels
 from dff_edge.runtime.engines.base import TensorSpec
 
+# Priorities of streams where key frames are computed in the background.
+ANSWERS_FIRST, FEATURES_LATER = -1, 1
+
 
 class Buffer(Protocol):
     """Memory of one tensor on a device, allocated once and used again for every frame."""

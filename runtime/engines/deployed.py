@@ -74,8 +74,23 @@ class Platform:
         """Whether a graph's engine calls the warp's plugin."""
         return self.target == "tensorrt" and graph == "propagate"
 
-    def open(self, data: bytes, *, name: str, graph: GraphName, threads: int | None) -> Engine:
+    def open(
+        self,
+        data: bytes,
+        *,
+        name: str,
+        graph: GraphName,
+        threads: int | None,
+        priority: int = 0,
+    ) -> Engine:
         """Open an engine's bytes, which are code: from a verified cache, or just built.
+
+        Args:
+            data: the bytes.
+            name: what messages call the engine.
+            graph: what it was built of.
+            threads: of one run on the CPU.
+            priority: of the stream that ONNX Runtime has for itself on a GPU.
 
         Raises:
             EngineError: when they do not load here.
@@ -88,7 +103,7 @@ class Platform:
                 OrtCudaEngine,  # an optional package
             )
 
-            return OrtCudaEngine(data, name=name, device=self.hardware)
+            return OrtCudaEngine(data, name=name, device=self.hardware, priority=priority)
         from dff_edge.runtime.engines.tensorrt import TensorRtEngine  # an optional package
 
         needs_plugin = self.calls_plugin(graph)
@@ -194,6 +209,7 @@ def open_optimised(
     platform: Platform,
     *,
     threads: int | None = None,
+    priority: int = 0,
 ) -> Engine:
     """Open a bundle's graph in ONNX Runtime, optimised ahead where ``dff-edge deploy`` did so.
 
@@ -212,7 +228,7 @@ def open_optimised(
         _log.warning("%s The bundle's own %s graph is taken.", error, graph)
     data = bundle.graph_bytes(precision, graph) if found is None else found.data
     name = f"{precision} {graph}"
-    return platform.open(data, name=name, graph=graph, threads=threads)
+    return platform.open(data, name=name, graph=graph, threads=threads, priority=priority)
 
 
 def why_missing(cache: EngineCache, key: EngineKey) -> str:

@@ -38,6 +38,7 @@ class OrtCudaEngine:
         graph_bytes: the ONNX file's bytes, verified (``Bundle.graph_bytes``).
         name: what messages call the graph, for example ``"fp16 feature"``.
         device: whose buffers and streams are taken. It must outlive this.
+        priority: of the session's stream, as ``CudaDevice.stream`` takes it.
 
     Raises:
         MissingDependencyError: when onnxruntime is not installed.
@@ -45,14 +46,16 @@ class OrtCudaEngine:
             graph could not be loaded, or it is an integer one.
     """
 
-    def __init__(self, graph_bytes: bytes, *, name: str, device: CudaDevice) -> None:
+    def __init__(
+        self, graph_bytes: bytes, *, name: str, device: CudaDevice, priority: int = 0
+    ) -> None:
         self.name = name
         self._device = device
         self._staging: Staging | None = None
         self._session: Any = None
         refuse_integers(graph_bytes, name)
         ort = load_onnxruntime(f"Running the {name} graph")
-        self._stream = device.stream(f"{name} in ONNX Runtime")
+        self._stream = device.stream(f"{name} in ONNX Runtime", priority=priority)
         try:
             with device.current():
                 session = open_session(

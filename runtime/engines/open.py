@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from functools import partial
+from typing import Literal, cast, get_args
 
 from dff_edge.bundle.contract import Flavour, Precision, Subnet
 from dff_edge.bundle.reader import Bundle
 from dff_edge.errors import ConfigError
 from dff_edge.runtime.devices.base import Device
 from dff_edge.runtime.devices.cpu import CpuDevice
+from dff_edge.runtime.devices.niceness import call_at_lower_priority
 from dff_edge.runtime.engines.base import Engine, usable_cores
 from dff_edge.runtime.engines.deployed import find_platform, open_optimised
 from dff_edge.runtime.engines.hand_crafted_flow import open_flow
 from dff_edge.runtime.engines.subnets import Subnets
 
+CpuEngineName = Literal["onnxruntime", "openvino"]
 EngineName = Literal["onnxruntime", "openvino", "cuda", "tensorrt"]
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 
@@ -72,6 +75,7 @@ def open_subnets(
     threads: int | None = None,
     flow_threads: int | None = None,
     cuda: CudaOptions | None = None,
+    background: bool = False,
 ) -> Opened:
     """Open a bundle's engines.
 
@@ -83,6 +87,8 @@ def open_subnets(
         threads: on the CPU, of the feature network; None means all cores of this process.
         flow_threads: of the flow network; None means as many.
         cuda: how the GPU is used.
+        background: whether the feature network computes beside the answers to other frames, and
+            steps back for them: on the CPU its threads have a lower priority.
 
     Raises:
         BundleError: the bundle lacks the precision.
@@ -99,37 +105,31 @@ def open_subnets(
             )
         from dff_edge.runtime.engines.open_cuda import open_on_cuda  # optional packages
 
-        return Opened(*open_on_cuda(bundle, precision, engine, cuda or CudaOptions()))
+        options = cuda or CudaOptions()
+        return Opened(*open_on_cuda(bundle, precision, engine, options, background=background))
     if engine not in ENGINES:
         raise ConfigError(f"engine is '{engine}', expected one of {', '.join(ENGINES)}.")
     threads = threads or usable_cores()
     # The task network is one small matrix product, whose threads would mostly wake each other.
     counts: dict[Subnet, int] = {"feature": threads, "flow": flow_threads or threads, "task": 1}
-    return Opened(CpuDevice(threads), _open_on_cpu(bundle, precision, engine, counts))
+    subnets = _open_on_cpu(bundle, precision, engine, counts, background=background)
+    return Opened(CpuDevice(threads), subnets)
 
 
 def _open_on_cpu(
     bundle: Bundle,
     precision: Precision,
-    engine: Literal["onnxruntime", "openvino"],
+    engine: CpuEngineName,
     threads: dict[Subnet, int],
+    *,
+    background: bool,
 ) -> Subnets:
     engines: dict[Subnet, Engine] = {}
     try:
         for subnet, count in threads.items():
-            graph = bundle.manifest.task_graph() if subnet == "task" else subnet
-            if subnet == "flow" and bundle.manifest.flow_function != "network":
-                engines[subnet] = open_flow(bundle, precision, threads=count)
-            elif engine == "onnxruntime":
-                engines[subnet] = open_optimised(
-                    bundle, precision, graph, find_platform("cpu"), threads=count
-                )
-            else:
-                from dff_edge.runtime.engines.openvino import OpenVinoEngine  # an optional package
-
-                data = bundle.graph_bytes(precision, graph)
-                name = f"{precision} {graph}"
-                engines[subnet] = OpenVinoEngine(data, name=name, threads=count)
+            open_one = partial(_open_one, bundle, precision, engine, subnet, count)
+            is_later = background and subnet == "feature"
+            engines[subnet] = call_at_lower_priority(open_one) if is_later else open_one()
     except BaseException:
         for opened in engines.values():
             opened.close()
@@ -140,3 +140,32 @@ def _open_on_cpu(
         engines["task"],
         bundle.manifest.map_levels(precision),
     )
+
+
+def open_in_background(
+    bundle: Bundle, precision: Precision, engine: EngineName, threads: int
+) -> Engine:
+    """Open another feature network on the CPU, as ``open_subnets`` does in the background.
+
+    Raises:
+        EngineError: the graph cannot be loaded.
+    """
+    assert engine in get_args(CpuEngineName)
+    cpu_engine = cast(CpuEngineName, engine)
+    return call_at_lower_priority(
+        partial(_open_one, bundle, precision, cpu_engine, "feature", threads)
+    )
+
+
+def _open_one(
+    bundle: Bundle, precision: Precision, engine: CpuEngineName, subnet: Subnet, threads: int
+) -> Engine:
+    graph = bundle.manifest.task_graph() if subnet == "task" else subnet
+    if subnet == "flow" and bundle.manifest.flow_function != "network":
+        return open_flow(bundle, precision, threads=threads)
+    if engine == "onnxruntime":
+        return open_optimised(bundle, precision, graph, find_platform("cpu"), threads=threads)
+    from dff_edge.runtime.engines.openvino import OpenVinoEngine  # an optional package
+
+    data = bundle.graph_bytes(precision, graph)
+    return OpenVinoEngine(data, name=f"{precision} {graph}", threads=threads)

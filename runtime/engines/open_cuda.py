@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from dff_edge.bundle.contract import Flavour, GraphName, Precision
 from dff_edge.bundle.reader import Bundle
 from dff_edge.errors import EngineError, MissingDependencyError
+from dff_edge.runtime.devices.base import ANSWERS_FIRST, FEATURES_LATER
 from dff_edge.runtime.devices.cuda.choose_graphs import choose_graphs
 from dff_edge.runtime.devices.cuda.device import CudaDevice, open_device
 from dff_edge.runtime.devices.cuda.kernels import LIBRARY_VARIABLE, library_path
@@ -33,6 +34,8 @@ def open_on_cuda(
     precision: Precision,
     engine: Literal["cuda", "tensorrt"],
     options: CudaOptions,
+    *,
+    background: bool = False,
 ) -> tuple[CudaDevice, Subnets]:
     """Open the GPU and a bundle's engines on it.
 
@@ -42,6 +45,7 @@ def open_on_cuda(
         engine: "cuda" for ONNX Runtime, which takes the bundle's graphs as they are; "tensorrt" for
             the engines that ``dff-edge deploy`` made.
         options: how the GPU is used.
+        background: whether the feature network steps back for the others.
 
     Returns:
         The device and the engines; whoever takes them closes both, the engines first.
@@ -56,7 +60,7 @@ def open_on_cuda(
     engines: dict[GraphName, Engine] = {}
     try:
         if engine == "cuda":
-            _open_in_onnxruntime(engines, bundle, precision, device, options)
+            _open_in_onnxruntime(engines, bundle, precision, device, options, background=background)
         else:
             _open_in_tensorrt(engines, bundle, precision, device, options)
         flavour: Flavour = "ort" if engine == "cuda" else "trt"
@@ -81,6 +85,8 @@ def _open_in_onnxruntime(
     precision: Precision,
     device: CudaDevice,
     options: CudaOptions,
+    *,
+    background: bool,
 ) -> None:
     """The warp is the native kernel where that was built, else the portable graph."""
     if options.graphs:
@@ -99,7 +105,9 @@ def _open_in_onnxruntime(
         graphs = (*graphs, "propagate")
     platform = find_platform("cuda", device)
     for graph in graphs:
-        engines[graph] = open_optimised(bundle, precision, graph, platform)
+        own = FEATURES_LATER if graph == "feature" else ANSWERS_FIRST
+        priority = own if background else 0
+        engines[graph] = open_optimised(bundle, precision, graph, platform, priority=priority)
 
 
 def _open_in_tensorrt(

@@ -368,7 +368,7 @@ def test_missing_precision_is_refused(bundle):
     "policy", ["fixed:0", "fixed:", "fixed:x", "adaptive", "fixed:-3", "fixed:²"]
 )
 def test_unknown_policy_is_refused(bundle, policy):
-    with pytest.raises(ConfigError, match=r"expected fixed:l|expected 1 or more"):
+    with pytest.raises(ConfigError, match=r"expected idle, or fixed:l|expected 1 or more"):
         Pipeline.open(bundle, policy=policy)
 
 
