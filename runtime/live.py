@@ -25,6 +25,7 @@ from dff_edge.files.atomic import check_folder, check_writable
 from dff_edge.frames import Result
 from dff_edge.runtime.drawing.result import DEFAULT_STYLE
 from dff_edge.runtime.engines.open import CudaOptions, EngineName
+from dff_edge.runtime.keys import IN_ORDER, KeyMode
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.run_statistics import RunStatistics
 from dff_edge.runtime.sinks import FanOut, SinkReport, Style, open_sink
@@ -45,7 +46,7 @@ class RunOptions:
     """How a bundle is run, and how its results are drawn.
 
     Attributes:
-        precision, policy, threads, engine, overlap, cuda: as of ``Pipeline.open``.
+        precision, policy, threads, engine, overlap, keys, cuda: as of ``Pipeline.open``.
         depth: frames in flight; None for 1 of a live source and 3 of a recording.
         frames: results after which a run ends; None for all.
         style: what is drawn of results, and how.
@@ -57,6 +58,7 @@ class RunOptions:
     threads: int | None = None
     engine: EngineName = "onnxruntime"
     overlap: bool | None = None
+    keys: KeyMode = IN_ORDER
     cuda: CudaOptions | None = None
     frames: int | None = None
     style: Style = DEFAULT_STYLE
@@ -262,6 +264,7 @@ class Runner:
                 threads=options.threads,
                 engine=options.engine,
                 overlap=options.overlap,
+                keys=options.keys,
                 cuda=options.cuda,
                 trace=trace,
             )

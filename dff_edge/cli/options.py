@@ -230,6 +230,21 @@ class SourceName(click.ParamType):
         return str(value)
 
 
+class KeysName(click.ParamType):
+    """When the features of a new key frame are used; see `dff_edge.runtime.keys`."""
+
+    name = "keys"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from dff_edge.errors import ConfigError
+        from dff_edge.runtime.keys import parse_keys
+
+        try:
+            return str(parse_keys(str(value)))
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)
+
+
 class BundleName(click.ParamType):
     """A bundle's folder, or the name of a model that comes with dff-edge; see ``bundle_folder``."""
 
@@ -304,7 +319,22 @@ def interval_option(command: F) -> F:
         "--interval",
         type=click.IntRange(min=1),
         metavar="FRAMES",
-        help="Key interval l: a key frame in every l captured frames.  [default: the bundle's]",
+        help="Key interval l: a key frame in every l captured frames.  [default: the bundle's; in "
+        "the background one as soon as the one before is done]",
+    )(command)
+
+
+def keys_option(command: F) -> F:
+    """``--keys``: when the features of a new key frame are used."""
+    return click.option(
+        "--keys",
+        type=KeysName(),
+        default="in-order",
+        show_default=True,
+        metavar="MODE",
+        help="When the features of a new key frame are used. in-order: its answer waits for them; "
+        "background: frames are answered from the older key frame until they are ready, for live "
+        "video; lag:n: exactly n frames after the key frame, the same on every machine.",
     )(command)
 
 

@@ -34,12 +34,14 @@ from dff_edge.runtime.engines.hand_crafted_flow import open_flow
 from dff_edge.runtime.engines.subnets import Subnets
 from dff_edge.runtime.kernels.resize import FrameResizer, check_image
 from dff_edge.runtime.kernels.warp import warp_features
+from dff_edge.runtime.keys import IN_ORDER, KeyMode
 from dff_edge.runtime.scheduler import Scheduler
 from dff_edge.runtime.sources import open_source
 from dff_edge.runtime.tasks.decoders import Decoder, decoder_of
 
 FRAMES = 12
 KEY_EVERY = 4  # of these frames: three quarters are propagated, over one to three frames
+BACKGROUND_LAG = 2  # of key frames in the background
 
 # By which name the reference has what a graph computes.
 _NETWORKS = {"propagate_portable": "propagate", "task_maps": "task"}
@@ -87,8 +89,10 @@ def draw_frames(source: str) -> tuple[Frame, ...]:
     return tuple(frames)
 
 
-def compute_reference(bundle: Bundle, frames: Sequence[Frame]) -> Reference:
-    """Run the FP32 graphs on frames.
+def compute_reference(
+    bundle: Bundle, frames: Sequence[Frame], keys: KeyMode = IN_ORDER
+) -> Reference:
+    """Run the FP32 graphs on frames; the answers are those of a key mode, see ``answer_frames``.
 
     Raises:
         EngineError: when they do not load.
@@ -147,7 +151,7 @@ def compute_reference(bundle: Bundle, frames: Sequence[Frame]) -> Reference:
             engines["task"],
             propagate=engines.get("propagate"),
         )
-        answers = answer_frames(CpuDevice(), subnets, decoder_of(manifest), frames)
+        answers = answer_frames(CpuDevice(), subnets, decoder_of(manifest), frames, keys)
     return Reference(tuple(frames), inputs, outputs, answers)
 
 
@@ -192,7 +196,11 @@ def relative_errors(
 
 
 def graph_answers(
-    bundle: Bundle, precision: Precision, flavour: Flavour, frames: Sequence[Frame]
+    bundle: Bundle,
+    precision: Precision,
+    flavour: Flavour,
+    frames: Sequence[Frame],
+    keys: KeyMode = IN_ORDER,
 ) -> tuple[LabelMap | Detections, ...]:
     """Answers by the graphs of a precision themselves, in ONNX Runtime on the CPU.
 
@@ -214,18 +222,33 @@ def graph_answers(
             # ONNX Runtime does not know TensorRT's plugin, nor the CPU's warp TensorRT's maps.
             propagate=opened("propagate_portable") if flavour == "trt" else None,
         )
-        return answer_frames(CpuDevice(), subnets, decoder_of(bundle.manifest), frames)
+        return answer_frames(CpuDevice(), subnets, decoder_of(bundle.manifest), frames, keys)
 
 
 def answer_frames(
-    device: Device, subnets: Subnets, decoder: Decoder, frames: Sequence[Frame]
+    device: Device,
+    subnets: Subnets,
+    decoder: Decoder,
+    frames: Sequence[Frame],
+    keys: KeyMode = IN_ORDER,
 ) -> tuple[LabelMap | Detections, ...]:
-    """The answer for each frame, at its size; every fourth frame is a key frame."""
-    scheduler = Scheduler(device, subnets, decoder, depth=1)
+    """The answer for each frame, at its size; every fourth frame is a key frame.
+
+    Args:
+        device: of the engines.
+        subnets: the engines.
+        decoder: makes answers.
+        frames: numbered from 0.
+        keys: when features are used. In the background that would depend on the machine: it is
+            after ``BACKGROUND_LAG`` frames then.
+    """
+    keys = KeyMode(BACKGROUND_LAG) if keys.lag is None else keys
+    scheduler = Scheduler(device, subnets, decoder, depth=1, keys=keys)
     try:
         answers = []
         for frame in frames:
-            scheduler.submit(frame, is_key=_is_key(frame))
+            scheduler.take_up(frame.index)
+            scheduler.submit(frame, is_key=_is_key(frame) and not scheduler.is_key_pending)
             result = scheduler.collect()
             answer = result.detections if result.labels is None else result.labels
             assert answer is not None  # a result has one or the other

@@ -40,6 +40,7 @@ from dff_edge.runtime.engines.cache import (
 from dff_edge.runtime.engines.deployed import why_missing
 from dff_edge.runtime.engines.hand_crafted_flow import open_flow
 from dff_edge.runtime.engines.subnets import Subnets
+from dff_edge.runtime.keys import IN_ORDER, KeyMode
 from dff_edge.runtime.tasks.decoders import decoder_of
 
 
@@ -90,6 +91,7 @@ def deploy_bundle(
     *,
     source: str = "synthetic://street",
     rebuild: bool = False,
+    keys: KeyMode = IN_ORDER,
     progress: Progress = lambda text: None,
 ) -> Iterator[Deployed]:
     """Build what is missing of a bundle's engines for a target, check it and keep it.
@@ -104,6 +106,7 @@ def deploy_bundle(
         cache: where engines are.
         source: frames to check with.
         rebuild: whether to build what is there, too.
+        keys: how key frames are computed where answers are compared; see ``answer_frames``.
         progress: called with a line for each step.
 
     Yields:
@@ -115,7 +118,7 @@ def deploy_bundle(
         EngineError: a precision is not the target's, an engine cannot be built, or the engines
             agree too little with their graphs.
     """
-    deploying = _Deploying(bundle, target, cache, source, progress)
+    deploying = _Deploying(bundle, target, cache, source, keys, progress)
     for precision in precisions:
         yield deploying.deploy(precision, rebuild=rebuild)
 
@@ -135,13 +138,14 @@ class _Deploying:
     target: Target
     cache: EngineCache
     source: str
+    keys: KeyMode
     progress: Progress
 
     @cached_property
     def _reference(self) -> Reference:
         """Computed once for all precisions, and not at all when every engine is there."""
         self.progress(f"FP32 graphs on the CPU, frames of {hide_credentials(self.source)}")
-        return compute_reference(self.bundle, draw_frames(self.source))
+        return compute_reference(self.bundle, draw_frames(self.source), self.keys)
 
     def deploy(self, precision: Precision, *, rebuild: bool) -> Deployed:
         refusal = self.target.refusal(precision)
@@ -265,15 +269,14 @@ class _Deploying:
             propagate=engines.get("propagate") or engines.get("propagate_portable"),
         )
         decoder = decoder_of(self.bundle.manifest)
-        answers = answer_frames(self.target.device, subnets, decoder, reference.frames)
+        frames, keys = reference.frames, self.keys
+        answers = answer_frames(self.target.device, subnets, decoder, frames, keys)
         agreed = agreement(answers, reference.answers)
         # FP32 is the same in both flavours.
         fidelity = (
             agreed
             if precision == "fp32"
-            else agreement(
-                answers, graph_answers(self.bundle, precision, flavour, reference.frames)
-            )
+            else agreement(answers, graph_answers(self.bundle, precision, flavour, frames, keys))
         )
         task = self.bundle.manifest.task
         if fidelity < FLOORS[task][precision]:

@@ -15,6 +15,7 @@ from dff_edge.data.datasets import LabelledClip
 from dff_edge.frames import Frame, Image, Result
 from dff_edge.report.machine import cores_of_others, cpu_usage
 from dff_edge.runtime.engines.open import CudaOptions, EngineName
+from dff_edge.runtime.keys import IN_ORDER, KeyMode
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.policy import FixedInterval
 from dff_edge.runtime.trace import Trace
@@ -78,6 +79,7 @@ def open_pipelines(
     threads: int | None,
     engine: EngineName,
     overlap: bool | None = None,
+    keys: KeyMode = IN_ORDER,
     cuda: CudaOptions | None = None,
 ) -> Iterator[dict[Precision, Pipeline]]:
     """One pipeline a precision, of the usual depth; closed on leaving."""
@@ -90,6 +92,7 @@ def open_pipelines(
                     threads=threads,
                     engine=engine,
                     overlap=overlap,
+                    keys=keys,
                     cuda=cuda,
                 )
             )
@@ -106,6 +109,7 @@ def trace_run(
     threads: int | None = None,
     engine: EngineName = "onnxruntime",
     overlap: bool | None = None,
+    keys: KeyMode = IN_ORDER,
     cuda: CudaOptions | None = None,
 ) -> Trace:
     """Run one configuration with the usual depth, and note when each stage ran."""
@@ -117,6 +121,7 @@ def trace_run(
         threads=threads,
         engine=engine,
         overlap=overlap,
+        keys=keys,
         cuda=cuda,
         trace=trace,
     ) as pipeline:
