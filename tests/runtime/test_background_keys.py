@@ -350,6 +350,7 @@ def test_without_overlap_the_feature_network_still_has_a_stream_of_its_own(opene
     scheduler.collect()
     subnets.feature.hold(1)
     assert one(scheduler, 100, 1, is_key=True).key_index == 0
+    assert one(scheduler, 110, 2).key_index == 0
 
 
 @pytest.mark.skipif(
