@@ -217,15 +217,17 @@ class Scheduler:
             self._key = None  # interrupted, it may be half overwritten
             key = self._extract(slot, slot)
             self._answer(slot, key)
+            self._extracted += 1  # first: interrupted here, buffers are left out, not used twice
             self._key = key
         else:
             assert older is not None
             slot.first_use = self._taken_up
             self._answer(slot, older)
-            if is_key:  # after its answer: resizing is part of it
-                self._pending = self._extract(slot)
+            if is_key:  # after its answer, which is not to wait for its resizing
+                pending = self._extract(slot)
+                self._extracted += 1
+                self._pending = pending
             self._taken_up = None
-        self._extracted += is_key
         self._submitted += 1  # last: of a call that was interrupted nothing remains
 
     def collect(self) -> Result:
