@@ -39,7 +39,7 @@ def main() -> None:
                 depth=1,
             ) as pipeline:
                 for result in pipeline.run(frames):
-                    kind = (bundle, result.distance == 0)
+                    kind = (bundle, result.key_distance == 0)
                     times.setdefault(kind, []).append(1e3 * result.latency_s)
     figures = {}
     for bundle in options.bundles:

@@ -10,6 +10,10 @@ overlapped_share_*     of the busy time of the networks' streams, two or more at
 pipeline_gain_*        pipeline at l = 10 over the feature and task network on every frame
 graphs_gain_*          with CUDA graphs over without
 sequential_equal       1 when overlapped results are those in order, to the bit
+lag_equal              1 when results with key frames in the background, used 3 frames later, are
+                       those of one frame after another, to the bit
+background_p99_over_alone_*  99th percentile of a frame's latency while key frames are computed in
+                       the background, over the median without; background_overhead_*: the median's
 """
 
 from __future__ import annotations
@@ -27,11 +31,12 @@ import numpy as np
 from _common import FRAME_SIZE, paper_size_config, parser, report, street_images
 
 from dff_edge.bundle.contract import graph_contract
-from dff_edge.errors import DffEdgeError
+from dff_edge.errors import DffEdgeError, EngineError
 from dff_edge.frames import Frame
 from dff_edge.report.timeline import NETWORK_STREAMS, overlapped_share, write_timeline
 from dff_edge.runtime.engines.backends import backend_of
 from dff_edge.runtime.engines.subnets import Subnets
+from dff_edge.runtime.keys import BACKGROUND, KeyMode
 from dff_edge.runtime.scheduler import Scheduler
 from dff_edge.runtime.trace import Trace
 
@@ -202,6 +207,10 @@ def measure(
                 seconds[job].append(time.perf_counter() - start)
         fps = {job: len(frames) / statistics.median(some) for job, some in seconds.items()}
         results = {way: run(schedulers[way], frames, options.interval) for way in schedulers}
+    try:
+        behind = measure_background(device, subnets, frames)
+    except EngineError:  # pycuda has no priorities
+        behind = {}
     trace = Trace()
     traced = Scheduler(device, subnets, depth=DEPTH, trace=trace)
     try:
@@ -223,6 +232,43 @@ def measure(
         "pipeline_gain": max(fps["overlap"], fps["in order"]) / fps["per frame"],
         "overlapped_share": overlapped_share(networks),
         "sequential_equal": float(all(np.array_equal(a, b) for a, b in pairs)),
+        **behind,
+    }
+
+
+def measure_background(
+    device: Any, subnets: Subnets, frames: list[Frame], rounds: int = 5
+) -> dict[str, float]:
+    """Latency of frames one by one, without a feature network and beside one that always runs."""
+    labels = []
+    for depth, overlap in ((1, False), (DEPTH, True)):
+        scheduler = Scheduler(device, subnets, depth=depth, overlap=overlap, keys=KeyMode(3))
+        try:
+            labels.append(run(scheduler, frames, interval=4))
+        finally:
+            scheduler.close()
+    latencies_ms: dict[bool, list[float]] = {False: [], True: []}
+    scheduler = Scheduler(device, subnets, depth=1, keys=BACKGROUND)
+    try:
+        for number in range(1 + rounds):  # the first allocates
+            for is_beside, times in latencies_ms.items():
+                scheduler.drop_all()
+                scheduler.forget_key()
+                for frame in frames:
+                    scheduler.take_up(frame.index)
+                    is_idle = is_beside and not scheduler.is_key_pending
+                    is_first = scheduler.key_index is None
+                    scheduler.submit(frame, is_key=is_first or is_idle)
+                    latency_ms = scheduler.collect().latency_s * 1e3
+                    if number and not is_first:
+                        times.append(latency_ms)
+    finally:
+        scheduler.close()
+    alone_ms = statistics.median(latencies_ms[False])
+    return {
+        "lag_equal": float(all(np.array_equal(a, b) for a, b in zip(*labels, strict=True))),
+        "background_p99_over_alone": float(np.percentile(latencies_ms[True], 99)) / alone_ms,
+        "background_overhead": statistics.median(latencies_ms[True]) / alone_ms,
     }
 
 
@@ -232,7 +278,9 @@ def run(scheduler: Scheduler, frames: list[Frame], interval: int) -> list[np.nda
     for frame in frames:
         if scheduler.is_full:
             labels.append(scheduler.collect().labels)
-        scheduler.submit(frame, is_key=frame.index % interval == 0)
+        scheduler.take_up(frame.index)
+        is_key = frame.index % interval == 0 and not scheduler.is_key_pending
+        scheduler.submit(frame, is_key=is_key)
     while scheduler.in_flight:
         labels.append(scheduler.collect().labels)
     return labels

@@ -85,7 +85,8 @@ class Result:
         key_index: index of the key frame whose features answered this frame.
         latency_s: seconds between ``submit`` of the frame and its result being ready.
         stage_ms: milliseconds spent in each stage, by its name ("resize", "feature", "flow",
-            "warp", "task", "decode"); a stage that did not run is absent.
+            "warp", "task", "decode"); a stage that did not run is absent. Features that were
+            computed in the background are told with the first result that uses them.
         age_s: seconds from capture to the result being ready, None where the frame is not live.
         confidence: uint8 ``(H, W)``, 255 times the probability of each pixel's class, where the
             pipeline was opened with it; the receiver's.
@@ -94,6 +95,8 @@ class Result:
         values: of tasks that regress a number per pixel, such as depth, float32 ``(H, W)``; the
             receiver's. None of other tasks.
         task: name of the task that the answer is of.
+        key_age_s: seconds by which the key frame was captured before this frame; with ``age_s`` it
+            is how old the features were when the result was ready.
     """
 
     frame: Frame
@@ -106,6 +109,7 @@ class Result:
     detections: Detections | None = None
     values: NDArray[np.float32] | None = None
     task: str = "segmentation"
+    key_age_s: float = 0.0
 
     @property
     def answer(self) -> Any:
@@ -118,7 +122,7 @@ class Result:
         return self.key_index == self.frame.index
 
     @property
-    def distance(self) -> int:
+    def key_distance(self) -> int:
         """Captured frames between this frame and its key frame, ``i - k``."""
         return self.frame.index - self.key_index
 

@@ -26,6 +26,7 @@ from dff_edge.names import Precision
 from dff_edge.runtime.drawing.style import DEFAULT_STYLE, Style
 from dff_edge.runtime.engines.backends import DEFAULT_BACKEND
 from dff_edge.runtime.engines.options import CudaOptions
+from dff_edge.runtime.keys import IN_ORDER, KeyMode
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.run_statistics import RunStatistics
 from dff_edge.runtime.sinks import open_sink
@@ -48,7 +49,7 @@ class RunOptions:
     """How a bundle is run, and how its results are drawn.
 
     Attributes:
-        precision, policy, threads, engine, overlap, cuda: as of ``Pipeline.open``.
+        precision, policy, threads, engine, overlap, keys, cuda: as of ``Pipeline.open``.
         depth: frames in flight; None for 1 of a live source and 3 of a recording.
         frames: results after which a run ends; None for all.
         style: what is drawn of results, and how.
@@ -60,6 +61,7 @@ class RunOptions:
     threads: int | None = None
     engine: str = DEFAULT_BACKEND
     overlap: bool | None = None
+    keys: KeyMode = IN_ORDER
     cuda: CudaOptions | None = None
     frames: int | None = None
     style: Style = DEFAULT_STYLE
@@ -265,6 +267,7 @@ class Runner:
                 threads=options.threads,
                 engine=options.engine,
                 overlap=options.overlap,
+                keys=options.keys,
                 cuda=options.cuda,
                 trace=trace,
             )

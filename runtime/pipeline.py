@@ -26,7 +26,7 @@ import numpy as np
 
 from dff_edge.bundle.reader import Bundle
 from dff_edge.bundle.shipped import find_bundle
-from dff_edge.errors import FrameError, PipelineError, memory_told
+from dff_edge.errors import ConfigError, FrameError, PipelineError, memory_told
 from dff_edge.frames import Frame, Result, check_stamp
 from dff_edge.lifetime import EXIT_S, bind, is_inherited
 from dff_edge.names import Precision
@@ -35,16 +35,20 @@ from dff_edge.runtime.engines.base import usable_cores
 from dff_edge.runtime.engines.open import open_subnets
 from dff_edge.runtime.engines.options import CudaOptions
 from dff_edge.runtime.engines.subnets import Opened
+from dff_edge.runtime.keys import IN_ORDER, KeyMode, parse_keys
 from dff_edge.runtime.overlap import OverlapChoice, choose_overlap
 from dff_edge.runtime.policy import (
     MEASURED_RESULTS,
+    AsSoonAsIdle,
     FixedInterval,
     FrameContext,
     KeyFramePolicy,
     Measured,
     parse_policy,
 )
+from dff_edge.runtime.schedule import Schedule
 from dff_edge.runtime.scheduler import Scheduler
+from dff_edge.runtime.sharing import ThreadShare, choose_share
 from dff_edge.runtime.tasks import decoder_of
 from dff_edge.runtime.trace import Trace
 
@@ -67,7 +71,7 @@ class Pipeline:
         policy: when to take a key frame.
         opened: engines and device, closed with the pipeline.
         bundle: where the engines are from.
-        schedule: whether their work overlaps, and why.
+        schedule: how their work is shared out, and why.
     """
 
     def __init__(
@@ -77,7 +81,7 @@ class Pipeline:
         *,
         opened: Opened,
         bundle: Bundle | None = None,
-        schedule: OverlapChoice | None = None,
+        schedule: Schedule | None = None,
     ) -> None:
         self.policy = policy
         self.bundle = bundle
@@ -108,6 +112,7 @@ class Pipeline:
         threads: int | None = None,
         engine: str = DEFAULT_BACKEND,
         overlap: bool | None = None,
+        keys: str | KeyMode = IN_ORDER,
         confidence: bool = False,
         trace: Trace | None = None,
         cuda: CudaOptions | None = None,
@@ -118,26 +123,35 @@ class Pipeline:
             bundle: its folder, the name of a model that comes with dff-edge (``dff-edge zoo``),
                 whose first use exports it, or the bundle opened before.
             precision: "fp32", "fp16" or "int8"; the bundle must hold it.
-            policy: when to take a key frame: "fixed:10", or a ``KeyFramePolicy`` of your own; None
-                takes the bundle's key interval.
+            policy: when to take a key frame: "fixed:10", "idle" for one as soon as the one before
+                is done, with key frames in the background, or a ``KeyFramePolicy`` of your own;
+                None takes "idle" with ``keys`` "background", else the bundle's key interval.
             depth: frames in flight at most. 1 computes each frame by itself, as fast as it can be
                 answered. More let networks of several frames run side by side, the flow network
                 on half the threads, and ``run`` then hands out a result ``depth - 1`` frames
                 later; on two cores 3 gave the most frames per second.
             threads: threads of the feature network on the CPU; None means all cores of this
-                process.
+                process or, with key frames in the background, as many as leave the other networks
+                their speed, which is measured in a few seconds.
             engine: what computes the graphs: "onnxruntime" or "openvino" on the CPU, "cuda" (ONNX
                 Runtime) or "tensorrt" on an NVIDIA GPU.
             overlap: whether the networks of several frames run side by side. None has it measured
                 on a GPU, which takes about three seconds, longer with slow networks
                 (``schedule`` says the outcome); on the CPU they do.
+            keys: when the features of a new key frame are used. "in-order": its own answer waits
+                for them. "background": frames, that one included, are answered from the older key
+                frame until they are ready, and the feature network steps back for the others; for
+                live sources. "lag:n": the same with the features used exactly n frames after
+                their key frame, so that results do not depend on the machine. The first frame, and
+                the first after a gap or a change of size, waits for its own features in any case.
             confidence: whether label maps come with how sure they are, pixel by pixel.
             trace: takes the time of every stage on every stream.
             cuda: how the GPU is used.
 
         Raises:
             BundleError: when there is none, or it is damaged or lacks the precision.
-            ConfigError: when a confidence is asked of detection, whose boxes have scores.
+            ConfigError: when a confidence is asked of detection, whose boxes have scores, or for
+                a policy or key mode that does not exist, or does not fit the other.
             EngineError: when a graph cannot be loaded, or has not been deployed here.
             MissingDependencyError: when the engine is not installed, or what the first use of a
                 model takes.
@@ -152,38 +166,51 @@ class Pipeline:
                 threads=threads,
                 engine=engine,
                 overlap=overlap,
+                keys=keys,
                 confidence=confidence,
                 trace=trace,
                 cuda=cuda,
             )
             return Bundle.use(find_bundle(bundle), reopen)
-        if policy is None:
-            policy = FixedInterval(bundle.manifest.default_key_interval)
-        elif isinstance(policy, str):
-            policy = parse_policy(policy)
-        threads = threads or usable_cores()
+        keys = parse_keys(keys) if isinstance(keys, str) else keys
+        policy = _policy_of(policy, keys, bundle)
+        given_threads, threads = threads, threads or usable_cores()
         decoder = decoder_of(bundle.manifest, threads=threads, confidence=confidence)
         # Threads of a small network mostly wake each other: beside others it gets fewer.
-        flow_threads = threads if depth == 1 else max(1, threads // 2)
+        is_alone = depth == 1 and keys.is_in_order
         opened = open_subnets(
-            bundle, precision, engine, threads=threads, flow_threads=flow_threads, cuda=cuda
+            bundle,
+            precision,
+            engine,
+            threads=threads,
+            flow_threads=threads if is_alone else max(1, threads // 2),
+            cuda=cuda,
+            background=not keys.is_in_order,
         )
         try:
+            share = None
+            if opened.open_feature is not None and not keys.is_in_order:
+                if given_threads is not None:
+                    share = ThreadShare(given_threads, "as asked for")
+                else:
+                    opened, share = choose_share(opened, opened.open_feature, threads)
             interval = policy.interval or bundle.manifest.default_key_interval
             if overlap is not None:
-                schedule = OverlapChoice(overlap, "as asked for")
+                choice = OverlapChoice(overlap, "as asked for")
             elif not opened.device.copies:
-                schedule = OverlapChoice(True, "the networks share out the CPU's threads")
+                choice = OverlapChoice(True, "the networks share out the CPU's threads")
             else:
-                schedule = choose_overlap(
+                choice = choose_overlap(
                     opened.device, opened.subnets, decoder, depth=depth, interval=interval
                 )
+            schedule = Schedule(choice, keys, share)
             scheduler = Scheduler(
                 opened.device,
                 opened.subnets,
                 decoder,
                 depth=depth,
-                overlap=schedule.overlap,
+                overlap=choice.overlap,
+                keys=keys,
                 trace=trace,
             )
         except BaseException:
@@ -195,7 +222,7 @@ class Pipeline:
             precision,
             engine,
             opened.device.name,
-            threads,
+            threads if share is None else share.threads,
             policy,
             schedule,
         )
@@ -205,6 +232,11 @@ class Pipeline:
     def depth(self) -> int:
         """Frames in flight at most."""
         return self._scheduler.depth
+
+    @property
+    def keys(self) -> KeyMode:
+        """When the features of a new key frame are used."""
+        return self._scheduler.keys
 
     @property
     def is_full(self) -> bool:
@@ -253,7 +285,9 @@ class Pipeline:
         size = (image.shape[0], image.shape[1])
         wanted, self._is_key_wanted = self._is_key_wanted, False
         try:
-            self._scheduler.submit(frame, is_key=wanted or self._is_key(frame, size))
+            is_cut = wanted or self._is_cut(frame, size)
+            is_key = is_cut or self._is_key(frame)
+            self._scheduler.submit(frame, is_key=is_key, is_cut=is_cut)
         except BaseException:
             self._is_key_wanted |= wanted
             raise
@@ -334,7 +368,7 @@ class Pipeline:
 
     def force_key(self) -> None:
         """Have the next frame be a key frame: after a gap in the frames of a robot's own camera,
-        or a cut. For any thread.
+        or a cut. It waits for its own features. For any thread.
 
         Raises:
             PipelineError: when closed.
@@ -430,10 +464,17 @@ class Pipeline:
         finally:
             self._lock.release()
 
-    def _is_key(self, frame: Frame, size: tuple[int, int]) -> bool:
+    def _is_cut(self, frame: Frame, size: tuple[int, int]) -> bool:
+        """Whether there is nothing to propagate from: flow across a gap means nothing."""
+        no_key = self._scheduler.key_index is None
+        return no_key or size != self._size or frame.stretch != self._stretch
+
+    def _is_key(self, frame: Frame) -> bool:
+        self._scheduler.take_up(frame.index)
         key_index = self._scheduler.key_index
-        if key_index is None or size != self._size or frame.stretch != self._stretch:
-            return True  # nothing to propagate from: flow across a gap means nothing
+        assert key_index is not None  # else it was a cut
+        if self._scheduler.is_key_pending:
+            return False
         context = FrameContext(
             frame,
             distance=frame.index - key_index,
@@ -450,3 +491,20 @@ class Pipeline:
     def _check_open(self) -> None:
         if self._is_closed:
             raise PipelineError("the pipeline is closed; open another one.")
+
+
+def _policy_of(
+    policy: str | KeyFramePolicy | None, keys: KeyMode, bundle: Bundle
+) -> KeyFramePolicy:
+    if policy is None:
+        if keys.lag is None:
+            return AsSoonAsIdle()
+        return FixedInterval(bundle.manifest.default_key_interval)
+    if isinstance(policy, str):
+        policy = parse_policy(policy)
+    if isinstance(policy, AsSoonAsIdle) and keys.is_in_order:
+        raise ConfigError(
+            "the policy is 'idle' with key frames in order, where it would make every frame a key "
+            "frame. Take keys='background', or fixed:1 for that."
+        )
+    return policy

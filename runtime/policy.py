@@ -49,7 +49,8 @@ class FrameContext:
         measured: the results handed out last since the source began, the newest last; at most
             ``MEASURED_RESULTS``.
         is_feature_idle: whether the features of the latest key frame are computed, so that those
-            of another would begin at once.
+            of another would begin at once; with key frames after a lag, whether the lag is over,
+            which does not depend on the machine.
     """
 
     frame: Frame
@@ -74,7 +75,7 @@ class KeyFramePolicy(Protocol):
         """Return whether a frame becomes a key frame.
 
         Frames that have no key frame to be propagated from, the first and those after a gap, are
-        key frames without this being called.
+        key frames without this being called, and while a key frame is pending no other is.
         """
         ...
 
@@ -94,13 +95,13 @@ class FixedInterval:
             raise ConfigError(f"key interval is {self.interval}, expected 1 or more.")
 
     @classmethod
-    def parse(cls, value: str) -> FixedInterval:
+    def parse(cls, value: str | None) -> FixedInterval:
         """Return the policy of an l in decimal digits.
 
         Raises:
             ValueError: for anything else.
         """
-        if not (value.isascii() and value.isdecimal() and len(value) < 10):
+        if not (value and value.isascii() and value.isdecimal() and len(value) < 10):
             raise ValueError(value)
         return cls(int(value))
 
@@ -111,32 +112,59 @@ class FixedInterval:
         return f"fixed:{self.interval}"
 
 
+@dataclass(frozen=True, slots=True)
+class AsSoonAsIdle(KeyFramePolicy):
+    """A key frame whenever the one before is done: features as fresh as the machine can have them.
+
+    Of key frames in the background; in order it would make nearly every frame a key frame.
+    """
+
+    @classmethod
+    def parse(cls, value: str | None) -> AsSoonAsIdle:
+        """Return the policy, which takes no value.
+
+        Raises:
+            ValueError: for one.
+        """
+        if value is not None:
+            raise ValueError(value)
+        return cls()
+
+    def is_key(self, context: FrameContext) -> bool:
+        return context.is_feature_idle
+
+    def __str__(self) -> str:
+        return "idle"
+
+
 class PolicyForm(NamedTuple):
     """How a policy is written.
 
     Attributes:
         expected: the form in words, for error messages.
-        parse: makes a policy of the text behind the colon; raises ValueError where it cannot.
+        parse: makes a policy of the text behind the colon, None where there is no colon; raises
+            ValueError where it cannot.
     """
 
     expected: str
-    parse: Callable[[str], KeyFramePolicy]
+    parse: Callable[[str | None], KeyFramePolicy]
 
 
 POLICIES: dict[str, PolicyForm] = {
     "fixed": PolicyForm("fixed:l with a whole number l, as in fixed:10", FixedInterval.parse),
+    "idle": PolicyForm("idle", AsSoonAsIdle.parse),
 }
 
 
 def parse_policy(text: str) -> KeyFramePolicy:
-    """Return a policy by its name in ``POLICIES``, such as ``fixed:10``.
+    """Return a policy by its name in ``POLICIES``, such as ``fixed:10`` or ``idle``.
 
     Raises:
         ConfigError: for another name, or values that the policy does not take.
     """
-    kind, _, value = text.partition(":")
+    kind, colon, value = text.partition(":")
     try:
-        return POLICIES[kind].parse(value)
+        return POLICIES[kind].parse(value if colon else None)
     except (KeyError, ValueError) as error:
         expected = ", or ".join(form.expected for form in POLICIES.values())
         raise ConfigError(f"key-frame policy is '{text}', expected {expected}.") from error

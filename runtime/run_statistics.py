@@ -36,6 +36,8 @@ class RunStatistics:
         self._stages: dict[str, _Times] = {}
         self._latencies = {"key frame": _Times(), "other frame": _Times()}
         self._ages = _Times()
+        self._key: tuple[int, int] | None = None  # of the latest result: its stretch, and number
+        self._distances, self._lags, self._key_ages = _Times(), _Times(), _Times()
         self._start_s = time.perf_counter()
         self._seconds = 0.0
         self._counts = FrameCounts()
@@ -43,7 +45,13 @@ class RunStatistics:
     def add(self, result: Result) -> None:
         """Take in one result."""
         self.frames += 1
-        self._key_frames += result.is_key
+        key = (result.frame.stretch, result.key_index)
+        if key != self._key:  # the first answer from this key frame
+            self._key_frames += 1
+            self._lags.add(result.key_distance)
+        self._key = key
+        self._distances.add(result.key_distance)
+        self._key_ages.add(result.key_age_s * 1e3)
         if self._classes is not None and result.detections is not None:
             labels = result.detections.above(self._min_score).labels
             self._objects += np.bincount(labels, minlength=len(self._objects))
@@ -63,7 +71,9 @@ class RunStatistics:
         """JSON-ready numbers. ``share`` is a stage's part of the time of all stages together;
         percentiles are of the latest 10,000 times; ``age`` is from capture to result, None where
         the source is not live; ``objects`` is the mean number in a frame by class, None where they
-        are not counted.
+        are not counted. ``key_distance`` is the distance of results from their key frames in
+        frames, ``lag`` that of the first result from each, ``key_age`` the same in time, from the
+        key frame's capture to the frame's.
 
         Args:
             sinks: what became of the results.
@@ -87,6 +97,9 @@ class RunStatistics:
                 name: times.percentiles() for name, times in self._latencies.items() if times.count
             },
             "age": self._ages.percentiles() if self._ages.count else None,
+            "key_distance": self._distances.percentiles("") if self.frames else None,
+            "lag": self._lags.percentiles("") if self.frames else None,
+            "key_age": self._key_ages.percentiles() if self.frames else None,
             "objects": None
             if self._classes is None
             else {
@@ -98,7 +111,9 @@ class RunStatistics:
 
 
 class _Times:
-    """Times of one kind, in ms: all of them counted and summed, the latest kept."""
+    """Times in ms, or distances in frames, of one kind: all of them counted and summed, the latest
+    kept.
+    """
 
     def __init__(self) -> None:
         self.count = 0
@@ -110,6 +125,6 @@ class _Times:
         self.sum_ms += time_ms
         self._latest.append(time_ms)
 
-    def percentiles(self) -> dict[str, float]:
+    def percentiles(self, unit: str = "_ms") -> dict[str, float]:
         p50, p99 = np.percentile(np.array(self._latest), [50, 99])
-        return {"p50_ms": float(p50), "p99_ms": float(p99)}
+        return {f"p50{unit}": float(p50), f"p99{unit}": float(p99)}

@@ -12,10 +12,20 @@ Streams and what runs on them::
 Without overlap all but the last are one stream. The results are the same to the bit: what
 depends on each other is ordered by events.
 
-A frame's buffers are a ``Slot``, a key frame's a ``KeyBuffers``; all are allocated once. There
-are as many of one as of the other, so that a new key frame never waits for those in flight. A
-frame is answered from whatever key frame it is given, its own or an older one: when a key frame's
-features become usable is the caller's choice.
+A frame's buffers are a ``Slot``, a key frame's a ``KeyBuffers``; all are allocated once.
+
+In order, a key frame is answered from its own features. In the background it is answered from the
+older key frame, and its features are *pending*: the frames after it use the older ones until these
+are taken up (``keys``). The feature stream is then one of its own and has a lower priority than the
+others. At most one key frame is pending. A frame that has no older key frame waits for its own.
+
+Nothing waits for a key frame's buffers. In order, ``depth`` sets suffice: when a set is used again,
+``depth`` key frames were submitted since, so the frames that used it have been collected. In the
+background, frames in flight may use as many sets as there are frames, and the pending key frame has
+one more. With ``depth + 1``, when the set of key frame e is used again by the frame g, key frame
+e + 1 came at least ``depth`` frames before g and was collected. That frame was answered by e, or,
+if e was given up at a cut, by e + 1, computed after e on the same stream: e is computed. And every
+frame that used e came before key frame e + 2 was begun, and was collected too.
 
 Source: Zhu et al., CVPR 2017, arXiv:1611.07715, Algorithm 1.
 """
@@ -33,10 +43,19 @@ import numpy as np
 from dff_edge.errors import EngineError, PipelineError
 from dff_edge.frames import Frame, Result
 from dff_edge.lifetime import bind
-from dff_edge.runtime.devices.base import Buffer, Device, Event, ImageDevice, Stream
+from dff_edge.runtime.devices.base import (
+    ANSWERS_FIRST,
+    FEATURES_LATER,
+    Buffer,
+    Device,
+    Event,
+    ImageDevice,
+    Stream,
+)
 from dff_edge.runtime.engines.subnets import Subnets
 from dff_edge.runtime.kernels.resize import FrameResizer
-from dff_edge.runtime.slots import KeyBuffers, Origin, Slot
+from dff_edge.runtime.keys import IN_ORDER, KeyMode
+from dff_edge.runtime.slots import KeyBuffers, Origin, Slot, Stages
 from dff_edge.runtime.tasks.decoders import Decoder, DeviceDecoder
 from dff_edge.runtime.tasks.segmentation import LabelDecoder
 from dff_edge.runtime.trace import Trace
@@ -54,7 +73,9 @@ class Scheduler:
         decoder: makes answers of what the task network gives, nobody else using it meanwhile;
             None stands for label maps, in one thread.
         depth: frames in flight at most.
-        overlap: whether the networks have a stream each, or one for all of them.
+        overlap: whether the networks have a stream each, or one for all of them; the feature
+            network has its own in any case where key frames are computed in the background.
+        keys: when the features of a new key frame are taken up.
         trace: takes the span of every stage of every result.
     """
 
@@ -66,6 +87,7 @@ class Scheduler:
         *,
         depth: int = 2,
         overlap: bool = True,
+        keys: KeyMode = IN_ORDER,
         trace: Trace | None = None,
     ) -> None:
         if depth < 1:
@@ -77,16 +99,20 @@ class Scheduler:
         self._decoder = LabelDecoder() if decoder is None else decoder
         self.depth = depth
         self.overlap = overlap
+        self.keys = keys
         self._trace = trace
         self._origins: dict[type[Event], Origin] = {}
         self._trace_begin_s = 0.0
         self._key: KeyBuffers | None = None
+        self._pending: KeyBuffers | None = None
+        self._taken_up: KeyBuffers | None = None  # and no frame has used it yet
         self._streams: list[Stream] = []
         try:
             self._open_streams()
             self._ends = [(stream, stream.event()) for stream in self._streams]
             self._slots = [Slot(device, subnets) for _ in range(depth)]
-            self._keys = [KeyBuffers(device, subnets, self._feature_stream) for _ in range(depth)]
+            sets = depth if keys.is_in_order else depth + 1
+            self._keys = [KeyBuffers(device, subnets, self._feature_stream) for _ in range(sets)]
         except BaseException:  # leaves no thread behind
             self.close()
             raise
@@ -95,20 +121,24 @@ class Scheduler:
         bind(self)
 
     def _open_streams(self) -> None:
-        def opened(stream: Stream) -> Stream:
+        device, in_order = self._device, self.keys.is_in_order
+
+        def opened(name: str, *, is_feature: bool = False) -> Stream:
+            background = FEATURES_LATER if is_feature else ANSWERS_FIRST
+            stream = device.stream(name, priority=0 if in_order else background)
             self._streams.append(stream)
             return stream
 
-        device = self._device
         if self.overlap:
-            self._copy_in_stream = opened(device.stream("copy in")) if device.copies else None
-            self._feature_stream = opened(device.stream("feature"))
-            self._flow_stream = opened(device.stream("flow"))
-            self._task_stream = opened(device.stream("task"))
-            self._copy_out_stream = opened(device.stream("copy out")) if device.copies else None
+            self._copy_in_stream = opened("copy in") if device.copies else None
+            self._feature_stream = opened("feature", is_feature=True)
+            self._flow_stream = opened("flow")
+            self._task_stream = opened("task")
+            self._copy_out_stream = opened("copy out") if device.copies else None
         else:
-            one = opened(device.stream("networks"))
-            self._feature_stream = self._flow_stream = self._task_stream = one
+            one = opened("networks")
+            self._feature_stream = one if in_order else opened("feature", is_feature=True)
+            self._flow_stream = self._task_stream = one
             self._copy_in_stream = self._copy_out_stream = one if device.copies else None
         self._decode_stream = device.host_stream("decode")
         self._streams.append(self._decode_stream)
@@ -132,35 +162,70 @@ class Scheduler:
     def _oldest(self) -> Slot:
         return self._slots[self._collected % self.depth]
 
-    def submit(self, frame: Frame, *, is_key: bool) -> None:
+    def take_up(self, index: int) -> None:
+        """Take up the features of a pending key frame if they are due for a frame.
+
+        ``submit`` does it too; whoever decides on a key frame does it before.
+
+        Args:
+            index: number of the frame that is submitted next.
+
+        Raises:
+            PipelineError: when a stage failed.
+        """
+        pending, lag = self._pending, self.keys.lag
+        if pending is None:
+            return
+        if _is_ready(pending) if lag is None else index - pending.index >= lag:
+            self._taken_up = self._key = pending
+            self._pending = None
+
+    def submit(self, frame: Frame, *, is_key: bool, is_cut: bool = False) -> None:
         """Start a frame; its image is read before this returns, and nothing is waited for.
 
         Args:
             frame: with a checked image.
-            is_key: whether its features are computed and it becomes the key frame.
+            is_key: whether its features are computed and it becomes the key frame, at once or,
+                unless ``keys`` is in order, later.
+            is_cut: whether it has nothing to do with the frames before, so that no older features
+                answer it or a later frame; it must be a key frame.
 
         Raises:
-            PipelineError: when ``is_full``, no key frame was submitted before, or a stage failed.
+            PipelineError: when ``is_full``, no key frame was submitted before, another one is
+                pending, or a stage failed.
         """
-        self._raise_failure()
+        self.take_up(frame.index)
+        self._raise_failure()  # later: features that are done may be those that failed
         if self._trace is not None and not self._origins:
             self._mark_origins()
         if self.is_full:
             raise PipelineError(f"{self.depth} frames are in flight; collect a result first.")
+        if is_cut:
+            self.forget_key()
         if not is_key and self._key is None:
             raise PipelineError("the first frame has no key frame before it; submit it as one.")
+        if is_key and self._pending is not None:
+            raise PipelineError(
+                f"key frame {self._pending.index} is pending; frame {frame.index} can be none."
+            )
         slot = self._slots[self._submitted % self.depth]
         slot.start(frame)
-        key = self._key
-        if is_key:
+        older = self._key
+        if is_key and (older is None or self.keys.is_in_order):
             self._key = None  # interrupted, it may be half overwritten
-            key = self._extract(slot)
-        assert key is not None
-        slot.key_index = key.index
-        self._answer(slot, key)
-        if is_key:
+            key = self._extract(slot, slot)
+            self._answer(slot, key)
+            self._extracted += 1  # first: interrupted here, buffers are left out, not used twice
             self._key = key
-            self._extracted += 1
+        else:
+            assert older is not None
+            slot.first_use = self._taken_up
+            self._answer(slot, older)
+            if is_key:  # after its answer, which is not to wait for its resizing
+                pending = self._extract(slot)
+                self._extracted += 1
+                self._pending = pending
+            self._taken_up = None
         self._submitted += 1  # last: of a call that was interrupted nothing remains
 
     def collect(self) -> Result:
@@ -189,6 +254,7 @@ class Scheduler:
             detections=slot.answer.detections,
             values=slot.answer.values,
             task=slot.answer.task,
+            key_age_s=slot.frame.stamp_s - slot.key_stamp_s,
         )
         if self._trace is not None and self._origins:
             for span in slot.spans(self._origins, self._trace_begin_s):
@@ -206,8 +272,11 @@ class Scheduler:
         self._collected = self._submitted
 
     def forget_key(self) -> None:
-        """Have the next frame be a key frame, for a new source or after a gap."""
-        self._key = None
+        """Have the next frame be a key frame, for a new source or after a gap.
+
+        The features of a pending one are not taken up any more.
+        """
+        self._key = self._pending = self._taken_up = None
 
     @property
     def key_index(self) -> int | None:
@@ -220,9 +289,20 @@ class Scheduler:
         return math.nan if self._key is None else self._key.stamp_s
 
     @property
+    def is_key_pending(self) -> bool:
+        """Whether the features of a key frame are computed that was not taken up yet."""
+        return self._pending is not None
+
+    @property
     def is_feature_idle(self) -> bool:
-        """Whether the features of the latest key frame are computed."""
-        return self._key is None or self._key.ready.is_done
+        """Whether the features of the latest key frame are computed; after a lag, whether it is up.
+
+        Raises:
+            PipelineError: when a stage failed.
+        """
+        if self._pending is not None or self._key is None:
+            return self._pending is None
+        return bool(self.keys.lag) or _is_ready(self._key)
 
     def abandon(self) -> None:
         """Skip what has not begun. May be called in any thread; whoever waits gets an error."""
@@ -251,20 +331,27 @@ class Scheduler:
         for stream in self._streams:
             stream.raise_failure()
 
-    def _extract(self, slot: Slot) -> KeyBuffers:
-        """Line 8: compute the features of a new key frame."""
-        key = self._keys[self._extracted % self.depth]
-        key.index, key.stamp_s = slot.frame.index, slot.frame.stamp_s
-        stream = self._feature_stream
+    def _extract(self, slot: Slot, stages: Stages | None = None) -> KeyBuffers:
+        """Line 8: compute the features of a new key frame.
+
+        Args:
+            slot: of the frame.
+            stages: which notes its stages; None for the key frame's own, of what goes on when the
+                frame is answered.
+        """
+        key = self._keys[self._extracted % len(self._keys)]
+        key.start(slot.frame)
+        stages, stream = stages or key, self._feature_stream
         # The flow network waits for its own frame, which is copied after this one.
-        self._take(slot, key.half, key.frame, reader=stream)
-        with slot.stage("feature", stream):
+        self._take(stages, slot.frame, key.half, key.frame, reader=stream)
+        with stages.stage("feature", stream):
             self._subnets.feature.enqueue({"frame": key.frame}, {"features": key.features}, stream)
         stream.record(key.ready)
         return key
 
     def _answer(self, slot: Slot, key: KeyBuffers) -> None:
         """Lines 9 and 11-12: the result of a frame from a key frame's features."""
+        slot.key_index, slot.key_stamp_s = key.index, key.stamp_s
         self._task_stream.wait(key.ready)
         if key.index == slot.frame.index:
             scored = self._score(slot, key.features)
@@ -278,7 +365,7 @@ class Scheduler:
     def _propagate(self, slot: Slot, key: KeyBuffers) -> Event:
         """Lines 11 and 12: estimate flow and scale, warp the key frame's features, score them."""
         flow, task = self._flow_stream, self._task_stream
-        self._take(slot, slot.half, reader=flow)
+        self._take(slot, slot.frame, slot.half, reader=flow)
         with slot.stage("flow", flow) as moved:
             self._subnets.flow.enqueue(
                 {"key_half": key.half, "frame_half": slot.half},
@@ -305,24 +392,30 @@ class Scheduler:
         return span.end
 
     def _take(
-        self, slot: Slot, half: Buffer, full: Buffer | None = None, *, reader: Stream
+        self,
+        stages: Stages,
+        frame: Frame,
+        half: Buffer,
+        full: Buffer | None = None,
+        *,
+        reader: Stream,
     ) -> None:
         """Have the image, at the networks' sizes, in their inputs before ``reader`` goes on."""
-        image, stream = slot.frame.image, self._copy_in_stream
+        image, stream = frame.image, self._copy_in_stream
         buffers = [half] if full is None else [full, half]
         if isinstance(image, np.ndarray):
-            with slot.resizing():
+            with stages.resizing():
                 self._resizer.half(image, half.array)
                 if full is not None:
                     self._resizer.full(image, full.array)
             if stream is None:
                 return
-            with slot.stage("copy in", stream) as taken:
+            with stages.stage("copy in", stream) as taken:
                 for buffer in buffers:
                     self._device.copy_in(buffer, stream)
         else:
             assert stream is not None
-            with slot.stage("resize", stream) as taken:
+            with stages.stage("resize", stream) as taken:
                 for buffer in buffers:
                     cast(ImageDevice, self._device).resize(image, buffer, stream)
         reader.wait(taken.end)
@@ -357,3 +450,10 @@ def _decode(decoder: Decoder, slot: Slot) -> None:
     outputs = {name: buffer.array for name, buffer in slot.outputs.items()}
     slot.answer = decoder.decode(outputs, (height, width))
     slot.mark_ready()
+
+
+def _is_ready(key: KeyBuffers) -> bool:
+    try:
+        return key.ready.is_done
+    except EngineError as error:  # a GPU that failed
+        raise PipelineError(f"the feature stage failed: {error}") from error

@@ -29,50 +29,20 @@ class Origin(NamedTuple):
     time_s: float
 
 
-class KeyBuffers:
-    """What is kept of a key frame.
+class Stages:
+    """When the stages of one frame's work ran; its events serve one frame after another.
 
     Attributes:
         index: number of the frame.
-        stamp_s: its capture time.
-        ready: when its features are there.
     """
 
-    def __init__(self, device: Device, subnets: Subnets, feature: Stream) -> None:
+    def __init__(self) -> None:
         self.index = -1
-        self.stamp_s = 0.0
-        self.frame = device.buffer(subnets.feature.inputs["frame"], host=True)
-        self.half = device.buffer(subnets.flow.inputs["key_half"], host=True)
-        self.features = device.buffer(subnets.feature.outputs["features"])
-        self.ready = feature.event()
-
-
-class Slot:
-    """What a frame in flight needs, and where it stands.
-
-    Attributes:
-        outputs: what the task network gives, by name.
-        done: when its result is there.
-    """
-
-    def __init__(self, device: Device, subnets: Subnets) -> None:
-        flow, task = subnets.flow, subnets.task
-        self.half = device.buffer(flow.inputs["frame_half"], host=True)
-        self.flow = device.buffer(flow.outputs["flow"])
-        self.scale = device.buffer(flow.outputs["scale"])
-        # A graph that warps keeps what it warped to itself.
-        warped = task.inputs["features"] if subnets.propagate is None else None
-        self.features = None if warped is None else device.buffer(warped)
-        self.outputs = {n: device.buffer(s, host=True) for n, s in task.outputs.items()}
-        self.done: Event
         self._spans: dict[tuple[str, str], Span] = {}
+        self._begin(-1)
 
-    def start(self, frame: Frame) -> None:
-        """Take a frame."""
-        self.frame = frame
-        self.key_index = -1
-        self.answer = Answer()
-        self.submitted_s = self.ready_s = time.monotonic()
+    def _begin(self, index: int) -> None:
+        self.index = index
         self._resizes: list[tuple[float, float]] = []
         self._ran: list[tuple[str, str, Span]] = []
 
@@ -101,18 +71,95 @@ class Slot:
         yield
         self._resizes.append((start, time.perf_counter()))
 
-    def mark_ready(self) -> None:
-        """Note that the result is there."""
-        self.ready_s = time.monotonic()
-
     def stage_times(self) -> dict[str, float]:
-        """Milliseconds of each stage that ran; valid when the frame is done."""
+        """Milliseconds of each stage that ran; valid when all of them are done."""
         times = {}
         if self._resizes:
             times["resize"] = sum(end - start for start, end in self._resizes) * 1e3
         for name, _, span in self._ran:
             times[name] = span.end.elapsed_ms_since(span.start)
         return times
+
+    def _spans_since(
+        self, origins: Mapping[type[Event], Origin], begin_s: float, key: int
+    ) -> Iterator[StageSpan]:
+        for resize in self._resizes:
+            since_ms = [(time_s - begin_s) * 1e3 for time_s in resize]
+            yield StageSpan("resize", "caller", self.index, key, *since_ms)
+        for name, stream, span in self._ran:
+            origin = origins[type(span.start)]
+            start_ms = (origin.time_s - begin_s) * 1e3 + span.start.elapsed_ms_since(origin.event)
+            # From start to end by itself: CUDA gives float32, after an hour by quarters of a ms.
+            end_ms = start_ms + span.end.elapsed_ms_since(span.start)
+            yield StageSpan(name, stream, self.index, key, start_ms, end_ms)
+
+
+class KeyBuffers(Stages):
+    """What is kept of a key frame, and the stages that computed its features in the background.
+
+    Attributes:
+        stamp_s: when the frame was captured.
+        ready: when its features are there.
+    """
+
+    def __init__(self, device: Device, subnets: Subnets, feature: Stream) -> None:
+        super().__init__()
+        self.stamp_s = 0.0
+        self.frame = device.buffer(subnets.feature.inputs["frame"], host=True)
+        self.half = device.buffer(subnets.flow.inputs["key_half"], host=True)
+        self.features = device.buffer(subnets.feature.outputs["features"])
+        self.ready = feature.event()
+
+    def start(self, frame: Frame) -> None:
+        """Take a frame."""
+        self._begin(frame.index)
+        self.stamp_s = frame.stamp_s
+
+    def spans(self, origins: Mapping[type[Event], Origin], begin_s: float) -> Iterator[StageSpan]:
+        """When each stage ran; see ``Slot.spans``."""
+        yield from self._spans_since(origins, begin_s, self.index)
+
+
+class Slot(Stages):
+    """What a frame in flight needs, and where it stands.
+
+    Attributes:
+        outputs: what the task network gives, by name.
+        done: when its result is there.
+        first_use: the key frame whose features, computed in the background, it is the first to use.
+    """
+
+    def __init__(self, device: Device, subnets: Subnets) -> None:
+        super().__init__()
+        flow, task = subnets.flow, subnets.task
+        self.half = device.buffer(flow.inputs["frame_half"], host=True)
+        self.flow = device.buffer(flow.outputs["flow"])
+        self.scale = device.buffer(flow.outputs["scale"])
+        # A graph that warps keeps what it warped to itself.
+        warped = task.inputs["features"] if subnets.propagate is None else None
+        self.features = None if warped is None else device.buffer(warped)
+        self.outputs = {n: device.buffer(s, host=True) for n, s in task.outputs.items()}
+        self.done: Event
+
+    def start(self, frame: Frame) -> None:
+        """Take a frame."""
+        self._begin(frame.index)
+        self.frame = frame
+        self.key_index, self.key_stamp_s = -1, 0.0
+        self.first_use: KeyBuffers | None = None
+        self.answer = Answer()
+        self.submitted_s = self.ready_s = time.monotonic()
+
+    def mark_ready(self) -> None:
+        """Note that the result is there."""
+        self.ready_s = time.monotonic()
+
+    def stage_times(self) -> dict[str, float]:
+        """Milliseconds of each stage that ran, and of what its key frame took in the background
+        if it is the first to use it; valid when the frame is done.
+        """
+        own = super().stage_times()
+        return own if self.first_use is None else {**self.first_use.stage_times(), **own}
 
     def spans(self, origins: Mapping[type[Event], Origin], begin_s: float) -> Iterator[StageSpan]:
         """When each stage ran, since ``begin_s`` by ``time.perf_counter``.
@@ -121,13 +168,6 @@ class Slot:
             origins: by class of event: one clock each.
             begin_s: when the trace began.
         """
-        index, key = self.frame.index, self.key_index
-        for resize in self._resizes:
-            since_ms = [(time_s - begin_s) * 1e3 for time_s in resize]
-            yield StageSpan("resize", "caller", index, key, *since_ms)
-        for name, stream, span in self._ran:
-            origin = origins[type(span.start)]
-            start_ms = (origin.time_s - begin_s) * 1e3 + span.start.elapsed_ms_since(origin.event)
-            # From start to end by itself: CUDA gives float32, after an hour by quarters of a ms.
-            end_ms = start_ms + span.end.elapsed_ms_since(span.start)
-            yield StageSpan(name, stream, index, key, start_ms, end_ms)
+        if self.first_use is not None:
+            yield from self.first_use.spans(origins, begin_s)
+        yield from self._spans_since(origins, begin_s, self.key_index)

@@ -22,6 +22,7 @@ from dff_edge.cli.options import (
     cuda_options,
     engine_option,
     json_option,
+    keys_option,
     overlap_option,
     table,
     threads_option,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from dff_edge.report.repeated import Repeated
     from dff_edge.report.results import Benchmark, Latency
     from dff_edge.runtime.engines.options import CudaOptions
+    from dff_edge.runtime.keys import KeyMode
 _TRACED_FRAMES = 60
 
 
@@ -97,6 +99,7 @@ _TRACED_FRAMES = 60
 )
 @engine_option
 @overlap_option
+@keys_option
 @cuda_options
 @threads_option
 @json_option
@@ -113,6 +116,7 @@ def command(
     timeline_path: Path | None,
     engine: str,
     overlap: str,
+    keys: str,
     driver: str | None,
     graphs: str,
     warp: str,
@@ -140,6 +144,7 @@ def command(
     from dff_edge.data.clips import check_for_model, open_clips
     from dff_edge.files.atomic import write_atomically
     from dff_edge.report.benchmark import benchmark_bundle, record_accuracy
+    from dff_edge.runtime.keys import parse_keys
 
     opened = Bundle.open(bundle_folder(bundle))
     cuda = cuda_of(driver, graphs, warp)
@@ -159,6 +164,7 @@ def command(
             threads=threads,
             engine=engine,  # type: ignore[arg-type]
             overlap=SWITCH[overlap],
+            keys=parse_keys(keys),
             cuda=cuda,
             consistency=consistency,
             progress=update,
@@ -170,7 +176,9 @@ def command(
 
         write_atomically(plot_path, draw_speed(benchmark))
     if timeline_path is not None:
-        _write_timeline(opened, clips, benchmark, SWITCH[overlap], cuda, timeline_path)
+        _write_timeline(
+            opened, clips, benchmark, SWITCH[overlap], parse_keys(keys), cuda, timeline_path
+        )
     if record:
         record_accuracy(opened, benchmark)
         say(f"Recorded the accuracy in {opened.path / 'manifest.json'}.")
@@ -181,6 +189,7 @@ def _write_timeline(
     clips: Sequence[LabelledClip],
     benchmark: Benchmark,
     overlap: bool | None,
+    keys: KeyMode,
     cuda: CudaOptions,
     path: Path,
 ) -> None:
@@ -197,6 +206,7 @@ def _write_timeline(
         threads=settings.threads,
         engine=settings.engine,  # type: ignore[arg-type]
         overlap=overlap,
+        keys=keys,
         cuda=cuda,
     )
     for file in (path, path.with_suffix(".json")):

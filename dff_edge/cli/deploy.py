@@ -11,6 +11,7 @@ from dff_edge.cli.console import say
 from dff_edge.cli.options import (
     BundleName,
     Command,
+    KeysName,
     Precisions,
     SourceName,
     bundle_folder,
@@ -53,6 +54,15 @@ _ALL = "all that the bundle holds for the target"
 )
 @click.option("--rebuild", is_flag=True, help="Build also what is there.")
 @click.option(
+    "--keys",
+    type=KeysName(),
+    default="in-order",
+    show_default=True,
+    metavar="MODE",
+    help="How key frames are computed where answers are compared: in-order, background or lag:n. "
+    "It says whether streams of two priorities give the right results on this device.",
+)
+@click.option(
     "--workspace",
     "workspace_mb",
     type=click.IntRange(min=1),
@@ -74,6 +84,7 @@ def command(
     precisions: tuple[tuple[str, ...], ...],
     source: str,
     rebuild: bool,
+    keys: str,
     workspace_mb: int | None,
     warp: str,
     is_list: bool,
@@ -95,7 +106,8 @@ def command(
     if bundle is None or target is None:
         raise click.UsageError("expected BUNDLE and --target, or --list.")
     asked = tuple(dict.fromkeys(p for group in precisions for p in group))
-    _deploy(bundle_folder(bundle), target, asked, source, rebuild, workspace_mb, warp, json_path)
+    folder = bundle_folder(bundle)
+    _deploy(folder, target, asked, source, rebuild, keys, workspace_mb, warp, json_path)
 
 
 def _deploy(
@@ -104,6 +116,7 @@ def _deploy(
     asked: tuple[str, ...],
     source: str,
     rebuild: bool,
+    keys: str,
     workspace_mb: int | None,
     warp: str,
     json_path: Path | None,
@@ -111,6 +124,7 @@ def _deploy(
     from dff_edge.bundle.reader import Bundle
     from dff_edge.deploy import deploy_bundle, open_target, precisions_of, refusal_of
     from dff_edge.runtime.engines.cache import EngineCache
+    from dff_edge.runtime.keys import parse_keys
 
     bundle = Bundle.open(path)
     cache = EngineCache()
@@ -137,6 +151,7 @@ def _deploy(
                     cache,
                     source=source,
                     rebuild=rebuild,
+                    keys=parse_keys(keys),
                     progress=say,
                 ):
                     done.append(deployed)

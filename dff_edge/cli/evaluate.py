@@ -16,6 +16,7 @@ from dff_edge.cli.options import (
     engine_option,
     flow_option,
     json_option,
+    keys_option,
     precision_option,
     table,
     threads_option,
@@ -47,7 +48,14 @@ if TYPE_CHECKING:
     default=10,
     show_default=True,
     metavar="FRAMES",
-    help="Largest key interval l; distances 0..l-1 are measured.",
+    help="Largest key interval l; distances 0..l-1 are measured, with a lag n n..n+l-1.",
+)
+@keys_option
+@click.option(
+    "--lag",
+    type=click.IntRange(min=0),
+    metavar="FRAMES",
+    help="Short for --keys lag:FRAMES: features are used so many frames after their key frame.",
 )
 @click.option(
     "--copy-features",
@@ -64,6 +72,8 @@ def command(
     source: str,
     precision: str,
     max_interval: int,
+    keys: str,
+    lag: int | None,
     copy_features: bool,
     flow: str,
     engine: str,
@@ -76,11 +86,16 @@ def command(
     "DFF at l" is the accuracy over all pairs (k, i), k = i - l + 1 .. i, of each labelled frame i:
     mIoU, or of a model that detects mAP at an IoU of 0.5, as ImageNet VID measures it. Pixels of
     label 255 are not scored; how many there are is said.
+
+    With a lag n, features are used n frames after their key frame, as with key frames in the
+    background: the pairs are k = i - n - l + 1 .. i - n, which is what a run at a key interval l of
+    n or more answers from. How old the features of a live run were its --json says (key_distance).
     """
     from dff_edge.data.clips import check_for_model, open_clips
     from dff_edge.evaluation.evaluate import evaluate, temporal_consistency
     from dff_edge.evaluation.tasks import MEASURED_TASKS
 
+    lag = _lag_of(keys, lag)
     is_bundle = (Path(model) / "manifest.json").is_file()
     if is_bundle and copy_features:
         raise click.UsageError("--copy-features is for checkpoints; a bundle always propagates.")
@@ -105,7 +120,7 @@ def command(
         )
         check_for_model(clips, source, task, classes, "the model", pairs=max_interval > 1)
         update = stack.enter_context(progress("clips", len(clips)))
-        accuracy = evaluate(predictor, clips, classes, max_interval, update, task)
+        accuracy = evaluate(predictor, clips, classes, max_interval, update, task, lag)
         consistency = {
             interval: temporal_consistency(predictor, clips, len(classes), interval)
             for interval in sorted({1, min(5, max_interval), max_interval})
@@ -120,8 +135,9 @@ def command(
         "flow": flow,
         "source": source,
         "clips": len(clips),
+        "lag": lag,
         "not_scored": accuracy.not_scored,
-        f"{metric.key}_at_distance": [accuracy.at_distance(d) for d in range(max_interval)],
+        f"{metric.key}_at_distance": [accuracy.at_distance(lag + d) for d in range(max_interval)],
         f"{metric.key}_at_interval": [accuracy.at_interval(n + 1) for n in range(max_interval)],
         f"class_{metric.of_class.lower()}_frame": accuracy.by_class(1),
         f"class_{metric.of_class.lower()}": accuracy.by_class(max_interval),
@@ -129,6 +145,20 @@ def command(
     }
     if not write_json(json_path, numbers):
         _print(accuracy, consistency, MEASURED_TASKS.find(task).not_scored)
+
+
+def _lag_of(keys: str, lag: int | None) -> int:
+    from dff_edge.runtime.keys import IN_ORDER, parse_keys
+
+    mode = parse_keys(keys)
+    if mode.lag is None:
+        raise click.UsageError(
+            "--keys background is for runs: how old features are depends on the machine. Take the "
+            "key_distance of a run's --json, and measure --lag FRAMES here."
+        )
+    if lag is not None and mode != IN_ORDER:
+        raise click.UsageError("--lag and --keys lag:n say the same; give one of them.")
+    return mode.lag if lag is None else lag
 
 
 def _bundle(
@@ -170,19 +200,21 @@ def _print(accuracy: Accuracy, consistency: dict[int, float | None], not_scored:
     metric, most = accuracy.metric, accuracy.max_interval
     rows = [
         [
-            str(n),
-            f"{100 * accuracy.at_distance(n):.1f}",
+            str(accuracy.lag + n),
+            f"{100 * accuracy.at_distance(accuracy.lag + n):.1f}",
             f"{100 * accuracy.at_interval(n + 1):.1f}",
         ]
         for n in range(most)
     ]
-    table(["distance", f"{metric.title} %", "DFF at distance + 1"], rows)
+    after = f"DFF at distance {f'- {accuracy.lag} ' * bool(accuracy.lag)}+ 1"
+    table(["distance", f"{metric.title} %", after], rows)
     click.echo()
     if accuracy.not_scored:
         click.echo(f"{accuracy.not_scored:.1%} of the labelled {not_scored} are not scored\n")
     on_key_frames = accuracy.by_class(1)
+    where = f"at distance {accuracy.lag}" if accuracy.lag else "of key frames"
     table(
-        ["class", f"{metric.of_class} % of key frames", f"at l = {most}"],
+        ["class", f"{metric.of_class} % {where}", f"at l = {most}"],
         [
             [name, _percent(on_key_frames[name]), _percent(value)]
             for name, value in accuracy.by_class(most).items()

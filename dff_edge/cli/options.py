@@ -12,13 +12,7 @@ import click
 from click.core import ParameterSource
 
 from dff_edge.cli.console import console_of, note_failure, say
-from dff_edge.errors import (
-    ConfigError,
-    DffEdgeError,
-    SinkError,
-    is_out_of_memory,
-    words_of,
-)
+from dff_edge.errors import ConfigError, DffEdgeError, SinkError, is_out_of_memory, words_of
 from dff_edge.files.atomic import AtomicFile, check_writable
 from dff_edge.names import DRIVERS, FLOWS, PRECISIONS
 from dff_edge.printable import printable
@@ -222,6 +216,21 @@ class SourceName(click.ParamType):
         return str(value)
 
 
+class KeysName(click.ParamType):
+    """When the features of a new key frame are used; see `dff_edge.runtime.keys`."""
+
+    name = "keys"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from dff_edge.errors import ConfigError
+        from dff_edge.runtime.keys import parse_keys
+
+        try:
+            return str(parse_keys(str(value)))
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)
+
+
 class BundleName(click.ParamType):
     """A bundle's folder, or the name of a model that comes with dff-edge; see ``bundle_folder``."""
 
@@ -317,14 +326,20 @@ class PolicyName(click.ParamType):
 
 
 def policy_option(
-    use: str = "When to take a key frame", default: str | None = None
+    use: str = "When to take a key frame", default: str | None = None, *, is_run: bool = False
 ) -> Callable[[F], F]:
     """``--policy``: when to take a key frame; ``--interval N`` is short for fixed:N.
 
     Args:
         use: the first words of the help text.
         default: the policy where none is given; None for the bundle's.
+        is_run: whether frames are answered, with a key mode of ``--keys``.
     """
+    forms = "fixed:l for one in every l captured frames"
+    usual = default or "the interval of the bundle"
+    if is_run:
+        forms += ", or idle for one as soon as the one before is done, with --keys background"
+        usual += "; idle with --keys background"
 
     def decorate(command: F) -> F:
         command = click.option(
@@ -342,8 +357,7 @@ def policy_option(
             metavar="POLICY",
             default=default,
             callback=_policy_or_interval,
-            help=f"{use}: fixed:l for one in every l captured frames.  "
-            f"[default: {default or 'the interval of the bundle'}]",
+            help=f"{use}: {forms}.  [default: {usual}]",
         )(command)
 
     return decorate
@@ -383,6 +397,20 @@ def interval_of(policy: str) -> int:
             param_hint="--policy",
         )
     return interval
+
+
+def keys_option(command: F) -> F:
+    """``--keys``: when the features of a new key frame are used."""
+    return click.option(
+        "--keys",
+        type=KeysName(),
+        default="in-order",
+        show_default=True,
+        metavar="MODE",
+        help="When the features of a new key frame are used. in-order: its answer waits for them; "
+        "background: frames are answered from the older key frame until they are ready, for live "
+        "video; lag:n: exactly n frames after the key frame, the same on every machine.",
+    )(command)
 
 
 def threads_option(command: F) -> F:

@@ -25,6 +25,7 @@ from dff_edge.cli.options import (
     cuda_options,
     engine_option,
     json_option,
+    keys_option,
     log_file_of,
     overlap_option,
     policy_option,
@@ -98,7 +99,8 @@ class _Page(NamedTuple):
     "[default: 0.5]",
 )
 @precision_option
-@policy_option()
+@policy_option(is_run=True)
+@keys_option
 @click.option("--frames", type=click.IntRange(min=1), help="Stop after so many frames.")
 @click.option(
     "--depth",
@@ -133,6 +135,7 @@ def command(
     threshold: float | None,
     precision: str,
     policy: str | None,
+    keys: str,
     frames: int | None,
     depth: int | None,
     profile_path: Path | None,
@@ -173,6 +176,7 @@ def command(
             page = _Page(address, stack.enter_context(listen(address)))
         opened = _open_bundle(bundle)
 
+        from dff_edge.runtime.keys import parse_keys
         from dff_edge.runtime.live import Runner, RunOptions
 
         options = RunOptions(
@@ -182,6 +186,7 @@ def command(
             threads=threads,
             engine=engine,  # type: ignore[arg-type]
             overlap=SWITCH[overlap],
+            keys=parse_keys(keys),
             cuda=cuda_of(driver, graphs, warp),
             frames=frames,
             style=_style(opened, legend, opacity, classes, threshold),
@@ -367,6 +372,13 @@ def _print(numbers: dict[str, Any]) -> None:
     if age := numbers["age"]:
         click.echo(
             f"age of results, from capture: p50 {age['p50_ms']:.1f} ms, p99 {age['p99_ms']:.1f} ms"
+        )
+    if key_age := numbers["key_age"]:
+        distance = numbers["key_distance"]
+        click.echo(
+            f"age of key frames, at capture: p50 {distance['p50']:.0f} frames "
+            f"({key_age['p50_ms']:.0f} ms), p99 {distance['p99']:.0f} frames "
+            f"({key_age['p99_ms']:.0f} ms)"
         )
     if objects := numbers["objects"]:
         each = ", ".join(f"{count:.1f} {name}" for name, count in objects.items())

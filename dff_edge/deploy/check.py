@@ -31,6 +31,7 @@ from dff_edge.runtime.devices.cpu import CpuDevice
 from dff_edge.runtime.engines.base import Engine
 from dff_edge.runtime.engines.subnets import Subnets
 from dff_edge.runtime.kernels.resize import check_image
+from dff_edge.runtime.keys import IN_ORDER, KeyMode
 from dff_edge.runtime.scheduler import Scheduler
 from dff_edge.runtime.sequential import Arrays, SequentialRunner, open_graphs
 from dff_edge.runtime.sources import open_source
@@ -39,6 +40,7 @@ from dff_edge.runtime.tasks.decoders import Decoder
 
 FRAMES = 12
 KEY_EVERY = 4  # of these frames: three quarters are propagated, over one to three frames
+BACKGROUND_LAG = 2  # of key frames in the background
 
 # By which name the reference has what a graph computes.
 _NETWORKS = {"propagate_portable": "propagate", "task_maps": "task"}
@@ -84,8 +86,10 @@ def draw_frames(source: str) -> tuple[Frame, ...]:
     return tuple(frames)
 
 
-def compute_reference(bundle: Bundle, frames: Sequence[Frame]) -> Reference:
-    """Run the FP32 graphs on frames.
+def compute_reference(
+    bundle: Bundle, frames: Sequence[Frame], keys: KeyMode = IN_ORDER
+) -> Reference:
+    """Run the FP32 graphs on frames; the answers are those of a key mode, see ``answer_frames``.
 
     Raises:
         EngineError: when they do not load.
@@ -115,7 +119,7 @@ def compute_reference(bundle: Bundle, frames: Sequence[Frame]) -> Reference:
                 moved = note("flow", given, runner.estimate_flow(key_half, half))
                 given = {"features": features, **moved}
                 note("propagate", given, runner.propagate(features, moved))
-        answers = answer_frames(CpuDevice(), subnets, decoder_of(bundle.manifest), frames)
+        answers = answer_frames(CpuDevice(), subnets, decoder_of(bundle.manifest), frames, keys)
     return Reference(tuple(frames), inputs, outputs, answers)
 
 
@@ -163,7 +167,11 @@ def relative_errors(
 
 
 def graph_answers(
-    bundle: Bundle, precision: Precision, flavour: Flavour, frames: Sequence[Frame]
+    bundle: Bundle,
+    precision: Precision,
+    flavour: Flavour,
+    frames: Sequence[Frame],
+    keys: KeyMode = IN_ORDER,
 ) -> tuple[Any, ...]:
     """Answers by the graphs of a precision themselves, in ONNX Runtime on the CPU.
 
@@ -172,18 +180,33 @@ def graph_answers(
         MissingDependencyError: when onnxruntime is not installed.
     """
     with open_graphs(bundle, precision, flavour) as subnets:
-        return answer_frames(CpuDevice(), subnets, decoder_of(bundle.manifest), frames)
+        return answer_frames(CpuDevice(), subnets, decoder_of(bundle.manifest), frames, keys)
 
 
 def answer_frames(
-    device: Device, subnets: Subnets, decoder: Decoder, frames: Sequence[Frame]
+    device: Device,
+    subnets: Subnets,
+    decoder: Decoder,
+    frames: Sequence[Frame],
+    keys: KeyMode = IN_ORDER,
 ) -> tuple[Any, ...]:
-    """The answer for each frame, at its size; every fourth frame is a key frame."""
-    scheduler = Scheduler(device, subnets, decoder, depth=1)
+    """The answer for each frame, at its size; every fourth frame is a key frame.
+
+    Args:
+        device: of the engines.
+        subnets: the engines.
+        decoder: makes answers.
+        frames: numbered from 0.
+        keys: when features are used. In the background that would depend on the machine: it is
+            after ``BACKGROUND_LAG`` frames then.
+    """
+    keys = KeyMode(BACKGROUND_LAG) if keys.lag is None else keys
+    scheduler = Scheduler(device, subnets, decoder, depth=1, keys=keys)
     try:
         answers = []
         for frame in frames:
-            scheduler.submit(frame, is_key=_is_key(frame))
+            scheduler.take_up(frame.index)
+            scheduler.submit(frame, is_key=_is_key(frame) and not scheduler.is_key_pending)
             result = scheduler.collect()
             answers.append(result.answer)
         return tuple(answers)

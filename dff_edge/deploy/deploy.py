@@ -41,6 +41,7 @@ from dff_edge.runtime.engines.cache import (
 from dff_edge.runtime.engines.deployed import why_missing
 from dff_edge.runtime.engines.hand_crafted_flow import open_flow
 from dff_edge.runtime.engines.subnets import Subnets
+from dff_edge.runtime.keys import IN_ORDER, KeyMode
 from dff_edge.runtime.tasks import decoder_of, task_of
 
 
@@ -91,6 +92,7 @@ def deploy_bundle(
     *,
     source: str = "synthetic://street",
     rebuild: bool = False,
+    keys: KeyMode = IN_ORDER,
     progress: Progress = lambda text: None,
 ) -> Iterator[Deployed]:
     """Build what is missing of a bundle's engines for a target, check it and keep it.
@@ -105,6 +107,7 @@ def deploy_bundle(
         cache: where engines are.
         source: frames to check with.
         rebuild: whether to build what is there, too.
+        keys: how key frames are computed where answers are compared; see ``answer_frames``.
         progress: called with a line for each step.
 
     Yields:
@@ -116,7 +119,7 @@ def deploy_bundle(
         EngineError: a precision is not the target's, an engine cannot be built, or the engines
             agree too little with their graphs.
     """
-    deploying = _Deploying(bundle, target, cache, source, progress)
+    deploying = _Deploying(bundle, target, cache, source, keys, progress)
     for precision in precisions:
         yield deploying.deploy(precision, rebuild=rebuild)
 
@@ -136,13 +139,14 @@ class _Deploying:
     target: Target
     cache: EngineCache
     source: str
+    keys: KeyMode
     progress: Progress
 
     @cached_property
     def _reference(self) -> Reference:
         """Computed once for all precisions, and not at all when every engine is there."""
         self.progress(f"FP32 graphs on the CPU, frames of {hide_credentials(self.source)}")
-        return compute_reference(self.bundle, draw_frames(self.source))
+        return compute_reference(self.bundle, draw_frames(self.source), self.keys)
 
     def deploy(self, precision: Precision, *, rebuild: bool) -> Deployed:
         refusal = refusal_of(self.target, precision)
@@ -269,14 +273,15 @@ class _Deploying:
             propagate=engines.get("propagate") or engines.get("propagate_portable"),
         )
         task, decoder = task_of(self.bundle.manifest), decoder_of(self.bundle.manifest)
-        answers = answer_frames(self.target.device, subnets, decoder, reference.frames)
+        frames, keys = reference.frames, self.keys
+        answers = answer_frames(self.target.device, subnets, decoder, frames, keys)
         agreed = agreement(task, answers, reference.answers)
         # FP32 is the same in both flavours.
         fidelity = (
             agreed
             if precision == "fp32"
             else agreement(
-                task, answers, graph_answers(self.bundle, precision, flavour, reference.frames)
+                task, answers, graph_answers(self.bundle, precision, flavour, frames, keys)
             )
         )
         rule = task.deployed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -28,7 +28,7 @@ class Metric(NamedTuple):
 
 @dataclass(frozen=True)
 class Accuracy(ABC):
-    """Accuracy at the distances 0..l-1, 0..1; the mean over the classes that occur.
+    """Accuracy at the distances n..n+l-1, 0..1; the mean over the classes that occur.
 
     Attributes:
         metric: what is measured.
@@ -36,31 +36,37 @@ class Accuracy(ABC):
         max_interval: the largest l.
         not_scored: share of what is labelled that counts in no score, 0..1: pixels of label 255,
             or ignored boxes.
+        lag: n, frames after which the features of a key frame are used; 0 in order.
     """
 
     metric: ClassVar[Metric]
     classes: tuple[str, ...]
     max_interval: int
     not_scored: float
+    lag: int = field(default=0, kw_only=True)
 
     @abstractmethod
     def class_scores(self, distances: range) -> NDArray[np.float64]:
-        """Accuracy of each class over all pairs at some distances; NaN where it does not occur."""
+        """Accuracy of each class over all pairs at some distances, told from the lag on; NaN where
+        it does not occur.
+        """
 
     def at_distance(self, distance: int) -> float:
         """Accuracy of the pairs at one distance; NaN when nothing was scored."""
-        if not 0 <= distance < self.max_interval:
+        after = distance - self.lag
+        if not 0 <= after < self.max_interval:
+            most = self.lag + self.max_interval - 1
             raise ConfigError(
-                f"distance {distance} was not evaluated, expected 0 to {self.max_interval - 1}."
+                f"distance {distance} was not evaluated, expected {self.lag} to {most}."
             )
-        return mean_of_classes(self.class_scores(range(distance, distance + 1)))
+        return mean_of_classes(self.class_scores(range(after, after + 1)))
 
     def at_interval(self, interval: int) -> float:
-        """Accuracy of all pairs at distances 0..l-1 together: "DFF at l"; NaN as above."""
+        """Accuracy of all pairs at distances n..n+l-1 together: "DFF at l"; NaN as above."""
         return mean_of_classes(self._within(interval))
 
     def by_class(self, interval: int) -> dict[str, float | None]:
-        """Accuracy of each class over distances 0..l-1; None for a class that does not occur."""
+        """Accuracy of each class over distances n..n+l-1; None for one that does not occur."""
         return {
             name: None if np.isnan(value) else float(value)
             for name, value in zip(self.classes, self._within(interval), strict=True)

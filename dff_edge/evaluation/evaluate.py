@@ -11,6 +11,7 @@ The same code evaluates a torch model and a bundle, both behind ``Predictor``.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -50,11 +51,12 @@ def evaluate(
     max_interval: int = 10,
     progress: Callable[[int, int], None] | None = None,
     task: TaskName = "segmentation",
+    lag: int = 0,
 ) -> Accuracy:
-    """Measure accuracy at every distance 0..max_interval - 1.
+    """Measure accuracy at every distance lag..lag + max_interval - 1.
 
-    Only labelled frames with ``max_interval - 1`` frames before them count, so that every distance
-    is measured on the same frames. The features of a frame are computed once.
+    Only labelled frames with ``lag + max_interval - 1`` frames before them count, so that every
+    distance is measured on the same frames. The features of a frame are computed once.
 
     Args:
         predictor: what is evaluated.
@@ -63,6 +65,8 @@ def evaluate(
         max_interval: the largest key interval of interest, l.
         progress: called with (clips done, clips in all).
         task: what the predictor's answers are.
+        lag: frames after which the features of a key frame are used. At a key interval l of at
+            least as many, frames are then answered over the distances lag..lag + l - 1.
 
     Raises:
         ConfigError: when no clip has a labelled frame with enough frames before it, or the model
@@ -71,12 +75,15 @@ def evaluate(
     """
     if max_interval < 1:
         raise ConfigError(f"max_interval is {max_interval}, expected 1 or more frames.")
+    if lag < 0:
+        raise ConfigError(f"lag is {lag}, expected 0 or more frames.")
+    before = lag + max_interval - 1
     measured = MEASURED_TASKS.find(task)
     tally = measured.tally(classes, max_interval)
     pairs = 0
     for done, clip in enumerate(clips):
-        extract = lru_cache(maxsize=max_interval)(_extractor(predictor, clip))
-        for i in range(max_interval - 1, len(clip)):
+        extract = lru_cache(maxsize=before + 1)(_extractor(predictor, clip))
+        for i in range(before, len(clip)):
             if not clip.is_labelled(i):
                 continue
             image = clip.image(i)
@@ -85,24 +92,24 @@ def evaluate(
                 continue
             # From the oldest key frame on: the other way round the cache would lose each entry
             # just before it is needed again.
-            for distance in reversed(range(max_interval)):
+            for distance in reversed(range(lag, before + 1)):
                 key = extract(i - distance)
                 answer = predictor.predict(key, image if distance else None)
                 if not measured.is_answer(answer):
                     raise ConfigError(
                         f"the model does not answer {measured.answers}, expected of task '{task}'."
                     )
-                tally.add(distance, truth, answer)
+                tally.add(distance - lag, truth, answer)
                 pairs += 1
         if progress is not None:
             progress(done + 1, len(clips))
     if pairs == 0:
         raise ConfigError(
-            f"no labelled frame has {max_interval - 1} frames before it in its clip, which key "
-            f"intervals up to {max_interval} need; for {task} its label is {measured.answers}. "
-            "Give longer clips, a smaller interval, or data of that kind."
+            f"no labelled frame has {before} frames before it in its clip, which key intervals up "
+            f"to {max_interval} need{f' with a lag of {lag}' * bool(lag)}; for {task} its label is "
+            f"{measured.answers}. Give longer clips, a smaller interval, or data of that kind."
         )
-    return tally.accuracy()
+    return replace(tally.accuracy(), lag=lag)
 
 
 def temporal_consistency(

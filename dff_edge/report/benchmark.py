@@ -41,6 +41,7 @@ from dff_edge.runtime.engines.backends import DEFAULT_BACKEND, backend_of
 from dff_edge.runtime.engines.base import usable_cores
 from dff_edge.runtime.engines.open import precisions_for
 from dff_edge.runtime.engines.options import CudaOptions
+from dff_edge.runtime.keys import IN_ORDER, KeyMode
 
 _BASELINE = Config("fp32", 1)
 _STAGES = (
@@ -69,6 +70,7 @@ def benchmark_bundle(
     threads: int | None = None,
     engine: str = DEFAULT_BACKEND,
     overlap: bool | None = None,
+    keys: KeyMode = IN_ORDER,
     cuda: CudaOptions | None = None,
     consistency: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -87,7 +89,8 @@ def benchmark_bundle(
         repetitions: of each configuration; speed-ups are the medians of their ratios.
         threads: of the feature network; None means the cores this process may use.
         engine: what computes the graphs.
-        overlap, cuda: as ``Pipeline.open`` takes them.
+        overlap, keys, cuda: as ``Pipeline.open`` takes them. Accuracy is that of every distance,
+            whenever features are used; of a lag see ``dff-edge evaluate --lag``.
         consistency: whether temporal consistency is measured too.
         progress: called with (steps done, steps in all).
 
@@ -110,7 +113,7 @@ def benchmark_bundle(
     configs = _configs(precisions, intervals)
     measured = tuple(p for p in PRECISIONS if any(config.precision == p for config in configs))
     max_interval = max(intervals)
-    threads = threads or usable_cores()
+    asked_threads, threads = threads, threads or usable_cores()
     machine = describe_machine()
     step = _steps(progress, len(measured) * len(clips) + repetitions * len(configs))
 
@@ -127,7 +130,7 @@ def benchmark_bundle(
                         predictor, clips, len(names), config.interval
                     )
     images = load_images(clips, frames)
-    with open_pipelines(bundle, measured, threads, engine, overlap, cuda) as pipelines:
+    with open_pipelines(bundle, measured, asked_threads, engine, overlap, keys, cuda) as pipelines:
         depth = next(iter(pipelines.values())).depth
         schedules = {precision: str(pipelines[precision].schedule) for precision in measured}
         samples = measure_speed(
@@ -146,6 +149,7 @@ def benchmark_bundle(
             threads=threads,
             engine=engine,
             depth=depth,
+            keys=str(keys),
             schedules=schedules,
         ),
         rows=tuple(

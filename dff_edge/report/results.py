@@ -130,6 +130,7 @@ class Settings(_Model):
         threads: of the feature network.
         engine: what computed the graphs.
         depth: frames in flight where fps is measured.
+        keys: when the features of a new key frame are used where speed is measured.
         schedules: by precision, whether the networks overlapped there, and why.
     """
 
@@ -141,6 +142,7 @@ class Settings(_Model):
     threads: int
     engine: str
     depth: int
+    keys: str = "in-order"
     schedules: dict[Precision, str] = {}
 
 

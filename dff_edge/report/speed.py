@@ -16,6 +16,7 @@ from dff_edge.names import Precision
 from dff_edge.report.machine import cores_of_others, cpu_usage
 from dff_edge.runtime.engines.backends import DEFAULT_BACKEND
 from dff_edge.runtime.engines.options import CudaOptions
+from dff_edge.runtime.keys import IN_ORDER, KeyMode
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.policy import FixedInterval
 from dff_edge.runtime.trace import Trace
@@ -79,6 +80,7 @@ def open_pipelines(
     threads: int | None,
     engine: str,
     overlap: bool | None = None,
+    keys: KeyMode = IN_ORDER,
     cuda: CudaOptions | None = None,
 ) -> Iterator[dict[Precision, Pipeline]]:
     """One pipeline a precision, of the usual depth; closed on leaving."""
@@ -91,6 +93,7 @@ def open_pipelines(
                     threads=threads,
                     engine=engine,
                     overlap=overlap,
+                    keys=keys,
                     cuda=cuda,
                 )
             )
@@ -107,6 +110,7 @@ def trace_run(
     threads: int | None = None,
     engine: str = DEFAULT_BACKEND,
     overlap: bool | None = None,
+    keys: KeyMode = IN_ORDER,
     cuda: CudaOptions | None = None,
 ) -> Trace:
     """Run one configuration with the usual depth, and note when each stage ran."""
@@ -118,6 +122,7 @@ def trace_run(
         threads=threads,
         engine=engine,
         overlap=overlap,
+        keys=keys,
         cuda=cuda,
         trace=trace,
     ) as pipeline:

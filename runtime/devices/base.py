@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from dff_edge.bundle.levels import MapLevels
 from dff_edge.bundle.tensors import TensorSpec
 
+# Priorities of streams where key frames are computed in the background.
+ANSWERS_FIRST, FEATURES_LATER = -1, 1
+
 
 class Buffer(Protocol):
     """Memory of one tensor on a device, allocated once and used again for every frame."""
@@ -100,8 +103,14 @@ class Device(Protocol):
     def copies(self) -> bool:
         """Whether device and host see different memory, so that arrays must be copied."""
 
-    def stream(self, name: str) -> Stream:
-        """A new stream of the device; its owner closes it."""
+    def stream(self, name: str, *, priority: int = 0) -> Stream:
+        """A new stream of the device; its owner closes it.
+
+        Args:
+            name: for traces and messages.
+            priority: lower numbers go first, as CUDA has it; 0 is the usual. A device takes what it
+                has next to it.
+        """
 
     def host_stream(self, name: str) -> HostStream:
         """A new stream of work for the CPU; its owner closes it."""

@@ -18,6 +18,7 @@ from dff_edge.errors import PipelineError, words_of
 from dff_edge.frames import Image
 from dff_edge.lifetime import Worker, bind
 from dff_edge.runtime.devices.base import Buffer, Event, Stream
+from dff_edge.runtime.devices.niceness import lower_priority
 from dff_edge.runtime.kernels.resize import check_image
 from dff_edge.runtime.kernels.warp import warp_features
 
@@ -101,7 +102,9 @@ class _Work:
         self.queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self.failure: BaseException | None = None
 
-    def run(self) -> None:
+    def run(self, priority: int = 0) -> None:
+        if priority > 0:
+            lower_priority()
         while (work := self.queue.get()) is not None:
             try:
                 work()
@@ -128,13 +131,15 @@ class CpuStream:
 
     Args:
         name: of the thread, for profilers.
+        priority: above 0 the thread has a lower priority than others; below 0 it would take special
+            rights to have a higher one, and it has the usual.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, priority: int = 0) -> None:
         self._work = _Work()
         self._is_closed = False
         self.name = name
-        self._thread = Worker(self._work.run, f"dff-{name}")
+        self._thread = Worker(self._work.run, f"dff-{name}", (priority,))
         bind(self, dropped=partial(_end, self._work, self._thread))
         self._thread.start()
 
@@ -200,8 +205,8 @@ class CpuDevice:
     def __init__(self, threads: int = 1) -> None:
         self.threads = threads
 
-    def stream(self, name: str) -> CpuStream:
-        return CpuStream(name)
+    def stream(self, name: str, *, priority: int = 0) -> CpuStream:
+        return CpuStream(name, priority=priority)
 
     def host_stream(self, name: str) -> CpuStream:
         return CpuStream(name)

@@ -17,6 +17,7 @@ from dff_edge.bundle.reader import Bundle
 from dff_edge.errors import EngineError, MissingDependencyError, PipelineError, require, words_of
 from dff_edge.names import GraphName, Precision
 from dff_edge.packages import install_command
+from dff_edge.runtime.devices.base import ANSWERS_FIRST, FEATURES_LATER
 from dff_edge.runtime.devices.cuda.device import CudaDevice
 from dff_edge.runtime.devices.cuda.kernels import LIBRARY_VARIABLE, library_path
 from dff_edge.runtime.engines.base import Engine
@@ -47,6 +48,7 @@ class OrtCudaEngine(CudaEngine):
         graph_bytes: the ONNX file's bytes, verified (``Bundle.graph_bytes``).
         name: what messages call the graph, for example ``"fp16 feature"``.
         device: whose buffers and streams are taken. It must outlive this.
+        priority: of the session's stream, as ``CudaDevice.stream`` takes it.
 
     Raises:
         MissingDependencyError: when onnxruntime is not installed.
@@ -54,10 +56,12 @@ class OrtCudaEngine(CudaEngine):
             graph could not be loaded, or it is an integer one.
     """
 
-    def __init__(self, graph_bytes: bytes, *, name: str, device: CudaDevice) -> None:
+    def __init__(
+        self, graph_bytes: bytes, *, name: str, device: CudaDevice, priority: int = 0
+    ) -> None:
         refuse_integers(graph_bytes, name)
         ort = load_onnxruntime(f"Running the {name} graph")
-        self._stream = device.stream(f"{name} in ONNX Runtime")
+        self._stream = device.stream(f"{name} in ONNX Runtime", priority=priority)
         try:
             with device.current():
                 session = open_session(
@@ -135,15 +139,19 @@ def open_onnxruntime_cuda(bundle: Bundle, precision: Precision, options: EngineO
                 )
             _log.info("libdff_cuda.so was not built: warp and task network are propagate.onnx")
             graphs = (*graphs, "propagate")
-        here = cuda_platform(device)
+        here = cuda_platform(device, background=options.background)
         for graph in graphs:
             engines[graph] = open_optimised(bundle, precision, graph, here)
 
     return open_on_cuda(bundle, precision, "ort", options, open_graphs)
 
 
-def cuda_platform(device: CudaDevice) -> Platform:
+def cuda_platform(device: CudaDevice, *, background: bool = False) -> Platform:
     """Return what ONNX Runtime's engines for a GPU depend on.
+
+    Args:
+        device: the GPU.
+        background: whether the feature network's stream steps back for the others'.
 
     Raises:
         MissingDependencyError: onnxruntime is not installed.
@@ -151,7 +159,8 @@ def cuda_platform(device: CudaDevice) -> Platform:
     ort = require("onnxruntime", extra="cuda", purpose=_PURPOSE)
 
     def load(data: bytes, *, name: str, graph: GraphName, threads: int | None) -> Engine:
-        return OrtCudaEngine(data, name=name, device=device)
+        own = FEATURES_LATER if graph == "feature" else ANSWERS_FIRST
+        return OrtCudaEngine(data, name=name, device=device, priority=own if background else 0)
 
     return Platform(
         target="cuda",

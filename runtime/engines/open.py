@@ -33,6 +33,7 @@ def open_subnets(
     threads: int | None = None,
     flow_threads: int | None = None,
     cuda: CudaOptions | None = None,
+    background: bool = False,
 ) -> Opened:
     """Open a bundle's engines.
 
@@ -44,6 +45,8 @@ def open_subnets(
         threads: on the CPU, of the feature network; None means all cores of this process.
         flow_threads: of the flow network; None means as many.
         cuda: how the GPU is used.
+        background: whether the feature network computes beside the answers to other frames, and
+            steps back for them: on the CPU its threads have a lower priority.
 
     Raises:
         BundleError: the bundle lacks the precision.
@@ -58,6 +61,6 @@ def open_subnets(
             f"engine is '{engine}', expected {' or '.join(names_on('cpu'))}: the flow of "
             f"{bundle.path} is computed by '{flow}', which runs on the CPU."
         )
-    options = EngineOptions(threads, flow_threads, cuda or CudaOptions())
+    options = EngineOptions(threads, flow_threads, cuda or CudaOptions(), background)
     opened: Opened = load_function(backend.opener)(bundle, precision, options)
     return opened

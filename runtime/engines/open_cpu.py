@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
+from functools import partial
 
 from dff_edge import _native
 from dff_edge.bundle.reader import Bundle
 from dff_edge.errors import require
 from dff_edge.names import GraphName, Precision, Subnet
 from dff_edge.runtime.devices.cpu import CpuDevice
+from dff_edge.runtime.devices.niceness import call_at_lower_priority
 from dff_edge.runtime.engines.base import Engine, usable_cores
 from dff_edge.runtime.engines.deployed import Platform, open_optimised
 from dff_edge.runtime.engines.hand_crafted_flow import open_flow
@@ -28,13 +30,19 @@ def open_on_cpu(
     Args:
         bundle: a verified bundle.
         precision: which of its graphs.
-        options: threads of the networks.
+        options: threads of the networks, and whether those of the feature network have a lower
+            priority.
         open_graph: opens a graph of the bundle, to run with so many threads.
 
     Raises:
         BundleError: the bundle lacks the precision.
         EngineError, MissingDependencyError: a graph cannot be loaded.
     """
+
+    def open_feature(count: int) -> Engine:
+        open_one = partial(open_graph, "feature", count)
+        return call_at_lower_priority(open_one) if options.background else open_one()
+
     threads = options.threads or usable_cores()
     # The task network is one small matrix product, whose threads would mostly wake each other.
     counts: dict[Subnet, int] = {
@@ -45,7 +53,9 @@ def open_on_cpu(
     engines: dict[Subnet, Engine] = {}
     try:
         for subnet, count in counts.items():
-            if subnet == "flow" and bundle.manifest.flow_function != "network":
+            if subnet == "feature":
+                engines[subnet] = open_feature(count)
+            elif subnet == "flow" and bundle.manifest.flow_function != "network":
                 engines[subnet] = open_flow(bundle, precision, threads=count)
             else:
                 graph = bundle.manifest.task_graph() if subnet == "task" else subnet
@@ -60,7 +70,7 @@ def open_on_cpu(
         engines["task"],
         bundle.manifest.map_levels(precision),
     )
-    return Opened(CpuDevice(threads), subnets)
+    return Opened(CpuDevice(threads), subnets, open_feature if options.background else None)
 
 
 def open_onnxruntime(bundle: Bundle, precision: Precision, options: EngineOptions) -> Opened:

@@ -35,8 +35,11 @@ class EngineOptions:
         threads: on the CPU, of the feature network; None means all cores of this process.
         flow_threads: of the flow network; None means as many.
         cuda: how a GPU is used.
+        background: whether the feature network computes beside the answers to other frames, and
+            steps back for them.
     """
 
     threads: int | None = None
     flow_threads: int | None = None
     cuda: CudaOptions = field(default_factory=CudaOptions)
+    background: bool = False

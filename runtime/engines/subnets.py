@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from dff_edge.bundle.levels import MapLevels
@@ -39,10 +40,16 @@ class Subnets:
 
 @dataclass(frozen=True)
 class Opened:
-    """Engines and their device, which close together."""
+    """Engines and their device, which close together.
+
+    Attributes:
+        open_feature: opens another feature network, with so many threads, where the one there is
+            computes in the background on the CPU; None elsewhere. Whoever calls it closes it.
+    """
 
     device: Device
     subnets: Subnets
+    open_feature: Callable[[int], Engine] | None = None
 
     def close(self) -> None:
         """Free all engines, then the device. Closing twice is allowed."""

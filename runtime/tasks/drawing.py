@@ -54,5 +54,5 @@ def caption_of(result: Result) -> str:
     """
     if result.is_key:
         return f"frame {result.frame.index}, key frame"
-    unit = "frame" if result.distance == 1 else "frames"
-    return f"frame {result.frame.index}, features {result.distance} {unit} old"
+    unit = "frame" if result.key_distance == 1 else "frames"
+    return f"frame {result.frame.index}, features {result.key_distance} {unit} old"

@@ -162,8 +162,8 @@ def test_choice_of_overlap_and_of_graphs_is_measured_and_told(deployed, frames, 
     ):
         list(pipeline.run(frames))
         assert pipeline.schedule is not None
-        assert "frames per second with overlap" in pipeline.schedule.reason
-        assert "key interval 4" in pipeline.schedule.reason
+        assert "frames per second with overlap" in pipeline.schedule.overlap.reason
+        assert "key interval 4" in pipeline.schedule.overlap.reason
     told = [record.getMessage() for record in caplog.records]
     for graph in ("feature", "flow", "task", "propagate"):
         assert sum(f"fp32 {graph}:" in line and "as a graph" in line for line in told) == 1

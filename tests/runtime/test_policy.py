@@ -15,6 +15,7 @@ from dff_edge.runtime import policy as policies
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.policy import (
     MEASURED_RESULTS,
+    AsSoonAsIdle,
     FixedInterval,
     FrameContext,
     KeyFramePolicy,
@@ -48,8 +49,8 @@ def frame(index: int, stamp_s: float, stretch: int = 0) -> Frame:
     return Frame(IMAGE, index, stamp_s, stretch=stretch)
 
 
-def context(distance: int) -> FrameContext:
-    return FrameContext(frame(distance, 0.0), distance, 0.0, (), is_feature_idle=True)
+def context(distance: int, *, is_feature_idle: bool = True) -> FrameContext:
+    return FrameContext(frame(distance, 0.0), distance, 0.0, (), is_feature_idle)
 
 
 def test_distances_are_from_the_key_frame_in_captured_frames_and_seconds(bundle):
@@ -122,6 +123,36 @@ def test_a_feature_network_at_work_is_not_idle(bundle, monkeypatch):
     assert [seen.is_feature_idle for seen in recorder.seen] == [False, True]
 
 
+@pytest.mark.parametrize("lag", [1, 3])
+def test_after_a_lag_the_feature_network_is_idle_alike_on_every_machine(bundle, monkeypatch, lag):
+    recorder = Recorder(1)
+    may_go_on = threading.Event()
+    with Pipeline.open(bundle, policy=recorder, threads=1, depth=8, keys=f"lag:{lag}") as pipeline:
+        engine = pipeline._opened.subnets.feature
+        compute = engine.run
+
+        def wait(inputs: Any, outputs: Any) -> None:
+            assert may_go_on.wait(30)
+            compute(inputs, outputs)
+
+        monkeypatch.setattr(engine, "run", wait)
+        for index in range(6):
+            pipeline.submit(frame(index, index / 8))
+        may_go_on.set()
+
+    asked = [1, *range(1 + lag, 6)]  # not while key frame 1 is pending
+    assert [(seen.frame.index, seen.is_feature_idle) for seen in recorder.seen] == [
+        (index, True) for index in asked
+    ]
+
+
+def test_idle_takes_a_key_frame_when_the_feature_network_is_idle():
+    asked = [context(5, is_feature_idle=idle) for idle in (True, False)]
+
+    assert [AsSoonAsIdle().is_key(seen) for seen in asked] == [True, False]
+    assert AsSoonAsIdle().interval is None
+
+
 def test_what_a_policy_is_shown_does_not_change():
     with pytest.raises(FrozenInstanceError):
         context(1).distance = 2  # type: ignore[misc]
@@ -136,13 +167,26 @@ def test_fixed_interval_is_the_distance_compared_with_l():
     assert (policy.interval, str(policy)) == (3, "fixed:3")
 
 
-@pytest.mark.parametrize("text", ["fixed:1", "fixed:10", "fixed:250"])
+@pytest.mark.parametrize("text", ["fixed:1", "fixed:10", "fixed:250", "idle"])
 def test_a_policy_is_named_as_it_is_parsed(text):
     assert str(parse_policy(text)) == text
 
 
 @pytest.mark.parametrize(
-    "text", ["", "fixed", "fixed:", "fixed:x", "fixed:-3", "fixed:²", "fixed:1.5", "10", "adaptive"]
+    "text",
+    [
+        "",
+        "fixed",
+        "fixed:",
+        "fixed:x",
+        "fixed:-3",
+        "fixed:²",
+        "fixed:1.5",
+        "10",
+        "adaptive",
+        "idle:",
+    ]
+    + ["fixed:", "idle:2"],
 )
 def test_unknown_policies_are_refused_with_the_forms_that_there_are(text):
     with pytest.raises(ConfigError, match=f"policy is '{text}', expected fixed:l with a whole"):
@@ -162,7 +206,7 @@ def test_a_policy_is_one_class_and_one_row(bundle, monkeypatch):
     row = PolicyForm("every:s with seconds s", lambda value: EverySeconds(float(value)))
     monkeypatch.setitem(policies.POLICIES, "every", row)
 
-    with pytest.raises(ConfigError, match="as in fixed:10, or every:s with seconds s"):
+    with pytest.raises(ConfigError, match="as in fixed:10, or idle, or every:s with seconds s"):
         parse_policy("every:soon")
     assert parse_policy("every:1").interval is None
     with Pipeline.open(bundle, policy="every:0.25", threads=1) as pipeline:

@@ -1,5 +1,7 @@
 """Statistics of a run, against numbers done by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -38,6 +40,24 @@ def test_counts_percentiles_and_shares():
     assert numbers["stages"]["feature"]["share"] == pytest.approx(30 / 50)
     assert numbers["latency"]["key frame"]["p50_ms"] == pytest.approx(1.0)
     assert numbers["latency"]["other frame"]["p50_ms"] == pytest.approx(2.5)
+
+
+def test_how_old_key_frames_were_and_how_late_their_features_came():
+    statistics = RunStatistics()
+    for index, key_index in [(0, 0), (1, 0), (2, 0), (7, 2), (8, 2), (9, 9)]:
+        told = result(index, key_index)
+        statistics.add(replace(told, key_age_s=told.key_distance / 10))
+    # A camera that came back: the same number is another key frame.
+    frame = Frame(np.zeros((2, 2, 3), np.uint8), 12, 0.0, stretch=1)
+    statistics.add(Result(frame, np.zeros((2, 2), np.uint8), 9, 0.001, {}))
+    statistics.finish()
+
+    numbers = statistics.as_dict()
+    assert numbers["key_frames"] == 4
+    assert numbers["key_distance"]["p50"] == 2  # of 0 0 1 2 3 5 6
+    assert numbers["key_age"]["p50_ms"] == pytest.approx(100)  # of 0 0 0 100 200 500 600
+    assert numbers["lag"]["p50"] == pytest.approx(1.5)  # of 0 0 3 5
+    assert RunStatistics().as_dict()["key_age"] is None
 
 
 def test_ages_are_those_of_live_frames():

@@ -23,7 +23,9 @@ COLOURS = ((0, 0, 0),) * 3
 def result(index=12, key_index=10, age_s=None):
     labels = np.array([[0, 0, 0, 1], [0, 2, 255, 0]], np.uint8)
     frame = Frame(np.zeros((2, 4, 3), np.uint8), index, 0.4, stretch=1)
-    return Result(frame, labels, key_index, 0.0123456, {"flow": 1.23456, "task": 2.0}, age_s)
+    return Result(
+        frame, labels, key_index, 0.0123456, {"flow": 1.23456, "task": 2.0}, age_s, key_age_s=2 / 30
+    )
 
 
 def sink_to(path, **options):
@@ -41,7 +43,8 @@ def test_line_says_everything_about_a_frame(tmp_path):
         "stretch": 1,
         "key_index": 10,
         "is_key": False,
-        "distance": 2,
+        "key_distance": 2,
+        "key_age_ms": 66.667,
         "age_ms": None,
         "latency_ms": 12.346,
         "stage_ms": {"flow": 1.235, "task": 2.0},

@@ -199,7 +199,7 @@ def test_the_pipeline_answers_key_frames_by_definition_and_propagates_to_the_oth
             results[index].values, depth_of_key_frame(bundle, images[index]), atol=1e-5
         )
     for result in results[1:4]:
-        assert (result.task, result.distance) == ("depth", result.frame.index)
+        assert (result.task, result.key_distance) == ("depth", result.frame.index)
         assert result.labels is result.detections is None
         assert np.ptp(result.values) > 0.01
     found = [result.answer for result in results[1:4]]
