@@ -2,13 +2,14 @@
 
     state       "running", "finished" (the source ended), "stopped" (by a person) or "failed"
     reason      why it failed, null otherwise
-    frames, key_frames        results so far
+    frames, key_frames        results so far, and key frames that they were answered from
     fps         results a second: over the latest 2 s, or over all when the run is over
     silent_s    seconds since the latest result, or since the start; null when the run is over
     source      uri, live, state ("live", "stalled", "lost" or "closed"; null where it is not
                 live), read, dropped, failed, reconnects
     latency_ms  p50 and p99 from submit to result; null before the first
     age_ms      p50 and p99 from capture to result; null where the source is not live
+    key_age_ms  p50 and p99 from the capture of a result's key frame to its own; null as latency_ms
     stages      by name: p50_ms, and share, its part of the time of all stages
     recent      the latest 120 frames, oldest first: index, is_key, latency_ms
     sinks       uri, written, lost, failure (null while it works)
@@ -50,6 +51,7 @@ class _Sample:
     is_key: bool
     latency_ms: float
     age_ms: float | None
+    key_age_ms: float
     stage_ms: dict[str, float]
 
 
@@ -68,6 +70,7 @@ class RunNumbers:
         self._samples: deque[_Sample] = deque(maxlen=_KEPT)
         self._frames = 0
         self._key_frames = 0
+        self._key: tuple[int, int] | None = None  # of the latest result: its stretch, and number
         self._state: RunState = "running"
         self._reason: str | None = None
         self._start_s = time.monotonic()
@@ -77,7 +80,9 @@ class RunNumbers:
     def add(self, result: Result) -> None:
         """Take in one result."""
         self._frames += 1
-        self._key_frames += result.is_key
+        key = (result.frame.stretch, result.key_index)
+        self._key_frames += key != self._key
+        self._key = key
         age_ms = None if result.age_s is None else result.age_s * 1e3
         self._samples.append(
             _Sample(
@@ -86,6 +91,7 @@ class RunNumbers:
                 result.is_key,
                 result.latency_s * 1e3,
                 age_ms,
+                result.key_age_s * 1e3,
                 result.stage_ms,
             )
         )
@@ -126,6 +132,7 @@ class RunNumbers:
             },
             "latency_ms": _percentiles([sample.latency_ms for sample in samples]),
             "age_ms": _percentiles([s.age_ms for s in samples if s.age_ms is not None]),
+            "key_age_ms": _percentiles([sample.key_age_ms for sample in samples]),
             "stages": _stages(samples),
             "recent": [
                 {"index": s.index, "is_key": s.is_key, "latency_ms": round(s.latency_ms, 2)}

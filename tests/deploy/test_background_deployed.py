@@ -15,7 +15,7 @@ import pytest
 from dff_edge.deploy.check import answer_frames
 from dff_edge.errors import EngineError, PipelineError
 from dff_edge.evaluation.bundle_predictor import BundlePredictor
-from dff_edge.runtime.engines.open import CudaOptions
+from dff_edge.runtime.engines.options import CudaOptions
 from dff_edge.runtime.keys import BACKGROUND, KeyMode
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.policy import KeyFramePolicy

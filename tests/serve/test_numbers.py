@@ -1,6 +1,7 @@
 """What the page says of a run, against numbers done by hand."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -47,6 +48,19 @@ def test_rate_is_right_where_two_seconds_are_not_kept(clock, fps):
         clock.now_s += 1 / fps
         numbers.add(result(index))
     assert numbers.as_dict()["fps"] == pytest.approx(fps, rel=0.01)
+
+
+def test_key_frames_in_the_background_are_counted_by_whom_they_answer(clock):
+    """None of these answered its own frame."""
+    numbers = numbers_of()
+    for index, key_index in [(3, 0), (4, 0), (5, 2), (6, 2), (7, 5)]:
+        told = replace(result(index), key_index=key_index, key_age_s=(index - key_index) / 10)
+        numbers.add(told)
+    shown = numbers.as_dict()
+    assert shown["key_frames"] == 3
+    assert shown["key_age_ms"]["p50"] == 300  # of 200 300 300 400 400
+    assert not any(frame["is_key"] for frame in shown["recent"])
+    assert numbers_of().as_dict()["key_age_ms"] is None
 
 
 def test_numbers_of_some_results(clock):
