@@ -46,7 +46,6 @@ from dff_edge.calibration.calibrate import calibrate_bundle
 from dff_edge.calibration.sampling.clips import open_calibration_clips
 from dff_edge.export.export import export_bundle
 from dff_edge.frames import Frame
-from dff_edge.names import EngineName
 from dff_edge.runtime.devices import cpu
 from dff_edge.runtime.engines.onnxruntime import OrtEngine
 from dff_edge.runtime.kernels.decode import decode_labels
@@ -81,7 +80,7 @@ def measure(
     """Time the whole pipeline and each of its parts; figures, and what they rest on."""
     threads, interval = options.threads, options.interval
 
-    def pipeline(depth: int, engine: EngineName = "onnxruntime") -> Pipeline:
+    def pipeline(depth: int, engine: str = "onnxruntime") -> Pipeline:
         opened = Pipeline.open(
             bundle,
             precision="int8",

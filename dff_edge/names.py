@@ -1,4 +1,7 @@
-"""Names that commands, manifests and runtime share; importing this module loads nothing else."""
+"""Names that commands, manifests and runtime share; importing this module loads nothing else.
+
+The names of what computes are those of ``runtime/engines/backends.py``.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +25,6 @@ FlowFunction = Literal[
     "siftflow-fast",
     "siftflow-slow",
 ]
-EngineName = Literal["onnxruntime", "openvino", "cuda", "tensorrt"]
-TargetName = Literal["cpu", "cuda", "tensorrt"]
 # The package that speaks to an NVIDIA GPU.
 DriverName = Literal["cuda-python", "pycuda"]
 
@@ -34,6 +35,4 @@ FLAVOURS: tuple[Flavour, ...] = get_args(Flavour)
 TENSORRT_GRAPHS: tuple[GraphName, ...] = (*SUBNETS, "propagate_portable")
 FLOWS: tuple[FlowFunction, ...] = get_args(FlowFunction)
 HANDMADE_FLOWS: tuple[FlowFunction, ...] = FLOWS[1:]
-ENGINES: tuple[EngineName, ...] = get_args(EngineName)
-TARGETS: tuple[TargetName, ...] = get_args(TargetName)
 DRIVERS: tuple[DriverName, ...] = get_args(DriverName)

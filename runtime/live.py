@@ -22,8 +22,9 @@ from dff_edge.bundle.reader import Bundle
 from dff_edge.errors import ConfigError, FrameError, SinkError, SourceError
 from dff_edge.files.atomic import check_folder, check_writable
 from dff_edge.frames import Result
-from dff_edge.names import EngineName, Precision
+from dff_edge.names import Precision
 from dff_edge.runtime.drawing.style import DEFAULT_STYLE, Style
+from dff_edge.runtime.engines.backends import DEFAULT_BACKEND
 from dff_edge.runtime.engines.options import CudaOptions
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.run_statistics import RunStatistics
@@ -57,7 +58,7 @@ class RunOptions:
     policy: str | None = None
     depth: int | None = None
     threads: int | None = None
-    engine: EngineName = "onnxruntime"
+    engine: str = DEFAULT_BACKEND
     overlap: bool | None = None
     cuda: CudaOptions | None = None
     frames: int | None = None

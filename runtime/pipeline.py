@@ -28,10 +28,12 @@ from dff_edge.bundle.shipped import find_bundle
 from dff_edge.errors import FrameError, PipelineError, memory_told
 from dff_edge.frames import Frame, Result, check_stamp
 from dff_edge.lifetime import EXIT_S, bind, is_inherited
-from dff_edge.names import EngineName, Precision
+from dff_edge.names import Precision
+from dff_edge.runtime.engines.backends import DEFAULT_BACKEND
 from dff_edge.runtime.engines.base import usable_cores
-from dff_edge.runtime.engines.open import Opened, open_subnets
+from dff_edge.runtime.engines.open import open_subnets
 from dff_edge.runtime.engines.options import CudaOptions
+from dff_edge.runtime.engines.subnets import Opened
 from dff_edge.runtime.overlap import OverlapChoice, choose_overlap
 from dff_edge.runtime.policy import FixedInterval, KeyFramePolicy, parse_policy
 from dff_edge.runtime.scheduler import Scheduler
@@ -95,7 +97,7 @@ class Pipeline:
         policy: str | KeyFramePolicy | None = None,
         depth: int = 3,
         threads: int | None = None,
-        engine: EngineName = "onnxruntime",
+        engine: str = DEFAULT_BACKEND,
         overlap: bool | None = None,
         confidence: bool = False,
         trace: Trace | None = None,

@@ -16,16 +16,17 @@ from dff_edge.cli.options import (
     bundle_folder,
     command_line,
     json_option,
+    summaries,
     table,
     warp_option,
     write_json,
 )
+from dff_edge.runtime.engines.backends import targets
 
 if TYPE_CHECKING:
     from dff_edge.deploy import Deployed
     from dff_edge.runtime.engines.cache import EngineCache, EngineKey, Entry
 
-TARGETS = ("cpu", "cuda", "tensorrt")
 _ALL = "all that the bundle holds for the target"
 
 
@@ -33,8 +34,8 @@ _ALL = "all that the bundle holds for the target"
 @click.argument("bundle", required=False, type=BundleName())
 @click.option(
     "--target",
-    type=click.Choice(TARGETS),
-    help="What runs the engines: ONNX Runtime on the CPU, ONNX Runtime on a GPU, or TensorRT.",
+    type=click.Choice(tuple(targets())),
+    help="What the engines are built for. " + summaries(targets()),
 )
 @click.option(
     "--precision",
@@ -108,14 +109,14 @@ def _deploy(
     json_path: Path | None,
 ) -> None:
     from dff_edge.bundle.reader import Bundle
-    from dff_edge.deploy import deploy_bundle, open_target, precisions_of
+    from dff_edge.deploy import deploy_bundle, open_target, precisions_of, refusal_of
     from dff_edge.runtime.engines.cache import EngineCache
 
     bundle = Bundle.open(path)
     cache = EngineCache()
     done: list[Deployed] = []
     with open_target(
-        target_name,  # type: ignore[arg-type]
+        target_name,
         cache,
         plugin=warp == "plugin",
         workspace_mb=workspace_mb,
@@ -123,7 +124,7 @@ def _deploy(
     ) as target:
         precisions: Any = asked or precisions_of(target, bundle)
         left_out = {
-            precision: target.refusal(precision)
+            precision: refusal_of(target, precision)
             for precision in bundle.precisions_for(target.platform.flavour)
             if not asked and precision not in precisions
         }
@@ -226,8 +227,9 @@ def _prune(target: str | None, warp: str, json_path: Path | None) -> None:
     from dff_edge.deploy import open_target
     from dff_edge.runtime.engines.cache import EngineCache
 
+    assert target is not None  # as was checked
     cache = EngineCache()
-    with open_target(target, cache, plugin=warp == "plugin") as opened:  # type: ignore[arg-type]
+    with open_target(target, cache, plugin=warp == "plugin") as opened:
         platform = opened.platform
 
         def is_kept(key: EngineKey) -> bool:

@@ -10,7 +10,6 @@ import click
 
 from dff_edge.cli.console import progress
 from dff_edge.cli.options import (
-    ENGINES,
     Command,
     ModelName,
     command_line,
@@ -24,6 +23,7 @@ from dff_edge.cli.options import (
     write_json,
 )
 from dff_edge.errors import require
+from dff_edge.runtime.engines.backends import DEFAULT_BACKEND
 
 if TYPE_CHECKING:
     from dff_edge.bundle.tasks import TaskName
@@ -93,7 +93,7 @@ def command(
         raise click.UsageError(f"--flow {flow} is for checkpoints whose flow is used: {why}.")
     if not is_bundle and precision != "fp32":
         raise click.UsageError(f"--precision {precision} is for bundles; a checkpoint is fp32.")
-    if not is_bundle and engine != ENGINES[0]:
+    if not is_bundle and engine != DEFAULT_BACKEND:
         raise click.UsageError(f"--engine {engine} is for bundles; a checkpoint runs in torch.")
     with ExitStack() as stack:
         with command_line():

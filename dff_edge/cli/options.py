@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
@@ -19,24 +19,14 @@ from dff_edge.errors import (
     words_of,
 )
 from dff_edge.files.atomic import AtomicFile, check_writable
+from dff_edge.names import DRIVERS, FLOWS, PRECISIONS
 from dff_edge.printable import printable
+from dff_edge.runtime.engines.backends import BACKENDS, DEFAULT_BACKEND, Backend
 
 if TYPE_CHECKING:
     from dff_edge.runtime.engines.options import CudaOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
-# As in dff_edge.runtime, importing which costs time.
-PRECISIONS = ("fp32", "fp16", "int8")
-ENGINES = ("onnxruntime", "openvino", "cuda", "tensorrt")
-FLOWS = (
-    "network",
-    "dis-ultrafast",
-    "dis-fast",
-    "dis-medium",
-    "farneback",
-    "siftflow-fast",
-    "siftflow-slow",
-)
 SWITCH: dict[str, bool | None] = {"auto": None, "on": True, "off": False}
 WARPS = ("plugin", "gridsample")
 _CLAIMS = "dff_edge.claims"  # keys of click's Context.meta
@@ -332,12 +322,16 @@ def engine_option(command: F) -> F:
     """``--engine``: what computes the graphs."""
     return click.option(
         "--engine",
-        type=click.Choice(ENGINES),
-        default=ENGINES[0],
+        type=click.Choice(tuple(BACKENDS)),
+        default=DEFAULT_BACKEND,
         show_default=True,
-        help="What computes the graphs. OpenVINO is often faster on Intel's CPUs; cuda is ONNX "
-        "Runtime on an NVIDIA GPU; tensorrt takes the engines that `dff-edge deploy` made.",
+        help="What computes the graphs. " + summaries(BACKENDS),
     )(command)
+
+
+def summaries(backends: Mapping[str, Backend]) -> str:
+    """Return the help of an option that names one of some backends."""
+    return "; ".join(f"{name}: {backend.summary}" for name, backend in backends.items()) + "."
 
 
 def flow_option(command: F) -> F:
@@ -388,7 +382,7 @@ def cuda_options(command: F) -> F:
         ),
         click.option(
             "--driver",
-            type=click.Choice(("cuda-python", "pycuda")),
+            type=click.Choice(DRIVERS),
             help="What speaks to the GPU.  [default: cuda-python where it is installed]",
         ),
     ):

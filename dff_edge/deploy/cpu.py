@@ -11,18 +11,20 @@ are chosen when the graph is opened.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from dff_edge.bundle.contract import GraphContract
-from dff_edge.deploy.target import Built
+from dff_edge.deploy.target import BuildOptions, Built
 from dff_edge.errors import EngineError, require, words_of
-from dff_edge.names import GraphName, Precision
+from dff_edge.names import GraphName
 from dff_edge.runtime.devices.cpu import CpuDevice
 from dff_edge.runtime.engines.base import usable_cores
 from dff_edge.runtime.engines.deployed import Platform
 from dff_edge.runtime.engines.onnxruntime import CPU_PROVIDER, check_provider, session_options
+from dff_edge.runtime.engines.open_cpu import cpu_platform
 
 
 class CpuTarget:
@@ -39,13 +41,16 @@ class CpuTarget:
         self.device = CpuDevice(usable_cores())
         self.options: dict[str, Any] = {}
 
-    def refusal(self, precision: Precision) -> str | None:
-        """None: the CPU runs every precision."""
-        return None
-
     def build(self, graph: bytes, *, name: str, kind: GraphName, contract: GraphContract) -> Built:
         """Optimise a graph. See ``Target.build``."""
         return optimise(graph, name=name, provider=CPU_PROVIDER)
+
+
+@contextmanager
+def open_target(options: BuildOptions) -> Iterator[CpuTarget]:
+    """Open the CPU as a target. See ``deploy.open``."""
+    options.refuse_those_of_tensorrt("cpu")
+    yield CpuTarget(cpu_platform())
 
 
 def optimise(

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from dff_edge.bundle.contract import GraphContract
 from dff_edge.deploy.cpu import optimise
-from dff_edge.deploy.target import Built
+from dff_edge.deploy.target import BuildOptions, Built
 from dff_edge.errors import MissingDependencyError
-from dff_edge.names import GraphName, Precision
+from dff_edge.names import GraphName
+from dff_edge.runtime.devices.cuda.device import open_device
 from dff_edge.runtime.devices.cuda.kernels import LIBRARY_VARIABLE, library_path
 from dff_edge.runtime.engines.deployed import Platform
 from dff_edge.runtime.engines.onnxruntime import CUDA_PROVIDER
-from dff_edge.runtime.engines.onnxruntime_cuda import load_onnxruntime, refuse_integers
+from dff_edge.runtime.engines.onnxruntime_cuda import (
+    check_provider_available,
+    cuda_platform,
+    load_onnxruntime,
+    refuse_integers,
+)
 
 
 class CudaTarget:
@@ -36,18 +44,21 @@ class CudaTarget:
                 raise  # a library that is named must be there
             self.graphs = (*self.graphs, "propagate")  # warp and task network in one
 
-    def refusal(self, precision: Precision) -> str | None:
-        """Why a precision is not taken."""
-        if precision != "int8":
-            return None
-        return (
-            "ONNX Runtime's CUDA provider has no integer convolution; take fp16, or "
-            "--target tensorrt"
-        )
-
     def build(self, graph: bytes, *, name: str, kind: GraphName, contract: GraphContract) -> Built:
         """Optimise a graph. See ``Target.build``."""
         refuse_integers(graph, name)
         load_onnxruntime(f"Optimising the {name} graph")
         options = {"device_id": str(self.device.ordinal), "use_tf32": "0"}
         return optimise(graph, name=name, provider=CUDA_PROVIDER, provider_options=options)
+
+
+@contextmanager
+def open_target(options: BuildOptions) -> Iterator[CudaTarget]:
+    """Open a GPU with ONNX Runtime as a target. See ``deploy.open``."""
+    options.refuse_those_of_tensorrt("cuda")
+    check_provider_available()
+    device = open_device()
+    try:
+        yield CudaTarget(cuda_platform(device))
+    finally:
+        device.close()

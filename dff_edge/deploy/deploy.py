@@ -23,7 +23,7 @@ from dff_edge.deploy.check import (
     relative_errors,
 )
 from dff_edge.deploy.measure import median_ms
-from dff_edge.deploy.target import Built, Progress, Target
+from dff_edge.deploy.target import Built, Progress, Target, refusal_of
 from dff_edge.errors import EngineError
 from dff_edge.files.disk import check_room
 from dff_edge.hiding import hide_credentials
@@ -144,11 +144,11 @@ class _Deploying:
         return compute_reference(self.bundle, draw_frames(self.source))
 
     def deploy(self, precision: Precision, *, rebuild: bool) -> Deployed:
-        refusal = self.target.refusal(precision)
+        refusal = refusal_of(self.target, precision)
         if refusal is not None:
             raise EngineError(f"{precision} on the target {self._name}: {refusal}.")
         flow = self.bundle.manifest.flow_function
-        if flow != "network" and self._name != "cpu":
+        if flow != "network" and self.target.platform.hardware is not None:
             raise EngineError(
                 f"the target is {self._name}, expected cpu: the flow of {self.bundle.path} is "
                 f"computed by '{flow}', which runs on the CPU."
@@ -182,7 +182,7 @@ class _Deploying:
             for graph in graphs:
                 data = found[graph].data if graph in found else missing[graph].built.data
                 name = f"{precision} {graph}"
-                engines[graph] = self.target.platform.open(
+                engines[graph] = self.target.platform.load(
                     data, name=name, graph=graph, threads=None
                 )
                 stack.callback(engines[graph].close)

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dff_edge.deploy.target import Progress, Target
+from dff_edge.deploy.target import BuildOptions, Progress, Target
 from dff_edge.errors import ConfigError
-from dff_edge.names import TargetName
+from dff_edge.runtime.engines.backends import load_function, targets
 from dff_edge.runtime.engines.cache import EngineCache
-from dff_edge.runtime.engines.deployed import check_packages, find_platform
 
 
 @contextmanager
 def open_target(
-    name: TargetName,
+    name: str,
     cache: EngineCache,
     *,
     plugin: bool = True,
@@ -24,40 +23,17 @@ def open_target(
     """Find a target on this machine, and let go of its device afterwards.
 
     Args:
-        name: "cpu", "cuda" or "tensorrt".
-        cache: where TensorRT's measurements are kept.
-        plugin: for "tensorrt", whether the warp is the plugin, or the portable GridSample form.
-        workspace_mb: for "tensorrt", the most scratch memory that an engine may need.
-        progress: called with lines about long builds.
+        name: of a backend's target: "cpu", "cuda" or "tensorrt".
+        cache, plugin, workspace_mb, progress: see ``BuildOptions``.
 
     Raises:
-        ConfigError: an option is not the target's.
+        ConfigError: another name, or an option that is not the target's.
         MissingDependencyError: a package or a library is missing.
         EngineError: there is no such device.
     """
-    if name != "tensorrt" and (workspace_mb is not None or not plugin):
-        raise ConfigError(
-            f"the target is {name}; a limit of the workspace and the portable warp are options of "
-            "tensorrt alone."
-        )
-    if name == "cpu":
-        from dff_edge.deploy.cpu import CpuTarget
-
-        yield CpuTarget(find_platform("cpu"))
-        return
-    from dff_edge.runtime.devices.cuda.device import open_device
-
-    check_packages(name)
-    device = open_device()
-    try:
-        platform = find_platform(name, device, plugin=plugin)
-        if name == "cuda":
-            from dff_edge.deploy.cuda import CudaTarget
-
-            yield CudaTarget(platform)
-        else:
-            from dff_edge.deploy.tensorrt import TensorRtTarget
-
-            yield TensorRtTarget(platform, cache, workspace_mb=workspace_mb, progress=progress)
-    finally:
-        device.close()
+    backend = targets().get(name)
+    if backend is None or backend.builder is None:
+        raise ConfigError(f"the target is '{name}', expected one of {', '.join(targets())}.")
+    options = BuildOptions(cache, plugin, workspace_mb, progress)
+    with load_function(backend.builder)(options) as target:
+        yield target

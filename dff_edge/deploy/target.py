@@ -8,8 +8,11 @@ from typing import Any, Protocol
 
 from dff_edge.bundle.contract import GraphContract
 from dff_edge.bundle.reader import Bundle
+from dff_edge.errors import ConfigError
 from dff_edge.names import GraphName, Precision
 from dff_edge.runtime.devices.base import Device
+from dff_edge.runtime.engines.backends import targets
+from dff_edge.runtime.engines.cache import EngineCache
 from dff_edge.runtime.engines.deployed import Platform
 
 Progress = Callable[[str], None]
@@ -47,9 +50,6 @@ class Target(Protocol):
     def options(self) -> dict[str, Any]:
         """What its builder is told beyond the platform's flags."""
 
-    def refusal(self, precision: Precision) -> str | None:
-        """Why it takes no graphs of a precision; None when it does."""
-
     def build(self, graph: bytes, *, name: str, kind: GraphName, contract: GraphContract) -> Built:
         """Build the engine of a graph.
 
@@ -65,7 +65,41 @@ class Target(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class BuildOptions:
+    """How engines are built.
+
+    Attributes:
+        cache: where TensorRT's measurements are kept.
+        plugin: for TensorRT, whether the warp is the plugin, or the portable GridSample form.
+        workspace_mb: for TensorRT, the most scratch memory that an engine may need.
+        progress: called with lines about long builds.
+    """
+
+    cache: EngineCache
+    plugin: bool = True
+    workspace_mb: int | None = None
+    progress: Progress = lambda text: None
+
+    def refuse_those_of_tensorrt(self, target: str) -> None:
+        """Refuse the options that another target does not know.
+
+        Raises:
+            ConfigError: one of them was given.
+        """
+        if self.workspace_mb is not None or not self.plugin:
+            raise ConfigError(
+                f"the target is {target}; a limit of the workspace and the portable warp are "
+                "options of tensorrt alone."
+            )
+
+
 def precisions_of(target: Target, bundle: Bundle) -> tuple[Precision, ...]:
     """Precisions that a bundle holds for a target and that it takes."""
     held = bundle.precisions_for(target.platform.flavour)
-    return tuple(p for p in held if target.refusal(p) is None)
+    return tuple(p for p in held if refusal_of(target, p) is None)
+
+
+def refusal_of(target: Target, precision: Precision) -> str | None:
+    """Return why a target takes no graphs of a precision; None when it does."""
+    return targets()[target.platform.target].lacks.get(precision)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -16,12 +18,14 @@ import numpy as np
 from dff_edge.bundle.contract import GraphContract
 from dff_edge.bundle.graphs.check import read_graph_bytes
 from dff_edge.bundle.tensors import TensorSpec
-from dff_edge.deploy.target import Built, Progress
+from dff_edge.deploy.target import BuildOptions, Built, Progress
 from dff_edge.errors import EngineError
-from dff_edge.names import GraphName, Precision
+from dff_edge.names import GraphName
+from dff_edge.runtime.devices.cuda.device import open_device
 from dff_edge.runtime.engines import tensorrt_library as library
 from dff_edge.runtime.engines.cache import EngineCache
 from dff_edge.runtime.engines.deployed import Platform
+from dff_edge.runtime.engines.tensorrt import tensorrt_platform
 
 _PROGRESS_EVERY_S = 10.0
 
@@ -59,10 +63,6 @@ class TensorRtTarget:
         self._workspace_mb = workspace_mb
         self._progress = progress
 
-    def refusal(self, precision: Precision) -> str | None:
-        """None: TensorRT runs every precision."""
-        return None
-
     def build(self, graph: bytes, *, name: str, kind: GraphName, contract: GraphContract) -> Built:
         """Build a graph's engine. See ``Target.build``."""
         trt = library.load_tensorrt()
@@ -85,6 +85,22 @@ class TensorRtTarget:
         if timing:
             self._cache.store_timing(*place, timing)
         return Built(plan, summary)
+
+
+@contextmanager
+def open_target(options: BuildOptions) -> Iterator[TensorRtTarget]:
+    """Open a GPU with TensorRT as a target. See ``deploy.open``."""
+    library.load_tensorrt()
+    device = open_device()
+    try:
+        yield TensorRtTarget(
+            tensorrt_platform(device, plugin=options.plugin),
+            options.cache,
+            workspace_mb=options.workspace_mb,
+            progress=options.progress,
+        )
+    finally:
+        device.close()
 
 
 def build_plan(

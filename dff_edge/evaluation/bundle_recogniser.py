@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from dff_edge.bundle.reader import Bundle
 from dff_edge.frames import Image
-from dff_edge.names import EngineName, Precision
+from dff_edge.names import Precision
+from dff_edge.runtime.engines.backends import DEFAULT_BACKEND
 from dff_edge.runtime.engines.open import open_subnets
 from dff_edge.runtime.engines.options import CudaOptions
 from dff_edge.runtime.kernels.resize import FrameResizer, check_image
@@ -57,7 +58,7 @@ class BundleRecogniser:
         bundle: Bundle,
         precision: Precision = "fp32",
         threads: int | None = None,
-        engine: EngineName = "onnxruntime",
+        engine: str = DEFAULT_BACKEND,
         cuda: CudaOptions | None = None,
     ) -> None:
         self.bundle = bundle

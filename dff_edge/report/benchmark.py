@@ -22,7 +22,7 @@ from dff_edge.evaluation.accuracy import Accuracy
 from dff_edge.evaluation.bundle_recogniser import BundleRecogniser
 from dff_edge.evaluation.evaluate import evaluate, temporal_consistency
 from dff_edge.evaluation.tasks import MEASURED_TASKS
-from dff_edge.names import PRECISIONS, EngineName, Flavour, Precision
+from dff_edge.names import PRECISIONS, Flavour, Precision
 from dff_edge.printable import printable
 from dff_edge.report.machine import Machine, describe_machine
 from dff_edge.report.repeated import Repeated, paired_ratio
@@ -37,8 +37,9 @@ from dff_edge.report.results import (
     StageTable,
 )
 from dff_edge.report.speed import Config, Samples, load_images, measure_speed, open_pipelines
+from dff_edge.runtime.engines.backends import DEFAULT_BACKEND, backend_of
 from dff_edge.runtime.engines.base import usable_cores
-from dff_edge.runtime.engines.open import flavour_of, precisions_for
+from dff_edge.runtime.engines.open import precisions_for
 from dff_edge.runtime.engines.options import CudaOptions
 
 _BASELINE = Config("fp32", 1)
@@ -66,7 +67,7 @@ def benchmark_bundle(
     frames: int = 40,
     repetitions: int = 9,
     threads: int | None = None,
-    engine: EngineName = "onnxruntime",
+    engine: str = DEFAULT_BACKEND,
     overlap: bool | None = None,
     cuda: CudaOptions | None = None,
     consistency: bool = False,
@@ -104,7 +105,7 @@ def benchmark_bundle(
             f"it compares label maps, and this bundle gives {measured_task.answers}."
         )
     precisions = precisions_for(bundle, engine) if precisions is None else precisions
-    flavour = flavour_of(engine)
+    flavour = backend_of(engine).flavour
     _check(bundle, source, precisions, intervals, frames, repetitions, flavour)
     configs = _configs(precisions, intervals)
     measured = tuple(p for p in PRECISIONS if any(config.precision == p for config in configs))

@@ -11,8 +11,8 @@ from dff_edge.errors import ConfigError
 from dff_edge.names import Precision
 from dff_edge.report.machine import Machine
 from dff_edge.report.repeated import ENOUGH, Number, Repeated
+from dff_edge.runtime.engines.backends import names_on
 
-CPU_ENGINES = ("onnxruntime", "openvino")
 FP16_NOTE = (
     "FP16 is emulated on a CPU: ONNX Runtime converts to FP32 and back around what it cannot "
     "compute in FP16. Its speed here says nothing about a GPU; its accuracy and size do."
@@ -182,7 +182,7 @@ class Benchmark(_Model):
     @property
     def is_fp16_emulated(self) -> bool:
         """Whether FP16 was measured where nothing computes in it."""
-        return "fp16" in self.accuracy and self.settings.engine in CPU_ENGINES
+        return "fp16" in self.accuracy and self.settings.engine in names_on("cpu")
 
     @property
     def notes(self) -> tuple[str, ...]:

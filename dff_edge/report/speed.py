@@ -12,8 +12,9 @@ from typing import NamedTuple
 from dff_edge.bundle.reader import Bundle
 from dff_edge.data.datasets import LabelledClip
 from dff_edge.frames import Frame, Image, Result
-from dff_edge.names import EngineName, Precision
+from dff_edge.names import Precision
 from dff_edge.report.machine import cores_of_others, cpu_usage
+from dff_edge.runtime.engines.backends import DEFAULT_BACKEND
 from dff_edge.runtime.engines.options import CudaOptions
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.policy import FixedInterval
@@ -76,7 +77,7 @@ def open_pipelines(
     bundle: Bundle,
     precisions: Sequence[Precision],
     threads: int | None,
-    engine: EngineName,
+    engine: str,
     overlap: bool | None = None,
     cuda: CudaOptions | None = None,
 ) -> Iterator[dict[Precision, Pipeline]]:
@@ -104,7 +105,7 @@ def trace_run(
     *,
     frames: int,
     threads: int | None = None,
-    engine: EngineName = "onnxruntime",
+    engine: str = DEFAULT_BACKEND,
     overlap: bool | None = None,
     cuda: CudaOptions | None = None,
 ) -> Trace:

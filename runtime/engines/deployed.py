@@ -6,19 +6,15 @@ What an engine depends on is said here once, for who builds it and for who looks
 from __future__ import annotations
 
 import logging
-import platform
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
-from dff_edge import _native
 from dff_edge.bundle.reader import Bundle
-from dff_edge.errors import EngineError, MissingDependencyError, require
+from dff_edge.errors import EngineError
 from dff_edge.files.cache_folder import default_cache_folder
-from dff_edge.names import Flavour, GraphName, Precision, TargetName
-from dff_edge.packages import install_command
+from dff_edge.names import Flavour, GraphName, Precision
 from dff_edge.runtime.engines.base import Engine
 from dff_edge.runtime.engines.cache import EngineCache, EngineKey, difference
-from dff_edge.runtime.engines.onnxruntime import CUDA_PROVIDER, OrtEngine
 
 if TYPE_CHECKING:
     from dff_edge.runtime.devices.cuda.device import CudaDevice
@@ -26,25 +22,39 @@ if TYPE_CHECKING:
 _log = logging.getLogger("dff_edge.runtime")
 
 
+class Load(Protocol):
+    """Opens an engine's bytes, which are code: from a verified cache, or just built."""
+
+    def __call__(self, data: bytes, *, name: str, graph: GraphName, threads: int | None) -> Engine:
+        """Open them.
+
+        Raises:
+            EngineError: when they do not load here.
+            MissingDependencyError: when a package or the plugin is missing.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Platform:
     """A target as it is on this machine.
 
     Attributes:
-        target: what runs engines.
-        runtime: its name and version.
+        target: its name.
+        runtime: name and version of what runs its engines.
         device: name of the device, and what else of it engines depend on.
         flavour: of the graphs that engines are built from.
         flags: what the builder is always told that changes results.
+        load: opens its engines.
         plugin_sha256: of the warp's plugin; None where there is none.
         hardware: the CUDA device; None for the CPU.
     """
 
-    target: TargetName
+    target: str
     runtime: str
     device: str
     flavour: Flavour
     flags: str
+    load: Load
     plugin_sha256: str | None = None
     hardware: CudaDevice | None = None
 
@@ -70,89 +80,7 @@ class Platform:
 
     def calls_plugin(self, graph: GraphName) -> bool:
         """Whether a graph's engine calls the warp's plugin."""
-        return self.target == "tensorrt" and graph == "propagate"
-
-    def open(self, data: bytes, *, name: str, graph: GraphName, threads: int | None) -> Engine:
-        """Open an engine's bytes, which are code: from a verified cache, or just built.
-
-        Raises:
-            EngineError: when they do not load here.
-            MissingDependencyError: when a package or the plugin is missing.
-        """
-        if self.hardware is None:
-            return OrtEngine(data, name=name, threads=threads)
-        if self.target == "cuda":
-            from dff_edge.runtime.engines.onnxruntime_cuda import (
-                OrtCudaEngine,  # an optional package
-            )
-
-            return OrtCudaEngine(data, name=name, device=self.hardware)
-        from dff_edge.runtime.engines.tensorrt import TensorRtEngine  # an optional package
-
-        needs_plugin = self.calls_plugin(graph)
-        return TensorRtEngine(data, name=name, device=self.hardware, plugin=needs_plugin)
-
-
-def check_packages(target: TargetName) -> None:
-    """Import what a target needs, before a device is opened: to be told of all that is missing.
-
-    Raises:
-        MissingDependencyError: when a package is missing, or onnxruntime is one without CUDA.
-    """
-    if target == "tensorrt":
-        from dff_edge.runtime.engines.tensorrt_library import load_tensorrt  # an optional package
-
-        load_tensorrt()
-        return
-    ort = _load_onnxruntime(target)
-    providers = ort.get_available_providers()
-    if target == "cuda" and CUDA_PROVIDER not in providers:
-        raise MissingDependencyError(
-            f"Running on the target cuda needs ONNX Runtime with CUDA, and this one has "
-            f"{', '.join(providers)}. Install it with: {install_command('cuda')}"
-        )
-
-
-def _load_onnxruntime(target: TargetName) -> Any:
-    extra = "cuda" if target == "cuda" else "cpu"
-    return require("onnxruntime", extra=extra, purpose=f"Running on the target {target}")
-
-
-def find_platform(
-    target: TargetName, device: CudaDevice | None = None, *, plugin: bool = True
-) -> Platform:
-    """Say what a target is on this machine.
-
-    Args:
-        target: what runs engines.
-        device: for "cuda" and "tensorrt".
-        plugin: whether the warp's plugin is wanted, with TensorRT.
-
-    Raises:
-        MissingDependencyError: when a package or the plugin is missing.
-    """
-    if target == "tensorrt":
-        from dff_edge.runtime.engines import tensorrt_library as library
-
-        assert device is not None
-        trt = library.load_tensorrt()
-        return Platform(
-            target=target,
-            runtime=library.tensorrt_version(trt),
-            device=_describe(device),
-            flavour="trt",
-            flags="strongly typed, no TF32",
-            plugin_sha256=library.plugin_sha256(trt) if plugin else None,
-            hardware=device,
-        )
-    ort = _load_onnxruntime(target)
-    if target == "cuda":
-        assert device is not None
-        where, flags = _describe(device), "extended, no TF32"
-    else:
-        # INT8 weights may be laid out for the instruction set.
-        where, flags = f"{platform.machine()} ({_native.simd()})", "extended"
-    return Platform(target, f"ONNX Runtime {ort.__version__}", where, "ort", flags, hardware=device)
+        return self.plugin_sha256 is not None and graph == "propagate"
 
 
 def open_deployed(
@@ -182,7 +110,7 @@ def open_deployed(
             f"--target {platform.target} --precision {precision}{warp}"
         )
     name = f"{precision} {graph}"
-    return platform.open(found.data, name=name, graph=graph, threads=threads)
+    return platform.load(found.data, name=name, graph=graph, threads=threads)
 
 
 def open_optimised(
@@ -193,7 +121,7 @@ def open_optimised(
     *,
     threads: int | None = None,
 ) -> Engine:
-    """Open a bundle's graph in ONNX Runtime, optimised ahead where ``dff-edge deploy`` did so.
+    """Open a bundle's graph as it is, or optimised ahead where ``dff-edge deploy`` did so.
 
     Both compute the same; what was optimised ahead is ready sooner.
 
@@ -210,7 +138,7 @@ def open_optimised(
         _log.warning("%s The bundle's own %s graph is taken.", error, graph)
     data = bundle.graph_bytes(precision, graph) if found is None else found.data
     name = f"{precision} {graph}"
-    return platform.open(data, name=name, graph=graph, threads=threads)
+    return platform.load(data, name=name, graph=graph, threads=threads)
 
 
 def why_missing(cache: EngineCache, key: EngineKey) -> str:
@@ -219,6 +147,7 @@ def why_missing(cache: EngineCache, key: EngineKey) -> str:
     return f"; one was {difference(key, similar[0].key)}" if similar else ""
 
 
-def _describe(device: CudaDevice) -> str:
+def describe_gpu(device: CudaDevice) -> str:
+    """Return what engines depend on of a GPU."""
     major, minor = device.compute_capability
     return f"{device.name} (compute capability {major}.{minor})"

@@ -8,22 +8,36 @@ Work is handed over by events, so that nobody waits on the CPU::
 
 from __future__ import annotations
 
+import logging
+import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from dff_edge.errors import EngineError, PipelineError, require, words_of
+from dff_edge.bundle.reader import Bundle
+from dff_edge.errors import EngineError, MissingDependencyError, PipelineError, require, words_of
+from dff_edge.names import GraphName, Precision
+from dff_edge.packages import install_command
+from dff_edge.runtime.devices.cuda.device import CudaDevice
+from dff_edge.runtime.devices.cuda.kernels import LIBRARY_VARIABLE, library_path
+from dff_edge.runtime.engines.base import Engine
 from dff_edge.runtime.engines.base_cuda import CudaEngine
+from dff_edge.runtime.engines.deployed import Platform, describe_gpu, open_optimised
 from dff_edge.runtime.engines.onnxruntime import (
     CUDA_PROVIDER,
     Bindings,
     open_session,
     session_specs,
 )
+from dff_edge.runtime.engines.open_cuda import open_on_cuda
+from dff_edge.runtime.engines.options import EngineOptions
+from dff_edge.runtime.engines.subnets import Opened
 
 if TYPE_CHECKING:
     from dff_edge.runtime.devices.base import Stream
-    from dff_edge.runtime.devices.cuda.device import CudaDevice
     from dff_edge.runtime.devices.cuda.streams import CudaStream
+
+_PURPOSE = "Running on the target cuda"
+_log = logging.getLogger("dff_edge.runtime")
 
 
 class OrtCudaEngine(CudaEngine):
@@ -96,6 +110,84 @@ def _provider_options(device: CudaDevice, stream: CudaStream) -> dict[str, str]:
         "arena_extend_strategy": "kSameAsRequested",
         "use_tf32": "0",  # FP32 means FP32; who wants it faster takes FP16
     }
+
+
+def open_onnxruntime_cuda(bundle: Bundle, precision: Precision, options: EngineOptions) -> Opened:
+    """Open a bundle's graphs on a GPU. See ``open_on_cuda``.
+
+    The warp is the native kernel where that was built, else the portable graph.
+    """
+    check_provider_available()
+
+    def open_graphs(device: CudaDevice, engines: dict[GraphName, Engine]) -> None:
+        if options.cuda.graphs:
+            raise EngineError(
+                "CUDA graphs were asked for with the engine 'cuda': ONNX Runtime's work is not "
+                "recorded. Use the engine 'tensorrt', or leave graphs to None."
+            )
+        graphs: tuple[GraphName, ...] = ("feature", "flow", bundle.manifest.task_graph())
+        if not _has_kernels():
+            if bundle.manifest.task_format.has_task_maps:  # which propagate.onnx does not give
+                raise EngineError(
+                    "libdff_cuda.so was not built, and the engine 'cuda' needs its warp for "
+                    f"{bundle.manifest.task}. Build the CUDA kernels (docs/gpu.md), or take the "
+                    "engine 'tensorrt' or the CPU."
+                )
+            _log.info("libdff_cuda.so was not built: warp and task network are propagate.onnx")
+            graphs = (*graphs, "propagate")
+        here = cuda_platform(device)
+        for graph in graphs:
+            engines[graph] = open_optimised(bundle, precision, graph, here)
+
+    return open_on_cuda(bundle, precision, "ort", options, open_graphs)
+
+
+def cuda_platform(device: CudaDevice) -> Platform:
+    """Return what ONNX Runtime's engines for a GPU depend on.
+
+    Raises:
+        MissingDependencyError: onnxruntime is not installed.
+    """
+    ort = require("onnxruntime", extra="cuda", purpose=_PURPOSE)
+
+    def load(data: bytes, *, name: str, graph: GraphName, threads: int | None) -> Engine:
+        return OrtCudaEngine(data, name=name, device=device)
+
+    return Platform(
+        target="cuda",
+        runtime=f"ONNX Runtime {ort.__version__}",
+        device=describe_gpu(device),
+        flavour="ort",
+        flags="extended, no TF32",
+        load=load,
+        hardware=device,
+    )
+
+
+def check_provider_available() -> None:
+    """Import onnxruntime before a device is opened, to be told of all that is missing.
+
+    Raises:
+        MissingDependencyError: it is not installed, or is one without CUDA.
+    """
+    ort = require("onnxruntime", extra="cuda", purpose=_PURPOSE)
+    providers = ort.get_available_providers()
+    if CUDA_PROVIDER not in providers:
+        raise MissingDependencyError(
+            f"{_PURPOSE} needs ONNX Runtime with CUDA, and this one has {', '.join(providers)}. "
+            f"Install it with: {install_command('cuda')}"
+        )
+
+
+def _has_kernels() -> bool:
+    """Return whether the CUDA kernels were built; a library that is named must be there."""
+    if os.environ.get(LIBRARY_VARIABLE):
+        return library_path().is_file()
+    try:
+        library_path()
+    except MissingDependencyError:
+        return False
+    return True
 
 
 def load_onnxruntime(purpose: str) -> Any:

@@ -14,9 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dff_edge.bundle.reader import Bundle
 from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.errors import EngineError, require, words_of
-from dff_edge.runtime.engines.base import BaseEngine, thread_count
+from dff_edge.names import GraphName, Precision
+from dff_edge.runtime.engines.base import BaseEngine, Engine, thread_count
+from dff_edge.runtime.engines.open_cpu import open_on_cpu
+from dff_edge.runtime.engines.options import EngineOptions
+from dff_edge.runtime.engines.subnets import Opened
 
 
 class OpenVinoEngine(BaseEngine):
@@ -72,6 +77,16 @@ class OpenVinoEngine(BaseEngine):
 
     def _free(self) -> None:
         self._request = None
+
+
+def open_openvino(bundle: Bundle, precision: Precision, options: EngineOptions) -> Opened:
+    """Open a bundle in OpenVINO. See ``open_on_cpu``."""
+
+    def open_graph(graph: GraphName, threads: int) -> Engine:
+        data = bundle.graph_bytes(precision, graph)
+        return OpenVinoEngine(data, name=f"{precision} {graph}", threads=threads)
+
+    return open_on_cpu(bundle, precision, options, open_graph)
 
 
 def load_openvino(purpose: str) -> Any:

@@ -1,8 +1,8 @@
-"""How a GPU is used by the engines on it."""
+"""How engines are opened: threads of the CPU, and how a GPU is used."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dff_edge.names import DriverName
 
@@ -25,3 +25,18 @@ class CudaOptions:
     ordinal: int = 0
     graphs: bool | None = None
     plugin: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """How a bundle's engines are opened.
+
+    Attributes:
+        threads: on the CPU, of the feature network; None means all cores of this process.
+        flow_threads: of the flow network; None means as many.
+        cuda: how a GPU is used.
+    """
+
+    threads: int | None = None
+    flow_threads: int | None = None
+    cuda: CudaOptions = field(default_factory=CudaOptions)

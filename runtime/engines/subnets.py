@@ -1,10 +1,11 @@
-"""The engines of a bundle in one precision, as the scheduler takes them."""
+"""The engines of a bundle in one precision as the scheduler takes them, and their device."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from dff_edge.bundle.levels import MapLevels
+from dff_edge.runtime.devices.base import Device
 from dff_edge.runtime.engines.base import Engine
 
 
@@ -34,3 +35,16 @@ class Subnets:
         """Free all of them."""
         for engine in self.engines:
             engine.close()
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Engines and their device, which close together."""
+
+    device: Device
+    subnets: Subnets
+
+    def close(self) -> None:
+        """Free all engines, then the device. Closing twice is allowed."""
+        self.subnets.close()
+        self.device.close()

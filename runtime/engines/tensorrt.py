@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
+from dff_edge.bundle.reader import Bundle
 from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.errors import EngineError
+from dff_edge.names import GraphName, Precision
+from dff_edge.runtime.devices.cuda.device import CudaDevice
+from dff_edge.runtime.engines.base import Engine
 from dff_edge.runtime.engines.base_cuda import CudaEngine
+from dff_edge.runtime.engines.cache import EngineCache
+from dff_edge.runtime.engines.choose_graphs import choose_graphs
+from dff_edge.runtime.engines.deployed import Platform, describe_gpu, open_deployed
+from dff_edge.runtime.engines.open_cuda import open_on_cuda
+from dff_edge.runtime.engines.options import EngineOptions
+from dff_edge.runtime.engines.subnets import Opened
 from dff_edge.runtime.engines.tensorrt_library import (
     load_plugin,
     load_tensorrt,
     numpy_dtypes,
+    plugin_sha256,
     tensorrt_logger,
     tensorrt_version,
 )
 
 if TYPE_CHECKING:
     from dff_edge.runtime.devices.base import Stream
-    from dff_edge.runtime.devices.cuda.device import CudaDevice
+
+_log = logging.getLogger("dff_edge.runtime")
 
 
 class TensorRtEngine(CudaEngine):
@@ -85,6 +98,52 @@ class TensorRtEngine(CudaEngine):
             self._engine = None
             self._runtime = None
         super()._free()
+
+
+def open_tensorrt(bundle: Bundle, precision: Precision, options: EngineOptions) -> Opened:
+    """Open the engines that ``dff-edge deploy`` made of a bundle. See ``open_on_cuda``."""
+    load_tensorrt()  # before a device is opened: to be told of all that is missing
+
+    def open_graphs(device: CudaDevice, engines: dict[GraphName, Engine]) -> None:
+        here = tensorrt_platform(device, plugin=options.cuda.plugin)
+        cache = EngineCache()
+        warp: GraphName = "propagate" if options.cuda.plugin else "propagate_portable"
+        graphs: tuple[GraphName, ...] = ("feature", "flow", "task", warp)
+        for graph in graphs:
+            opened = open_deployed(bundle, precision, graph, here, cache)
+            engines[graph] = opened  # closed by the caller when measuring it fails
+            engines[graph], reason = choose_graphs(opened, device, options.cuda.graphs)
+            _log.info("%s: %s", opened.name, reason)
+
+    return open_on_cuda(bundle, precision, "trt", options, open_graphs)
+
+
+def tensorrt_platform(device: CudaDevice, *, plugin: bool) -> Platform:
+    """Return what TensorRT's engines depend on.
+
+    Args:
+        device: where they run.
+        plugin: whether the warp is the plugin, or TensorRT's own layers.
+
+    Raises:
+        MissingDependencyError: TensorRT or the plugin is missing.
+    """
+    trt = load_tensorrt()
+
+    def load(data: bytes, *, name: str, graph: GraphName, threads: int | None) -> Engine:
+        return TensorRtEngine(data, name=name, device=device, plugin=here.calls_plugin(graph))
+
+    here = Platform(
+        target="tensorrt",
+        runtime=tensorrt_version(trt),
+        device=describe_gpu(device),
+        flavour="trt",
+        flags="strongly typed, no TF32",
+        load=load,
+        plugin_sha256=plugin_sha256(trt) if plugin else None,
+        hardware=device,
+    )
+    return here
 
 
 def _tensors(

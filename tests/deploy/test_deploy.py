@@ -22,8 +22,9 @@ from dff_edge.errors import (
     SourceError,
 )
 from dff_edge.names import GraphName
-from dff_edge.runtime.engines.deployed import find_platform, open_deployed
+from dff_edge.runtime.engines.deployed import open_deployed
 from dff_edge.runtime.engines.onnxruntime import OrtEngine
+from dff_edge.runtime.engines.open_cpu import cpu_platform
 from tests.bundle.bundles import make_graphs, make_model
 from tests.deploy.conftest import SOURCE
 from tests.export.checkpoints import CLASSES
@@ -82,7 +83,7 @@ def test_the_cpus_engines_compute_what_the_graphs_do(deployable, cache, precisio
     (done,) = deploy(deployable, cache, precisions=[precision])
 
     assert done.fidelity >= done.floor
-    platform = find_platform("cpu")
+    platform = cpu_platform()
     rng = np.random.default_rng(1)
     for graph in CPU_GRAPHS:
         with (
@@ -335,4 +336,4 @@ def test_an_engine_that_was_not_deployed_is_named_with_the_command(deployable, c
         match=r"the fp16 flow graph of .* has no ONNX Runtime .* engine for .*Build it: dff-edge "
         r"deploy .* --target cpu --precision fp16",
     ):
-        open_deployed(deployable, "fp16", "flow", find_platform("cpu"), cache)
+        open_deployed(deployable, "fp16", "flow", cpu_platform(), cache)

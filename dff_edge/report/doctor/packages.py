@@ -10,7 +10,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +23,7 @@ from dff_edge.packages import (
     package_command,
 )
 from dff_edge.report.doctor.finding import Finding, State
+from dff_edge.runtime.engines.backends import BACKENDS, DEFAULT_BACKEND, Backend
 from dff_edge.shared_libraries import load_problem
 
 _TIMEOUT_S = 120.0  # the first import from a slow card
@@ -35,6 +36,10 @@ _GSTREAMER_FIX = (
 
 Facts = dict[str, Any]
 Details = Callable[[Facts], list[Finding]]
+
+
+def _nothing(facts: Facts) -> list[Finding]:
+    return []
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class Package:
     section: str
     extra: str | None = None
     is_needed: bool = False
-    details: Details = lambda facts: []
+    details: Details = _nothing
 
 
 def _opencv(facts: Facts) -> list[Finding]:
@@ -93,17 +98,29 @@ def _onnxruntime(facts: Facts) -> list[Finding]:
     return found
 
 
+_DETAILS: dict[str, Details] = {"onnxruntime": _onnxruntime}  # of packages of backends
+
+
+def packages_of(backends: Collection[Backend]) -> tuple[Package, ...]:
+    """Return the packages that backends need, each once; the default backend's are needed."""
+    found: dict[str, Package] = {}
+    for backend in backends:
+        section = "Runtime" if backend.device == "cpu" else "GPU (not needed)"
+        is_needed = backend.name == DEFAULT_BACKEND
+        for own in backend.requirements:
+            details = _DETAILS.get(own.module, _nothing)
+            package = Package(own.module, section, own.extra, is_needed, details)
+            found.setdefault(own.module, package)
+    return tuple(found.values())
+
+
 PACKAGES = (
     Package("numpy", "Runtime", is_needed=True),
     Package("pydantic", "Runtime", is_needed=True),
-    Package("onnxruntime", "Runtime", "cpu", True, _onnxruntime),
     Package("dff_edge._native", "Runtime", is_needed=True),
-    Package("openvino", "Runtime", "openvino"),
     Package("cv2", "Video", "cpu", True, _opencv),
     Package("av", "Video", None, True, _pyav),
-    Package("tensorrt", "GPU (not needed)", "tensorrt"),
-    Package("pycuda.driver", "GPU (not needed)", "pycuda"),
-    Package("cuda.bindings", "GPU (not needed)"),
+    *packages_of(BACKENDS.values()),
 )
 _NATIVE_FIX = "pip install --force-reinstall --no-deps .   # in dff-edge's folder; builds it here"
 

@@ -13,7 +13,8 @@ import pytest
 from dff_edge import _native
 from dff_edge.errors import BundleError, EngineError
 from dff_edge.runtime.engines.cache import EngineCache, EngineRecord
-from dff_edge.runtime.engines.deployed import Platform, find_platform, open_deployed
+from dff_edge.runtime.engines.deployed import Platform, open_deployed
+from dff_edge.runtime.engines.open_cpu import cpu_platform
 from tests.bundle.bundles import make_bundle
 
 PLUGIN = "5" * 64
@@ -29,8 +30,10 @@ def cache(tmp_path):
     return EngineCache(tmp_path / "cache")
 
 
-def gpu(target="tensorrt", **changes):
-    platform = Platform(target, "TensorRT 10.3.0", "Orin", "ort", "flags", plugin_sha256=PLUGIN)
+def gpu(**changes):
+    platform = Platform(
+        "tensorrt", "TensorRT 10.3.0", "Orin", "ort", "flags", load=None, plugin_sha256=PLUGIN
+    )
     return replace(platform, **changes)
 
 
@@ -51,7 +54,7 @@ def store(cache, key, data):
 
 def test_the_cpu_is_its_instructions_and_onnxruntimes_version(monkeypatch):
     monkeypatch.setattr(_native, "simd", lambda: "avx1024")
-    platform = find_platform("cpu")
+    platform = cpu_platform()
 
     assert platform.runtime == f"ONNX Runtime {onnxruntime.__version__}"
     assert platform.device == f"{machine.machine()} (avx1024)"
@@ -61,7 +64,7 @@ def test_the_cpu_is_its_instructions_and_onnxruntimes_version(monkeypatch):
 def test_the_key_has_the_digest_of_the_bundles_file(bundle):
     for precision in ("fp32", "int8"):
         data = bundle.graph_bytes(precision, "flow")
-        key = find_platform("cpu").key(bundle, precision, "flow")
+        key = cpu_platform().key(bundle, precision, "flow")
 
         assert key.graph_sha256 == hashlib.sha256(data).hexdigest()
         assert (key.precision, key.subnet, key.target) == (precision, "flow", "cpu")
@@ -75,16 +78,16 @@ def test_only_the_graph_that_calls_the_plugin_depends_on_it(bundle):
         "task": None,
         "propagate": PLUGIN,
     }
-    assert gpu("cuda").key(bundle, "fp32", "propagate").plugin_sha256 is None
+    assert gpu(plugin_sha256=None).key(bundle, "fp32", "propagate").plugin_sha256 is None
 
 
 def test_a_graph_that_the_bundle_lacks_is_named(bundle):
     with pytest.raises(BundleError, match="holds no fp16 graphs"):
-        find_platform("cpu").key(bundle, "fp16", "task")
+        cpu_platform().key(bundle, "fp16", "task")
 
 
 def test_a_deployed_engine_is_opened_and_computes(bundle, cache):
-    platform = find_platform("cpu")
+    platform = cpu_platform()
     store(cache, platform.key(bundle, "fp32", "task"), bundle.graph_bytes("fp32", "task"))
     features = np.ones((1, 2, 4, 8), np.float32)
     scores = np.full((1, 2, 4, 3), np.nan, np.float32)
@@ -110,7 +113,7 @@ def test_an_engine_that_is_for_something_else_is_told_and_not_opened(bundle, cac
 
 
 def test_a_damaged_engine_is_not_opened(bundle, cache):
-    platform = find_platform("cpu")
+    platform = cpu_platform()
     key = platform.key(bundle, "fp32", "task")
     store(cache, key, bundle.graph_bytes("fp32", "task"))
     (cache.path(key) / "engine").write_bytes(b"damaged")

@@ -24,7 +24,7 @@ packages.version_of = lambda name: None  # nothing is installed
 """
 USE = """
 import numpy as np
-from dff_edge.runtime.engines.base import TensorSpec
+from dff_edge.bundle.tensors import TensorSpec
 device = open_device({driver!r})
 stream, host = device.stream('task'), device.host_stream('host')
 buffer = device.buffer(TensorSpec('x', np.dtype(np.uint8), (7,)), host=True)
