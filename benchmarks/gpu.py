@@ -30,6 +30,7 @@ from dff_edge.bundle.contract import graph_contract
 from dff_edge.errors import DffEdgeError
 from dff_edge.frames import Frame
 from dff_edge.report.timeline import NETWORK_STREAMS, overlapped_share, write_timeline
+from dff_edge.runtime.engines.backends import backend_of
 from dff_edge.runtime.engines.subnets import Subnets
 from dff_edge.runtime.scheduler import Scheduler
 from dff_edge.runtime.trace import Trace
@@ -91,7 +92,7 @@ def cases(left_out: list[str], folder: Path) -> Iterator[tuple[str, Callable[[],
         if importlib.util.find_spec(package) is None:
             left_out.append(f"{engine}: {package} is not installed")
             continue
-        for precision in ("fp32", "fp16") if engine == "cuda" else ("fp32", "fp16", "int8"):
+        for precision in backend_of(engine).precisions:
             yield f"{engine}_{precision}", bundle_case(engine, precision, folder, bundle)
 
 

@@ -29,6 +29,7 @@ from dff_edge.files.disk import check_room
 from dff_edge.hiding import hide_credentials
 from dff_edge.names import GraphName, Precision
 from dff_edge.printable import printable
+from dff_edge.runtime.engines.backends import targets_on
 from dff_edge.runtime.engines.base import Engine
 from dff_edge.runtime.engines.cache import (
     CachedEngine,
@@ -149,9 +150,10 @@ class _Deploying:
             raise EngineError(f"{precision} on the target {self._name}: {refusal}.")
         flow = self.bundle.manifest.flow_function
         if flow != "network" and self.target.platform.hardware is not None:
+            fitting = " or ".join(targets_on("cpu"))
             raise EngineError(
-                f"the target is {self._name}, expected cpu: the flow of {self.bundle.path} is "
-                f"computed by '{flow}', which runs on the CPU."
+                f"the target is {self._name}, expected {fitting}: the flow of {self.bundle.path} "
+                f"is computed by '{flow}', which runs on the CPU."
             )
         # What is no graph has nothing to build.
         graphs = tuple(g for g in self._graphs if g != "flow" or flow == "network")

@@ -32,11 +32,11 @@ class Built:
 
 
 class Target(Protocol):
-    """What engines are built for."""
+    """A backend on this machine, which engines are built for."""
 
     @property
     def platform(self) -> Platform:
-        """What its engines depend on."""
+        """The versions and the device that its engines depend on."""
 
     @property
     def device(self) -> Device:
@@ -48,7 +48,7 @@ class Target(Protocol):
 
     @property
     def options(self) -> dict[str, Any]:
-        """What its builder is told beyond the platform's flags."""
+        """Options of its builder beyond the platform's flags."""
 
     def build(self, graph: bytes, *, name: str, kind: GraphName, contract: GraphContract) -> Built:
         """Build the engine of a graph.

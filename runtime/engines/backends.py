@@ -147,6 +147,11 @@ def names_on(device: Literal["cpu", "cuda"]) -> tuple[str, ...]:
     return tuple(row.name for row in BACKENDS.values() if row.device == device)
 
 
+def targets_on(device: Literal["cpu", "cuda"]) -> tuple[str, ...]:
+    """Return the names of the targets that compute on a device."""
+    return tuple(name for name, row in targets().items() if row.device == device)
+
+
 def load_function(reference: str) -> Callable[..., Any]:
     """Import a function that a row names.
 

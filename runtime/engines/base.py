@@ -68,7 +68,7 @@ class Engine(Protocol):
 
 
 class BaseEngine(ABC):
-    """What the engines share: checks of what they are given, and their lifecycle.
+    """An engine with the checks and the lifecycle that all of them share.
 
     A kind of engine loads its graph, then calls this ``__init__``; it computes in ``_compute`` and
     frees the graph in ``_free``. What it enqueues is ``run`` in a thread of the CPU; those of a GPU

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class CudaEngine(BaseEngine):
-    """What the engines of a GPU share. A kind of them enqueues its graph in ``_enqueue``.
+    """An engine of a GPU. A kind of them enqueues its graph in ``_enqueue``.
 
     Args:
         name, inputs, outputs: as of ``BaseEngine``.

@@ -53,7 +53,7 @@ class EngineKey(_Strict):
     """All that an engine depends on: change one field and it must be built again.
 
     Attributes:
-        target: what runs it: "cpu", "cuda" or "tensorrt".
+        target: name of the target that it was built for, for example "cpu".
         precision: of its graph.
         subnet: name of its graph in the bundle.
         graph_sha256: of the ONNX file.

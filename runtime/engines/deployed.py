@@ -1,6 +1,7 @@
 """Engines that ``dff-edge deploy`` has built for this machine: their keys, and how they are opened.
 
-What an engine depends on is said here once, for who builds it and for who looks for it.
+``Platform`` gives the key of an engine, to build it under and to look for it by. Each backend that
+has a target makes its own.
 """
 
 from __future__ import annotations

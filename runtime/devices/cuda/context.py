@@ -7,7 +7,7 @@ from dff_edge.runtime.devices.cuda.ledger import Ledger
 
 
 class CudaContext:
-    """What streams, events, images and buffers need of the device that made them.
+    """The part of a device that its streams, events, images and buffers use.
 
     They keep it, for it must not go before them.
 
