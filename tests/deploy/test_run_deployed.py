@@ -17,18 +17,22 @@ from click.testing import CliRunner
 
 from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.cli import main
-from dff_edge.errors import BundleError, EngineError, PipelineError
+from dff_edge.errors import BundleError
+from dff_edge.errors import EngineError
+from dff_edge.errors import PipelineError
 from dff_edge.evaluation.bundle_predictor import BundlePredictor
-from dff_edge.runtime.engines.deployed import Platform
+from dff_edge.runtime.engines.onnxruntime import OrtEngine
 from dff_edge.runtime.engines.open import precisions_for
 from dff_edge.runtime.engines.options import CudaOptions
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.policy import KeyFramePolicy
 from dff_edge.runtime.trace import Trace
-from tests.deploy.conftest import SOURCE, play_tensorrt
+from tests.deploy.conftest import SOURCE
+from tests.deploy.conftest import play_tensorrt
 from tests.deploy.test_deploy import deploy
 from tests.export.checkpoints import FRAME_SIZE
-from tests.report.clips import NoiseClip, write_clips
+from tests.report.clips import NoiseClip
+from tests.report.clips import write_clips
 from tests.runtime.devices.cuda.emulation import ALLOCATING
 from tests.runtime.engines.fake_ort import play_cuda_provider
 from tests.runtime.engines.fake_tensorrt import VERSIONS
@@ -245,13 +249,12 @@ def on_device(device, image):
 def opened(monkeypatch):
     """Bytes of the graphs that are opened in ONNX Runtime."""
     seen = []
-    original = Platform.open
 
-    def noting(self, data, **how):
+    def noting(data, **how):
         seen.append(data)
-        return original(self, data, **how)
+        return OrtEngine(data, **how)
 
-    monkeypatch.setattr(Platform, "open", noting)
+    monkeypatch.setattr("dff_edge.runtime.engines.open_cpu.OrtEngine", noting)
     return seen
 
 
