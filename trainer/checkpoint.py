@@ -27,7 +27,8 @@ from torch import Tensor, nn
 import dff_edge
 from dff_edge.errors import CheckpointError, ConfigError, SinkError
 from dff_edge.files.atomic import write_atomically
-from dff_edge.files.documents import open_regular, parse_json, read_json, read_regular
+from dff_edge.files.documents import parse_json, read_json
+from dff_edge.files.regular import open_regular, read_regular
 from dff_edge.trainer.models import DeepFeatureFlow, ModelConfig, build_model
 from dff_edge.trainer.settings import describe
 

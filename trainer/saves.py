@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from dff_edge.errors import CheckpointError, ConfigError, SinkError
 from dff_edge.files.atomic import AtomicFile
-from dff_edge.files.documents import open_regular, parse_json
+from dff_edge.files.documents import parse_json
+from dff_edge.files.regular import open_regular
 from dff_edge.trainer.checkpoint import MAX_WEIGHT_BYTES, make_folder
 from dff_edge.trainer.config import InitConfig, TrainConfig
 
