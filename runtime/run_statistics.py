@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -34,7 +34,7 @@ class RunStatistics:
         self._objects = np.zeros(len(classes or ()), np.int64)
         self._key_frames = 0
         self._stages: dict[str, _Times] = {}
-        self._latencies = {"key frame": _Times(), "other frame": _Times()}
+        self._latencies = {"frame": _Times(), "key frame": _Times(), "other frame": _Times()}
         self._ages = _Times()
         self._start_s = time.perf_counter()
         self._seconds = 0.0
@@ -49,7 +49,8 @@ class RunStatistics:
             self._objects += np.bincount(labels, minlength=len(self._objects))
         for name, value in result.stage_ms.items():
             self._stages.setdefault(name, _Times()).add(value)
-        self._latencies["key frame" if result.is_key else "other frame"].add(result.latency_s * 1e3)
+        for kind in latency_kinds(is_key=result.is_key):
+            self._latencies[kind].add(result.latency_s * 1e3)
         if result.age_s is not None:
             self._ages.add(result.age_s * 1e3)
 
@@ -60,10 +61,12 @@ class RunStatistics:
             self._counts = replace(counts, reasons=list(counts.reasons))  # a camera goes on
 
     def as_dict(self, sinks: Sequence[SinkReport] = ()) -> dict[str, Any]:
-        """JSON-ready numbers. ``share`` is a stage's part of the time of all stages together;
-        percentiles are of the latest 10,000 times; ``age`` is from capture to result, None where
-        the source is not live; ``objects`` is the mean number in a frame by class, None where they
-        are not counted.
+        """JSON-ready numbers.
+
+        ``share`` is a stage's part of the time of all stages together; percentiles are of the
+        latest 10,000 times; ``latency`` is of every "frame", and of each kind; ``age`` is from
+        capture to result, None where the source is not live; ``objects`` is the mean number in a
+        frame by class, None where they are not counted.
 
         Args:
             sinks: what became of the results.
@@ -111,5 +114,15 @@ class _Times:
         self._latest.append(time_ms)
 
     def percentiles(self) -> dict[str, float]:
-        p50, p99 = np.percentile(np.array(self._latest), [50, 99])
-        return {"p50_ms": float(p50), "p99_ms": float(p99)}
+        return percentiles(self._latest)
+
+
+def latency_kinds(*, is_key: bool) -> tuple[str, str]:
+    """Return the keys of ``latency`` that a result counts for."""
+    return "frame", "key frame" if is_key else "other frame"
+
+
+def percentiles(times_ms: Collection[float]) -> dict[str, float]:
+    """Return the median and the 99th percentile of times, as the numbers of a run have them."""
+    p50, p99 = np.percentile(np.fromiter(times_ms, float), [50, 99])
+    return {"p50_ms": float(p50), "p99_ms": float(p99)}

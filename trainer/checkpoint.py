@@ -5,11 +5,9 @@ Nothing in them runs code on load.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
-import os
 import pickle
 import re
 import struct
@@ -27,8 +25,10 @@ from safetensors.torch import save as bytes_of
 from torch import Tensor, nn
 
 import dff_edge
-from dff_edge.errors import CheckpointError, ConfigError
-from dff_edge.files.documents import open_regular, parse_json, read_json, read_regular
+from dff_edge.errors import CheckpointError, ConfigError, SinkError
+from dff_edge.files.atomic import write_atomically
+from dff_edge.files.documents import parse_json, read_json
+from dff_edge.files.regular import open_regular, read_regular
 from dff_edge.trainer.models import DeepFeatureFlow, ModelConfig, build_model
 from dff_edge.trainer.settings import describe
 
@@ -438,11 +438,7 @@ def write_file(path: Path, content: bytes) -> None:
     Raises:
         CheckpointError: it cannot be written.
     """
-    temporary = path.with_name(path.name + ".part")
     try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise CheckpointError(f"{path} cannot be written: {error.strerror}.") from error
+        write_atomically(path, content)
+    except SinkError as error:
+        raise CheckpointError(str(error)) from error

@@ -165,7 +165,7 @@ def test_long_values_are_shortened(path):
         (b"a: [1", "not readable as YAML"),
         (b"\xff\xfe\x00", "not readable as YAML"),
         (b"- 1\n- 2\n", "holds list, expected a mapping of keys to values"),
-        (b"", "holds NoneType, expected a mapping"),
+        (b"", "tiny.yaml is empty"),
     ],
 )
 def test_files_of_another_kind_are_refused(path, content, message):
