@@ -17,9 +17,7 @@ from click.testing import CliRunner
 
 from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.cli import main
-from dff_edge.errors import BundleError
-from dff_edge.errors import EngineError
-from dff_edge.errors import PipelineError
+from dff_edge.errors import BundleError, EngineError, PipelineError
 from dff_edge.evaluation.bundle_predictor import BundlePredictor
 from dff_edge.runtime.engines.onnxruntime import OrtEngine
 from dff_edge.runtime.engines.open import precisions_for
@@ -27,12 +25,10 @@ from dff_edge.runtime.engines.options import CudaOptions
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.policy import KeyFramePolicy
 from dff_edge.runtime.trace import Trace
-from tests.deploy.conftest import SOURCE
-from tests.deploy.conftest import play_tensorrt
+from tests.deploy.conftest import SOURCE, play_tensorrt
 from tests.deploy.test_deploy import deploy
 from tests.export.checkpoints import FRAME_SIZE
-from tests.report.clips import NoiseClip
-from tests.report.clips import write_clips
+from tests.report.clips import NoiseClip, write_clips
 from tests.runtime.devices.cuda.emulation import ALLOCATING
 from tests.runtime.engines.fake_ort import play_cuda_provider
 from tests.runtime.engines.fake_tensorrt import VERSIONS
