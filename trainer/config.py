@@ -84,7 +84,10 @@ class DataConfig(_Config):
             frames.
         motion: "none" takes pairs from video; "synthetic" makes both frames of a pair from one
             labelled picture, for data without neighbouring frames: other views of it, moved and
-            bent the more the larger the distance, with known flow.
+            bent the more the larger the distance, with known flow. "driving" does the same, and in
+            three of four pairs a camera drives through the picture as through a street.
+        video_share: with synthetic motion: which share of the pairs is taken from the video all the
+            same, from a frame and the one before it, however far apart these are.
         augment: how pairs are changed.
         group: pairs that are made of one video at a time; the batch size is a multiple of it.
         workers: processes that make pairs; 0 makes them in the training process.
@@ -94,10 +97,20 @@ class DataConfig(_Config):
     validate_on: str | None = None
     validate_flow_on: str | None = None
     max_distance: int = Field(default=9, ge=0)
-    motion: Literal["none", "synthetic"] = "none"
+    motion: Literal["none", "synthetic", "driving"] = "none"
+    video_share: float = Field(default=0.0, ge=0, lt=1)
     augment: AugmentConfig = AugmentConfig()
     group: int = Field(default=4, ge=1)
     workers: int = Field(default=1, ge=0)
+
+    @model_validator(mode="after")
+    def _check_share(self) -> DataConfig:
+        if self.video_share and self.motion == "none":
+            raise ValueError(
+                f"video_share is {self.video_share} with motion: none, expected it with synthetic "
+                "motion only: all pairs are from the video."
+            )
+        return self
 
 
 class StageConfig(_Config):
