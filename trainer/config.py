@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, Tag, ValidationError, model_v
 
 from dff_edge.runtime.errors import ConfigError
 from dff_edge.trainer.models import ModelConfig
+from dff_edge.trainer.storage import Storage
 
 NetworkName = Literal["feature", "task", "flow"]
 
@@ -225,7 +226,8 @@ class TrainConfig(_Config):
         data: what to train on.
         stages: one after the other, on the same networks.
         device: what to train on.
-        save_half: store the final weights in half precision, for small files.
+        storage: how the final weights are stored: "float32"; "float16" in half the space; "int8"
+            in a quarter of it, kernels as bytes with a scale for each output channel.
     """
 
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
@@ -235,7 +237,7 @@ class TrainConfig(_Config):
     data: DataConfig = DataConfig()
     stages: tuple[StageConfig, ...] = Field(min_length=1)
     device: DeviceConfig = DeviceConfig()
-    save_half: bool = False
+    storage: Storage = "float32"
 
     @model_validator(mode="after")
     def _check_stages(self) -> TrainConfig:
