@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from dff_edge.trainer.checkpoint import (
@@ -48,7 +47,6 @@ def initialise(model: DeepFeatureFlow, config: TrainConfig) -> None:
             if name.endswith("num_batches_tracked")
         ]
         ignore = (*model.feature.left_out, *NECK, *counters)
-        _add_constants(config.model.feature.constants, model, tensors)
         load_weights(model.feature, tensors, str(init.feature), ignore=ignore)
     if init.flow is not None:
         tensors = _weights_of(init.flow, "flow", config.model)
@@ -56,9 +54,7 @@ def initialise(model: DeepFeatureFlow, config: TrainConfig) -> None:
         _leave_other_scale(model, tensors)
         load_weights(model.flow, tensors, str(init.flow), ignore=("scale.",))
     if init.task is not None:
-        tensors = _weights_of(init.task, "task", config.model)
-        _add_constants(config.model.feature.constants, model, tensors)
-        load_weights(model.task, tensors, str(init.task))
+        load_weights(model.task, _weights_of(init.task, "task", config.model), str(init.task))
 
 
 def _weights_of(origin: Path, network: NetworkName, config: ModelConfig) -> dict[str, Tensor]:
@@ -92,20 +88,6 @@ def _renormalise(
     # The BatchNorm behind it, the first one in the order of the layers, takes the shift.
     mean = next(name for name in tensors if name.endswith("running_mean"))
     tensors[mean] = tensors[mean] - shift
-
-
-def _add_constants(count: int, model: DeepFeatureFlow, tensors: dict[str, Tensor]) -> None:
-    """Fit weights made without constant channels to a model that has them: same scores at first."""
-    if count == 0:
-        return
-    own = {**model.feature.state_dict(), **model.task.state_dict()}
-    found = tensors.get("feat_conv.weight")
-    if found is not None and len(found) == model.feature.channels - count:
-        for name in ("feat_conv.weight", "feat_conv.bias"):
-            tensors[name] = torch.cat((tensors[name], own[name][-count:]))
-    found = tensors.get("score.weight")
-    if found is not None and found.shape[1] == model.feature.channels - count:
-        tensors["score.weight"] = torch.cat((found, own["score.weight"][:, -count:]), dim=1)
 
 
 def _spread_heads(model: DeepFeatureFlow, tensors: dict[str, Tensor]) -> None:

@@ -1,13 +1,11 @@
 """Networks that start from the weights of a file, a checkpoint or a shipped model."""
 
-import copy
-
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from dff_edge.runtime.errors import CheckpointError
-from dff_edge.trainer.checkpoint import load_checkpoint, save_checkpoint
+from dff_edge.trainer.checkpoint import load_checkpoint
 from dff_edge.trainer.initial import initialise
 from dff_edge.trainer.models import build_model
 from tests.trainer.runs import weights
@@ -182,26 +180,3 @@ def test_networks_of_a_checkpoint_see_what_they_were_trained_on(unbroken, networ
         maps = torch.cat([maps, maps], 1) if network == "flow" else maps
         results.append(part.get_submodule(norm)(part.get_submodule(first)(maps))[..., 2:-2, 2:-2])
     torch.testing.assert_close(*results, rtol=1e-3, atol=1e-4)
-
-
-def test_constant_channels_are_added_and_change_no_score(tmp_path, model, tiny):
-    torch.nn.init.zeros_(model.flow.scale.weight)
-    torch.nn.init.ones_(model.flow.scale.bias)
-    save_checkpoint(tmp_path / "plain", model.eval(), tiny.model, name="x", training={})
-    wider = copy.deepcopy(TINY["model"])
-    wider["feature"] |= {"channels": 11, "constants": 3}
-    plain = tmp_path / "plain"
-    config = tiny_config(model=wider, init={"feature": plain, "task": plain, "flow": plain})
-    made = build_model(config.model).eval()
-    key, current = torch.randint(0, 256, (2, 1, 3, 32, 64)).float()
-    moved = torch.tensor([False])
-
-    initialise(made, config)
-
-    with torch.no_grad():
-        torch.testing.assert_close(made.recognize(key), model.recognize(key))
-        # The scale field starts at ones, so there is nothing to correct by yet.
-        torch.testing.assert_close(made(key, current, moved), model(key, current, moved))
-        made.flow.scale.bias[-1] += 0.5
-        assert not torch.allclose(made(key, current, moved), model(key, current, moved), atol=0.01)
-        torch.testing.assert_close(made.recognize(key), model.recognize(key))

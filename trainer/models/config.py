@@ -52,9 +52,6 @@ class FeatureConfig(_Config):
         stride: pixels of the frame in a feature cell, each way: 16, as in the paper, or 8.
         neck: "dilated", the paper's, keeps the last maps at the stride by dilated convolutions;
             "pyramid" leaves them at 32 and joins finer ones to them.
-        constants: how many of the channels, the last ones, are one everywhere. The scale field
-            multiplies them too, and there it is a correction: what the flow network adds to the
-            scores of the current frame, which it sees, by itself. 0 in the paper.
     """
 
     name: FeatureName = "resnet101"
@@ -63,7 +60,6 @@ class FeatureConfig(_Config):
     stride_in_1x1: bool = False
     stride: Literal[8, 16] = 16
     neck: NeckName = "dilated"
-    constants: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _check_stride(self) -> FeatureConfig:
@@ -153,18 +149,6 @@ class ModelConfig(_Config):
         return self
 
     @model_validator(mode="after")
-    def _check_constants(self) -> ModelConfig:
-        count = self.feature.constants
-        propagates = self.split == HEAD and self.flow.scale and self.rfcn is None
-        if count and not (propagates and count < self.head_channels):
-            raise ValueError(
-                f"feature.constants is {count} of {self.head_channels} channels, expected fewer, "
-                "and segmentation with flow.scale: true and split: head: the scale field makes "
-                "corrections of scores of them."
-            )
-        return self
-
-    @model_validator(mode="after")
     def _check_halves(self) -> ModelConfig:
         if self.rfcn is not None and self.head_channels % 2:
             raise ValueError(
@@ -185,8 +169,6 @@ def build_model(config: ModelConfig) -> DeepFeatureFlow:
         ``torch.device("meta")`` it takes no memory.
     """
     feature = _build_feature_network(config.feature, config.head_channels)
-    if config.feature.constants:
-        feature.hold_constant(config.feature.constants)
     flow = build_flow_network(
         config.flow.name,
         config.channels if config.flow.scale else None,
@@ -195,8 +177,7 @@ def build_model(config: ModelConfig) -> DeepFeatureFlow:
     )
     task: nn.Module
     if config.rfcn is None:
-        constants = config.feature.constants
-        task = SegmentationHead(config.head_channels, len(config.task.classes), constants)
+        task = SegmentationHead(config.head_channels, len(config.task.classes))
     else:
         task = RfcnHead(config.head_channels, len(config.task.classes), config.rfcn)
     return DeepFeatureFlow(

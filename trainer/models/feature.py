@@ -136,23 +136,6 @@ class FeatureNetwork(nn.Module):
             maps = step(maps)
         return maps
 
-    def hold_constant(self, count: int) -> None:
-        """Make the last channels of the features one everywhere, for good.
-
-        The scale field multiplies them as it does the others, so that there it is what the flow
-        network adds to the scores of the current frame by itself (``FeatureConfig.constants``).
-
-        Args:
-            count: of the last channels.
-        """
-        for parameter, value in ((self.feat_conv.weight, 0.0), (self.feat_conv.bias, 1.0)):
-            assert parameter is not None
-            trains = torch.ones_like(parameter)
-            trains[-count:] = 0
-            with torch.no_grad():
-                parameter[-count:] = value
-            parameter.register_hook(trains.mul)
-
     def _features(self, maps: Tensor) -> Tensor:
         return torch.relu(self.feat_conv(maps))
 

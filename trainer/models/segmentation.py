@@ -12,10 +12,7 @@ Shapes: N batch, C channels, K classes, h x w feature map.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
-
-_CONSTANT_GAIN = 4.0
 
 
 class SegmentationHead(nn.Module):
@@ -24,22 +21,14 @@ class SegmentationHead(nn.Module):
     Args:
         channels: C, channels of the features.
         classes: K, number of score maps.
-        constants: how many of the features, the last ones, are one everywhere. Their weights start
-            large and far apart, for what the scale field makes of them to reach the scores. They
-            add up to nothing for each class: where all of them are scaled alike, or are zero
-            outside the key frame, they change no score.
     """
 
-    def __init__(self, channels: int, classes: int, constants: int = 0) -> None:
+    def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
         self.score = nn.Conv2d(channels, classes, 1)
         nn.init.normal_(self.score.weight, std=0.01)
         assert self.score.bias is not None
         nn.init.zeros_(self.score.bias)
-        if constants:
-            spread = nn.init.orthogonal_(torch.empty(classes, constants), _CONSTANT_GAIN)
-            with torch.no_grad():
-                self.score.weight[:, -constants:, 0, 0] = spread - spread.mean(dim=1, keepdim=True)
 
     def forward(self, features: Tensor) -> Tensor:
         """Compute scores before softmax, ``(N, C, h, w)`` to ``(N, K, h, w)``."""

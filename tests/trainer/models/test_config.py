@@ -73,12 +73,6 @@ def test_round_trip_through_json():
         ({"feature": {"width": 0}}, "feature.width", "greater than 0"),
         ({"feature": {"width": float("nan")}}, "feature.width", "finite"),
         ({"flow": {"kernel": 3}}, "flow.kernel", "not permitted"),
-        ({"feature": {"channels": 8, "constants": 8}}, "", "constants is 8 of 8 channels"),
-        (
-            {"feature": {"channels": 8, "constants": 2}, "flow": {"scale": False}},
-            "",
-            "flow.scale: true and split: head",
-        ),
         ({"std": [1, 0, 1]}, "std.1", "greater than 0"),
         (
             {"feature": {"name": "resnet18", "stride_in_1x1": True}},

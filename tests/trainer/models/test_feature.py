@@ -63,24 +63,3 @@ def test_everything_but_the_neck_is_the_body(number):
 
     assert neck == {"lateral", "doubling", "feat_conv"}
     assert [name for name, _ in network.blocks()] == ["pyramid", "feat_conv"]
-
-
-@pytest.mark.parametrize("number", [0, 1])
-def test_constant_channels_stay_one_while_the_others_train(number):
-    network = networks(neck="pyramid", stride=8)[number]
-    frame = torch.randn(1, 3, 64, 64)
-    before = network(frame).detach()
-    network.hold_constant(3)
-    decayed = {"params": [p for p in network.parameters() if p.ndim > 1], "weight_decay": 0.1}
-    biases = {"params": [p for p in network.parameters() if p.ndim == 1], "weight_decay": 0.0}
-    optimizer = torch.optim.AdamW([decayed, biases], lr=0.1)
-
-    held = network(frame)
-    held.square().sum().backward()
-    optimizer.step()
-    after = network(frame)
-
-    assert torch.equal(held[:, :5], before[:, :5])
-    for features in (held, after):
-        assert (features[:, 5:] == 1).all()
-    assert not torch.allclose(after[:, :5], before[:, :5])
