@@ -21,7 +21,7 @@ def written(path, raw):
 def test_defaults_are_filled_in(path):
     config = load_config(path)
 
-    assert (config.name, config.seed, config.save_half) == ("tiny", 3, False)
+    assert (config.name, config.seed, config.storage) == ("tiny", 3, "float32")
     assert [stage.kind for stage in config.stages] == ["recognition", "flow", "pairs"]
     assert config.stages[0].optimizer == "adamw"
     assert config.init.feature is None

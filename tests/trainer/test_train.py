@@ -81,11 +81,11 @@ def test_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path):
     )
 
 
-def test_half_weights_are_stored_when_asked_for(tmp_path):
-    checkpoint = train(tiny_config(stages=one_stage().stages, save_half=True), tmp_path / "run")
+def test_weights_are_stored_as_asked_for(tmp_path):
+    checkpoint = train(tiny_config(stages=one_stage().stages, storage="int8"), tmp_path / "run")
 
     stored = load_file(checkpoint / "weights.safetensors")
-    assert stored["feature.conv1.weight"].dtype == torch.float16
+    assert stored["feature.conv1.weight"].dtype == torch.int8
 
 
 def test_epochs_are_logged(tmp_path, caplog):
