@@ -7,7 +7,6 @@ readers. Nothing here imports torch before a bundle has to be exported.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,9 +17,8 @@ from dff_edge.bundle import shipped
 from dff_edge.bundle.shipped import CARD, NEW, WEIGHTS, shipped_models
 from dff_edge.bundle.tasks import TaskName
 from dff_edge.errors import BundleError, CheckpointError, MissingDependencyError, require
-from dff_edge.files.atomic import sync_folder
 from dff_edge.files.cache_folder import CACHE_VARIABLE
-from dff_edge.files.staging import Workplace
+from dff_edge.files.staging import Workplace, rename_durably
 
 Text = Annotated[str, Field(min_length=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -159,8 +157,7 @@ def export_model(name: str, folder: Path, say: Callable[[str], None]) -> None:
             progress=say,
         )
         try:
-            os.rename(staged.path / name, folder)
+            rename_durably(staged.path / name, folder)
         except OSError:  # another export was first
             if not folder.is_dir():
                 raise
-        sync_folder(folder.parent)

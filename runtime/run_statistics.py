@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -34,7 +34,7 @@ class RunStatistics:
         self._objects = np.zeros(len(classes or ()), np.int64)
         self._key_frames = 0
         self._stages: dict[str, _Times] = {}
-        self._latencies = {"key frame": _Times(), "other frame": _Times()}
+        self._latencies = {"frame": _Times(), "key frame": _Times(), "other frame": _Times()}
         self._ages = _Times()
         self._key: tuple[int, int] | None = None  # of the latest result: its stretch, and number
         self._distances, self._lags, self._key_ages = _Times(), _Times(), _Times()
@@ -57,7 +57,8 @@ class RunStatistics:
             self._objects += np.bincount(labels, minlength=len(self._objects))
         for name, value in result.stage_ms.items():
             self._stages.setdefault(name, _Times()).add(value)
-        self._latencies["key frame" if result.is_key else "other frame"].add(result.latency_s * 1e3)
+        for kind in latency_kinds(is_key=result.is_key):
+            self._latencies[kind].add(result.latency_s * 1e3)
         if result.age_s is not None:
             self._ages.add(result.age_s * 1e3)
 
@@ -68,12 +69,15 @@ class RunStatistics:
             self._counts = replace(counts, reasons=list(counts.reasons))  # a camera goes on
 
     def as_dict(self, sinks: Sequence[SinkReport] = ()) -> dict[str, Any]:
-        """JSON-ready numbers. ``share`` is a stage's part of the time of all stages together;
-        percentiles are of the latest 10,000 times; ``age`` is from capture to result, None where
-        the source is not live; ``objects`` is the mean number in a frame by class, None where they
-        are not counted. ``key_distance`` is the distance of results from their key frames in
-        frames, ``lag`` that of the first result from each, ``key_age`` the same in time, from the
-        key frame's capture to the frame's.
+        """JSON-ready numbers.
+
+        ``share`` is a stage's part of the time of all stages together; percentiles are of the
+        latest 10,000 times; ``latency`` is of every "frame", and of each kind; ``age`` is from
+        capture to result, None where the source is not live; ``objects`` is the mean number in a
+        frame by class, None where they are not counted.
+        ``key_distance`` is the distance of results from their key frames in frames, ``lag`` that
+        of the first result from each, ``key_age`` the same in time, from the key frame's capture
+        to the frame's.
 
         Args:
             sinks: what became of the results.
@@ -126,5 +130,20 @@ class _Times:
         self._latest.append(time_ms)
 
     def percentiles(self, unit: str = "_ms") -> dict[str, float]:
-        p50, p99 = np.percentile(np.array(self._latest), [50, 99])
-        return {f"p50{unit}": float(p50), f"p99{unit}": float(p99)}
+        return percentiles(self._latest, unit)
+
+
+def latency_kinds(*, is_key: bool) -> tuple[str, str]:
+    """Return the keys of ``latency`` that a result counts for."""
+    return "frame", "key frame" if is_key else "other frame"
+
+
+def percentiles(values: Collection[float], unit: str = "_ms") -> dict[str, float]:
+    """Return the median and the 99th percentile, as the numbers of a run have them.
+
+    Args:
+        values: at least one.
+        unit: the end of the keys' names.
+    """
+    p50, p99 = np.percentile(np.fromiter(values, float), [50, 99])
+    return {f"p50{unit}": float(p50), f"p99{unit}": float(p99)}

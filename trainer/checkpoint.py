@@ -5,11 +5,9 @@ Nothing in them runs code on load.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
-import os
 import pickle
 import re
 import struct
@@ -27,10 +25,13 @@ from safetensors.torch import save as bytes_of
 from torch import Tensor, nn
 
 import dff_edge
-from dff_edge.errors import CheckpointError, ConfigError
-from dff_edge.files.documents import open_regular, parse_json, read_json, read_regular
+from dff_edge.errors import CheckpointError, ConfigError, SinkError
+from dff_edge.files.atomic import write_atomically
+from dff_edge.files.documents import parse_json, read_json
+from dff_edge.files.regular import open_regular, read_regular
 from dff_edge.trainer.models import DeepFeatureFlow, ModelConfig, build_model
 from dff_edge.trainer.settings import describe
+from dff_edge.trainer.storage import Storage, restored, stored
 
 WEIGHTS, CARD = "weights.safetensors", "model.json"
 MAX_WEIGHT_BYTES = 8 << 30  # of a file: the largest published ones have less than 1 GB
@@ -78,7 +79,7 @@ def save_checkpoint(
     *,
     name: str,
     training: dict[str, Any],
-    half: bool = False,
+    storage: Storage = "float32",
 ) -> None:
     """Write a checkpoint; each file appears whole or not at all.
 
@@ -88,16 +89,13 @@ def save_checkpoint(
         config: how to build it again.
         name: what it is called.
         training: JSON-ready facts of how it was made.
-        half: store floating-point weights as float16.
+        storage: how weights are stored.
 
     Raises:
-        CheckpointError: a weight is too large for float16.
+        CheckpointError: a weight that cannot be stored so.
     """
     make_folder(folder)
-    tensors = model.state_dict()
-    if half:
-        tensors = {name: _as_half(name, value) for name, value in tensors.items()}
-    weights = _packed(tensors)
+    weights = _packed(stored(model.state_dict(), storage))
     card = {
         "format": _FORMAT,
         "name": name,
@@ -190,7 +188,7 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
             f"{card.get('weights_sha256')}: the two files are not of one checkpoint, or one is "
             "damaged. Copy the folder again."
         )
-    tensors = _unpacked(weights, folder / WEIGHTS)
+    tensors = restored(_unpacked(weights, folder / WEIGHTS))
     with torch.device("meta"):  # what the card announces is held against the file, then built
         check_weights(build_model(config), tensors, str(folder / WEIGHTS))
     model = build_model(config)
@@ -341,18 +339,6 @@ def _is_plain(value: Tensor) -> bool:
     )
 
 
-def _as_half(name: str, value: Tensor) -> Tensor:
-    if not value.is_floating_point():
-        return value
-    half = value.half()
-    if half.isinf().any() and not value.isinf().any():
-        raise CheckpointError(
-            f"{name} holds {value.abs().max().item():.3g}, too large for float16. Store the "
-            "weights in full (save_half: false)."
-        )
-    return half
-
-
 def digest(origin: Path) -> str:
     """Give the SHA-256 of weights, hexadecimal: of a file, or of those in a checkpoint.
 
@@ -438,11 +424,7 @@ def write_file(path: Path, content: bytes) -> None:
     Raises:
         CheckpointError: it cannot be written.
     """
-    temporary = path.with_name(path.name + ".part")
     try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise CheckpointError(f"{path} cannot be written: {error.strerror}.") from error
+        write_atomically(path, content)
+    except SinkError as error:
+        raise CheckpointError(str(error)) from error

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from dff_edge.trainer.models import ModelConfig
 from dff_edge.trainer.settings import Settings, load_settings
+from dff_edge.trainer.storage import Storage
 
 NetworkName = Literal["feature", "task", "flow"]
 
@@ -78,7 +79,10 @@ class DataConfig(Settings):
             frames.
         motion: "none" takes pairs from video; "synthetic" makes both frames of a pair from one
             labelled picture, for data without neighbouring frames: other views of it, moved and
-            bent the more the larger the distance, with known flow.
+            bent the more the larger the distance, with known flow. "driving" does the same, and in
+            three of four pairs a camera drives through the picture as through a street.
+        video_share: with synthetic motion: which share of the pairs is taken from the video all the
+            same, from a frame and the one before it, however far apart these are.
         augment: how pairs are changed.
         group: pairs that are made of one video at a time; the batch size is a multiple of it.
         workers: processes that make pairs; 0 makes them in the training process.
@@ -88,10 +92,20 @@ class DataConfig(Settings):
     validate_on: str | None = None
     validate_flow_on: str | None = None
     max_distance: int = Field(default=9, ge=0, le=10_000)
-    motion: Literal["none", "synthetic"] = "none"
+    motion: Literal["none", "synthetic", "driving"] = "none"
+    video_share: float = Field(default=0.0, ge=0, lt=1)
     augment: AugmentConfig = AugmentConfig()
     group: int = Field(default=4, ge=1, le=4096)
     workers: int = Field(default=1, ge=0, le=1024)
+
+    @model_validator(mode="after")
+    def _check_share(self) -> DataConfig:
+        if self.video_share and self.motion == "none":
+            raise ValueError(
+                f"video_share is {self.video_share} with motion: none, expected it with synthetic "
+                "motion only: all pairs are from the video."
+            )
+        return self
 
 
 class StageConfig(Settings):
@@ -206,7 +220,8 @@ class TrainConfig(Settings):
         data: what to train on.
         stages: one after the other, on the same networks.
         device: what to train on.
-        save_half: store the final weights in half precision, for small files.
+        storage: how the final weights are stored: "float32"; "float16" in half the space; "int8"
+            in a quarter of it, kernels as bytes with a scale for each output channel.
     """
 
     name: str = Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._-]+$")
@@ -216,7 +231,7 @@ class TrainConfig(Settings):
     data: DataConfig = DataConfig()
     stages: tuple[StageConfig, ...] = Field(min_length=1, max_length=1000)
     device: DeviceConfig = DeviceConfig()
-    save_half: bool = False
+    storage: Storage = "float32"
 
     @model_validator(mode="after")
     def _check_stages(self) -> TrainConfig:

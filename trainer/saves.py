@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
+import io
 import json
-import os
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from pydantic import ValidationError
 
-from dff_edge.errors import CheckpointError, ConfigError
-from dff_edge.files.documents import open_regular, parse_json
-from dff_edge.trainer.checkpoint import MAX_WEIGHT_BYTES
+from dff_edge.errors import CheckpointError, ConfigError, SinkError
+from dff_edge.files.atomic import AtomicFile
+from dff_edge.files.documents import parse_json
+from dff_edge.files.regular import open_regular
+from dff_edge.trainer.checkpoint import MAX_WEIGHT_BYTES, make_folder
 from dff_edge.trainer.config import InitConfig, TrainConfig
 
 _KEY = "dff_edge_run"
+_GOES_ON = "With --resume the run goes on from the save before."
 
 
 class Owner:
@@ -61,6 +63,20 @@ class Owner:
             )
 
 
+class _Writer(io.RawIOBase):
+    """An ``AtomicFile`` as ``torch.save`` wants it."""
+
+    def __init__(self, file: AtomicFile) -> None:
+        self._file = file
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._file.write(data)
+        return len(data)
+
+
 class WholeSaves(TorchCheckpointIO):
     """Saves appear whole or not at all; lightning's own do on the disk of ``$TMPDIR`` alone.
 
@@ -81,22 +97,15 @@ class WholeSaves(TorchCheckpointIO):
             CheckpointError: it cannot be written.
         """
         target = Path(path)
-        temporary = target.with_name(target.name + ".part")
+        make_folder(target.parent)
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                torch.save({**checkpoint, _KEY: self._owner.text}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-        except (OSError, RuntimeError) as error:  # torch's writer has the latter for a full disk
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            reason = getattr(error, "strerror", None) or error
-            raise CheckpointError(
-                f"{target} cannot be written: {reason}. With --resume the run goes on from the "
-                "save before."
-            ) from error
+            with AtomicFile(target) as file:
+                torch.save({**checkpoint, _KEY: self._owner.text}, cast(IO[bytes], _Writer(file)))
+                file.commit()
+        except SinkError as error:
+            raise CheckpointError(f"{error} {_GOES_ON}") from error
+        except (OSError, RuntimeError) as error:  # of torch's writer
+            raise CheckpointError(f"'{target}' cannot be written: {error}. {_GOES_ON}") from error
 
     def load_checkpoint(self, path: str | Path, *arguments: Any, **options: Any) -> dict[str, Any]:
         """Read a save.

@@ -136,7 +136,7 @@ def train(config: TrainConfig, run_folder: Path, *, resume: bool = False) -> Pat
             config.model,
             name=config.name,
             training=training,
-            half=config.save_half,
+            storage=config.storage,
         )
     return checkpoint
 

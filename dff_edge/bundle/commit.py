@@ -20,7 +20,7 @@ from dff_edge.bundle.folder import BundleFolder
 from dff_edge.bundle.manifest import Manifest
 from dff_edge.bundle.paths import COMMITTED_NAME, MANIFEST_NAME, REPLACED_NAME
 from dff_edge.files.atomic import sync_folder
-from dff_edge.files.staging import sync_folders, write_durably
+from dff_edge.files.staging import rename_durably, sync_folders, write_durably
 
 
 def publish(root: Path, staging: Path, manifest: bytes, replaced: bytes | None) -> None:
@@ -39,8 +39,7 @@ def publish(root: Path, staging: Path, manifest: bytes, replaced: bytes | None) 
     if replaced is not None:
         write_durably(staging / REPLACED_NAME, replaced)
     sync_folders(staging)
-    os.rename(staging, root / COMMITTED_NAME)
-    sync_folder(root)
+    rename_durably(staging, root / COMMITTED_NAME)
     sync_folder(root.parent)  # of a new bundle, its name
 
 

@@ -36,14 +36,16 @@ class AtomicFile:
         path: the file, there or not; its folder must be.
         durable: whether content is on the disk before the file is replaced, so that a power cut
             leaves one or the other; costs a flush.
+        mode: permissions of a file that was not there, less the umask.
 
     Raises:
         SinkError: another process is writing it, its folder is missing or may not be written to,
             or the disk is full. So do ``write`` and ``commit``.
     """
 
-    def __init__(self, path: str | Path, *, durable: bool = True) -> None:
+    def __init__(self, path: str | Path, *, durable: bool = True, mode: int = 0o666) -> None:
         self.path = Path(path)
+        self._mode = mode
         self._durable = durable
         self._target = self.path
         self._staged: Path | None = None
@@ -60,12 +62,12 @@ class AtomicFile:
             return
         check_room(self._target.parent, self.path)
         self._staged = self._target.with_name(f".{self._target.name}.new")
-        self._descriptor, is_locked = open_locked(self._staged, self.path)
+        self._descriptor, is_locked = open_locked(self._staged, self.path, self._mode)
         if not is_locked:  # others may write to the same staging file: have one of our own
             self._staged.unlink(missing_ok=True)
             os.close(self._descriptor)
             self._staged = self._target.with_name(f".{self._target.name}.{os.getpid()}.new")
-            self._descriptor = os.open(self._staged, _FLAGS, 0o666)
+            self._descriptor = os.open(self._staged, _FLAGS, self._mode)
         os.ftruncate(self._descriptor, 0)
         if about is not None:
             take_over_mode(self._descriptor, about)
@@ -87,7 +89,7 @@ class AtomicFile:
             return
         try:
             if self._durable:
-                sync_file(self._descriptor)
+                sync_file(self._descriptor)  # the rename must not reach the disk first
             os.replace(self._staged, self._target)
             self._staged = None
             if self._durable:
@@ -120,19 +122,26 @@ class AtomicFile:
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
-def write_atomically(path: str | Path, data: str | bytes, *, durable: bool = True) -> None:
+def write_atomically(
+    path: str | Path, data: str | bytes, *, durable: bool = True, mode: int = 0o666
+) -> None:
     """Replace a file as a whole; see ``AtomicFile`` for arguments and errors.
 
     Example:
         >>> write_atomically("run.json", "{}")  # doctest: +SKIP
     """
-    with AtomicFile(path, durable=durable) as file:
+    with AtomicFile(path, durable=durable, mode=mode) as file:
         file.write(data)
         file.commit()
 
 
-def open_locked(path: Path, name: str | Path) -> tuple[int, bool]:
+def open_locked(path: Path, name: str | Path, mode: int = 0o666) -> tuple[int, bool]:
     """Open a file for reading and writing, made where it is missing, and lock it.
+
+    Args:
+        path: the file.
+        name: for messages.
+        mode: permissions of a new file, less the umask.
 
     Returns:
         Its descriptor, and whether it is locked: False on file systems without locks.
@@ -142,7 +151,7 @@ def open_locked(path: Path, name: str | Path) -> tuple[int, bool]:
         OSError: it cannot be opened.
     """
     while True:
-        descriptor = os.open(path, _FLAGS, 0o666)
+        descriptor = os.open(path, _FLAGS, mode)
         try:
             is_locked = lock(descriptor, str(name))
             about = _stat(path)

@@ -12,15 +12,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
-import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 from dff_edge.errors import ConfigError, DffEdgeError, require
+from dff_edge.files.regular import read_regular
 
 MAX_DEPTH = 64
 MAX_DIGITS = 400  # of a number as it is written: float64 ends at 309 digits
@@ -29,55 +26,6 @@ MAX_YAML_BYTES = 1 << 18  # configurations; PyYAML reads some 100 kB a second
 MAX_YAML_VALUES = 20_000  # after aliases are written out
 
 E = TypeVar("E", bound=DffEdgeError)
-
-
-@contextmanager
-def open_regular(
-    path: Path, *, max_bytes: int, error: type[DffEdgeError] = ConfigError
-) -> Iterator[BinaryIO]:
-    """Open a file for reading that is an ordinary one, and no larger than it may be.
-
-    A pipe or a device in its place is refused without waiting for it.
-
-    Args:
-        path: links are followed.
-        max_bytes: its largest size.
-        error: what is raised.
-    """
-    try:
-        # Without O_NONBLOCK a pipe waits here until somebody writes.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
-    except (OSError, ValueError) as problem:  # ValueError: a NUL byte in the name
-        reason = problem.strerror if isinstance(problem, OSError) else problem
-        raise error(f"{path} cannot be read: {reason}.") from problem
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise error(f"{path} is {_kind(status.st_mode)}, expected an ordinary file.")
-        if status.st_size > max_bytes:
-            raise error(
-                f"{path} has {status.st_size:,} bytes, expected {max_bytes:,} at most for a file "
-                "of its kind."
-            )
-    except BaseException:
-        os.close(descriptor)
-        raise
-    with open(descriptor, "rb") as file:
-        try:
-            yield file
-        except OSError as problem:
-            if problem.filename is not None:
-                raise  # another file's
-            raise error(f"{path} cannot be read: {problem.strerror or problem}.") from problem
-
-
-def read_regular(path: Path, *, max_bytes: int, error: type[DffEdgeError] = ConfigError) -> bytes:
-    """Read all of a file as ``open_regular`` opens it."""
-    with open_regular(path, max_bytes=max_bytes, error=error) as file:
-        content = file.read(max_bytes + 1)
-    if len(content) > max_bytes:  # it grew, or its size is not told, as in /proc
-        raise error(f"{path} has more than {max_bytes:,} bytes, expected no more.")
-    return content
 
 
 def read_json(
@@ -168,17 +116,6 @@ def dump_yaml(value: Any, *, flow: bool | None = False) -> str:
         value, Dumper=Dumper, sort_keys=False, default_flow_style=flow, allow_unicode=True
     )
     return text
-
-
-def _kind(mode: int) -> str:
-    kinds = {
-        stat.S_ISDIR: "a folder",
-        stat.S_ISFIFO: "a pipe",
-        stat.S_ISCHR: "a device",
-        stat.S_ISBLK: "a device",
-        stat.S_ISSOCK: "a socket",
-    }
-    return next((name for test, name in kinds.items() if test(mode)), "no file")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -119,6 +119,16 @@ def write_durably(path: Path, data: bytes, mode: int = 0o666) -> None:
         sync_file(file.fileno())
 
 
+def rename_durably(source: Path, target: Path) -> None:
+    """Rename a file or folder whose content is on the disk, and have the new name reach it.
+
+    Raises:
+        OSError: it cannot be renamed, for example because a folder that is not empty is there.
+    """
+    os.rename(source, target)
+    sync_folder(target.parent)
+
+
 def sync_folders(root: Path) -> None:
     """``sync_folder`` of a folder and all below it, the innermost first."""
     for folder, _, _ in os.walk(root, topdown=False):

@@ -1,16 +1,21 @@
 """The numbers of a run as they are now: what ``/stats.json`` says.
 
+What `dff-edge run --json` says too has the same key and form here (``RunStatistics.as_dict``).
+
     state       "running", "finished" (the source ended), "stopped" (by a person) or "failed"
-    reason      why it failed, null otherwise
+    failure     why it failed, null otherwise
     frames, key_frames        results so far, and key frames that they were answered from
     fps         results a second: over the latest 2 s, or over all when the run is over
     silent_s    seconds since the latest result, or since the start; null when the run is over
-    source      uri, live, state ("live", "stalled", "lost" or "closed"; null where it is not
-                live), read, dropped, failed, reconnects
-    latency_ms  p50 and p99 from submit to result; null before the first
-    age_ms      p50 and p99 from capture to result; null where the source is not live
-    key_age_ms  p50 and p99 from the capture of a result's key frame to its own; null as latency_ms
-    stages      by name: p50_ms, and share, its part of the time of all stages
+    source      its URI
+    camera      "live", "stalled", "lost" or "closed"; null where the source is not live
+    read, dropped, failed, reconnects         of the source's frames
+    latency     p50_ms and p99_ms from submit to result, by kind: "frame" (every one), "key frame",
+                "other frame"; without those of which there was none
+    age         p50_ms and p99_ms from capture to result; null where the source is not live
+    key_age     p50_ms and p99_ms from the capture of a result's key frame to its own; null before
+                the first
+    stages      by name: count, p50_ms, p99_ms, and share, its part of the time of all stages
     recent      the latest 120 frames, oldest first: index, is_key, latency_ms
     sinks       uri, written, lost, failure (null while it works)
     classes     name and colour ("#rrggbb")
@@ -28,10 +33,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-import numpy as np
-
 from dff_edge.frames import FrameCounts, Result
 from dff_edge.runtime.drawing.text import Colours
+from dff_edge.runtime.run_statistics import latency_kinds, percentiles
 from dff_edge.runtime.sinks import FanOut
 from dff_edge.runtime.sources import LiveSource, Source
 
@@ -72,7 +76,7 @@ class RunNumbers:
         self._key_frames = 0
         self._key: tuple[int, int] | None = None  # of the latest result: its stretch, and number
         self._state: RunState = "running"
-        self._reason: str | None = None
+        self._failure: str | None = None
         self._start_s = time.monotonic()
         self._end_s: float | None = None
         self._end_counts = FrameCounts()
@@ -96,11 +100,11 @@ class RunNumbers:
             )
         )
 
-    def finish(self, state: RunState, reason: str | None = None) -> None:
+    def finish(self, state: RunState, failure: str | None = None) -> None:
         """The run is over."""
         self._end_counts = replace(self._source.counts)  # a camera goes on until it is closed
         self._end_s = time.monotonic()
-        self._reason = reason
+        self._failure = failure
         self._state = state
 
     def as_dict(self) -> dict[str, Any]:
@@ -114,25 +118,23 @@ class RunNumbers:
         else:
             counts = self._end_counts
             fps = self._frames / max(self._end_s - self._start_s, 1e-3)
+        ages = [sample.age_ms for sample in samples if sample.age_ms is not None]
         return {
             "state": self._state,
-            "reason": self._reason,
+            "failure": self._failure,
             "frames": self._frames,
             "key_frames": self._key_frames,
             "fps": round(fps, 2),
             "silent_s": None if self._end_s is not None else round(now_s - latest_s, 2),
-            "source": {
-                "uri": self._source.uri,
-                "live": self._source.live,
-                "state": self._source.state if isinstance(self._source, LiveSource) else None,
-                "read": counts.read,
-                "dropped": counts.dropped,
-                "failed": counts.failed,
-                "reconnects": counts.reconnects,
-            },
-            "latency_ms": _percentiles([sample.latency_ms for sample in samples]),
-            "age_ms": _percentiles([s.age_ms for s in samples if s.age_ms is not None]),
-            "key_age_ms": _percentiles([sample.key_age_ms for sample in samples]),
+            "source": self._source.uri,
+            "camera": self._source.state if isinstance(self._source, LiveSource) else None,
+            "read": counts.read,
+            "dropped": counts.dropped,
+            "failed": counts.failed,
+            "reconnects": counts.reconnects,
+            "latency": _latencies(samples),
+            "age": percentiles(ages) if ages else None,
+            "key_age": percentiles([s.key_age_ms for s in samples]) if samples else None,
             "stages": _stages(samples),
             "recent": [
                 {"index": s.index, "is_key": s.is_key, "latency_ms": round(s.latency_ms, 2)}
@@ -151,14 +153,15 @@ def _rate(samples: Sequence[_Sample], start_s: float, now_s: float) -> float:
     return sum(sample.time_s > since_s for sample in samples) / max(now_s - since_s, 1e-3)
 
 
-def _percentiles(values: list[float]) -> dict[str, float] | None:
-    if not values:
-        return None
-    p50, p99 = np.percentile(values, [50, 99])
-    return {"p50": round(float(p50), 2), "p99": round(float(p99), 2)}
+def _latencies(samples: Sequence[_Sample]) -> dict[str, dict[str, float]]:
+    times: dict[str, list[float]] = {}
+    for sample in samples:
+        for kind in latency_kinds(is_key=sample.is_key):
+            times.setdefault(kind, []).append(sample.latency_ms)
+    return {kind: percentiles(values) for kind, values in times.items()}
 
 
-def _stages(samples: Sequence[_Sample]) -> dict[str, dict[str, float]]:
+def _stages(samples: Sequence[_Sample]) -> dict[str, dict[str, Any]]:
     times: dict[str, list[float]] = {}
     for sample in samples:
         for name, value in sample.stage_ms.items():
@@ -166,8 +169,9 @@ def _stages(samples: Sequence[_Sample]) -> dict[str, dict[str, float]]:
     total = sum(map(sum, times.values()))
     return {
         name: {
-            "p50_ms": round(float(np.median(values)), 3),
-            "share": round(sum(values) / total, 4) if total else 0.0,
+            "count": len(values),
+            **percentiles(values),
+            "share": sum(values) / total if total else 0.0,
         }
         for name, values in times.items()
     }

@@ -29,10 +29,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dff_edge.errors import EngineError
-from dff_edge.files.atomic import sync_folder
+from dff_edge.errors import EngineError, SinkError
+from dff_edge.files.atomic import sync_folder, write_atomically
 from dff_edge.files.cache_folder import CACHE_VARIABLE, default_cache_folder
-from dff_edge.files.staging import Workplace, remove_abandoned, write_durably
+from dff_edge.files.staging import Workplace, remove_abandoned, rename_durably, write_durably
 from dff_edge.names import Precision
 
 _MAX_RECORD_BYTES = 1 << 20
@@ -242,8 +242,7 @@ class EngineCache:
             removed = [e for e in self.entries() if e.record is None or not is_kept(e.record.key)]
             for entry in removed:
                 _remove(entry.path)
-        for folder in (self._engines, self._timing):
-            remove_abandoned(folder, _NEW)
+        remove_abandoned(self._engines, _NEW)
         return removed
 
     def timing(self, runtime: str, device: str) -> bytes:
@@ -256,13 +255,11 @@ class EngineCache:
     def store_timing(self, runtime: str, device: str, data: bytes) -> None:
         """Keep what a builder measured. Of two that store at once the last one wins."""
         path = self._timing / _timing_name(runtime, device)
-        try:
-            remove_abandoned(self._timing, _NEW)
-            with Workplace(self._timing, _NEW, 0o700) as staged:
-                write_durably(staged.path / path.name, data, 0o600)
-                os.replace(staged.path / path.name, path)
-        except OSError as error:
-            raise EngineError(f"{path} cannot be written: {error.strerror}.") from error
+        with self._locked(fcntl.LOCK_EX):
+            try:
+                write_atomically(path, data, mode=0o600)
+            except SinkError as error:
+                raise EngineError(str(error)) from error
 
     @contextmanager
     def _locked(self, kind: int) -> Iterator[None]:
@@ -387,6 +384,5 @@ def _replace_folder(staged: Path, path: Path) -> None:
     """Rename to ``path``, where a folder may be in the way. Nobody else may be at it."""
     if path.exists():
         os.rename(path, _aside(path))
-    os.rename(staged, path)
-    sync_folder(path.parent)
+    rename_durably(staged, path)
     _remove(_aside(path))

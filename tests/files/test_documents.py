@@ -18,13 +18,12 @@ from dff_edge.errors import CheckpointError, ConfigError
 from dff_edge.files.documents import (
     MAX_DEPTH,
     dump_yaml,
-    open_regular,
     parse_json,
     parse_yaml,
     read_json,
-    read_regular,
     read_yaml,
 )
+from dff_edge.files.regular import open_regular, read_regular
 from tests.fuzzing import examples
 
 BILLION_LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(

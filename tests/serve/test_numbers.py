@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from dff_edge.runtime.run_statistics import RunStatistics
 from dff_edge.runtime.sinks import FanOut
 from dff_edge.runtime.sinks.base import NullSink
 from dff_edge.runtime.sources import open_source
@@ -58,9 +59,9 @@ def test_key_frames_in_the_background_are_counted_by_whom_they_answer(clock):
         numbers.add(told)
     shown = numbers.as_dict()
     assert shown["key_frames"] == 3
-    assert shown["key_age_ms"]["p50"] == 300  # of 200 300 300 400 400
+    assert shown["key_age"]["p50_ms"] == 300  # of 200 300 300 400 400
     assert not any(frame["is_key"] for frame in shown["recent"])
-    assert numbers_of().as_dict()["key_age_ms"] is None
+    assert numbers_of().as_dict()["key_age"] is None
 
 
 def test_numbers_of_some_results(clock):
@@ -73,24 +74,26 @@ def test_numbers_of_some_results(clock):
 
     shown = numbers.as_dict()
     assert json.loads(json.dumps(shown, allow_nan=False)) == shown
-    assert (shown["state"], shown["reason"]) == ("running", None)
+    assert (shown["state"], shown["failure"]) == ("running", None)
     assert (shown["frames"], shown["key_frames"]) == (6, 2)
-    assert shown["latency_ms"] == {"p50": 2.5, "p99": 4.95}
-    assert shown["age_ms"] == {"p50": 20, "p99": 20}
+    assert shown["latency"] == {
+        "frame": {"p50_ms": pytest.approx(2.5), "p99_ms": pytest.approx(4.95)},
+        "key frame": {"p50_ms": pytest.approx(2.5), "p99_ms": pytest.approx(4.95)},
+        "other frame": {"p50_ms": pytest.approx(2.5), "p99_ms": pytest.approx(3.97)},
+    }
+    assert shown["age"] == {"p50_ms": pytest.approx(20), "p99_ms": pytest.approx(20)}
     # 2 x 6 + 4 x 2 + 6 x 1 = 26
     assert shown["stages"] == {
-        "feature": {"p50_ms": 6, "share": pytest.approx(12 / 26, abs=1e-4)},
-        "task": {"p50_ms": 1, "share": pytest.approx(6 / 26, abs=1e-4)},
-        "flow": {"p50_ms": 2, "share": pytest.approx(8 / 26, abs=1e-4)},
+        "feature": {"count": 2, "p50_ms": 6, "p99_ms": 6, "share": pytest.approx(12 / 26)},
+        "task": {"count": 6, "p50_ms": 1, "p99_ms": 1, "share": pytest.approx(6 / 26)},
+        "flow": {"count": 4, "p50_ms": 2, "p99_ms": 2, "share": pytest.approx(8 / 26)},
     }
     assert shown["recent"][-2:] == [
         {"index": 4, "is_key": False, "latency_ms": 4},
         {"index": 5, "is_key": True, "latency_ms": 5},
     ]
-    assert shown["source"] == {
-        "uri": "camera 0", "live": True, "state": "lost",
-        "read": 6, "dropped": 3, "failed": 0, "reconnects": 2,
-    }  # fmt: skip
+    assert (shown["source"], shown["camera"]) == ("camera 0", "lost")
+    assert [shown[name] for name in ("read", "dropped", "failed", "reconnects")] == [6, 3, 0, 2]
     assert shown["classes"] == [
         {"name": "road", "colour": "#804080"},
         {"name": "sky", "colour": "#4682b4"},
@@ -100,8 +103,8 @@ def test_numbers_of_some_results(clock):
 def test_numbers_before_the_first_result(clock):
     clock.now_s += 3
     shown = numbers_of().as_dict()
-    assert (shown["frames"], shown["fps"], shown["latency_ms"]) == (0, 0, None)
-    assert (shown["age_ms"], shown["stages"], shown["recent"]) == (None, {}, [])
+    assert (shown["frames"], shown["fps"], shown["latency"]) == (0, 0, {})
+    assert (shown["age"], shown["stages"], shown["recent"]) == (None, {}, [])
 
 
 def test_file_has_no_state_and_no_age():
@@ -109,8 +112,7 @@ def test_file_has_no_state_and_no_age():
         numbers = numbers_of(source)
         numbers.add(result(0, age_s=None))
         shown = numbers.as_dict()
-    assert (shown["source"]["live"], shown["source"]["state"]) == (False, None)
-    assert shown["age_ms"] is None
+    assert (shown["camera"], shown["age"]) == (None, None)
 
 
 def test_finished_run_has_its_mean_rate_and_is_not_silent(clock):
@@ -125,10 +127,30 @@ def test_finished_run_has_its_mean_rate_and_is_not_silent(clock):
     source.counts.dropped = 1000  # a camera goes on until it is closed
 
     shown = numbers.as_dict()
-    assert (shown["state"], shown["reason"]) == ("failed", "the camera burnt")
+    assert (shown["state"], shown["failure"]) == ("failed", "the camera burnt")
     assert shown["fps"] == pytest.approx(10)
     assert shown["silent_s"] is None
-    assert shown["source"]["dropped"] == 2
+    assert shown["dropped"] == 2
+
+
+def test_keys_that_the_report_of_a_run_has_too_mean_the_same(clock):
+    source = StandInSource("camera 0")
+    source.counts.read, source.counts.dropped = 6, 3
+    numbers, statistics = numbers_of(source), RunStatistics()
+    for index in range(6):
+        clock.now_s += 0.1
+        numbers.add(result(index))
+        statistics.add(result(index))
+    numbers.finish("stopped")
+    statistics.finish(source.counts)
+
+    shown, report = numbers.as_dict(), statistics.as_dict()
+    assert shown.keys() - report.keys() == {
+        "state", "failure", "source", "silent_s", "camera", "recent", "classes",
+    }  # fmt: skip
+    assert report.keys() - shown.keys() == {"seconds", "failures", "objects"}
+    for name in shown.keys() & report.keys() - {"fps"}:
+        assert shown[name] == report[name], name
 
 
 def test_losses_of_sinks_are_told():

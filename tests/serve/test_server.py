@@ -70,7 +70,7 @@ def test_numbers_are_those_of_the_run():
         shown = numbers(server)
 
     assert (shown["frames"], shown["key_frames"], shown["state"]) == (7, 2, "running")
-    assert shown["source"]["state"] == "stalled"
+    assert shown["camera"] == "stalled"
     assert (shown["viewers"], shown["most_viewers"], shown["watching"]) == (0, 8, False)
 
 
@@ -152,7 +152,7 @@ def test_error_in_a_block_is_told_to_an_open_page():
         closing = threading.Thread(target=server.__exit__, args=(ValueError, error, None))
         closing.start()
         wait_until(lambda: numbers(server)["state"] == "failed")
-        assert numbers(server)["reason"] == "the camera burnt"
+        assert numbers(server)["failure"] == "the camera burnt"
         closing.join(WAIT_S)
 
 

@@ -21,7 +21,7 @@ def written(path, raw):
 def test_defaults_are_filled_in(path):
     config = load_config(path)
 
-    assert (config.name, config.seed, config.save_half) == ("tiny", 3, False)
+    assert (config.name, config.seed, config.storage) == ("tiny", 3, "float32")
     assert [stage.kind for stage in config.stages] == ["recognition", "flow", "pairs"]
     assert config.stages[0].optimizer == "adamw"
     assert config.init.feature is None
@@ -165,7 +165,7 @@ def test_long_values_are_shortened(path):
         (b"a: [1", "not readable as YAML"),
         (b"\xff\xfe\x00", "not readable as YAML"),
         (b"- 1\n- 2\n", "holds list, expected a mapping of keys to values"),
-        (b"", "holds NoneType, expected a mapping"),
+        (b"", "tiny.yaml is empty"),
     ],
 )
 def test_files_of_another_kind_are_refused(path, content, message):

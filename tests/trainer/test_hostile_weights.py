@@ -169,8 +169,8 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, model: Any, ti
     (tmp_path / "file").touch()
     with pytest.raises(CheckpointError, match="The folder .*/c cannot be made: Not a dir"):
         save_checkpoint(tmp_path / "file" / "c", model, tiny.model, name="tiny", training={})
-    (tmp_path / "w.safetensors.part").mkdir()
-    with pytest.raises(CheckpointError, match=r"w\.safetensors cannot be written: Is a directory"):
+    (tmp_path / "w.safetensors").mkdir()
+    with pytest.raises(CheckpointError, match=r"w\.safetensors' is a folder, expected a file"):
         write_tensors(tmp_path / "w.safetensors", {"a": torch.zeros(1)})
 
 

@@ -212,7 +212,7 @@ def test_save_that_breaks_leaves_the_one_before(tmp_path, monkeypatch, broken_at
 
     with monkeypatch.context() as patch:
         patch.setattr(broken_at, power_cut)
-        with pytest.raises(CheckpointError, match=r"last\.ckpt cannot be written: power cut"):
+        with pytest.raises(CheckpointError, match=r"last\.ckpt' cannot be written: power cut"):
             saves().save_checkpoint({"step": 2}, path)
 
     assert saves().load_checkpoint(path) == {"step": 1}

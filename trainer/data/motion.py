@@ -4,7 +4,8 @@ The picture is layered: itself at the back, and moved patches of it in front. A 
 maps, into the key frame and into the current frame, about which everything is known; on top, the
 current frame is bent by a smooth wave, as parallax bends real ones. So what is seen at p in the
 current frame is followed exactly: through the wave and the layer's map back to the layer, and by
-its other map into the key frame.
+its other map into the key frame. A camera that drives through the picture (``corridor.py``) changes
+what is seen of the back between these two maps, as exactly.
 
 All coordinates here are edge coordinates: the first pixel reaches from 0 to 1.
 """
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dff_edge.opencv import cv2
+from dff_edge.trainer.data.corridor import HOME, Drive, draw_drive
 
 Matrix = NDArray[np.float64]  # (2, 3), affine
 Points = NDArray[np.float64]  # (..., 2) as (x, y)
@@ -29,9 +31,11 @@ _ZOOM = 0.015
 _TURN_RADIANS = 0.003
 _WAVE = 0.001  # of the frame's width
 _PATCH_PAN = 0.015  # of the frame's width, beyond the motion of the picture
+_PATCH_NEARING = 0.015  # growth of a patch, beyond that of the picture
 _SHAKE = 0.003  # of the frame's width, at any distance but 0
 _PATCH_RADIUS = (0.05, 0.2)  # of the frame's height
 _ROUNDING = 0.01  # px, by which places at the picture's border may be outside
+_CALM = 0.25  # of the motion in the picture's plane, where a camera drives through it
 _PATCH_ZOOM = (0.8, 1.25)  # of a patch against the picture around it
 
 
@@ -78,22 +82,23 @@ class Motion:
         layers: first the back, which is the whole picture as it is, then patches of it.
         wave: bends the current frame.
         picture_size: height and width of the picture.
+        drive: moves a camera through the back; None for one that stays.
     """
 
     frame_size: tuple[int, int]
     layers: Sequence[Layer]
     wave: Wave
     picture_size: tuple[int, int]
+    drive: Drive | None = None
 
     def key_map(self) -> Points:
         """For each pixel of the key frame where it is in the picture, ``(H, W, 2)``."""
-        return self._in_picture(_centres(self.frame_size), [layer.key for layer in self.layers])[0]
+        return self._in_picture(_centres(self.frame_size), is_key=True)[0]
 
     def current_map(self) -> Points:
         """For each pixel of the current frame where it is in the picture, ``(H, W, 2)``."""
         points = _centres(self.frame_size)
-        points = points + self.wave.bend(points)
-        return self._in_picture(points, [layer.current for layer in self.layers])[0]
+        return self._in_picture(points + self.wave.bend(points), is_key=False)[0]
 
     def flow(self, stride: int) -> NDArray[np.float32]:
         """Give the flow from the current frame to the key frame.
@@ -108,21 +113,27 @@ class Motion:
         height, width = self.frame_size
         points = _centres((height // stride, width // stride)) * stride
         straight = points + self.wave.bend(points)
-        places, owners = self._in_picture(straight, [layer.current for layer in self.layers])
+        places, owners = self._in_picture(straight, is_key=False)
         target = np.empty_like(points)
         for number in np.unique(owners):
             layer, here = self.layers[number], owners == number
-            target[here] = apply(layer.key, apply(invert(layer.current), straight[here]))
-        _, key_owners = self._in_picture(target, [layer.key for layer in self.layers])
+            on_layer = apply(invert(layer.current), straight[here])
+            if number == 0 and self.drive is not None:
+                corridor, key, current = self.drive
+                on_layer = corridor.drawn(corridor.seen(on_layer, current), key)
+            target[here] = apply(layer.key, on_layer)
+        _, key_owners = self._in_picture(target, is_key=True)
         inside = ((target >= 0) & (target <= (width, height))).all(axis=-1)
         known = inside & (key_owners == owners) & in_picture(places, self.picture_size)
         return np.where(known[..., None], target - points, np.nan).astype(np.float32)
 
-    def _in_picture(
-        self, points: Points, matrices: Sequence[Matrix]
-    ) -> tuple[Points, NDArray[np.int64]]:
-        """Where points of a frame are in the picture, and on which layer."""
+    def _in_picture(self, points: Points, *, is_key: bool) -> tuple[Points, NDArray[np.int64]]:
+        """Where points of a frame, which is not bent, are in the picture, and on which layer."""
+        matrices = [layer.key if is_key else layer.current for layer in self.layers]
         places = apply(invert(matrices[0]), points)  # the back: the picture itself, everywhere
+        if self.drive is not None:
+            corridor, key, current = self.drive
+            places = corridor.drawn(corridor.seen(places, key if is_key else current), HOME)
         owners = np.zeros(points.shape[:-1], np.int64)
         for number in range(1, len(self.layers)):
             layer = self.layers[number]
@@ -144,10 +155,11 @@ def draw_motion(
     shrink: float,
     mirror: bool,
     patches: int,
+    drives: bool = False,
 ) -> Motion:
     """Draw a motion that grows with the distance.
 
-    It never leaves the picture, unless this may be smaller than the frames.
+    It never leaves the picture, unless this may be smaller than the frames or the camera drives.
 
     Pan, zoom and turn are shared out evenly between the two frames.
 
@@ -161,12 +173,15 @@ def draw_motion(
             may reach beyond the picture.
         mirror: whether both frames are mirrored.
         patches: moved patches in front of the picture.
+        drives: whether the camera drives through the picture; it pans and turns less then.
     """
     height, width = frame_size
+    drive = draw_drive(rng, picture_size=picture_size, distance=distance) if drives else None
+    calm = _CALM if drives else 1.0
     shake = _SHAKE * width * (distance > 0)
-    pan = width * _PAN * distance * _often_small(rng, 2) + shake * rng.uniform(-1, 1, 2)
-    zoom = float(np.exp(_ZOOM * distance * _often_small(rng, 1)[0]))
-    turn = float(_TURN_RADIANS * distance * _often_small(rng, 1)[0])
+    pan = width * _PAN * distance * calm * _often_small(rng, 2) + shake * rng.uniform(-1, 1, 2)
+    zoom = float(np.exp(_ZOOM * distance * calm * _often_small(rng, 1)[0]))
+    turn = float(_TURN_RADIANS * distance * calm * _often_small(rng, 1)[0])
     wave = Wave(
         width * _WAVE * distance * _often_small(rng, 2),
         2 * np.pi * rng.uniform(-1, 1, (2, 2)) / (width, height),
@@ -191,7 +206,7 @@ def draw_motion(
     layers = [Layer("all", _affine(np.eye(2), np.zeros(2)), key, current)]
     for _ in range(patches):
         layers.append(_draw_patch(rng, layers[0], picture_size, frame_size, distance, step))
-    return Motion(frame_size, layers, wave, picture_size)
+    return Motion(frame_size, layers, wave, picture_size, drive)
 
 
 def _draw_patch(
@@ -210,9 +225,10 @@ def _draw_patch(
     place = rng.uniform(0, 1, 2) * picture_size[::-1]
     size = radius * rng.uniform(*_PATCH_ZOOM)
     own = width * _PATCH_PAN * distance * _often_small(rng, 2) * step
+    nearing = _PATCH_NEARING * distance * _often_small(rng, 1)[0]
 
     def at(half: float) -> Matrix:
-        return _affine(np.diag(size), place + half * own)
+        return _affine(np.diag(size) * np.exp(half * nearing), place + half * own)
 
     return Layer(
         "ellipse" if rng.random() < 0.5 else "rectangle",

@@ -13,6 +13,7 @@ The split is that for training where a name says none.
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from dff_edge.bundle.anchors import anchor_sizes
@@ -53,7 +54,7 @@ def open_pairs(
     """Open the training pairs that a configuration names.
 
     Args:
-        data: ``train``, ``motion``, ``augment`` and ``group`` are used.
+        data: ``train``, ``motion``, ``video_share``, ``augment`` and ``group`` are used.
         seed: which stream of pairs.
         frame_size: H and W.
         class_count: K.
@@ -100,22 +101,26 @@ def open_pairs(
         raise ConfigError(
             f"'{data.train}' is data for {known.kind.task}, the model's task is {task}."
         )
-    kind: type[StillPairs] | type[ClipPairs] = (
-        StillPairs if data.motion == "synthetic" else ClipPairs
-    )
 
     def pairs_of(uri: str) -> PairData:
-        return kind(
-            open_clips(uri, split=split),
-            seed=seed,
-            frame_size=frame_size,
-            class_count=class_count,
-            length=length,
-            group=data.group,
-            max_distance=max_distance,
-            augment=data.augment,
-            task=task,
-        )
+        clips = open_clips(uri, split=split)
+        settings: dict[str, Any] = {
+            "seed": seed,
+            "frame_size": frame_size,
+            "class_count": class_count,
+            "length": length,
+            "group": data.group,
+            "augment": data.augment,
+            "task": task,
+        }
+        if data.motion == "none":
+            return ClipPairs(clips, max_distance=max_distance, **settings)
+        drives = data.motion == "driving"
+        stills = StillPairs(clips, max_distance=max_distance, drives=drives, **settings)
+        if not data.video_share or for_flow or max_distance == 0:
+            return stills
+        shares = [1 - data.video_share, data.video_share]
+        return MixedPairs([stills, ClipPairs(clips, max_distance=1, **settings)], shares, seed=seed)
 
     if not data.train.startswith(f"{VID_AND_DET}://"):
         return pairs_of(data.train)

@@ -6,24 +6,22 @@ between two frames; flow networks learn real motion from it (docs/experiments, C
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
+from dff_edge.data.datasets.labelled_clip import LabelledClip
 from dff_edge.frames import Image, LabelMap
 from dff_edge.opencv import cv2
 from dff_edge.trainer.data.boxes import clip_boxes, map_boxes
 from dff_edge.trainer.data.colour import jitter_colours
 from dff_edge.trainer.data.labelled_pairs import LabelledPairs, read_frame
 from dff_edge.trainer.data.motion import Points, draw_motion, in_picture
-from dff_edge.trainer.data.pairs import (
-    FLOW_STRIDE,
-    IGNORED,
-    Pair,
-    PairBatch,
-    Truth,
-    stack_pairs,
-)
+from dff_edge.trainer.data.pairs import FLOW_STRIDE, IGNORED, Pair, PairBatch, Truth, stack_pairs
 
 _MAX_PATCHES = 2
+_DRIVES = 0.75
 _EXPOSURE = 0.04  # by which brightness differs at most between the frames of a pair
 _HALVE_FROM = 2.0  # pixels of the picture per pixel of the frame
 
@@ -37,9 +35,18 @@ class StillPairs(LabelledPairs):
     is the current frame's.
 
     Neighbours of the labelled frames are not read. Arguments are those of ``LabelledPairs``.
+
+    Args:
+        drives: whether the camera drives through the picture in three of four pairs.
     """
 
     knows_flow = True
+
+    def __init__(
+        self, clips: Sequence[LabelledClip], *, drives: bool = False, **settings: Any
+    ) -> None:
+        super().__init__(clips, **settings)
+        self.drives = drives
 
     def __getitem__(self, index: int) -> PairBatch:
         rng = np.random.default_rng([self.seed, index])
@@ -62,6 +69,7 @@ class StillPairs(LabelledPairs):
             shrink=self.augment.shrink,
             mirror=bool(rng.random() < 0.5),
             patches=0 if distance == 0 or truth.boxes is not None else patches,
+            drives=self.drives and distance > 0 and rng.random() < _DRIVES,
         )
         exposures = 1 + rng.uniform(-_EXPOSURE, _EXPOSURE, 2)
         place = motion.current_map()

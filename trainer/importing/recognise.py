@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dff_edge.errors import CheckpointError
-from dff_edge.files.documents import open_regular
+from dff_edge.files.regular import open_regular
 from dff_edge.trainer.checkpoint import MAX_WEIGHT_BYTES, read_state_dict
 from dff_edge.trainer.importing.dff_params import import_dff_params, is_dff_params
 from dff_edge.trainer.importing.efficientnet import (

@@ -26,8 +26,8 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from dff_edge.data.datasets.reading import read_file
 from dff_edge.errors import SourceError
+from dff_edge.files.regular import read_regular
 
 Id = int | str
 
@@ -91,7 +91,7 @@ def read_coco(path: Path) -> CocoFile:
 
 @lru_cache(maxsize=2)
 def _read(path: Path, _changed_ns: int, _bytes: int) -> CocoFile:
-    data = read_file(path, most=_MAX_BYTES, what=_WHAT)
+    data = read_regular(path, max_bytes=_MAX_BYTES, what=_WHAT, error=SourceError)
     try:
         content = json.loads(data)
     except (ValueError, RecursionError) as error:

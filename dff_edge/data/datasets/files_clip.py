@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dff_edge.boxes import TrueBoxes
-from dff_edge.data.datasets.reading import read_file
 from dff_edge.errors import SourceError
+from dff_edge.files.regular import read_regular
 from dff_edge.frames import Image, LabelMap
 from dff_edge.opencv import cv2
 from dff_edge.runtime.sources.images import read_image
@@ -73,7 +73,9 @@ class FilesClip:
         Raises:
             SourceError: the file cannot be read.
         """
-        data = read_file(self.image_path(index), most=_MAX_IMAGE_BYTES, what="an image")
+        data = read_regular(
+            self.image_path(index), max_bytes=_MAX_IMAGE_BYTES, what="an image", error=SourceError
+        )
         grey = cv2.IMREAD_GRAYSCALE
         shown, stored = (
             cv2.imdecode(np.frombuffer(data, np.uint8), flags)

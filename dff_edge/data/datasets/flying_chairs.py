@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dff_edge.data.datasets.files_clip import list_folder
-from dff_edge.data.datasets.reading import read_file, read_text
 from dff_edge.errors import FrameError, SourceError
+from dff_edge.files.regular import read_regular, read_text
 from dff_edge.runtime.sources.decoding.picture_size import MAX_PICTURE_PX, check_size
 
 SPLITS = ("train", "val")
@@ -45,7 +45,9 @@ def list_chairs(root: Path) -> dict[str, tuple[Path, list[int]]]:
             f"'{root}' holds no {SPLIT_FILE}, expected Flying Chairs: data/00001_img1.ppm, "
             f"00001_img2.ppm, 00001_flow.flo and so on, and {SPLIT_FILE}. {_WHERE_FROM}."
         )
-    marks = read_text(splits, most=_MAX_LIST_BYTES, what="a line for each pair, 1 or 2").split()
+    marks = read_text(
+        splits, max_bytes=_MAX_LIST_BYTES, what="a line for each pair, 1 or 2", error=SourceError
+    ).split()
     if set(marks) != {"1", "2"}:
         raise SourceError(f"{splits} holds other lines than 1 and 2, expected one for each pair.")
     there = set(list_folder(folder).files)
@@ -76,7 +78,7 @@ def read_flo(path: Path) -> NDArray[np.float32]:
     Raises:
         SourceError: it cannot be read, or is no .flo file, or is cut short.
     """
-    data = read_file(path, most=_MAX_FLO_BYTES, what="a .flo file")
+    data = read_regular(path, max_bytes=_MAX_FLO_BYTES, what="a .flo file", error=SourceError)
     if len(data) < 12 or np.frombuffer(data, "<f4", 1)[0] != _FLO_MAGIC:
         raise SourceError(f"{path} is no .flo file, expected it to begin with {_FLO_MAGIC}.")
     width, height = (int(side) for side in np.frombuffer(data, "<i4", 2, offset=4))

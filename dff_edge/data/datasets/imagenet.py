@@ -29,8 +29,8 @@ from dff_edge.data.datasets.files_clip import (
     missing_folder,
     some,
 )
-from dff_edge.data.datasets.reading import read_text
 from dff_edge.errors import ConfigError, SourceError
+from dff_edge.files.regular import read_text
 
 SPLITS = ("train", "val")
 WORDNET_IDS = {
@@ -170,7 +170,7 @@ def read_boxes(path: Path) -> TrueBoxes:
     Raises:
         SourceError: it is missing, or no annotation of ImageNet.
     """
-    text = read_text(path, most=_MAX_XML_BYTES, what=_XML)
+    text = read_text(path, max_bytes=_MAX_XML_BYTES, what=_XML, error=SourceError)
     if "<!DOCTYPE" in text or "<!ENTITY" in text:  # entities are a bomb, not boxes
         raise SourceError(f"{path} declares a document type or entities, expected {_XML}.")
     boxes, labels = [], []
@@ -230,7 +230,9 @@ def _gaps(folder: Path, stems: list[str]) -> str:
 def _listed(path: Path, split: str, listing: Listing) -> list[str]:
     """The images that a list names, each once."""
     try:
-        lines = read_text(path, most=_MAX_LIST_BYTES, what="a list of DET images").splitlines()
+        lines = read_text(
+            path, max_bytes=_MAX_LIST_BYTES, what="a list of DET images", error=SourceError
+        ).splitlines()
     except SourceError as error:
         raise SourceError(
             f"{error} The official one is data/ILSVRC2015/ImageSets/DET_train_30classes.txt of "

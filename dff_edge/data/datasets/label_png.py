@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dff_edge.data.datasets.reading import read_file
 from dff_edge.errors import FrameError, SourceError
+from dff_edge.files.regular import read_regular
 from dff_edge.frames import LabelMap
 from dff_edge.opencv import cv2
 from dff_edge.runtime.sources.decoding.picture_size import check_size
@@ -53,7 +53,7 @@ def read_label_png(path: Path) -> LabelMap:
         SourceError: the file is missing, damaged, of absurd size, in colours, or has a number of
             256 and more.
     """
-    data = read_file(path, most=_MAX_BYTES, what=_WHAT)
+    data = read_regular(path, max_bytes=_MAX_BYTES, what=_WHAT, error=SourceError)
     header, pixels = _parse(data, path)
     if header.kind not in (_GREY, _PALETTE):
         raise SourceError(

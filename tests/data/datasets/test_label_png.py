@@ -154,5 +154,5 @@ def test_absurd_sizes_are_refused_before_anything_is_decoded(tmp_path, size, mon
 def test_pipes_are_refused(tmp_path):
     os.mkfifo(tmp_path / "x.png")
 
-    with pytest.raises(SourceError, match="is no regular file, expected a PNG of class numbers"):
+    with pytest.raises(SourceError, match="is a pipe, expected a PNG of class numbers"):
         read_label_png(tmp_path / "x.png")

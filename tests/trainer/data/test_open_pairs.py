@@ -54,6 +54,43 @@ def test_folder_by_name(folder):
     assert not equal(video[1], opened(str(folder), 5, (32, 64), augment={"colour": 0})[1])
 
 
+def test_a_share_of_video_beside_synthetic_motion(folder):
+    settings = {"class_count": 5, "frame_size": (32, 64)}
+    made = {"motion": "driving", "augment": {"shrink": 0.9}}
+    mixed = opened(str(folder), **settings, **made, video_share=0.5)
+    parts = [opened(str(folder), **settings, **made), None]
+    parts[1] = ClipPairs(
+        open_clips(str(folder)),
+        seed=5,
+        group=2,
+        length=4,
+        max_distance=1,
+        augment=DataConfig(**made).augment,
+        **settings,
+    )
+
+    kinds = [[equal(mixed[n], part[n]) for part in parts] for n in range(12)]
+
+    assert parts[0].drives
+    assert len(mixed) == 4
+    assert all(sum(kind) == 1 for kind in kinds)
+    assert 0 < sum(kind[1] for kind in kinds) < 12
+    alone = open_pairs(
+        DataConfig(train=str(folder), **made, video_share=0.5),
+        seed=5,
+        length=4,
+        max_distance=3,
+        for_flow=True,
+        **settings,
+    )
+    assert isinstance(alone, StillPairs)  # of video nobody knows the flow
+
+
+def test_a_share_of_video_needs_other_pairs_beside():
+    with pytest.raises(ValueError, match=r"video_share is 0\.5 with motion: none"):
+        DataConfig(video_share=0.5)
+
+
 @pytest.mark.parametrize(
     ("uri", "message"),
     [

@@ -9,6 +9,7 @@ from dff_edge.data.clips import open_clips
 from dff_edge.errors import ConfigError
 from dff_edge.trainer.config import AugmentConfig
 from dff_edge.trainer.data import StillPairs
+from dff_edge.trainer.data.motion import draw_motion
 from dff_edge.trainer.data.pairs import IGNORED
 from dff_edge.trainer.data.still_pairs import sample
 from tests.trainer.data.same import equal
@@ -130,3 +131,23 @@ def test_reduced_pictures_are_scored_where_they_are(folder):
         assert (error[flat & inside] <= 2 + 0.04 * 255).all()
     known = item["flow_px"].isfinite().all(1)
     assert 0.2 < known.float().mean() < 0.8
+
+
+def test_a_camera_drives_in_most_pairs_and_in_none_of_one_frame(folder, monkeypatch):
+    drawn = []
+
+    def draw(rng, *, drives, **settings):
+        drawn.append((drives, settings["distance"]))
+        return draw_motion(rng, drives=drives, **settings)
+
+    monkeypatch.setattr("dff_edge.trainer.data.still_pairs.draw_motion", draw)
+    pairs = still_pairs(folder, drives=True, max_distance=4, group=60)
+
+    pairs[0], pairs[1]
+
+    moving = [drives for drives, distance in drawn if distance]
+    assert not any(drives for drives, distance in drawn if not distance)
+    assert 0.6 < np.mean(moving) < 0.9  # three of four
+    drawn.clear()
+    still_pairs(folder, max_distance=4)[0]
+    assert not any(drives for drives, _ in drawn)
