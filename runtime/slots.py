@@ -1,4 +1,4 @@
-"""What frames in flight hold: buffers, events, and where they stand."""
+"""Frames in flight: buffers, events and progress."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from dff_edge.runtime.trace import StageSpan
 
 
 class Span(NamedTuple):
-    """Start and end of a stage, on one stream."""
+    """Start and end of a stage, as events of one stream."""
 
     start: Event
     end: Event
 
 
 class Origin(NamedTuple):
-    """An event and when it happened by ``time.perf_counter``."""
+    """An event and its time by ``time.perf_counter``."""
 
     event: Event
     time_s: float
@@ -48,7 +48,7 @@ class Stages:
 
     @contextmanager
     def stage(self, name: str, stream: Stream) -> Iterator[Span]:
-        """Mark the start and the end of what is enqueued inside.
+        """Mark the start and the end of the work enqueued inside.
 
         Raises:
             PipelineError: when a GPU's engine or driver refuses it.
@@ -66,7 +66,7 @@ class Stages:
 
     @contextmanager
     def resizing(self) -> Iterator[None]:
-        """Time what the caller's thread does inside."""
+        """Measure the time of the caller's thread inside."""
         start = time.perf_counter()
         yield
         self._resizes.append((start, time.perf_counter()))
@@ -89,7 +89,7 @@ class Stages:
         for name, stream, span in self._ran:
             origin = origins[type(span.start)]
             start_ms = (origin.time_s - begin_s) * 1e3 + span.start.elapsed_ms_since(origin.event)
-            # From start to end by itself: CUDA gives float32, after an hour by quarters of a ms.
+            # From start to end by itself: CUDA returns float32, after an hour in quarters of a ms.
             end_ms = start_ms + span.end.elapsed_ms_since(span.start)
             yield StageSpan(name, stream, self.index, key, start_ms, end_ms)
 
@@ -99,7 +99,7 @@ class KeyBuffers(Stages):
 
     Attributes:
         stamp_s: when the frame was captured.
-        ready: when its features are there.
+        ready: event that its features are computed.
     """
 
     def __init__(self, device: Device, subnets: Subnets, feature: Stream) -> None:
@@ -121,11 +121,11 @@ class KeyBuffers(Stages):
 
 
 class Slot(Stages):
-    """What a frame in flight needs, and where it stands.
+    """Buffers and progress of a frame in flight.
 
     Attributes:
-        outputs: what the task network gives, by name.
-        done: when its result is there.
+        outputs: tensors of the task network, by name.
+        done: event that its result is ready.
         first_use: the key frame whose features, computed in the background, it is the first to use.
     """
 
@@ -135,7 +135,7 @@ class Slot(Stages):
         self.half = device.buffer(flow.inputs["frame_half"], host=True)
         self.flow = device.buffer(flow.outputs["flow"])
         self.scale = device.buffer(flow.outputs["scale"])
-        # A graph that warps keeps what it warped to itself.
+        # A graph that warps keeps the warped features internal.
         warped = task.inputs["features"] if subnets.propagate is None else None
         self.features = None if warped is None else device.buffer(warped)
         self.outputs = {n: device.buffer(s, host=True) for n, s in task.outputs.items()}
@@ -151,7 +151,7 @@ class Slot(Stages):
         self.submitted_s = self.ready_s = time.monotonic()
 
     def mark_ready(self) -> None:
-        """Note that the result is there."""
+        """Mark the result as ready."""
         self.ready_s = time.monotonic()
 
     def stage_times(self) -> dict[str, float]:
@@ -162,11 +162,11 @@ class Slot(Stages):
         return own if self.first_use is None else {**self.first_use.stage_times(), **own}
 
     def spans(self, origins: Mapping[type[Event], Origin], begin_s: float) -> Iterator[StageSpan]:
-        """When each stage ran, since ``begin_s`` by ``time.perf_counter``.
+        """Yield the time span of each stage, since ``begin_s`` by ``time.perf_counter``.
 
         Args:
-            origins: by class of event: one clock each.
-            begin_s: when the trace began.
+            origins: by class of event, each of which has a clock of its own.
+            begin_s: start of the trace.
         """
         if self.first_use is not None:
             yield from self.first_use.spans(origins, begin_s)

@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 @click.option(
     "--copy-features",
     is_flag=True,
-    help="Baseline: copy key features (zero flow, scale one). Of a checkpoint only.",
+    help="Baseline: copy key features (zero flow, scale one). For a checkpoint only.",
 )
 @flow_option
 @engine_option
@@ -84,8 +84,8 @@ def command(
     """Measure MODEL, a bundle or a checkpoint, by the paper's protocol.
 
     "DFF at l" is the accuracy over all pairs (k, i), k = i - l + 1 .. i, of each labelled frame i:
-    mIoU, or of a model that detects mAP at an IoU of 0.5, as ImageNet VID measures it. Pixels of
-    label 255 are not scored; how many there are is said.
+    mIoU, or for detection mAP at an IoU of 0.5, as ImageNet VID measures it. Pixels of
+    label 255 are not scored; their share is printed.
 
     With a lag n, features are used n frames after their key frame, as with key frames in the
     background: the pairs are k = i - n - l + 1 .. i - n, which is what a run at a key interval l of

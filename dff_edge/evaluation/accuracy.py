@@ -1,4 +1,4 @@
-"""A measured accuracy, whatever the task: at a distance from the key frame, and as "DFF at l"."""
+"""Accuracy of any task: at a distance from the key frame, and as "DFF at l"."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from dff_edge.errors import ConfigError
 
 
 class Metric(NamedTuple):
-    """What is measured.
+    """The measure of accuracy.
 
     Attributes:
-        key: in names of fields.
-        title: for people.
-        of_class: what a single class has, for people.
+        key: its name in fields.
+        title: its name for people.
+        of_class: its name for a single class, for people.
     """
 
     key: str
@@ -31,10 +31,10 @@ class Accuracy(ABC):
     """Accuracy at the distances n..n+l-1, 0..1; the mean over the classes that occur.
 
     Attributes:
-        metric: what is measured.
+        metric: the measure.
         classes: names of the K classes.
         max_interval: the largest l.
-        not_scored: share of what is labelled that counts in no score, 0..1: pixels of label 255,
+        not_scored: share of the labels that are left out of scores, 0..1: pixels of label 255,
             or ignored boxes.
         lag: n, frames after which the features of a key frame are used; 0 in order.
     """
@@ -52,7 +52,7 @@ class Accuracy(ABC):
         """
 
     def at_distance(self, distance: int) -> float:
-        """Accuracy of the pairs at one distance; NaN when nothing was scored."""
+        """Return the accuracy of the pairs at one distance; NaN when nothing was scored."""
         after = distance - self.lag
         if not 0 <= after < self.max_interval:
             most = self.lag + self.max_interval - 1
@@ -81,5 +81,5 @@ class Accuracy(ABC):
 
 
 def mean_of_classes(scores: NDArray[np.float64]) -> float:
-    """Mean over the classes that occur, those that are not NaN; NaN when none does."""
+    """Return the mean over the classes that are not NaN; NaN when all are."""
     return float(np.nanmean(scores)) if np.isfinite(scores).any() else float("nan")

@@ -44,7 +44,7 @@ def open_on_cpu(
         return call_at_lower_priority(open_one) if options.background else open_one()
 
     threads = options.threads or usable_cores()
-    # The task network is one small matrix product, whose threads would mostly wake each other.
+    # The task network is one small matrix product: more threads would mostly wake each other.
     counts: dict[Subnet, int] = {
         "feature": threads,
         "flow": options.flow_threads or threads,
@@ -84,7 +84,7 @@ def open_onnxruntime(bundle: Bundle, precision: Precision, options: EngineOption
 
 
 def cpu_platform() -> Platform:
-    """Return what ONNX Runtime's engines for the CPU depend on.
+    """Return the platform of ONNX Runtime's engines for the CPU.
 
     Raises:
         MissingDependencyError: onnxruntime is not installed.
