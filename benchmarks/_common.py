@@ -1,4 +1,4 @@
-"""What the benchmark scripts share: the shipped model, timing, figures as ``name=value`` lines."""
+"""Common parts of the benchmark scripts: the shipped model, timing, ``name=value`` lines."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FRAME_SIZE = (512, 1024)  # of the paper's experiments on Cityscapes
 
 
 def parser(description: str) -> argparse.ArgumentParser:
-    """A parser with the options that every script has."""
+    """Return a parser with the options that every script has."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--json", type=Path, help="write the figures and their background here")
     parser.add_argument("--threads", type=int, default=2, help="threads of the networks")

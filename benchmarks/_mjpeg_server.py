@@ -137,7 +137,7 @@ class MjpegServer:
                 connection.shutdown(socket.SHUT_RDWR)
 
     def stop(self):
-        """As if killed: connections are cut, the port is closed."""
+        """Cut all connections and close the port, as if killed."""
         self.stopped.set()
         self.go_on()
         self._server.shutdown()

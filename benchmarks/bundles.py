@@ -1,4 +1,4 @@
-"""Bundles in turns on the same video: what a key frame and another frame take, one in flight.
+"""Bundles in turns on the same video: time of key frames and others, one in flight.
 
 The tenth percentile of all turns is reported beside the median: other programs on the machine make
 single frames late, and change it little.

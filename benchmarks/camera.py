@@ -208,7 +208,7 @@ def percentile(values: list[float], percent: int) -> float | None:
 
 
 class Cases(list[dict[str, Any]]):
-    """What was measured; printed as a table in Markdown."""
+    """Measurements; printed as a table in Markdown."""
 
     def __str__(self) -> str:
         rows = [list(self[0]), ["---"] * len(self[0])]

@@ -1,4 +1,4 @@
-"""How well frames of one video are told from unrelated pictures (data/datasets/continuity.py).
+"""Detection of unrelated pictures among frames of one video (data/datasets/continuity.py).
 
 Measured is the share of a frame that optical flow carries to another one and back. Drawn streets,
 noise, and streets that are dark and full of noise need no data; `--source` adds clips: a video, a

@@ -1,4 +1,4 @@
-"""What is seen of damage in JPEGs, and what looking for it costs beside decoding.
+"""Detection of damage in JPEGs, and the cost of the check beside decoding.
 
 jpeg_false_alarms     of a thousand good pictures of three encoders that are called damaged
 jpeg_seen_KIND_%      damaged ones that are seen, a hundred of each encoder
@@ -147,7 +147,7 @@ def decoder(options: dict[str, str]) -> av.CodecContext:
 
 
 def ffmpeg_objects(data: bytes, options: dict[str, str]) -> bool:
-    """Whether FFmpeg's decoder says that something is wrong."""
+    """Return whether FFmpeg's decoder reports damage."""
     codec = decoder(options)
     try:
         frames = codec.decode(av.Packet(data)) + codec.decode(None)

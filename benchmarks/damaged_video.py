@@ -1,4 +1,4 @@
-"""What is noticed of damage in video files, and how many false pictures get through.
+"""Detection of damage in video files, and how many false pictures get through.
 
 video_noticed_STREAM_%   damaged packets that are noticed: half overwritten, or half zeroed
 video_false_STREAM       pictures a damaged packet that are given out and are not those of the file
@@ -106,7 +106,7 @@ def packets_of(path: Path) -> list[tuple[int, int]]:
 
 
 def differs(image: np.ndarray, whole: np.ndarray) -> bool:
-    """Whether more than a hundredth of the pixels are plainly others."""
+    """Return whether more than a hundredth of the pixels differ plainly."""
     return bool((np.abs(image.astype(int) - whole) > 16).mean() > 0.01)
 
 

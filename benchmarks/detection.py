@@ -1,4 +1,4 @@
-"""What R-FCN costs on a CPU behind its learned maps, beside the flow network; random weights.
+"""Cost of R-FCN on a CPU after its learned maps, beside the flow network; random weights.
 
 detection_finish_over_flow   native code behind the maps, time / FlowNet Inception FP32 time
 detection_graph_over_flow    the same part of task.onnx (task.onnx - task_maps.onnx) / that time

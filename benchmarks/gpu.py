@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def cases(left_out: list[str], folder: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """What can be measured here, by name; what cannot goes to ``left_out``."""
+    """Yield the cases that can be measured here; those that cannot go to ``left_out``."""
     if importlib.util.find_spec("torch") is None:
         left_out.append("torch engines: torch is not installed")
     else:
@@ -239,7 +239,7 @@ def run(scheduler: Scheduler, frames: list[Frame], interval: int) -> list[np.nda
 
 
 def add_graph_gains(figures: dict[str, float]) -> None:
-    """What graphs gain, where both ways were measured."""
+    """Add the gains of graphs, where both ways were measured."""
     for kind in ("fp32", "fp16"):
         plain = figures.get(f"fps_overlap_torch_{kind}_{DRIVERS[0]}")
         graphs = figures.get(f"fps_overlap_torch_{kind}_{DRIVERS[0]}_graphs")

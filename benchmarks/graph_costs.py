@@ -1,4 +1,4 @@
-"""What graphs ask for, against the limits of bundles, and how long one takes to open.
+"""Costs of graphs against the limits of bundles, and how long a bundle takes to open.
 
 open_ms       Bundle.open of `street` in FP32, INT8 and FP16 for both flavours, median of 20
 work_share, largest_share, all_share

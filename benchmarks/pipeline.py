@@ -175,7 +175,7 @@ def kernel_jobs(
 
 
 def time_parts(pipeline: Pipeline, frames: list[Frame]) -> dict[str, float]:
-    """Where the wall time of a run goes, as shares of it; "runtime" is when nothing else runs."""
+    """Return shares of a run's wall time; "runtime" is when no engine or kernel runs."""
     spans: dict[str, list[tuple[float, float]]] = defaultdict(list)
 
     def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:

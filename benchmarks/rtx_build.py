@@ -1,4 +1,4 @@
-"""What of a bundle parses and builds in TensorRT for RTX, without a GPU.
+"""Graphs of a bundle that parse and build in TensorRT for RTX, without a GPU.
 
 Each graph for TensorRT is built into one engine for Ada and Blackwell (SM 8.9 and 12.0); the node
 of the warp's plugin is refused, for this TensorRT has no plugins.

@@ -1,4 +1,4 @@
-"""What four viewers of the page cost a run: three that read all, and one that reads nothing.
+"""Cost of four viewers of the page to a run: three that read all, one that reads nothing.
 
 serve_full_speed_fps_ratio   fps with viewers / without, frames as fast as the pipeline takes them
 serve_live_fps_ratio         the same at 30 frames a second
@@ -97,8 +97,10 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Measured:
-    """One turn: frames a second, median age of a result (0 of a file's), share of a core that the
-    server's thread took."""
+    """One turn: frames per second, median age of a result (0 for a file), CPU time of the server.
+
+    The CPU time is the share of a core that the server's thread took.
+    """
 
     fps: float
     age_ms: float

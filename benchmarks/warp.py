@@ -1,4 +1,4 @@
-"""The native warp against what else could do it, and against the memory it has to move.
+"""The native warp against its alternatives, and against the memory that it must move.
 
 warp_speedup     ONNX Runtime GridSample + Mul time / native time; float32, 1024 x 32 x 64
 portable_warp_speedup  the same against dff::Warp of the bundle in standard operators, which takes

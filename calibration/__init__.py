@@ -1,4 +1,4 @@
-"""From an fp32 bundle and clips to int8 and fp16 graphs in the same bundle."""
+"""Calibration: int8 and fp16 graphs from an fp32 bundle and clips, added to the bundle."""
 
 from dff_edge.calibration.calibrate import calibrate_bundle
 from dff_edge.calibration.sampling.clips import Clip, FramesClip, open_calibration_clips

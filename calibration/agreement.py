@@ -1,7 +1,7 @@
-"""How much of what fp32 answers another precision answers alike: from frames to labels or boxes.
+"""Agreement of a precision's results with those of fp32: from frames to labels or boxes.
 
-``compare`` gives each graph fp32's inputs and looks at its maps, to find one that is broken. Here
-the graphs of a precision run one after the other, as on the device, and what counts is the answer.
+``compare`` runs each graph on fp32's inputs and compares its maps, to find one that is broken. Here
+the graphs of a precision run one after the other, as on the device, and the results are compared.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ MOST_KEYS = 8
 
 @dataclass(frozen=True)
 class Agreement:
-    """What is answered alike on some frames.
+    """Share of equal results on some frames.
 
     Attributes:
-        rule: of the task: what is counted, and how much of it is usual.
+        rule: of the task: the things counted, and the usual share of equal ones.
         on_keys: share of it on key frames, 0..1; None where there is nothing to count.
-        propagated: the same on frames that are answered from another one's features.
+        propagated: the same on frames predicted from another one's features.
         overall: on all of them together.
         keys, pairs: how many frames of each kind.
     """
@@ -51,11 +51,11 @@ class Agreement:
 
 
 class Reference:
-    """What fp32 answers on some of the samples.
+    """Results of fp32 on some of the samples.
 
     Args:
         bundle: holds the fp32 graphs.
-        samples: what it is calibrated on; at most ``MOST_KEYS`` key frames are taken, evenly
+        samples: the calibration samples; at most ``MOST_KEYS`` key frames are used, evenly
             spread, with all their pairs.
     """
 
@@ -75,12 +75,12 @@ class Reference:
     def agreement(
         self, graphs: Mapping[GraphName, bytes], flavour: Flavour, levels: MapLevels | None
     ) -> Agreement:
-        """Run the graphs of a precision, and count what they answer as fp32 does.
+        """Run the graphs of a precision, and compare their results with those of fp32.
 
         Args:
             graphs: of the precision.
-            flavour: of these; of TensorRT's the portable form is run.
-            levels: of features and scale field, where they are bytes.
+            flavour: of these; for TensorRT the portable form is run.
+            levels: of features and scale field, where they are quantised.
         """
         shares: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
         found = self._run(graphs, flavour, levels)
@@ -98,7 +98,7 @@ class Reference:
     def _run(
         self, graphs: Mapping[GraphName, bytes], flavour: Flavour, levels: MapLevels | None
     ) -> Iterator[tuple[bool, Any]]:
-        """Whether it is a key frame, and its answer at the network's size."""
+        """Yield whether each frame is a key frame, and its result at the network's size."""
         decoder = decoder_of(self._bundle.manifest)
         warped: GraphName = "propagate" if flavour == "ort" else "propagate_portable"
         half = self._samples.half
@@ -147,21 +147,21 @@ def describe(
     agreement: Agreement,
     compared: Sequence[Compared],
 ) -> list[str]:
-    """Return what a precision gives and costs, a line each: its answers first, then its maps.
+    """Describe a precision, a line each: its agreement with fp32 first, then its maps.
 
     Args:
-        label: what the precision is called.
-        precision: which it is.
+        label: its name in messages.
+        precision: the precision.
         size_bytes: of its graphs.
-        agreement: of its answers with fp32's.
+        agreement: of its results with fp32's.
         compared: its graphs beside fp32's, one by one.
     """
     wrote = f"wrote {label}, {size_bytes / 1e6:.1f} MB"
     if agreement.overall is None:
         lines = [
             wrote,
-            f"Warning: what {label} detects was not compared with fp32, which is sure of nothing "
-            f"on these clips: no object scores {SURE_SCORE} or more. Calibrate on clips with "
+            f"Warning: detections of {label} were not compared with fp32, which has no certain "
+            f"ones on these clips: no object scores {SURE_SCORE} or more. Calibrate on clips with "
             "objects, or train the model longer.",
         ]
     else:
@@ -177,17 +177,17 @@ def describe(
         least = agreement.rule.least[precision]
         if agreement.overall < least:
             lines.append(
-                f"Warning: {label} answers less like fp32 than trained models do, {least:.1%} and "
-                "more. Are the clips like what the model was trained on? `dff-edge benchmark` "
-                "measures what it costs in accuracy."
+                f"Warning: {label} agrees less with fp32 than usual for trained models, "
+                f"{least:.1%} and more. Are the clips like the training data of the model? "
+                "`dff-edge benchmark` measures the cost in accuracy."
             )
     maps = [one for one in compared if one.mean_error is not None]
     if maps:
         typical = max(one.mean_error or 0.0 for one in maps)
         worst = max(maps, key=lambda one: one.record.relative_error).record
         lines.append(
-            f"  values of its maps are off by {typical:.1%} of their range on average, one of all "
-            f"by {worst.relative_error:.1%} ({worst.output}); that matters where an answer changes"
+            f"  values of its maps are off by {typical:.1%} of their range on average, at most "
+            f"by {worst.relative_error:.1%} ({worst.output}); that matters where a result changes"
         )
     return lines
 

@@ -31,7 +31,7 @@ from dff_edge.onnx_graphs.detection import whole_task
 from dff_edge.onnx_graphs.propagate import plugin_propagate, portable_propagate, propagate_with
 from dff_edge.printable import printable
 
-# Of the pairs of neighbouring frames that were looked at.
+# Of the compared pairs of neighbouring frames.
 _SOME_UNRELATED, _MOSTLY_UNRELATED = 0.1, 0.5
 
 # Of the graphs' bytes; the warp's constants are the same in all.
@@ -58,13 +58,13 @@ def calibrate_bundle(
     Args:
         bundle_path: folder of a bundle.
         clips: consecutive frames; see ``open_calibration_clips``.
-        source: what the clips are called, for the manifest.
+        source: name of the clips, for the manifest.
         interval: largest key interval l that the bundle will be used with; pairs at all
-            distances 1..l-1 are seen. None takes the bundle's default.
-        max_keys: key frames that are used at most.
+            distances 1..l-1 are used. None means the bundle's default.
+        max_keys: maximum number of key frames.
         pairs_per_key: pairs for each of them.
         flavours: "ort" for ONNX Runtime and OpenVINO, "trt" for TensorRT, or both; None for all
-            that the bundle can have: with hand-made flow it is "ort" alone.
+            that the bundle supports: with hand-crafted flow it is "ort" alone.
         precisions: "int8", "fp16" or both.
         progress: called with a line for each step.
 
@@ -72,10 +72,10 @@ def calibrate_bundle(
         The bundle with the new precisions, verified.
 
     Raises:
-        CalibrationError: too little data, or a graph that comes out broken; the bundle stays
-            as it was.
+        CalibrationError: too little data, or a graph that turns out broken; the bundle is
+            unchanged.
         BundleError: the folder is not a bundle.
-        DiskError: there is no room for the graphs, or it cannot be written to; told beforehand.
+        DiskError: there is no room for the graphs, or it cannot be written to; checked first.
     """
     say = progress or (lambda line: None)
     costs: list[tuple[Flavour, Precision, Agreement, list[Compared]]] = []
@@ -143,7 +143,7 @@ def calibrate_bundle(
 
 
 def _check_continuity(clips: Sequence[Clip], source: str, say: Callable[[str], None]) -> None:
-    """Refuse stills, and warn of cuts: the flow network is calibrated on pairs of one video."""
+    """Raise for stills, and warn of cuts: the flow network is calibrated on pairs of one video."""
     found = measure_continuity(clips)
     if found.share <= _SOME_UNRELATED:
         return
@@ -155,14 +155,14 @@ def _check_continuity(clips: Sequence[Clip], source: str, say: Callable[[str], N
     if found.share > _MOSTLY_UNRELATED:
         raise CalibrationError(
             f"{text}. The flow network is calibrated on frames that follow each other, so give a "
-            "video, or its frames in order; of single pictures, or frames seconds apart, its "
+            "video, or its frames in order; from single pictures, or frames seconds apart, its "
             "ranges would be those of motion that no device sees."
         )
     say(f"Warning: {text}. Are there cuts? Better give each part as a clip of its own.")
 
 
 def _answers(agreement: Agreement, flavour: Flavour, precision: Precision) -> list[Parity]:
-    """The record of what is answered alike; none where there was nothing to answer."""
+    """Return the record of the agreement; none where there was nothing to compare."""
     if agreement.overall is None:
         return []
     lost = 1 - agreement.overall
@@ -173,7 +173,7 @@ def _answers(agreement: Agreement, flavour: Flavour, precision: Precision) -> li
             subnet="propagate",
             output=ANSWERS,
             inputs=f"{agreement.keys} key frames and {agreement.pairs} propagated frames, from end "
-            f"to end; the share of {agreement.rule.unit} that fp32 answers otherwise",
+            f"to end; the share of {agreement.rule.unit} with another result than fp32",
             tolerance=1.0,
             max_abs_error=lost,
             relative_error=lost,
@@ -200,7 +200,7 @@ def _check_room(
 
 
 def _networks(bundle: Bundle) -> tuple[Subnet, ...]:
-    """The graphs that are converted; the others are made of them."""
+    """Return the graphs that are converted; the others are composed of them."""
     task: Subnet = bundle.manifest.task_format.runtime_graph
     has_flow = bundle.manifest.flow_function == "network"
     return ("feature", "flow", task) if has_flow else ("feature", task)
@@ -218,7 +218,7 @@ def _convert(
     levels: MapLevels | None,
     say: Callable[[str], None],
 ) -> dict[GraphName, bytes]:
-    """Give the graphs of one precision in one flavour."""
+    """Return the graphs of one precision in one flavour."""
     quantize = quantize_graph if flavour == "ort" else quantize_symmetric
     halve = to_fp16 if flavour == "ort" else to_half
     graphs: dict[GraphName, bytes] = {}

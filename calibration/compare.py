@@ -1,4 +1,4 @@
-"""How far the graphs of a precision are from fp32, and which are too far to be right."""
+"""Differences of a precision's graphs from fp32, and which are large enough to be faults."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from dff_edge.errors import CalibrationError
 from dff_edge.names import Flavour, GraphName, Precision, Subnet
 from dff_edge.runtime.engines.onnxruntime import OrtEngine
 
-# A graph with a larger error is broken, not coarse: measured are 0.02 to 0.15 for int8 and
+# A graph with a larger error is broken, not imprecise: measured are 0.02 to 0.15 for int8 and
 # 1e-3 for fp16.
 _TOLERANCES: Mapping[Precision, float] = {"int8": 0.5, "fp16": 0.02}
-# Of what fp32 is sure of, the share that may be missing. A tie that breaks otherwise loses a few.
+# Share of fp32's certain detections that may be missing. A tie that breaks otherwise loses a few.
 _LOST_SHARES: Mapping[Precision, float] = {"int8": 0.5, "fp16": 0.1}
-DETECTIONS = "detections"  # the output that records of them name
-ANSWERS = "answers"  # that of records of labels or boxes, all graphs one after the other
+DETECTIONS = "detections"  # output name in records of detections
+ANSWERS = "answers"  # output name in records of labels or boxes, all graphs one after the other
 
 _LIKELY_CAUSES: Mapping[Precision, str] = {
     "int8": "Are the clips like what the model was trained on?",
@@ -34,7 +34,7 @@ _COMPARED_SAMPLES = 8
 
 
 def inputs_of(subnet: Subnet, bundle: Bundle, samples: Samples) -> Iterable[Arrays]:
-    """What the fp32 form of a subnet reads on the samples."""
+    """Return the inputs of the fp32 form of a subnet on the samples."""
     if subnet == "feature":
         return samples.feature_inputs()
     if subnet == "flow":
@@ -49,7 +49,7 @@ class Compared(NamedTuple):
 
     Attributes:
         record: for the manifest.
-        mean_error: of a map, the mean difference as a share of the largest value; None of
+        mean_error: of a map, the mean difference as a share of the largest value; None for
             detections.
     """
 
@@ -68,20 +68,20 @@ def compare(
 ) -> list[Compared]:
     """Run a graph beside its fp32 form on some of the samples, both in ONNX Runtime.
 
-    The measure is the largest difference, as a share of the largest value. Of a graph that gives
-    detections it is the share of those that score 0.5 and more in fp32 and have no partner: a
+    The measure is the largest difference, as a share of the largest value. For a graph that returns
+    detections it is the share of those that score 0.5 and more in fp32 and are not matched: by a
     detection of their class that overlaps them by an IoU of 0.5.
 
     Args:
         bundle: holds the fp32 form.
-        samples: what it was calibrated on.
-        flavour, precision, graph_name: what the graph is; not "propagate" for TensorRT, which
+        samples: the calibration samples.
+        flavour, precision, graph_name: of the graph; not "propagate" for TensorRT, which
             ONNX Runtime cannot run.
         graph: the ONNX file.
-        levels: of features and scale field, where they are bytes.
+        levels: of features and scale field, where they are quantised.
 
     Returns:
-        One for each output, or one of the detections; none where fp32 is sure of nothing.
+        One for each output, or one for the detections; none where fp32 has no certain ones.
 
     Raises:
         CalibrationError: the graph is broken.
@@ -148,7 +148,7 @@ class _Errors:
             self._sizes[key] = max(self._sizes.get(key, 0.0), float(np.max(np.abs(array))))
 
     def results(self) -> Iterator[tuple[str, float, float, float | None]]:
-        """Output, largest difference, it and the mean one as shares of the largest value."""
+        """Yield output, largest difference, and largest and mean one as shares of the range."""
         for key, error in self._errors.items():
             size = self._sizes[key] if self._sizes[key] > 0 else 1.0
             yield key, error, error / size, float(np.mean(self._means[key])) / size
@@ -158,7 +158,7 @@ class _Errors:
 
 
 class _Losses:
-    """How many of the objects that fp32 is sure of are not found again."""
+    """Number of fp32's certain detections that are not matched."""
 
     def __init__(self) -> None:
         self._sure = 0
@@ -179,7 +179,7 @@ class _Losses:
         self._apart = max(self._apart, float(apart.max(initial=0)))
 
     def results(self) -> Iterator[tuple[str, float, float, float | None]]:
-        """The detections, the largest difference of a score, and the share that is lost."""
+        """Yield the detections, the largest difference of a score, and the share that is lost."""
         if self._sure:
             yield DETECTIONS, self._apart, self._lost / self._sure, None
 
@@ -188,7 +188,7 @@ class _Losses:
 
 
 def _stored(array: NDArray[Any], dtype: np.dtype[Any], levels: Levels | None) -> NDArray[Any]:
-    """A float32 map in the type that it travels in."""
+    """Convert a float32 map to the type of the maps between subnets."""
     if levels is None:
         return array.astype(dtype, copy=False)
     return levels.quantize(array)

@@ -1,4 +1,4 @@
-"""Boxes in frames: what a detector answers, and what is true.
+"""Boxes in frames: detections and true boxes.
 
 A box is ``(x_min, y_min, x_max, y_max)`` in pixels with exclusive maxima: the box of the one pixel
 in the corner is ``(0, 0, 1, 1)``. Widths are plain differences. Code that counts pixels from
@@ -17,7 +17,7 @@ Boxes = NDArray[np.float32]  # (n, 4)
 
 @dataclass(frozen=True, slots=True)
 class Detections:
-    """The objects found in one frame, most certain first.
+    """The objects found in one frame, by falling score.
 
     Attributes:
         boxes: float32 ``(n, 4)`` xyxy in pixels of the frame.
@@ -33,7 +33,7 @@ class Detections:
         return len(self.scores)
 
     def above(self, min_score: float) -> Detections:
-        """Those that score at least ``min_score``, in their order."""
+        """Return those that score at least ``min_score``, in their order."""
         kept = self.scores >= min_score
         return Detections(self.boxes[kept], self.scores[kept], self.labels[kept])
 
@@ -45,9 +45,9 @@ class TrueBoxes:
     Attributes:
         boxes: float32 ``(n, 4)`` xyxy in pixels of the frame.
         labels: int32 ``(n,)``, index of the class.
-        ignored: bool ``(n,)``; finding such an object is neither right nor wrong, missing it
-            neither (COCO's crowds).
-        size: ``(H, W)`` of the frame as the annotations say it; None where they do not.
+        ignored: bool ``(n,)``; such an object counts neither when detected nor when missed
+            (COCO's crowds).
+        size: ``(H, W)`` of the frame as the annotations state it; None where they do not.
     """
 
     boxes: Boxes
@@ -60,7 +60,7 @@ class TrueBoxes:
 
 
 def iou_matrix(boxes: Boxes, others: Boxes) -> NDArray[np.float32]:
-    """Intersection over union of every box with every other.
+    """Return the intersection over union of every box with every other.
 
     Args:
         boxes: ``(n, 4)``.
@@ -81,7 +81,7 @@ def iou_matrix(boxes: Boxes, others: Boxes) -> NDArray[np.float32]:
 
 
 def shared_areas(boxes: Boxes, others: Boxes) -> NDArray[np.float32]:
-    """Area that every box has in common with every other, in square pixels, ``(n, m)``."""
+    """Return the area that every box shares with every other, in square pixels, ``(n, m)``."""
     low = np.maximum(boxes[:, None, :2], others[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
     return np.asarray(np.clip(high - low, 0, None).prod(axis=2), np.float32)
@@ -90,7 +90,7 @@ def shared_areas(boxes: Boxes, others: Boxes) -> NDArray[np.float32]:
 def in_source_pixels(
     found: Detections, frame_size: tuple[int, int], size: tuple[int, int]
 ) -> Detections:
-    """The same objects in a source frame that was stretched to the network's frame.
+    """Convert detections to pixels of the source frame, which was resized to the network's.
 
     Args:
         found: boxes in pixels of the network's frame.
@@ -110,6 +110,6 @@ def in_source_pixels(
 
 
 def areas(boxes: Boxes) -> NDArray[np.float32]:
-    """Area of each box in square pixels, ``(n,)``."""
+    """Return the area of each box in square pixels, ``(n,)``."""
     sides = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None)
     return np.asarray(sides[:, 0] * sides[:, 1], np.float32)

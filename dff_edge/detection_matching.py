@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from dff_edge.boxes import Detections, iou_matrix
 
-SURE_SCORE = 0.5  # from which on a detection of fp32 is to be found again
-SAME_IOU = 0.5  # of the two
+SURE_SCORE = 0.5  # from this score on, a detection of fp32 must be matched
+SAME_IOU = 0.5  # minimum IoU of a match
 
 
 def detections_of(outputs: Mapping[str, NDArray[Any]]) -> Detections:
@@ -25,16 +25,16 @@ def detections_of(outputs: Mapping[str, NDArray[Any]]) -> Detections:
 def partners(
     expected: Detections, found: Detections, *, min_iou: float, max_score_error: float = 1.0
 ) -> NDArray[np.int64]:
-    """Find each object again.
+    """Match each object with one of another set.
 
-    From the most certain on, each takes the box of its class that overlaps it most and that no
-    other has taken.
+    By falling score, each is matched with the box of its class that overlaps it most and that is
+    not matched yet.
 
     Args:
         expected: n detections.
-        found: what they are looked for in.
-        min_iou: the least overlap of partners.
-        max_score_error: how far their scores may be apart.
+        found: the detections to match with.
+        min_iou: minimum IoU of a match.
+        max_score_error: maximum difference of their scores.
 
     Returns:
         int64 ``(n,)``, index in ``found``; -1 where there is none.
@@ -50,14 +50,14 @@ def partners(
 def match_greedily(
     overlaps: NDArray[np.float32], may_match: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
-    """Give each row the column that overlaps it most, the first rows first.
+    """Match each row with the column that overlaps it most, the first rows first.
 
     Args:
         overlaps: float ``(n, m)``, not negative.
         may_match: bool ``(n, m)``, which pairs are allowed.
 
     Returns:
-        int64 ``(n,)``, index of the column; -1 where all that are allowed were taken before.
+        int64 ``(n,)``, index of the column; -1 where all allowed ones are matched already.
 
     Example:
         >>> overlaps = np.float32([[0.8, 0.9], [0.1, 0.7]])

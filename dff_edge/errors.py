@@ -1,7 +1,7 @@
 """The errors that dff-edge raises, one tree; each is also the builtin it resembles.
 
-A message says what was received, what was expected and what to do. The command
-line turns any ``DffEdgeError`` into one line on stderr and exit code 1.
+A message reports the received value, the expected one and what to do. The command
+line prints any ``DffEdgeError`` as one line on stderr and exits with code 1.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ _OPENCV_NO_MEMORY = -4  # cv2.Error.StsNoMem
 
 
 class DffEdgeError(Exception):
-    """Base of every error that a user of dff-edge can cause and mend."""
+    """Base of every error that a user of dff-edge can cause and fix."""
 
 
 class ShapeError(DffEdgeError, ValueError):
-    """An array has a shape or dtype that the call does not take."""
+    """An array has a shape or dtype that the call does not accept."""
 
 
 class ConfigError(DffEdgeError, ValueError):
@@ -37,11 +37,11 @@ class BundleError(DffEdgeError, ValueError):
 
 
 class BundleReplacedError(BundleError):
-    """Another process put another bundle in the place of one that is open."""
+    """Another process replaced a bundle that is open."""
 
 
 class EngineError(DffEdgeError, RuntimeError):
-    """A graph could not be loaded or run by the engine that was asked for."""
+    """A graph could not be loaded or run by the requested engine."""
 
 
 class ExportError(DffEdgeError, RuntimeError):
@@ -53,11 +53,11 @@ class CalibrationError(DffEdgeError, ValueError):
 
 
 class SourceError(DffEdgeError, OSError):
-    """A source of frames cannot be opened, or gave out before its end."""
+    """A source of frames cannot be opened, or failed before its end."""
 
 
 class FrameError(DffEdgeError, ValueError):
-    """One frame cannot be used: wrong type, empty, or of absurd size."""
+    """One frame cannot be used: wrong type, empty, or too large."""
 
 
 class SinkError(DffEdgeError, OSError):
@@ -69,11 +69,11 @@ class PipelineError(DffEdgeError, RuntimeError):
 
 
 class OutOfMemoryError(DffEdgeError, MemoryError):
-    """Memory gave out, or what the system grants of threads."""
+    """Memory is exhausted, or the system's limit on threads."""
 
 
 class ForkError(DffEdgeError, RuntimeError):
-    """What a process opened was used in a forked child of it."""
+    """An object was used in a forked child of the process that opened it."""
 
 
 class DiskError(DffEdgeError, OSError):
@@ -85,8 +85,8 @@ class MissingDependencyError(DffEdgeError, ImportError):
 
 
 def words_of(error: BaseException) -> str:
-    """Return the first line of what an error says; never empty."""
-    text = getattr(error, "err", None) or str(error)  # OpenCV's own words, without its files
+    """Return the first line of an error's message; never empty."""
+    text = getattr(error, "err", None) or str(error)  # OpenCV's own message, without its files
     lines = text.strip().splitlines()
     words = lines[0][:_MAX_WORDS] if lines else ""
     if is_out_of_memory(error):
@@ -95,7 +95,7 @@ def words_of(error: BaseException) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory gave out, in the words of Python, the system, OpenCV, C++ or the loader."""
+    """Return whether an error means that memory is exhausted, by its type or message."""
     if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
         return True
     if type(error).__module__ == "cv2" and getattr(error, "code", None) == _OPENCV_NO_MEMORY:
@@ -105,10 +105,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def memory_told(what: str) -> Iterator[None]:
-    """Raise ``OutOfMemoryError`` where memory gives out inside.
+    """Raise ``OutOfMemoryError`` when memory is exhausted inside.
 
     Args:
-        what: was being done, the start of the message.
+        what: what was being done, the start of the message.
     """
     try:
         yield
@@ -116,27 +116,27 @@ def memory_told(what: str) -> Iterator[None]:
         if isinstance(error, DffEdgeError) or not is_out_of_memory(error):
             raise
         raise OutOfMemoryError(
-            f"{what}: {words_of(error)}. Take smaller frames or fewer in flight (depth), end other "
+            f"{what}: {words_of(error)}. Use smaller frames or fewer in flight (depth), end other "
             "programs, or raise the limit (ulimit -v, that of the container)."
         ) from error
 
 
 def require(module_name: str, *, extra: str | None = None, purpose: str) -> ModuleType:
-    """Import an optional dependency, or say how to install it here.
+    """Import an optional dependency, or raise with the command that installs it.
 
-    Where several packages brought the module, over each other, a warning is logged.
+    Where several packages provide the module, one installed over another, a warning is logged.
 
     Args:
         module_name: the module to import, for example ``"onnxruntime"``.
-        extra: the extra of dff-edge that brings it, with others that are needed then; None where
+        extra: the extra of dff-edge that provides it, with others that are needed then; None where
             its own package is enough.
-        purpose: what needs it, the start of the sentence in the message.
+        purpose: the start of the sentence in the message, what needs the package.
 
     Raises:
         MissingDependencyError: when the module cannot be imported: it is not installed, or is
             broken, or a library of the system is missing.
     """
-    # Here, for the metadata of packages takes longer to load than all else of this module.
+    # Imported here: the metadata of packages takes longer to load than the rest of this module.
     from dff_edge.packages import import_advice, warn_of_overlaid
 
     try:

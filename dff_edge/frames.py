@@ -1,4 +1,4 @@
-"""What travels through a pipeline: frames in, results out, and their counts."""
+"""Frames, results and their counts: the data of a pipeline."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dff_edge.boxes import Detections
 from dff_edge.errors import FrameError
 
-# How far a live stamp may lie ahead: of what is rounded, or taken from a driver's clock.
+# How far a live stamp may lie in the future: by rounding, or by a driver's clock.
 STAMP_AHEAD_S = 0.1
 
 Image = NDArray[np.uint8]  # (H, W, 3) BGR
@@ -27,13 +27,13 @@ class Frame:
     Attributes:
         image: uint8 ``(H, W, 3)`` BGR. The receiver may keep it; a source never writes to it again.
         index: number of the frame in its source, counted from 0 in *captured* frames: a frame
-            that was dropped or could not be decoded still takes a number.
+            that was dropped or could not be decoded is counted too.
         stamp_s: capture time in seconds. Of a live source ``time.monotonic()`` at capture, of a
             file the presentation time from its start.
-        stretch: number of the unbroken stretch of the source that the frame belongs to. A camera
-            that was lost and came back, stalled or changed its picture size begins another; no
-            flow is computed from one stretch to another.
-        live: whether ``stamp_s`` is ``time.monotonic()`` at capture, so that ages can be told.
+        stretch: number of the uninterrupted segment of the source that the frame belongs to. A
+            camera that was reconnected, stalled or changed its picture size begins another; no
+            flow is computed from one segment to another.
+        live: whether ``stamp_s`` is ``time.monotonic()`` at capture, so that ages are known.
     """
 
     image: Image
@@ -44,15 +44,15 @@ class Frame:
 
 
 def check_stamp(stamp_s: Any, *, live: bool, now_s: float) -> float:
-    """Return a stamp in seconds, or refuse what would make nonsense of every age after it.
+    """Return a stamp in seconds; raise if it would make the ages of results meaningless.
 
     Args:
         stamp_s: of a frame.
-        live: whether it is to be a time of ``time.monotonic()``; of a recording any will do.
+        live: whether it must be a time of ``time.monotonic()``; for a recording any value is valid.
         now_s: ``time.monotonic()``.
 
     Raises:
-        FrameError: it is no number, not finite, or live and more than ``STAMP_AHEAD_S`` ahead.
+        FrameError: it is not a number, not finite, or live and more than ``STAMP_AHEAD_S`` ahead.
     """
     if not isinstance(stamp_s, Real):
         raise FrameError(
@@ -76,24 +76,24 @@ def check_stamp(stamp_s: Any, *, live: bool, now_s: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What the pipeline says of one frame. Results come in frame order.
+    """Result of the pipeline for one frame. Results come in frame order.
 
     Attributes:
         frame: the frame as it was submitted, not copied.
-        labels: of segmentation, uint8 ``(H, W)`` class per pixel, at the size of ``frame.image``;
-            the receiver's. None of other tasks.
-        key_index: index of the key frame whose features answered this frame.
+        labels: for segmentation, uint8 ``(H, W)`` class per pixel, at the size of ``frame.image``;
+            owned by the receiver. None for other tasks.
+        key_index: index of the key frame whose features were used for this frame.
         latency_s: seconds between ``submit`` of the frame and its result being ready.
         stage_ms: milliseconds spent in each stage, by its name ("resize", "feature", "flow",
             "warp", "task", "decode"); a stage that did not run is absent.
         age_s: seconds from capture to the result being ready, None where the frame is not live.
         confidence: uint8 ``(H, W)``, 255 times the probability of each pixel's class, where the
-            pipeline was opened with it; the receiver's.
-        detections: of detection, boxes in pixels of ``frame.image``; the receiver's. None of
-            other tasks.
-        values: of tasks that regress a number per pixel, such as depth, float32 ``(H, W)``; the
-            receiver's. None of other tasks.
-        task: name of the task that the answer is of.
+            pipeline was opened with it; owned by the receiver.
+        detections: for detection, boxes in pixels of ``frame.image``; owned by the receiver. None
+            for other tasks.
+        values: for tasks that regress a number per pixel, such as depth, float32 ``(H, W)``;
+            owned by the receiver. None for other tasks.
+        task: name of the task of the result.
     """
 
     frame: Frame
@@ -109,12 +109,12 @@ class Result:
 
     @property
     def answer(self) -> Any:
-        """The one of ``labels``, ``detections`` and ``values`` that the task gives."""
+        """The one of ``labels``, ``detections`` and ``values`` that the task predicts."""
         return first_given(self.labels, self.detections, self.values)
 
     @property
     def is_key(self) -> bool:
-        """Whether this frame's own features answered it."""
+        """Whether this frame is a key frame: its own features were used."""
         return self.key_index == self.frame.index
 
     @property
@@ -130,13 +130,13 @@ def first_given(*answers: Any) -> Any:
 
 @dataclass(slots=True)
 class FrameCounts:
-    """What became of the frames of a source: nothing is lost without being counted.
+    """Outcome of the frames of a source: no frame is lost without being counted.
 
     Attributes:
-        read: frames handed out.
+        read: frames returned to the reader.
         dropped: frames of a live source that were replaced by a newer one.
         failed: frames that could not be decoded, with the reasons in ``reasons`` (first ten).
-        reconnects: times that a live source was lost and came back.
+        reconnects: number of times that a live source was reconnected.
     """
 
     read: int = 0

@@ -1,15 +1,15 @@
-"""What messages, logs, pages and files show of an address.
+"""The parts of an address that messages, logs, pages and files show.
 
-Cameras take secrets anywhere: as user and password, in the query under any name, in the path,
-percent-encoded. So nothing is searched for. What is shown is chosen: scheme, host and the first
-part of the path; of a GStreamer pipeline the names of its elements. ``***`` stands for the rest.
+Cameras accept secrets anywhere: as user and password, in the query under any name, in the path,
+percent-encoded. So secrets are not searched for; the shown parts are selected: scheme, host and the
+first part of the path; of a GStreamer pipeline the names of its elements. ``***`` is the rest.
 """
 
 from __future__ import annotations
 
 import re
 
-# What they name is of this machine, or drawn; also the data sets of ``dff_edge/data/datasets``.
+# Addresses of this machine or of generated frames; also the data sets of ``data/datasets``.
 _LOCAL = frozenset(
     "camvid cityscapes cocovid csi det display file flyingchairs labels null synthetic v4l2 vid "
     "vid+det".split()
@@ -34,7 +34,7 @@ _ALMOST_ADDRESS = re.compile(
 def hide_credentials(text: str) -> str:
     """Return text in which addresses show scheme, host and their path's first part only.
 
-    Text that begins with an address is taken for one as a whole, spaces included. Rather too much
+    Text that begins with an address is treated as one as a whole, spaces included. Rather too much
     is hidden than too little.
 
     Example:
@@ -49,7 +49,7 @@ def hide_credentials(text: str) -> str:
 
 
 def hide_in_name(text: str) -> str:
-    """Return the name of a source or sink for a message, also where an address is written wrongly.
+    """Return the name of a source or sink for a message, even if its address is malformed.
 
     Example:
         >>> hide_in_name("rtsp:/user:secret@10.0.0.7/x")
@@ -62,7 +62,7 @@ def hide_in_name(text: str) -> str:
 
 
 def is_almost_address(text: str) -> bool:
-    """Return whether text looks like an address whose scheme is written wrongly."""
+    """Return whether text looks like an address with a malformed scheme."""
     return _WHOLE.match(text) is None and _ALMOST_ADDRESS.match(text) is not None
 
 
@@ -74,11 +74,11 @@ def _shown(scheme: str, rest: str) -> str:
 
 
 def _shown_address(rest: str) -> str:
-    """Of what follows the two slashes."""
+    """Return the shown parts of an address after the two slashes."""
     address, query, _ = rest.partition("?")
     authority, slash, path = address.partition("/")
     if "@" in rest[len(authority) :]:
-        return _HIDDEN  # a password with a slash looks just like an @ in the path
+        return _HIDDEN  # a password with a slash cannot be told from an @ in the path
     _, at, host = authority.rpartition("@")
     first, more, others = path.partition("/")
     shown = f"{_HIDDEN}@" if at else ""
@@ -89,7 +89,7 @@ def _shown_address(rest: str) -> str:
 
 
 def _shown_pipeline(pipeline: str) -> str:
-    """Of the text of a GStreamer pipeline, in which a quoted value may hold anything."""
+    """Return the shown parts of a GStreamer pipeline, whose quoted values may hold anything."""
     links = re.split(r"(?:^|(?<=\s))!(?=\s|$)", _QUOTED.sub(f" {_HIDDEN} ", pipeline))
     return " ! ".join(_shown_link(link.split()) for link in links)
 

@@ -1,16 +1,16 @@
-"""How long what is open lives: as long as it is held, as the process, and not beyond a fork.
+"""Lifetime of open objects: while they are referenced, within the process, not beyond a fork.
 
-Whatever has threads, native code or a place in a file is bound here when it is opened.
+Objects that have threads, native code or a position in a file are bound here when opened.
 
-- Dropped without ``close``, it ends all the same.
-- It ends before the interpreter does: a thread that comes back from native code later takes the
-  process down with it (exit code 134).
-- In a forked child it refuses every use. The child has a copy without the threads. Waiting for
+- Dropped without ``close``, they are closed nevertheless.
+- They end before the interpreter does: a thread that returns from native code later aborts the
+  process (exit code 134).
+- In a forked child every use raises. The child has a copy without the threads. Waiting for
   one of them would never end, nor would freeing an engine, which waits for its own; closing would
-  reach what the parent uses: its camera's session, its file's end. So it is not freed there either.
+  affect resources of the parent: its camera's session, its file's end. So nothing is freed there.
 
-A thread keeps alive all that it refers to. It gets the parts that it works on, or ``inner_of`` its
-owner, and never the owner itself.
+A thread keeps alive all that it refers to. So it gets the parts that it works on, or ``inner_of``
+its owner, and never the owner itself.
 """
 
 from __future__ import annotations
@@ -48,23 +48,23 @@ class _Closable(Protocol):
 
 
 class Worker(threading.Thread):
-    """A thread of something that is bound. It does not keep the process from ending."""
+    """A thread of a bound object. It does not keep the process from ending."""
 
     def __init__(self, target: Callable[..., None], name: str, args: tuple[Any, ...] = ()) -> None:
         super().__init__(target=target, name=name, args=args, daemon=True)
         self._is_running = False
 
     def start(self) -> None:
-        """Begin.
+        """Start the thread.
 
         Raises:
-            OutOfMemoryError: the system grants no further thread.
+            OutOfMemoryError: the system allows no further thread.
         """
         try:
             super().start()
         except RuntimeError as error:
             raise OutOfMemoryError(
-                f"the thread '{self.name}' could not be started: {error}. Look at the limits of "
+                f"the thread '{self.name}' could not be started: {error}. Check the limits of "
                 "processes and memory of this user and container (ulimit -u, ulimit -v)."
             ) from error
 
@@ -75,8 +75,8 @@ class Worker(threading.Thread):
         finally:
             self._is_running = False
 
-    # Of a join that Ctrl-C interrupts Python believes that the thread is over (CPython 89437);
-    # of such a start that there is none yet.
+    # After a join that Ctrl-C interrupts, Python considers the thread ended (CPython 89437);
+    # after such a start, not started.
 
     def is_alive(self) -> bool:
         return self._is_running or super().is_alive()
@@ -95,7 +95,7 @@ class Worker(threading.Thread):
 
 @dataclass(frozen=True, slots=True)
 class _Life:
-    """What is known of something that is open."""
+    """Record of an open object."""
 
     finalizer: weakref.finalize[..., Any]
     dropped: Callable[[], object] | None
@@ -103,9 +103,9 @@ class _Life:
     process: int
 
 
-_LIVES: dict[int, _Life] = {}  # in the order in which they began
+_LIVES: dict[int, _Life] = {}  # in the order of their start
 _numbers = itertools.count()
-_exit_until_s: float | None = None  # from then on nobody waits any more
+_exit_until_s: float | None = None  # after this time no wait is started
 
 
 def bind(
@@ -114,16 +114,16 @@ def bind(
     dropped: Callable[[], object] | None = None,
     at_exit: Callable[[_T], object] | None = None,
 ) -> weakref.finalize[..., _T]:
-    """Have something end with its last reference and with the process, and refuse forked children.
+    """End an object with its last reference and with the process; refuse it in forked children.
 
     Args:
-        owner: what was opened.
+        owner: the opened object.
         dropped: ends it, and waits until it is over; called when ``owner`` is gone. It must not
-            refer to ``owner``, and may be called after ``close``. None where nothing is to be done.
+            refer to ``owner``, and may be called after ``close``. None if there is nothing to do.
         at_exit: ends it when the process does; None for ``dropped``.
 
     Returns:
-        A finaliser: called, it has ``dropped`` called now and never again.
+        A finaliser: calling it calls ``dropped``, once at most.
     """
     number = next(_numbers)
     finalizer = weakref.finalize(owner, _drop, number, dropped)
@@ -133,9 +133,9 @@ def bind(
 
 
 def closes_itself(open_: Callable[_P, _C]) -> Callable[_P, _C]:
-    """Have what a function opens closed when it is dropped, or left open at the end of the process.
+    """Close the object that a function opens when it is dropped, or at the end of the process.
 
-    No attribute of what it opens may refer to it.
+    No attribute of the object may refer to it.
     """
 
     @functools.wraps(open_)
@@ -144,7 +144,7 @@ def closes_itself(open_: Callable[_P, _C]) -> Callable[_P, _C]:
         opener = threading.current_thread()
 
         def close_at_exit(owner: _C) -> None:
-            if opener is threading.current_thread() or not opener.is_alive():  # who may be using it
+            if opener is threading.current_thread() or not opener.is_alive():  # may be using it
                 owner.close()
 
         bind(owner, dropped=inner_of(owner).close, at_exit=close_at_exit)
@@ -154,7 +154,7 @@ def closes_itself(open_: Callable[_P, _C]) -> Callable[_P, _C]:
 
 
 def release(owner: object) -> None:
-    """Forget what was bound: somebody else sees to its end. A forked child still refuses it."""
+    """Unbind an object: another owner ends it. A forked child still refuses it."""
     for number, life in _lives():
         found = life.finalizer.peek()
         if found is not None and found[0] is owner:
@@ -164,10 +164,10 @@ def release(owner: object) -> None:
 
 
 def inner_of(owner: _T) -> _T:
-    """Give another object of the same attributes, for the threads of ``owner`` and for its end.
+    """Return another object of the same attributes, for the threads of ``owner`` and for its end.
 
-    What one sets the other sees. ``owner`` can be dropped while the other is at work, as long as
-    no attribute refers to it.
+    Attributes set on one are seen on the other. ``owner`` can be dropped while the other is in use,
+    as long as no attribute refers to it.
     """
     inner = object.__new__(type(owner))
     inner.__dict__ = owner.__dict__
@@ -175,12 +175,12 @@ def inner_of(owner: _T) -> _T:
 
 
 def is_inherited(owner: object) -> bool:
-    """Whether this process is a forked child of the one that opened it."""
+    """Return whether this process is a forked child of the one that opened an object."""
     return getattr(type(owner), "_is_inherited", False)
 
 
 def _lives() -> list[tuple[int, _Life]]:
-    # By the numbers, of which a list is made in one piece: others end in the meantime.
+    # By number, in a list that is made atomically: other lives may end meanwhile.
     found = [(number, _LIVES.get(number)) for number in list(_LIVES)]
     return [(number, life) for number, life in found if life is not None]
 
@@ -189,22 +189,22 @@ def _drop(number: int, dropped: Callable[[], object] | None) -> None:
     if dropped is None:
         pass
     elif isinstance(threading.current_thread(), Worker):
-        # The collector of garbage runs anywhere, also where ``dropped`` would wait for itself.
+        # Garbage collection runs anywhere, even where ``dropped`` would wait for itself.
         Worker(lambda: _end(dropped), "dff-edge ending").start()
     else:
         dropped()
-    _LIVES.pop(number, None)  # last: interrupted, it is done at exit
+    _LIVES.pop(number, None)  # last: if interrupted, it is done at exit
 
 
 def _end(end: Callable[[], object]) -> None:
     try:
         end()
-    except Exception:  # the others end all the same
-        _LOG.exception("something that was left open could not be closed")
+    except Exception:  # the others are ended nevertheless
+        _LOG.exception("an object that was left open could not be closed")
 
 
 def _end_all() -> None:
-    """End what is open, the newest first, and all threads; Ctrl-C passes over what hangs."""
+    """End open objects, the newest first, and all threads; Ctrl-C skips one that hangs."""
     global _exit_until_s
     _exit_until_s = time.monotonic() + EXIT_S
     for number, life in reversed(_lives()):
@@ -224,7 +224,7 @@ def _end_all() -> None:
 
 
 def _refuse_inherited() -> None:
-    """In a forked child: keep what is open, which is the parent's, and refuse to use it."""
+    """In a forked child: keep the parent's open objects, and refuse their use."""
     for _, life in _lives():
         found = life.finalizer.detach()
         if found is not None:
@@ -238,11 +238,11 @@ def _refuse_inherited() -> None:
 
 def _refusing(kind: type[Any], process: int) -> type[Any]:
     def refuse(self: object, name: str) -> Any:
-        if name == "__class__":  # isinstance asks for it
+        if name == "__class__":  # for isinstance
             return kind
         raise ForkError(
             f"this {kind.__name__} was opened in process {process}, and process {os.getpid()} has "
-            "it by fork, which copies no threads. Open one in the child, or have the child started "
+            "it by fork, which copies no threads. Open one in the child, or start the child "
             "by 'spawn': multiprocessing.get_context('spawn')."
         )
 

@@ -1,6 +1,6 @@
 """Names that commands, manifests and runtime share; importing this module loads nothing else.
 
-The names of what computes are those of ``runtime/engines/backends.py``.
+The names of the backends are those of ``runtime/engines/backends.py``.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from typing import Literal, get_args
 
 Task = Literal["segmentation", "detection"]
 Precision = Literal["fp32", "fp16", "int8"]
-# task_maps is a detector's task network without what follows its learned maps.
+# task_maps is a detector's task network up to its learned maps.
 Subnet = Literal["feature", "flow", "task", "task_maps", "propagate"]
-# Whose rules of quantisation a graph follows: ONNX Runtime's (and OpenVINO's), or TensorRT's.
+# Rules of quantisation that a graph follows: ONNX Runtime's (and OpenVINO's), or TensorRT's.
 Flavour = Literal["ort", "trt"]
 # For TensorRT, propagate has the warp as a plugin node; the portable form is another file.
 GraphName = Literal["feature", "flow", "task", "task_maps", "propagate", "propagate_portable"]
-# What gives flow and scale field: flow.onnx, or a function of runtime/engines/hand_crafted_flow.py.
+# Source of flow and scale field: flow.onnx, or a function of engines/hand_crafted_flow.py.
 FlowFunction = Literal[
     "network",
     "dis-ultrafast",
@@ -25,11 +25,11 @@ FlowFunction = Literal[
     "siftflow-fast",
     "siftflow-slow",
 ]
-# The package that speaks to an NVIDIA GPU.
+# The package for the CUDA driver.
 DriverName = Literal["cuda-python", "pycuda"]
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-# What every bundle holds; those of detection also task_maps.
+# Graphs of every bundle; those of detection also have task_maps.
 SUBNETS: tuple[Subnet, ...] = ("feature", "flow", "task", "propagate")
 FLAVOURS: tuple[Flavour, ...] = get_args(Flavour)
 TENSORRT_GRAPHS: tuple[GraphName, ...] = (*SUBNETS, "propagate_portable")

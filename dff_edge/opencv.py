@@ -1,4 +1,4 @@
-"""OpenCV, or a word on which package of it to install.
+"""Import of OpenCV, with advice on which package to install.
 
 It comes in two packages that write the same files, so dff-edge depends on neither by itself:
 ``opencv-python-headless`` comes with the engines, ``opencv-python``, which opens windows and needs

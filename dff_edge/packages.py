@@ -1,10 +1,10 @@
-"""Packages: which are installed, and the command that adds what is missing here.
+"""Installed packages, and the command that adds missing ones to this environment.
 
 A command that is right in one environment does harm in another: packages that write the same files
 (onnxruntime and onnxruntime-gpu, opencv-python and its headless build) overwrite each other. So
-advice is made of what dff-edge's own metadata asks for and of what is installed already.
+advice is derived from dff-edge's own metadata and from the installed packages.
 
-Imports the standard library only: the doctor comes where nothing else loads.
+Imports the standard library only: the doctor must work where nothing else loads.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dff_edge.shared_libraries import load_problem
 _log = logging.getLogger("dff_edge.runtime")
 _OWN = "dff-edge"
 
-# Distributions that write the same files, by the module that they are, what has most in it first.
+# Distributions that write the same files, by module; the most complete one first.
 _FAMILIES = {
     "cv2": (
         "opencv-contrib-python",
@@ -39,8 +39,8 @@ _FAMILIES = {
     ),
 }
 _WITH_WINDOWS = ("opencv-contrib-python", "opencv-python")
-_CORE = {"cuda-python": "cuda-bindings"}  # what a distribution is an envelope of
-_DISTRIBUTIONS = {  # of modules with another name
+_CORE = {"cuda-python": "cuda-bindings"}  # the distribution that another one wraps
+_DISTRIBUTIONS = {  # of modules whose name differs
     "cuda.bindings": "cuda-python",
     "cuda.bindings.driver": "cuda-python",
     "cv2": "opencv-python-headless",
@@ -52,10 +52,10 @@ _NVIDIA = Path("/proc/driver/nvidia/version")
 
 
 def install_command(extra: str) -> str:
-    """Give the command that adds an extra of dff-edge to this environment.
+    """Return the command that adds an extra of dff-edge to this environment.
 
-    Nothing is installed over what is there: a package that shares its files with an installed one
-    takes its place, or is left out where that one serves as well.
+    Nothing is installed over an installed package: one that shares its files with an installed one
+    replaces it, or is left out where the installed one serves as well.
 
     Args:
         extra: of dff-edge.
@@ -75,13 +75,13 @@ def install_command(extra: str) -> str:
 
 
 def package_command(package: str) -> str:
-    """Give the command that adds one package, with the bound that dff-edge has for it."""
+    """Return the command that adds one package, with dff-edge's version bound for it."""
     bounds = {each.name: each.text for each in _own_requirements()}
     return _command({package: bounds.get(package, package)})
 
 
 def _command(wanted: dict[str, str]) -> str:
-    """Add what is missing of packages, by name with their bounds."""
+    """Return the command that adds missing ones of packages, given by name with their bounds."""
     replaced: list[str] = []
     added: list[str] = []
     for name, text in wanted.items():
@@ -90,7 +90,7 @@ def _command(wanted: dict[str, str]) -> str:
             continue
         replaced += others
         added.append(f"'{text}'" if text != name else text)
-    if not added:  # all of it is there, and what was to be imported did not come
+    if not added:  # all are installed, and the import failed
         brought = [each for name in wanted for each in (*same_files(name), _CORE.get(name, name))]
         there = dict.fromkeys(each for each in brought if version_of(each))
         return f"pip install --force-reinstall {' '.join(there)}"
@@ -99,17 +99,17 @@ def _command(wanted: dict[str, str]) -> str:
 
 
 def import_advice(error: BaseException, module: str, *, extra: str | None = None) -> str:
-    """Say in a sentence what to do about an import that failed.
+    """Return a sentence on how to repair an import that failed.
 
     Args:
-        error: what it raised.
-        module: what was imported.
-        extra: of dff-edge, that brings it; None for a single package.
+        error: raised by the import.
+        module: the module to import.
+        extra: of dff-edge, that provides it; None for a single package.
     """
     distribution, installed = distribution_of(module), installed_as(module)
     problem = load_problem(str(error), module, installed)
     if problem is not None:
-        return f"{problem.text}. Mend it with: {problem.fix}"
+        return f"{problem.text}. Repair it with: {problem.fix}"
     if version_of(installed) and is_found(module):
         return f"It is installed and broken: pip install --force-reinstall {installed}"
     command = package_command(distribution) if extra is None else install_command(extra)
@@ -117,10 +117,10 @@ def import_advice(error: BaseException, module: str, *, extra: str | None = None
 
 
 def broken_package_advice(error: ImportError | OSError) -> str | None:
-    """Say in a sentence what to do about a package that is missing or does not load.
+    """Return a sentence on how to repair a package that is missing or does not load.
 
     Args:
-        error: what was raised somewhere, by an import or for another reason.
+        error: raised anywhere, by an import or for another reason.
 
     Returns:
         None where it was another reason, or a fault of dff-edge itself.
@@ -133,23 +133,23 @@ def broken_package_advice(error: ImportError | OSError) -> str | None:
 
 
 def distribution_of(module: str) -> str:
-    """Give the name by which pip knows a module, of several the one that dff-edge asks for."""
+    """Return the distribution of a module; of several, the one that dff-edge requires."""
     return _DISTRIBUTIONS.get(module, module.partition(".")[0])
 
 
 def installed_as(module: str) -> str:
-    """Give the distribution that brought a module, or the one that would."""
+    """Return the distribution that provides a module, or would."""
     wanted = distribution_of(module)
     return next((name for name in same_files(wanted) if version_of(name)), wanted)
 
 
 def same_files(distribution: str) -> tuple[str, ...]:
-    """Give the distributions that share their files with this one, itself among them."""
+    """Return the distributions that share their files with this one, itself among them."""
     return next((f for f in _FAMILIES.values() if distribution in f), (distribution,))
 
 
 def version_of(distribution: str) -> str | None:
-    """Give the version of a distribution that is installed; None for one that is not."""
+    """Return the version of an installed distribution; None for one that is not installed."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
@@ -157,21 +157,21 @@ def version_of(distribution: str) -> str | None:
 
 
 def is_found(module: str) -> bool:
-    """Whether there are files to import a module from, whatever brought them."""
+    """Return whether there are files to import a module from, whatever installed them."""
     try:
         spec = find_spec(module)
     except (ImportError, ValueError):
         return False
-    return spec is not None and spec.origin is not None  # a folder that was left behind has none
+    return spec is not None and spec.origin is not None  # a leftover folder has none
 
 
 @dataclass(frozen=True)
 class Overlaid:
-    """Distributions that were installed over each other, so that what runs is a mixture.
+    """Distributions that were installed over each other, so that their files are mixed.
 
     Attributes:
         distributions: two or more.
-        fix: the command that leaves one.
+        fix: the command that keeps one.
     """
 
     distributions: tuple[str, ...]
@@ -182,7 +182,7 @@ class Overlaid:
 
 
 def overlaid(module: str) -> Overlaid | None:
-    """Find out whether more than one distribution brought a module."""
+    """Return the distributions that provide a module if there is more than one, else None."""
     found = tuple(name for name in _FAMILIES.get(module, ()) if version_of(name))
     if len(found) < 2:
         return None
@@ -194,14 +194,14 @@ def overlaid(module: str) -> Overlaid | None:
 
 @cache
 def warn_of_overlaid(module: str) -> None:
-    """Log, once a process, that a module is a mixture of several distributions."""
+    """Log, once per process, that a module is a mixture of several distributions."""
     found = overlaid(module)
     if found is not None:
-        _log.warning("%s, what runs is a mixture. Mend it with: %s", found, found.fix)
+        _log.warning("%s, so their files are mixed. Repair it with: %s", found, found.fix)
 
 
 def _others(name: str) -> list[str]:
-    """The installed packages whose files this one would overwrite."""
+    """Return the installed packages whose files this one would overwrite."""
     return [other for other in same_files(name) if other != name and version_of(other)]
 
 
@@ -211,13 +211,13 @@ def _is_installed(name: str) -> bool:
 
 
 def _is_foreign(name: str) -> bool:
-    """Whether it is OpenCV as built by hand, for GStreamer, or by Debian: pip knows of neither."""
+    """Return whether OpenCV was built by hand, for GStreamer, or by Debian, unknown to pip."""
     known = _FAMILIES["cv2"]
     return name in known and not any(map(version_of, known)) and is_found("cv2")
 
 
 def _serves(installed: list[str], wanted: str) -> bool:
-    """Whether one of the installed packages does all that the wanted one would."""
+    """Return whether one of the installed packages does all that the wanted one would."""
     if wanted in _FAMILIES["onnxruntime"]:
         return bool(installed) and wanted == "onnxruntime"  # all of them have the CPU
     return any(name in _WITH_WINDOWS or wanted not in _WITH_WINDOWS for name in installed)
@@ -234,7 +234,7 @@ class _Requirement:
 
 
 def _requirements(extra: str) -> Iterator[tuple[str, str]]:
-    """Name, and name with bound, of what an extra asks for, by way of other extras too."""
+    """Yield name, and name with bound, of an extra's packages, through other extras too."""
     for each in _own_requirements():
         if each.extra == extra:
             if each.name != _OWN:

@@ -1,32 +1,32 @@
-"""Text of others made safe to print: on a terminal, in a log, on one line.
+"""Untrusted text made safe to print: on a terminal, in a log, on one line.
 
-Names of classes, files and cameras, notes in pictures and streams: what they hold is not ours, and
-a terminal obeys some of it. Moving the cursor or clearing a line can make a message say anything;
-marks of direction can turn it around.
+Names of classes, files and cameras, notes in pictures and streams are untrusted, and a terminal
+interprets parts of them. Moving the cursor or clearing a line can change a message; direction
+marks can reverse it.
 """
 
 from __future__ import annotations
 
 import unicodedata
 
-# Bytes of a file's name that is no UTF-8; stdout gives them as they are.
+# Bytes of a file name that is not UTF-8; stdout writes them unchanged.
 UNDECODED = "".join(map(chr, range(0xDC80, 0xDD00)))
 
-# Control, format, surrogate, private and unassigned characters, and separators of lines.
+# Control, format, surrogate, private and unassigned characters, and line separators.
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 def is_printable(text: str) -> bool:
-    """Whether a text may be printed as it is."""
+    """Return whether a text may be printed as it is."""
     return text.isascii() and text.isprintable() or not any(map(_is_unsafe, text))
 
 
 def printable(text: object, keep: str = "") -> str:
-    """Give a text with what a terminal would obey written out, as in Python.
+    """Return a text with control characters escaped, as in Python.
 
     Args:
-        text: or what has one.
-        keep: characters that stay, such as ends of lines.
+        text: a text, or an object to convert.
+        keep: characters that are not escaped, such as line ends.
 
     Example:
         >>> printable("road" + chr(27) + "[2K")

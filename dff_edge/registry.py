@@ -1,4 +1,4 @@
-"""Things of one kind by name: those of the package, imported at their first use, and added ones."""
+"""Objects of one kind by name: the package's own, imported on first use, and registered ones."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Finds things by name.
+    """Looks up objects by name.
 
     Args:
-        kind: what they are called in messages, such as "task".
+        kind: what they are, in messages, such as "task".
         package: the package that holds a module for each of its own, by its name.
-        attribute: what the thing is called in its module.
-        names: those of the package, in order.
+        attribute: name of the object in its module.
+        names: names of the package's own, in order.
     """
 
     def __init__(self, kind: str, package: str, attribute: str, names: tuple[str, ...]) -> None:
@@ -29,11 +29,11 @@ class Registry(Generic[T]):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of all that there are."""
+        """Names of all objects."""
         return (*self._own, *self._added)
 
     def find(self, name: str) -> T:
-        """Return the thing of a name.
+        """Return the object of a name.
 
         Raises:
             ConfigError: there is none.
@@ -46,7 +46,7 @@ class Registry(Generic[T]):
         return found
 
     def register(self, name: str, thing: T) -> None:
-        """Add a thing from outside the package.
+        """Add an object from outside the package.
 
         Raises:
             ConfigError: the name is taken.
@@ -56,5 +56,5 @@ class Registry(Generic[T]):
         self._added[name] = thing
 
     def unregister(self, name: str) -> None:
-        """Take out what ``register`` added; one that is not there is no error."""
+        """Remove an object added by ``register``; a missing one is not an error."""
         self._added.pop(name, None)

@@ -1,7 +1,7 @@
-"""Shared libraries that do not load: what the system lacks, and the command that adds it.
+"""Shared libraries that do not load: the missing parts, and the command that adds them.
 
-Imports the standard library only: the doctor comes where nothing else loads. Run as a script, by
-`make install`, it looks for what OpenCV's windows need, before anything is downloaded.
+Imports the standard library only: the doctor must work where nothing else loads. Run as a script,
+by `make install`, it checks the libraries for OpenCV's windows, before anything is downloaded.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _APT = {
     "libstdc++.so.6": "libstdc++6",
     "libusb-1.0.so.0": "libusb-1.0-0",
 }
-# What opencv-python wants for its windows. A bare system lacks all of them, so one is told of all.
+# Needed by opencv-python for its windows. A bare system lacks all of them, so all are named.
 _WINDOW_LIBRARIES = (
     "libGL.so.1",
     "libICE.so.6",
@@ -28,17 +28,17 @@ _WINDOW_LIBRARIES = (
     "libgthread-2.0.so.0",
     "libxcb.so.1",
 )
-WINDOW_PACKAGES = ("libgl1", "libglib2.0-0", "libsm6", "libxext6")  # the others come with these
+WINDOW_PACKAGES = ("libgl1", "libglib2.0-0", "libsm6", "libxext6")  # these install the others
 _DRIVER_LIBRARIES = ("libcuda.so.1", "libnvidia-ml.so.1")
 
 
 @dataclass(frozen=True)
 class LoadProblem:
-    """Why the system's loader refused a library.
+    """Reason why the system's loader refused a library.
 
     Attributes:
-        text: what is wrong, the beginning of a sentence.
-        fix: the command that mends it.
+        text: the problem, the beginning of a sentence.
+        fix: the command that repairs it.
     """
 
     text: str
@@ -46,15 +46,15 @@ class LoadProblem:
 
 
 def load_problem(error: str, module: str, distribution: str) -> LoadProblem | None:
-    """Put into words why a library did not load.
+    """Return why a library did not load.
 
     Args:
-        error: the text of what the import raised.
-        module: what was imported.
-        distribution: that it comes in.
+        error: the message of the failed import.
+        module: the imported module.
+        distribution: the distribution of the module.
 
     Returns:
-        None where something else was wrong.
+        None for another kind of failure.
     """
     if found := re.search(r"(lib[\w.+-]+\.so[\w.]*): cannot open shared object", error):
         return LoadProblem(
@@ -84,7 +84,7 @@ def _package_with(library: str, distribution: str) -> str:
         if not distribution.startswith("opencv") or distribution.endswith("headless"):
             return apt
         return (
-            f"{apt}   # or have no windows: "
+            f"{apt}   # or do without windows: "
             f"pip uninstall -y {distribution} && pip install {distribution}-headless"
         )
     if library in _APT:
@@ -101,7 +101,7 @@ def _older_build(module: str, distribution: str, kind: str) -> str:
 
 
 def missing_for_windows() -> list[str]:
-    """Return the libraries of the system that OpenCV with windows would not find."""
+    """Return the system libraries that OpenCV with windows needs and does not find."""
     missing = []
     for library in _WINDOW_LIBRARIES:
         try:

@@ -1,33 +1,33 @@
-"""The one grammar that names sources, for every command.
+"""The URIs of sources, for all commands.
 
 Live sources, all with ``?retry=SECONDS``, how long an outage may last before it is an error (0: not
-at all; without it a camera is waited for for ever)::
+at all; by default there is no limit)::
 
     0                            camera number 0    (?width= &height= &fps=)
     v4l2:///dev/video0           a camera by its device    (the same)
     csi://0                      CSI camera number 0 of a Jetson    (the same)
-    gst://PIPELINE               any GStreamer pipeline that gives video
+    gst://PIPELINE               any GStreamer pipeline with video
     rtsp://HOST/PATH             a stream, also rtsps://    (?transport=tcp, or udp)
     http://HOST/PATH             an MJPEG or other video stream, also https://    (?as=live)
 
 Recorded ones, all with ``?rate=30``, which plays them as if they were live at that many frames per
-second: what is not taken in time is dropped::
+second: frames that are not read in time are dropped::
 
     video.mp4                    a video file    (?track= &deinterlace= &range=)
     http://HOST/video.mp4        one on a web server, also https://    (the same, ?as=; no ?rate=)
     frames/  or  'frames/*.png'  images in natural order, a folder or a glob    (?fps= &range=)
-    synthetic://street?seed=5    a drawn street    (&frames= &height= &width= &split= &fps=)
+    synthetic://street?seed=5    a rendered street    (&frames= &height= &width= &split= &fps=)
 
 ``track=1`` plays the second video track of a file, ``deinterlace=off`` leaves interlaced pictures
-as they are, ``range=29000..31000`` (or ``auto``, or ``full``) says which values of grey pictures
-are black and white (`sources.grey_levels`).
+as they are, ``range=29000..31000`` (or ``auto``, or ``full``) sets which values of grey pictures
+are black and white (`sources.decoding.grey_levels`).
 
 Sinks are named in `dff_edge.runtime.sinks.names`.
 
-A ``pathlib.Path`` is always a path. Of a string, a path that exists comes before a query: a file
-that is called ``a?fps=3`` is found. A folder called ``0`` is written ``./0``. From the query of an
-address only these keys are taken; the rest is the server's. ``text`` of what is parsed shows no
-credentials (``hiding.py``); ``target`` has them.
+A ``pathlib.Path`` is always a path. In a string, an existing path takes precedence over a query: a
+file that is called ``a?fps=3`` is found. A folder called ``0`` is written ``./0``. In the query of
+an address only these keys are interpreted; the rest is sent to the server. ``text`` of a parsed URI
+has no credentials (``hiding.py``); ``target`` has them.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _KEYS: dict[SourceKind, tuple[str, ...]] = {
     "images": ("fps", "range", "rate"),
     "synthetic": ("fps", "frames", "height", "rate", "seed", "split", "width"),
 }
-# Of an address all other keys are the server's.
+# In an address all other keys are the server's.
 _RTSP_KEYS = ("as", "retry", "transport")
 _HTTP_KEYS = (*_RTSP_KEYS, "deinterlace", "range", "track")
 _STREAMS = ("rtsp", "rtsps", "http", "https")
@@ -76,8 +76,8 @@ class SourceUri:
     """A source, parsed but not opened.
 
     Attributes:
-        text: what the user wrote, for messages: without credentials.
-        kind: what sort of source it is.
+        text: the user's URI, for messages: without credentials.
+        kind: the kind of source.
         target: the path, glob, camera number, device path, GStreamer pipeline, name of the scene,
             or the address with its credentials.
         options: the query, its keys checked against the kind.
@@ -89,7 +89,7 @@ class SourceUri:
     options: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse numbers that are none: a name is wrong before anything is opened."""
+        """Raise for malformed numbers: a name is wrong before anything is opened."""
         for key in ("frames", "height", "width"):
             self.integer(key)
         for key in ("seed", "track"):
@@ -99,7 +99,7 @@ class SourceUri:
         self.seconds("retry")
 
     def integer(self, key: str, default: int | None = None, *, minimum: int = 1) -> int | None:
-        """The whole number that the query gives for ``key``, or the default."""
+        """Return the whole number that the query has for ``key``, or the default."""
         if key not in self.options:
             return default
         value = self.options[key]
@@ -110,11 +110,11 @@ class SourceUri:
         return int(value)
 
     def per_second(self, key: str) -> float | None:
-        """The frequency that the query gives for ``key``, None where it does not."""
+        """Return the frequency that the query has for ``key``, None where it has none."""
         return self._number(key, "more than 0, up to 1000", lambda value: 0 < value <= 1000)
 
     def seconds(self, key: str) -> float | None:
-        """The duration that the query gives for ``key``, None where it does not."""
+        """Return the duration that the query has for ``key``, None where it has none."""
         return self._number(key, "seconds from 0 up", lambda value: 0 <= value < math.inf)
 
     def _number(self, key: str, expected: str, is_allowed: Callable[[float], bool]) -> float | None:
@@ -132,11 +132,11 @@ class SourceUri:
 
 
 def parse_source(uri: str | Path) -> SourceUri:
-    """Say what a source URI means, without opening it.
+    """Parse the URI of a source, without opening it.
 
     Raises:
-        ConfigError: it is no source, or has a key that its kind does not know. A path that does
-            not exist and looks like an address is none, as its name would be in messages.
+        ConfigError: it is not a source, or has a key that its kind does not know. A path that does
+            not exist and looks like an address is refused, since its name would be in messages.
 
     Example:
         >>> parse_source("synthetic://street?seed=5").options
@@ -158,7 +158,7 @@ def parse_source(uri: str | Path) -> SourceUri:
 
 
 def _refuse_almost_address(uri: str) -> None:
-    """Refuse ``rtsp:/user:password@host``, which would be a path, shown in messages as it is."""
+    """Raise for ``rtsp:/user:password@host``, which would be a path, shown in messages."""
     is_there = os.path.lexists(uri) or os.path.lexists(_QUERY.sub("", uri))
     if not is_there and is_almost_address(uri):
         raise ConfigError(
@@ -241,11 +241,11 @@ def _kind_of_path(path: str) -> SourceKind:
 
 
 def split_query(text: str, *, with_paths: bool = False) -> tuple[str, dict[str, str]]:
-    """Take ``?key=value&key=value`` off the end of a name.
+    """Split ``?key=value&key=value`` from the end of a name.
 
     Args:
         text: the name.
-        with_paths: whether values may be paths. Those of sources are none, so that a slash tells
+        with_paths: whether values may be paths. Those of sources are not, so that a slash marks
             the query of a stream's own address.
 
     Raises:
@@ -271,6 +271,6 @@ def _checked(uri: str, kind: SourceKind, options: dict[str, str]) -> dict[str, s
     if "rate" in options and "fps" in options:
         raise ConfigError(
             f"'{uri}': with rate, which plays it as if it were live, stamps are those of the "
-            "clock, and fps means nothing. Leave one of them out."
+            "clock, and fps has no effect. Leave one of them out."
         )
     return options

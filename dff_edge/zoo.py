@@ -29,14 +29,14 @@ class _Strict(BaseModel):
 
 
 class CardData(_Strict):
-    """What a model was made from and measured on; no two of them overlap.
+    """Data that a model was made from and measured on; no two parts overlap.
 
     Attributes:
         name: of the data set.
-        licence: under which it may be used, and what that means for the weights.
-        train: what it was trained on, in words or as `dff-edge train` takes it.
-        validate_on: what progress was watched on; None for nothing.
-        test: what the results are of: never trained, calibrated or chosen on.
+        licence: under which it may be used, and its effect on the weights.
+        train: data of the training, in words or as a name for `dff-edge train`.
+        validate_on: data for watching progress; None for none.
+        test: data of the results: never used for training, calibration or choices.
     """
 
     name: Text
@@ -47,7 +47,7 @@ class CardData(_Strict):
 
 
 class CardResults(_Strict):
-    """What a model reaches on ``CardData.test``, in FP32.
+    """Results of a model on ``CardData.test``, in FP32.
 
     Attributes:
         split: of the data.
@@ -69,15 +69,15 @@ class ModelCard(_Strict):
 
     Attributes:
         name: the model's, and its folder's.
-        summary: what it is, one sentence.
-        task: what it does.
+        summary: a description in one sentence.
+        task: its task.
         classes: names, in order.
-        frame_size: ``(H, W)`` in pixels that its networks see.
-        networks: what the three are, in words.
-        data: what it was made from and measured on.
-        results: what it reaches.
-        commands: how it was made, and how the results were.
-        limits: where not to trust it.
+        frame_size: ``(H, W)`` in pixels of its networks' input.
+        networks: the three networks, in words.
+        data: data that it was made from and measured on.
+        results: its results.
+        commands: how it and its results were made.
+        limits: where it is not reliable.
     """
 
     name: Text
@@ -111,12 +111,12 @@ def read_card(name: str) -> ModelCard:
 
 
 def model_bytes(name: str) -> int:
-    """Size of a shipped model's weights."""
+    """Return the size of a shipped model's weights in bytes."""
     return (shipped.MODELS / name / WEIGHTS).stat().st_size
 
 
 def export_model(name: str, folder: Path, say: Callable[[str], None]) -> None:
-    """Export a shipped model's bundle, of which the later of two at once finds the first's.
+    """Export a shipped model's bundle; of two exports at once, the later uses the first's.
 
     Args:
         name: the model's.
@@ -125,7 +125,7 @@ def export_model(name: str, folder: Path, say: Callable[[str], None]) -> None:
 
     Raises:
         BundleError: the folder cannot be written.
-        MissingDependencyError: what an export takes is not installed.
+        MissingDependencyError: a package for the export is not installed.
     """
     try:
         for module in ("torch", "onnx", "onnxscript", "onnxruntime"):
@@ -149,7 +149,7 @@ def export_model(name: str, folder: Path, say: Callable[[str], None]) -> None:
             "that folder."
         ) from error
     with workplace as staged:
-        say(f"exporting the model {name} to {folder}, once for all")
+        say(f"exporting the model {name} to {folder}, once")
         export_bundle(
             load_checkpoint(shipped.MODELS / name),
             staged.path / name,

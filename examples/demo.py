@@ -1,10 +1,10 @@
-"""From a checkpoint to a device in a few minutes: what `make demo` runs.
+"""From a checkpoint to a device in a few minutes: the script behind `make demo`.
 
-Takes the model that comes with dff-edge through the commands that a user would type, which it
-prints, and leaves in the output folder:
+Runs the commands that a user would type on the model that comes with dff-edge, prints them,
+and leaves in the output folder:
 
     bundle/         the model, exported and calibrated, ready to be copied to a device
-    report.html     what came out, with plots and pictures
+    report.html     the results, with plots and pictures
     report.json     the same numbers
     annotated.mp4   INT8 results drawn over a video, yours if --source names one
 
@@ -48,21 +48,21 @@ DISTANCES = (0, 1, 4, 9)
 MAX_EMBEDDED_BYTES = 8_000_000
 
 LIMITS = (
-    "The shipped model was trained on drawn street scenes, and the accuracy is that on drawn "
-    "scenes of the same kind that it has not seen. It says how much key intervals and INT8 cost, "
-    "not how well streets of the real world are recognised: train on your own data for that.",
+    "The shipped model was trained on synthetic street scenes, and the accuracy is that on unseen "
+    "scenes of the same kind. It shows the cost of key intervals and INT8, not the accuracy on "
+    "streets of the real world: train on your own data for that.",
     "Everything ran on a CPU. The larger the feature network is beside the flow network, the more "
     "a key interval saves; this feature network is small.",
 )
 
 NOT_TRAINED_FOR = (
-    "The shipped model knows drawn streets only; what it says of other pictures shows that the "
-    "pipeline runs and how answers follow the motion, not what a model trained for them can do."
+    "The shipped model knows synthetic streets only; its results on other pictures show that the "
+    "pipeline runs and how results follow the motion, not the quality of a model trained for them."
 )
 
 
 def main() -> None:
-    """Run all steps, and say where the results are."""
+    """Run all steps, and print where the results are."""
     options = parse_options()
     output: Path = options.output
     start = time.monotonic()
@@ -105,13 +105,13 @@ def main() -> None:
         ("report.html", "open it in a browser"),
         ("report.json", "the same numbers"),
         ("annotated.mp4", f"INT8, a key frame every {RUN_INTERVAL} frames"),
-        ("bundle", "what a device needs: dff-edge run BUNDLE SOURCE"),
+        ("bundle", "the folder for a device: dff-edge run BUNDLE SOURCE"),
     ):
         print(f"  {output / name}  ({what})")
 
 
 def parse_options() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--source", help="a video of your own: a file, a folder of images, a camera"
@@ -122,22 +122,22 @@ def parse_options() -> argparse.Namespace:
 
 
 def find_command() -> str:
-    """The dff-edge of the Python that runs this."""
+    """Return the dff-edge of the Python that runs this."""
     command = Path(sys.executable).with_name("dff-edge")
     if not command.exists():
-        sys.exit(f"There is no {command}: install dff-edge for {sys.executable}, or say make demo.")
+        sys.exit(f"There is no {command}: install dff-edge for {sys.executable}, or run make demo.")
     return str(command)
 
 
 def prepare(output: Path) -> None:
-    """Make the folder; remove what an earlier demo left, but for the bundle: export replaces it."""
+    """Create the folder; remove an earlier demo's files, but for the bundle: export replaces it."""
     output.mkdir(parents=True, exist_ok=True)
     for name in ("report.html", "report.json", "annotated.mp4", "benchmark.json", "run.json"):
         (output / name).unlink(missing_ok=True)
 
 
 def run_step(command: list[str]) -> None:
-    """Run one command; end the demo where it fails, its own message says why."""
+    """Run one command; end the demo where it fails, after the command's own message."""
     start = time.monotonic()
     code = subprocess.run(command).returncode
     if code:
@@ -146,7 +146,7 @@ def run_step(command: list[str]) -> None:
 
 
 def write_report(output: Path, source: str | None, commands: list[str]) -> None:
-    """report.html and report.json, of what the commands left."""
+    """Write report.html and report.json from the files of the commands."""
     benchmark = Benchmark.from_json((output / "benchmark.json").read_text(encoding="utf-8"))
     statistics: dict[str, Any] = json.loads((output / "run.json").read_text(encoding="utf-8"))
     video = output / "annotated.mp4"
@@ -176,7 +176,7 @@ def write_report(output: Path, source: str | None, commands: list[str]) -> None:
 
 
 def headline(numbers: Path) -> str:
-    """What the benchmark comes to, in a sentence."""
+    """Return the benchmark's headline in a sentence."""
     benchmark = Benchmark.from_json(numbers.read_text(encoding="utf-8"))
     shown = benchmark.headline
     what = f"{shown.precision.upper()} with a key frame every {shown.interval} frames"
@@ -186,7 +186,7 @@ def headline(numbers: Path) -> str:
 
 
 def draw_strips(bundle: Bundle, source: str | None) -> list[Strip]:
-    """A key frame and frames answered from it: of a drawn street, and of the user's video."""
+    """Draw a key frame and frames predicted from it: of a synthetic street, and of a video."""
     colours = [info.colour for info in bundle.manifest.classes]
     strips = []
     with BundlePredictor(bundle, "int8") as predictor:
@@ -204,12 +204,12 @@ def draw_strips(bundle: Bundle, source: str | None) -> list[Strip]:
             colours,
             DISTANCES,
         )
-        strips.append(Strip("INT8 on a drawn street that the model has not seen", pictures))
+        strips.append(Strip("INT8 on a synthetic street that the model has not seen", pictures))
     return strips
 
 
 def read_images(source: str, count: int) -> list[Image]:
-    """The first images of a video; those of another size than the first end it."""
+    """Return the first images of a video, up to one of another size."""
     with open_source(source) as opened:
         images = [frame.image for frame in islice(opened, count)]
     return [image for image in images if image.shape == images[0].shape]

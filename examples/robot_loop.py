@@ -1,4 +1,4 @@
-"""What a robot's own loop looks like: newest frame in, newest answer out, never a wait without end.
+"""A robot's own loop: newest frame in, newest result out, never a wait without end.
 
 python examples/robot_loop.py demo/bundle 'rtsp://10.0.0.7/stream'
 python examples/robot_loop.py demo/bundle 'synthetic://street?frames=300&rate=30'
@@ -9,7 +9,7 @@ import time
 
 from dff_edge.runtime import LiveSource, Pipeline, open_source
 
-TOO_OLD_S = 0.5  # an answer about a moment longer ago is not acted upon
+TOO_OLD_S = 0.5  # older results are not acted upon
 
 
 def main(bundle: str, camera: str) -> None:

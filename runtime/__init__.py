@@ -6,7 +6,7 @@
         for result in pipeline.run(camera):
             print(result.frame.index, result.labels.shape)
 
-The names load what they need when they are first used, so that importing this takes no time.
+Names are loaded on first use, so that importing this module is fast.
 """
 
 from __future__ import annotations

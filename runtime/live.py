@@ -1,10 +1,10 @@
-"""A bundle on sources, with its results in sinks: what ``dff-edge run`` does.
+"""A bundle run on sources, with its results in sinks: the work of ``dff-edge run``.
 
     with Runner(Bundle.open("street.bundle"), RunOptions(precision="int8")) as runner:
         report = runner.run("rtsp://10.0.0.7/stream", ["drive.mp4", "drive.jsonl"])
     print(report.numbers["fps"], report.failure)
 
-For a loop of one's own see `Pipeline`.
+To write the loop yourself, see `Pipeline`.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ from dff_edge.uri import parse_source
 
 EndState = Literal["finished", "stopped", "failed"]
 
-_LOOK_S = 0.1  # how often a live run without frames looks at its window and its outputs
+_LOOK_S = 0.1  # interval at which a live run without frames checks its window and its outputs
 _LOG = logging.getLogger("dff_edge.runtime")
 
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """How a bundle is run, and how its results are drawn.
+    """Options of running a bundle and of drawing its results.
 
     Attributes:
-        precision, policy, threads, engine, overlap, cuda: as of ``Pipeline.open``.
+        precision, policy, threads, engine, overlap, cuda: see ``Pipeline.open``.
         depth: frames in flight; None for 1 of a live source and 3 of a recording.
         frames: results after which a run ends; None for all.
-        style: what is drawn of results, and how.
+        style: which parts of results are drawn, and how.
     """
 
     precision: Precision = "fp32"
@@ -70,15 +70,15 @@ _DEFAULT_OPTIONS = RunOptions()
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """What became of a run.
+    """Outcome of a run.
 
     Attributes:
         source: as the user wrote it, without credentials.
-        state: "finished": the source ended, or ``frames`` were reached; "stopped" by a person;
-            "failed": the source failed or gave nothing that could be used, or no output was left.
-        failure: what went wrong, of the source or of sinks; None where nothing did.
+        state: "finished": the source ended, or ``frames`` was reached; "stopped" by a person;
+            "failed": the source failed or had no usable frame, or no output was left.
+        failure: the failure of the source or of sinks; None where there was none.
         numbers: ready for JSON; see ``RunStatistics.as_dict``.
-        sinks: what became of the results.
+        sinks: outcome of each sink.
     """
 
     source: str
@@ -89,23 +89,23 @@ class RunReport:
 
 
 class Watcher(Protocol):
-    """Somebody who sees the results of a run, such as the server of its page."""
+    """An observer of the results of a run, such as the server of its page."""
 
     def show(self, result: Result) -> None:
-        """Take a result; must not wait."""
+        """Accept a result; must not block."""
         ...
 
     def finish(self, state: EndState, reason: str | None = None) -> None:
-        """Take note that the run is over."""
+        """Note that the run has ended."""
         ...
 
 
 class Runner:
-    """Runs a bundle on one source after another; for one thread, and a context manager.
+    """Runs a bundle on one source after another; not thread-safe, and a context manager.
 
     Args:
-        bundle: what is run; its engines are opened with the first source.
-        options: how.
+        bundle: the bundle to run; its engines are opened with the first source.
+        options: options of running and drawing.
     """
 
     def __init__(self, bundle: Bundle, options: RunOptions = _DEFAULT_OPTIONS) -> None:
@@ -123,20 +123,22 @@ class Runner:
         progress: Callable[[int, int | None], object] = lambda done, total: None,
         trace: Trace | None = None,
     ) -> RunReport:
-        """Run on a source until it ends, ``options.frames`` are reached, a person asks to stop
-        (Ctrl-C, or q in a window), or no output is left.
+        """Run on a source until it ends.
 
-        Everything is opened and checked before anything is written: nothing that another run wrote
-        is touched until the first result comes.
+        A run also ends when ``options.frames`` are reached, when a person stops it (Ctrl-C, or q in
+        a window), or when no output is left.
+
+        Everything is opened and checked before anything is written: files of another run are not
+        touched until the first result comes.
 
         Args:
             source: its URI.
             outputs: URIs of sinks; ``{name}`` and folders are filled in for this source.
-            watch: opens what sees the results.
+            watch: opens an observer of the results.
             opened: called when all is open, before the first frame.
             progress: called with the number of results, and how many there will be if that is
                 known.
-            trace: takes the time of every stage.
+            trace: records the time of every stage.
 
         Raises:
             ConfigError: a URI or an option that does not fit the source.
@@ -195,14 +197,14 @@ class Runner:
                         break
             except KeyboardInterrupt:
                 state = "stopped"
-            except SourceError as error:  # told when the results that there are have been kept
+            except SourceError as error:  # reported after the results so far are written
                 state, failure = "failed", str(error)
             except BaseException:
-                self.close()  # a pipeline whose stage failed is of no more use
+                self.close()  # a pipeline with a failed stage cannot be used again
                 raise
             statistics.finish(frames.counts)
             if state == "finished" and not statistics.frames:
-                state, failure = "failed", f"{frames.uri} gave no frame that could be used."
+                state, failure = "failed", f"{frames.uri} had no usable frame."
             if watcher is not None:
                 watcher.finish(state, failure)
             results.close()
@@ -235,7 +237,7 @@ class Runner:
             raise ConfigError(
                 f"{frames.uri} is live: its newest frame is computed alone, and a depth of "
                 f"{self.options.depth} would only leave the flow network half of the threads. "
-                "Leave it out, or say 1."
+                "Leave it out, or set it to 1."
             )
 
     def _sink_of(self, source: str, frames: Source, uri: SinkUri) -> SinkUri:
@@ -245,13 +247,13 @@ class Runner:
             assert uri.path is not None
             many = "more than one frame" if frames.length is None else f"{frames.length} frames"
             raise ConfigError(
-                f"'{uri.text}' is one picture, and {frames.uri} gives {many}. Have a picture of "
+                f"'{uri.text}' is one picture, and {frames.uri} has {many}. Write a picture of "
                 f"each, {uri.path.stem}-%06d{uri.path.suffix}, or stop after one frame."
             )
         return uri
 
     def _open_pipeline(self, *, live: bool, trace: Trace | None) -> Pipeline:
-        """Open the engines, or use those of the source before."""
+        """Return the pipeline of the source before, or open the engines."""
         options = self.options
         depth = options.depth or (1 if live else 3)
         if self._pipeline is not None and (trace is not None or self._pipeline.depth != depth):
@@ -276,16 +278,18 @@ def check_outputs(
     outputs: Sequence[SinkUri],
     others: Sequence[tuple[str, Path]] = (),
 ) -> None:
-    """Refuse outputs that cannot be written, or would overwrite a source or each other, before
-    any is opened.
+    """Raise when an output cannot be written, or would overwrite a source or another output.
+
+    To be called before any is opened.
 
     Args:
         sources: URIs.
         outputs: sinks of each.
-        others: further files, with what the user called them; ``{name}`` is that of the source.
+        others: further files, by the user's names for them; ``{name}`` is that of the source.
 
     Raises:
-        ConfigError: two are one place, one is read, or there is no folder for one.
+        ConfigError: two outputs are the same place, one is a source, or the folder of one is
+            missing.
     """
     made = {_place(uri.path) for uri in outputs if uri.kind == "folder" and uri.path is not None}
     read = {_place(path): path for source in sources for path in files_of(source) if path.exists()}
@@ -339,7 +343,7 @@ def _check_folder(uri: SinkUri, made: Collection[object]) -> None:
 
 
 def _place(path: Path) -> object:
-    """Return what two names of one file or folder have in common."""
+    """Return a value that is equal for two names of one file or folder."""
     if not path.exists():
         return path.resolve()
     about = path.stat()
@@ -347,20 +351,20 @@ def _place(path: Path) -> object:
 
 
 def _picture_suffix(source: str) -> str | None:
-    """Return the ending of a source that is one image file, else None."""
+    """Return the suffix of a source that is one image file, else None."""
     parsed = parse_source(source)
     is_file = parsed.kind == "images" and os.path.isfile(parsed.target)
     return Path(parsed.target).suffix if is_file else None
 
 
 def _results(pipeline: Pipeline, source: Source) -> Generator[Result | None, None, None]:
-    """Results of all frames; of a live source also None, when none came for ``_LOOK_S``."""
+    """Yield the results of all frames; for a live source also None, after ``_LOOK_S`` without."""
     if not isinstance(source, LiveSource):
         yield from pipeline.run(source)
         return
     pipeline.reset()
     while True:
-        is_over = source.state == "closed"  # looked at first: the last frame comes before the end
+        is_over = source.state == "closed"  # checked first: the last frame comes before the end
         frame = source.read(_LOOK_S)
         if frame is None:
             if is_over:

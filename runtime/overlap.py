@@ -1,8 +1,8 @@
-"""Whether it pays to overlap the networks on a device: measured, not assumed.
+"""Choice whether the networks overlap on a device, by measurement.
 
-On a GPU that one network fills, networks side by side only get in each other's way; on a small one
-or with small networks they fill what the others leave. Which of the two it is depends on the
-device, the engines and the key interval, so both ways are run before the first frame.
+On a GPU that one network fills, networks side by side only slow each other down; on a small load
+they use what the others leave idle. Which is the case depends on the device, the engines and the
+key interval, so both are measured before the first frame.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from dff_edge.runtime.engines.subnets import Subnets
 from dff_edge.runtime.scheduler import Scheduler
 from dff_edge.runtime.tasks.decoders import Decoder
 
-_GAIN = 1.03  # less is noise, and in order a frame is answered sooner
+_GAIN = 1.03  # a smaller gain is noise, and in order the latency is lower
 _ROUNDS = 7
 _MAX_SECONDS = 3.0
 _MIN_ROUNDS = 3
-_MIN_FRAMES, _MAX_FRAMES = 10, 30  # of a round
+_MIN_FRAMES, _MAX_FRAMES = 10, 30  # per round
 
 
 @dataclass(frozen=True, slots=True)
 class OverlapChoice:
-    """How the networks are scheduled.
+    """Choice of the networks' schedule, with the reason.
 
     Attributes:
         overlap: whether they have a stream each.
@@ -45,16 +45,16 @@ class OverlapChoice:
 def choose_overlap(
     device: Device, subnets: Subnets, decoder: Decoder | None = None, *, depth: int, interval: int
 ) -> OverlapChoice:
-    """Run drawn frames with and without overlap, in turns, and take the faster.
+    """Run generated frames with and without overlap, in turns, and choose the faster.
 
     Takes three seconds, or as long as ten rounds of 10 to 30 frames where that is longer.
 
     Args:
         device: where buffers and streams live.
-        subnets: what will be run.
-        decoder: as ``Scheduler`` takes it.
+        subnets: the engines to run.
+        decoder: as for ``Scheduler``.
         depth: frames in flight at most.
-        interval: key interval l of the frames that are run; more than 30 counts as 30, for it
+        interval: key interval l of the frames that are run; capped at 30, beyond which it
             changes little.
 
     Raises:

@@ -1,11 +1,11 @@
-"""The pipeline: what users hold. Frames in, label maps or boxes out, in order.
+"""The pipeline, the main entry point: frames in, label maps or boxes out, in order.
 
     with Pipeline.open("street", policy="fixed:10") as pipeline:
         for result in pipeline.run(open_source("street.mp4")):
             print(result.frame.index, result.labels.shape)
 
-Nothing here is global: several pipelines run side by side in one process, no signal handler is
-set, and after ``close`` no thread is left. Forgetting to close does no harm: ``runtime.lifetime``.
+There is no global state: several pipelines run side by side in one process, no signal handler is
+set, and after ``close`` no thread is left. An unclosed pipeline does no harm: see ``lifetime``.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ _log = logging.getLogger("dff_edge.runtime")
 class Pipeline:
     """Deep Feature Flow over one video stream.
 
-    Use it from one thread at a time; calls of two at once are refused. ``close`` and ``force_key``
-    are for any thread. Open several for several streams.
+    Use it from one thread at a time; concurrent calls raise. ``close`` and ``force_key``
+    may be called in any thread. Open one pipeline for each stream.
 
     Example:
         >>> with Pipeline.open("street.bundle") as pipeline:  # doctest: +SKIP
@@ -63,10 +63,10 @@ class Pipeline:
         ...         print(result.frame.index, result.key_index, result.labels.shape)
 
     Args:
-        scheduler: where frames are computed.
-        policy: when to take a key frame.
+        scheduler: computes the frames.
+        policy: decides which frames are key frames.
         opened: engines and device, closed with the pipeline.
-        bundle: where the engines are from.
+        bundle: the bundle of the engines.
         schedule: whether their work overlaps, and why.
     """
 
@@ -91,9 +91,9 @@ class Pipeline:
         self._is_closed = False
         self._is_key_wanted = False
         self._run: object = None
-        self._is_run_left = False  # one was broken off: what it left in flight is to be dropped
-        self._lock = threading.RLock()  # by the thread that is in a call
-        self._caller: tuple[int, str] | None = None  # that thread, and the call in words
+        self._is_run_left = False  # a run was broken off: its frames in flight are to be dropped
+        self._lock = threading.RLock()  # held by the thread that is in a call
+        self._caller: tuple[int, str] | None = None  # that thread, and a description of the call
         bind(self, at_exit=Pipeline._end_at_exit)
 
     @classmethod
@@ -116,32 +116,32 @@ class Pipeline:
 
         Args:
             bundle: its folder, the name of a model that comes with dff-edge (``dff-edge zoo``),
-                whose first use exports it, or the bundle opened before.
+                which is exported on first use, or an open bundle.
             precision: "fp32", "fp16" or "int8"; the bundle must hold it.
-            policy: when to take a key frame: "fixed:10", or a ``KeyFramePolicy`` of your own; None
-                takes the bundle's key interval.
-            depth: frames in flight at most. 1 computes each frame by itself, as fast as it can be
-                answered. More let networks of several frames run side by side, the flow network
-                on half the threads, and ``run`` then hands out a result ``depth - 1`` frames
-                later; on two cores 3 gave the most frames per second.
+            policy: the key-frame policy: "fixed:10", or a ``KeyFramePolicy`` of your own; None
+                uses the bundle's key interval.
+            depth: frames in flight at most. 1 computes each frame by itself, with the lowest
+                latency. With more, networks of several frames run side by side, the flow network
+                on half the threads, and ``run`` returns a result ``depth - 1`` frames later; on
+                two cores 3 gave the most frames per second.
             threads: threads of the feature network on the CPU; None means all cores of this
                 process.
-            engine: what computes the graphs: "onnxruntime" or "openvino" on the CPU, "cuda" (ONNX
+            engine: the backend: "onnxruntime" or "openvino" on the CPU, "cuda" (ONNX
                 Runtime) or "tensorrt" on an NVIDIA GPU.
-            overlap: whether the networks of several frames run side by side. None has it measured
+            overlap: whether the networks of several frames run side by side. None measures it
                 on a GPU, which takes about three seconds, longer with slow networks
-                (``schedule`` says the outcome); on the CPU they do.
-            confidence: whether label maps come with how sure they are, pixel by pixel.
-            trace: takes the time of every stage on every stream.
-            cuda: how the GPU is used.
+                (``schedule`` has the outcome); on the CPU they do.
+            confidence: whether label maps come with a confidence for each pixel.
+            trace: records the time of every stage on every stream.
+            cuda: options of running on a GPU.
 
         Raises:
             BundleError: when there is none, or it is damaged or lacks the precision.
-            ConfigError: when a confidence is asked of detection, whose boxes have scores.
+            ConfigError: when ``confidence`` is set for detection, whose boxes have scores.
             EngineError: when a graph cannot be loaded, or has not been deployed here.
-            MissingDependencyError: when the engine is not installed, or what the first use of a
-                model takes.
-            OutOfMemoryError: when there is too little for its buffers.
+            MissingDependencyError: when the engine, or a package for the first use of a model,
+                is not installed.
+            OutOfMemoryError: when there is too little memory for its buffers.
         """
         if not isinstance(bundle, Bundle):
             reopen = partial(
@@ -163,7 +163,7 @@ class Pipeline:
             policy = parse_policy(policy)
         threads = threads or usable_cores()
         decoder = decoder_of(bundle.manifest, threads=threads, confidence=confidence)
-        # Threads of a small network mostly wake each other: beside others it gets fewer.
+        # The threads of a small network mostly wake each other: run beside others, it gets fewer.
         flow_threads = threads if depth == 1 else max(1, threads // 2)
         opened = open_subnets(
             bundle, precision, engine, threads=threads, flow_threads=flow_threads, cuda=cuda
@@ -171,7 +171,7 @@ class Pipeline:
         try:
             interval = policy.interval or bundle.manifest.default_key_interval
             if overlap is not None:
-                schedule = OverlapChoice(overlap, "as asked for")
+                schedule = OverlapChoice(overlap, "as requested")
             elif not opened.device.copies:
                 schedule = OverlapChoice(True, "the networks share out the CPU's threads")
             else:
@@ -208,25 +208,26 @@ class Pipeline:
 
     @property
     def is_full(self) -> bool:
-        """Whether ``poll`` must hand out a result before ``submit`` takes another frame."""
+        """Whether ``poll`` must return a result before ``submit`` accepts another frame."""
         return self._scheduler.is_full and not self._is_run_left
 
     def submit(self, frame: Frame | Any, stamp_s: float | None = None) -> None:
-        """Start computing a frame. Returns as soon as its image is read; the array may then be
-        used again.
+        """Start computing a frame.
 
-        The exception is a ``Frame``: its image goes on into the result and must not change.
+        Returns as soon as its image is read; the array may then be reused.
+
+        The exception is a ``Frame``: its image becomes part of the result and must not change.
 
         Args:
             frame: a ``Frame``, or an image uint8 ``(H, W, 3)`` BGR (grey and BGRA are converted)
-                that takes the next number.
+                that gets the next number.
             stamp_s: ``time.monotonic()`` at the capture of an image; None for now. A capture time
-                by another clock goes into a ``Frame``.
+                of another clock goes into a ``Frame``.
 
         Raises:
             FrameError: for an image that cannot be used, a frame number that does not grow, or a
                 stamp that is not finite or lies in the future. The frame is not counted.
-            OutOfMemoryError: the frame was not taken; smaller ones may be.
+            OutOfMemoryError: the frame was not accepted; smaller ones may be.
             PipelineError: when ``is_full``, closed, in use by another thread, or a stage failed.
         """
         with self._in_call("submit"):
@@ -236,7 +237,7 @@ class Pipeline:
         if not isinstance(frame, Frame):
             image = self._opened.device.check_image(frame)
             if isinstance(image, np.ndarray) and np.may_share_memory(image, frame):
-                image = image.copy()  # the caller's memory: a camera driver fills it again
+                image = image.copy()  # the caller's memory: a camera driver reuses it
             now_s = time.monotonic()
             stamp_s = now_s if stamp_s is None else check_stamp(stamp_s, live=True, now_s=now_s)
             frame = Frame(image, self._next_index, stamp_s, stretch=self._stretch, live=True)
@@ -262,7 +263,7 @@ class Pipeline:
         self._stretch = frame.stretch
 
     def poll(self, *, block: bool = False) -> Result | None:
-        """The next result, in frame order.
+        """Return the next result, in frame order.
 
         Args:
             block: wait for it when frames are in flight.
@@ -280,16 +281,16 @@ class Pipeline:
             return self._collect_next()
 
     def run(self, source: Iterable[Frame]) -> Generator[Result, None, None]:
-        """Results of all frames of a source, in order.
+        """Yield the results of all frames of a source, in order.
 
-        Keeps ``depth`` frames in flight, so a result is handed out ``depth - 1`` frames after its
+        Keeps ``depth`` frames in flight, so a result is returned ``depth - 1`` frames after its
         own was read; a live source is run with one frame in flight and adds no such delay. Open the
         pipeline with ``depth=1`` for one: else its flow network has half the threads. Frames
         that cannot be used are logged and, where the source counts, counted as failed. When the
-        source itself fails, the frames that it gave before are answered, then its error is raised.
+        source itself fails, the frames before are finished, then its error is raised.
 
         Args:
-            source: from ``open_source``, or any frames in order. It is not closed.
+            source: from ``open_source``, or any iterable of frames in order. It is not closed.
 
         Raises:
             PipelineError: when closed, in use by another thread, a stage has failed, or another
@@ -306,7 +307,7 @@ class Pipeline:
                     frame = next(frames)
                 except StopIteration:
                     break
-                except Exception as error:  # raised when what was read before is answered
+                except Exception as error:  # raised when the frames read before are finished
                     failure = error
                     break
                 try:
@@ -328,13 +329,14 @@ class Pipeline:
                 raise failure
         finally:
             # A generator may be collected long after another run has begun, in a forked child, and
-            # in a thread of this pipeline, where nothing can be waited for: the next call does it.
+            # in a thread of this pipeline, where waiting is impossible: the next call cleans up.
             if not is_inherited(self) and self._run is this_run:
                 self._is_run_left = True
 
     def force_key(self) -> None:
-        """Have the next frame be a key frame: after a gap in the frames of a robot's own camera,
-        or a cut. For any thread.
+        """Make the next frame a key frame, after a cut or a gap in the frames of the camera.
+
+        For any thread.
 
         Raises:
             PipelineError: when closed.
@@ -343,8 +345,7 @@ class Pipeline:
         self._is_key_wanted = True
 
     def reset(self) -> None:
-        """Drop what is in flight and begin anew: the next frame is a key frame, numbers start
-        again.
+        """Drop the frames in flight and start over: the next frame is a key frame, numbered from 0.
 
         Raises:
             PipelineError: when closed, or in use by another thread.
@@ -353,9 +354,9 @@ class Pipeline:
             self._begin_anew()
 
     def close(self) -> None:
-        """Wait for what is in flight, end all threads, free all graphs; twice is allowed.
+        """Wait for the frames in flight, end all threads, free all graphs; twice is allowed.
 
-        For any thread: a call that another is in is waited for, its next one is refused.
+        For any thread: a call in another thread is waited for, its next one raises.
         """
         self._is_closed = True
         with self._lock:
@@ -376,10 +377,10 @@ class Pipeline:
 
     @contextmanager
     def _in_call(self, call: str) -> Iterator[None]:
-        """Keep out other threads, and say who is in; calls of this one may be nested."""
+        """Exclude other threads, and record the caller; calls of one thread may be nested."""
         caller = self._caller
         if caller is not None and caller[0] != threading.get_ident():
-            if self._lock.acquire(blocking=False):  # a call that was interrupted left its name
+            if self._lock.acquire(blocking=False):  # an interrupted call left its name
                 self._lock.release()
             else:
                 raise PipelineError(
@@ -418,8 +419,10 @@ class Pipeline:
         return result
 
     def _end_at_exit(self) -> None:
-        """Give up what is in flight, and let nobody in any more: a thread of the user's that
-        comes out of native code after the interpreter's end would abort the process.
+        """Drop the frames in flight and admit no more calls.
+
+        A thread of the user's that returns from native code after the interpreter has ended would
+        abort the process.
         """
         self._is_closed = True
         self._scheduler.abandon()
@@ -433,7 +436,7 @@ class Pipeline:
     def _is_key(self, frame: Frame, size: tuple[int, int]) -> bool:
         key_index = self._scheduler.key_index
         if key_index is None or size != self._size or frame.stretch != self._stretch:
-            return True  # nothing to propagate from: flow across a gap means nothing
+            return True  # nothing to propagate from: flow across a gap is meaningless
         context = FrameContext(
             frame,
             distance=frame.index - key_index,

@@ -1,4 +1,4 @@
-"""When to take a new key frame: line 6 of Algorithm 1."""
+"""Key-frame policies: which frames become key frames, line 6 of Algorithm 1."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 from dff_edge.errors import ConfigError
 from dff_edge.frames import Frame, Result
 
-MEASURED_RESULTS = 8  # that a policy is shown
+MEASURED_RESULTS = 8  # number of results that a policy gets
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class FrameContext:
         frame: the frame, its image checked.
         distance: captured frames since the key frame, i - k, at least 1.
         distance_s: seconds between the captures of the two, by their stamps.
-        measured: the results handed out last since the source began, the newest last; at most
+        measured: the latest results since the source began, the newest last; at most
             ``MEASURED_RESULTS``.
         is_feature_idle: whether the features of the latest key frame are computed, so that those
             of another would begin at once.
@@ -62,18 +62,18 @@ class FrameContext:
 class KeyFramePolicy(Protocol):
     """Chooses key frames. Subclass it for a policy of your own.
 
-    One object serves one pipeline; it is asked about frames in their order.
+    One object serves one pipeline; it is called for the frames in their order.
     """
 
     @property
     def interval(self) -> int | None:
-        """Captured frames from one key frame to the next at most; None where nothing bounds it."""
+        """Maximum of captured frames from one key frame to the next; None without a bound."""
         return None
 
     def is_key(self, context: FrameContext) -> bool:
         """Return whether a frame becomes a key frame.
 
-        Frames that have no key frame to be propagated from, the first and those after a gap, are
+        Frames without a key frame to propagate from, the first and those after a gap, become
         key frames without this being called.
         """
         ...
@@ -112,11 +112,11 @@ class FixedInterval:
 
 
 class PolicyForm(NamedTuple):
-    """How a policy is written.
+    """Syntax of a policy.
 
     Attributes:
         expected: the form in words, for error messages.
-        parse: makes a policy of the text behind the colon; raises ValueError where it cannot.
+        parse: makes a policy of the text after the colon; raises ValueError where it cannot.
     """
 
     expected: str
@@ -132,7 +132,7 @@ def parse_policy(text: str) -> KeyFramePolicy:
     """Return a policy by its name in ``POLICIES``, such as ``fixed:10``.
 
     Raises:
-        ConfigError: for another name, or values that the policy does not take.
+        ConfigError: for another name, or values that the policy does not accept.
     """
     kind, _, value = text.partition(":")
     try:

@@ -1,4 +1,4 @@
-"""What a run took: frames per second, and where the time went."""
+"""Statistics of a run: frames per second, and the time of each stage."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from dff_edge.frames import FrameCounts, Result
 from dff_edge.runtime.drawing.style import SHOWN_SCORE
 from dff_edge.runtime.sinks import SinkReport
 
-_KEPT = 10_000  # times of each kind that percentiles are of: the latest, so that a run may last
+_KEPT = 10_000  # latest times of each kind, for percentiles: bounded for long runs
 
 
 class RunStatistics:
-    """Collects the stage times of results, in bounded memory. The clock starts when it is made.
+    """Collects the stage times of results, in bounded memory. The clock starts on construction.
 
     Args:
-        classes: names of what is detected; None where it is not counted.
+        classes: names of the classes of objects; None where objects are not counted.
         min_score: detections that score less are not counted.
     """
 
@@ -41,7 +41,7 @@ class RunStatistics:
         self._counts = FrameCounts()
 
     def add(self, result: Result) -> None:
-        """Take in one result."""
+        """Add one result."""
         self.frames += 1
         self._key_frames += result.is_key
         if self._classes is not None and result.detections is not None:
@@ -55,10 +55,10 @@ class RunStatistics:
             self._ages.add(result.age_s * 1e3)
 
     def finish(self, counts: FrameCounts | None = None) -> None:
-        """Stop the clock; take over what has become of the source's frames by now."""
+        """Stop the clock, and record the counts of the source's frames so far."""
         self._seconds = time.perf_counter() - self._start_s
         if counts is not None:
-            self._counts = replace(counts, reasons=list(counts.reasons))  # a camera goes on
+            self._counts = replace(counts, reasons=list(counts.reasons))  # a camera counts on
 
     def as_dict(self, sinks: Sequence[SinkReport] = ()) -> dict[str, Any]:
         """JSON-ready numbers.
@@ -69,7 +69,7 @@ class RunStatistics:
         frame by class, None where they are not counted.
 
         Args:
-            sinks: what became of the results.
+            sinks: outcome of each sink.
         """
         total = sum(times.sum_ms for times in self._stages.values())
         return {
@@ -101,7 +101,7 @@ class RunStatistics:
 
 
 class _Times:
-    """Times of one kind, in ms: all of them counted and summed, the latest kept."""
+    """Times of one kind, in ms: count and sum of all, and the latest ones."""
 
     def __init__(self) -> None:
         self.count = 0

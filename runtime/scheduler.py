@@ -6,16 +6,16 @@ Streams and what runs on them::
     feature    f_k = N_feat(I_k)                        key frames
     flow       M, S = F(I_k, I_i)                       other frames
     task       f_i = W(f_k, M, S), y_i = N_task(f_i)    every frame
-    copy out   what the task network gave               where the device has memory of its own
+    copy out   outputs of the task network              where the device has memory of its own
     decode     label map or boxes of the source frame   every frame, on the CPU
 
-Without overlap all but the last are one stream. The results are the same to the bit: what
-depends on each other is ordered by events.
+Without overlap all but the last are one stream. The results are the same to the bit:
+dependences are ordered by events.
 
 A frame's buffers are a ``Slot``, a key frame's a ``KeyBuffers``; all are allocated once. There
 are as many of one as of the other, so that a new key frame never waits for those in flight. A
-frame is answered from whatever key frame it is given, its own or an older one: when a key frame's
-features become usable is the caller's choice.
+frame is propagated from the key frame that is passed, its own or an older one: the caller decides
+when a key frame's features are used.
 
 Source: Zhu et al., CVPR 2017, arXiv:1611.07715, Algorithm 1.
 """
@@ -43,19 +43,19 @@ from dff_edge.runtime.trace import Trace
 
 
 class Scheduler:
-    """Runs frames through the subnets and hands results back in order.
+    """Runs frames through the subnets and returns results in order.
 
-    Not thread-safe: one thread submits and collects. What is interrupted in the middle (Ctrl-C, no
-    memory) has not happened: the frame was not taken, the result not handed out.
+    Not thread-safe: one thread submits and collects. Calls are atomic when interrupted (Ctrl-C, no
+    memory): the frame was not accepted, the result not returned.
 
     Args:
-        device: where buffers and streams live; closed by its owner.
+        device: allocates buffers and streams; closed by its owner.
         subnets: engines whose tensors fit each other; closed by their owner.
-        decoder: makes answers of what the task network gives, nobody else using it meanwhile;
-            None stands for label maps, in one thread.
+        decoder: turns outputs of the task network into results, not shared with other threads;
+            None for label maps, in one thread.
         depth: frames in flight at most.
-        overlap: whether the networks have a stream each, or one for all of them.
-        trace: takes the span of every stage of every result.
+        overlap: whether each network has a stream of its own, or all share one.
+        trace: records the span of every stage of every result.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Scheduler:
         except BaseException:  # leaves no thread behind
             self.close()
             raise
-        # Frames and key frames so far: whose turn a slot is.
+        # Number of frames and key frames so far, which selects the slot.
         self._submitted = self._collected = self._extracted = 0
         bind(self)
 
@@ -120,7 +120,7 @@ class Scheduler:
 
     @property
     def in_flight(self) -> int:
-        """Frames submitted and not collected."""
+        """Number of frames submitted and not collected."""
         return self._submitted - self._collected
 
     @property
@@ -133,11 +133,11 @@ class Scheduler:
         return self._slots[self._collected % self.depth]
 
     def submit(self, frame: Frame, *, is_key: bool) -> None:
-        """Start a frame; its image is read before this returns, and nothing is waited for.
+        """Start a frame; returns when its image is read, without waiting for the result.
 
         Args:
             frame: with a checked image.
-            is_key: whether its features are computed and it becomes the key frame.
+            is_key: whether it becomes the key frame, so that its features are computed.
 
         Raises:
             PipelineError: when ``is_full``, no key frame was submitted before, or a stage failed.
@@ -161,7 +161,7 @@ class Scheduler:
         if is_key:
             self._key = key
             self._extracted += 1
-        self._submitted += 1  # last: of a call that was interrupted nothing remains
+        self._submitted += 1  # last: an interrupted call leaves no trace
 
     def collect(self) -> Result:
         """Wait for the oldest frame in flight and return its result.
@@ -176,7 +176,7 @@ class Scheduler:
         self._raise_failure()
         try:
             stage_ms = slot.stage_times()
-        except EngineError as error:  # a GPU that failed at a later frame tells nothing any more
+        except EngineError as error:  # a GPU that failed at a later frame answers no query
             raise PipelineError(f"a stage failed: {error}") from error
         result = Result(
             frame=slot.frame,
@@ -197,8 +197,8 @@ class Scheduler:
         return result
 
     def drop_all(self) -> None:
-        """Wait for what is in flight and forget it; a stage that failed is not reported."""
-        # The streams, not the frames: of an interrupted submit only they know.
+        """Wait for the frames in flight and drop them; a failed stage is not reported."""
+        # The streams, not the frames: an interrupted submit is known to them alone.
         for stream, end in self._ends:
             with suppress(PipelineError, EngineError):  # a GPU that failed runs nothing any more
                 stream.record(end)
@@ -206,17 +206,17 @@ class Scheduler:
         self._collected = self._submitted
 
     def forget_key(self) -> None:
-        """Have the next frame be a key frame, for a new source or after a gap."""
+        """Make the next frame a key frame, for a new source or after a gap."""
         self._key = None
 
     @property
     def key_index(self) -> int | None:
-        """Number of the frame that is the key frame now, None when there is none."""
+        """Number of the current key frame, None when there is none."""
         return None if self._key is None else self._key.index
 
     @property
     def key_stamp_s(self) -> float:
-        """Capture time of the key frame; of none, not a number."""
+        """Capture time of the key frame; NaN without one."""
         return math.nan if self._key is None else self._key.stamp_s
 
     @property
@@ -225,17 +225,17 @@ class Scheduler:
         return self._key is None or self._key.ready.is_done
 
     def abandon(self) -> None:
-        """Skip what has not begun. May be called in any thread; whoever waits gets an error."""
+        """Skip work that has not begun; waiting callers get an error. For any thread."""
         for stream in self._streams:
             stream.abandon()
 
     def close(self) -> None:
-        """Finish what is in flight and end all streams' threads. Closing twice is allowed."""
+        """Finish the frames in flight and end all threads. Closing twice is allowed."""
         for stream in self._streams:
             stream.close()
 
     def _mark_origins(self) -> None:
-        """When the trace begins, by each clock of events, within a hand-over."""
+        """Record when the trace begins on each clock of events."""
         self._trace_begin_s = time.perf_counter()
         origins: dict[type[Event], Origin] = {}
         for stream in (self._task_stream, self._decode_stream):
@@ -245,7 +245,7 @@ class Scheduler:
                 event.synchronize()
                 middle_s = (before_s + time.perf_counter()) / 2
                 origins[type(event)] = Origin(event, middle_s)
-        self._origins = origins  # all or, interrupted, none
+        self._origins = origins  # all at once, or none if interrupted
 
     def _raise_failure(self) -> None:
         for stream in self._streams:
@@ -264,7 +264,7 @@ class Scheduler:
         return key
 
     def _answer(self, slot: Slot, key: KeyBuffers) -> None:
-        """Lines 9 and 11-12: the result of a frame from a key frame's features."""
+        """Lines 9 and 11-12: compute the result of a frame from a key frame's features."""
         self._task_stream.wait(key.ready)
         if key.index == slot.frame.index:
             scored = self._score(slot, key.features)
@@ -307,7 +307,7 @@ class Scheduler:
     def _take(
         self, slot: Slot, half: Buffer, full: Buffer | None = None, *, reader: Stream
     ) -> None:
-        """Have the image, at the networks' sizes, in their inputs before ``reader`` goes on."""
+        """Copy the image, at the networks' sizes, to their inputs before ``reader`` continues."""
         image, stream = slot.frame.image, self._copy_in_stream
         buffers = [half] if full is None else [full, half]
         if isinstance(image, np.ndarray):
@@ -341,7 +341,7 @@ class Scheduler:
         slot.done = decoded.end
 
     def _decode_on_device(self, slot: Slot, decoder: DeviceDecoder) -> None:
-        """The result of an image that is on the device stays there."""
+        """Decode the result of an image that is on the device there."""
         size = slot.frame.image.shape[:2]
         device, stream = cast(ImageDevice, self._device), self._task_stream
         with slot.stage("decode", stream) as decoded:

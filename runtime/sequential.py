@@ -1,7 +1,7 @@
 """Algorithm 1 without overlap: one subnet after the other, on arrays of the host.
 
-Slower than the scheduler, which overlaps its stages, and easy to trust: what measures, checks and
-calibrates runs a bundle by it.
+Slower than the scheduler, which overlaps its stages, but simple: evaluation, checks and
+calibration run a bundle by it.
 
 Source: Zhu et al., CVPR 2017, arXiv:1611.07715, Algorithm 1.
 """
@@ -28,10 +28,10 @@ Arrays = dict[str, NDArray[Any]]
 
 
 class SequentialRunner:
-    """Runs subnets one at a time. Each call returns arrays that are the receiver's.
+    """Runs subnets one at a time. Each call returns arrays that the receiver owns.
 
     Args:
-        subnets: engines that take arrays of the host; closed by their owner.
+        subnets: engines that run on arrays of the host; closed by their owner.
         warp_threads: of the native warp.
     """
 
@@ -42,13 +42,13 @@ class SequentialRunner:
         self._resizer = FrameResizer((shape[1], shape[2]))
 
     def full(self, image: Image) -> Image:
-        """Return a checked image as the feature network reads it, uint8 ``(1, H, W, 3)``."""
+        """Return a checked image as input of the feature network, uint8 ``(1, H, W, 3)``."""
         resized = self._subnets.feature.inputs["frame"].empty()
         self._resizer.full(image, resized)
         return resized
 
     def half(self, image: Image) -> Image:
-        """Return a checked image as the flow network reads it, uint8 ``(1, H/2, W/2, 3)``."""
+        """Return a checked image as input of the flow network, uint8 ``(1, H/2, W/2, 3)``."""
         resized = self._subnets.flow.inputs["frame_half"].empty()
         self._resizer.half(image, resized)
         return resized
@@ -76,14 +76,14 @@ class SequentialRunner:
         return run_engine(self._subnets.task, {"features": features})
 
     def propagate(self, features: NDArray[Any], moved: Arrays) -> Arrays:
-        """Return the outputs for a frame that is no key frame, by one graph where there is one."""
+        """Return the outputs for a frame between key frames, by one graph where there is one."""
         if self._subnets.propagate is not None:
             return run_engine(self._subnets.propagate, {"features": features, **moved})
         return self.score(self.warp(features, moved))
 
 
 def run_engine(engine: Engine, inputs: Arrays) -> Arrays:
-    """Return an engine's outputs in new arrays; inputs that it does not take are left out."""
+    """Return an engine's outputs in new arrays; inputs that it does not have are left out."""
     outputs: Arrays = {name: spec.empty() for name, spec in engine.outputs.items()}
     engine.run({name: inputs[name] for name in engine.inputs}, outputs)
     return outputs
@@ -93,15 +93,15 @@ def run_engine(engine: Engine, inputs: Arrays) -> Arrays:
 def open_graphs(
     bundle: Bundle, precision: Precision, flavour: Flavour = "ort", *, propagate: bool = False
 ) -> Iterator[Subnets]:
-    """Open a bundle's graphs as they are, in ONNX Runtime on the CPU.
+    """Open a bundle's own graphs, in ONNX Runtime on the CPU.
 
     Args:
         bundle: a verified bundle.
-        precision: which of its graphs.
-        flavour: of these. Those for TensorRT warp in their portable graph, for ONNX Runtime does
-            not know the plugin, nor the native warp TensorRT's maps.
-        propagate: whether those for ONNX Runtime warp in a graph too, where that gives what the
-            task's decoder reads.
+        precision: of the graphs.
+        flavour: of these. Those for TensorRT warp in their portable graph, as ONNX Runtime does not
+            have the plugin, nor the native warp TensorRT's maps.
+        propagate: whether those for ONNX Runtime warp in a graph too, where that returns the
+            inputs of the task's decoder.
 
     Raises:
         BundleError: the bundle lacks the precision.

@@ -1,4 +1,4 @@
-"""What frames in flight hold: buffers, events, and where they stand."""
+"""Frames in flight: buffers, events and progress."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from dff_edge.runtime.trace import StageSpan
 
 
 class Span(NamedTuple):
-    """Start and end of a stage, on one stream."""
+    """Start and end of a stage, as events of one stream."""
 
     start: Event
     end: Event
 
 
 class Origin(NamedTuple):
-    """An event and when it happened by ``time.perf_counter``."""
+    """An event and its time by ``time.perf_counter``."""
 
     event: Event
     time_s: float
 
 
 class KeyBuffers:
-    """What is kept of a key frame.
+    """Buffers of a key frame.
 
     Attributes:
         index: number of the frame.
-        stamp_s: its capture time.
-        ready: when its features are there.
+        stamp_s: capture time of the frame.
+        ready: event that its features are computed.
     """
 
     def __init__(self, device: Device, subnets: Subnets, feature: Stream) -> None:
@@ -48,11 +48,11 @@ class KeyBuffers:
 
 
 class Slot:
-    """What a frame in flight needs, and where it stands.
+    """Buffers and progress of a frame in flight.
 
     Attributes:
-        outputs: what the task network gives, by name.
-        done: when its result is there.
+        outputs: tensors of the task network, by name.
+        done: event that its result is ready.
     """
 
     def __init__(self, device: Device, subnets: Subnets) -> None:
@@ -60,7 +60,7 @@ class Slot:
         self.half = device.buffer(flow.inputs["frame_half"], host=True)
         self.flow = device.buffer(flow.outputs["flow"])
         self.scale = device.buffer(flow.outputs["scale"])
-        # A graph that warps keeps what it warped to itself.
+        # A graph that warps keeps the warped features internal.
         warped = task.inputs["features"] if subnets.propagate is None else None
         self.features = None if warped is None else device.buffer(warped)
         self.outputs = {n: device.buffer(s, host=True) for n, s in task.outputs.items()}
@@ -68,7 +68,7 @@ class Slot:
         self._spans: dict[tuple[str, str], Span] = {}
 
     def start(self, frame: Frame) -> None:
-        """Take a frame."""
+        """Assign a frame to the slot."""
         self.frame = frame
         self.key_index = -1
         self.answer = Answer()
@@ -78,7 +78,7 @@ class Slot:
 
     @contextmanager
     def stage(self, name: str, stream: Stream) -> Iterator[Span]:
-        """Mark the start and the end of what is enqueued inside.
+        """Mark the start and the end of the work enqueued inside.
 
         Raises:
             PipelineError: when a GPU's engine or driver refuses it.
@@ -96,17 +96,17 @@ class Slot:
 
     @contextmanager
     def resizing(self) -> Iterator[None]:
-        """Time what the caller's thread does inside."""
+        """Measure the time of the caller's thread inside."""
         start = time.perf_counter()
         yield
         self._resizes.append((start, time.perf_counter()))
 
     def mark_ready(self) -> None:
-        """Note that the result is there."""
+        """Mark the result as ready."""
         self.ready_s = time.monotonic()
 
     def stage_times(self) -> dict[str, float]:
-        """Milliseconds of each stage that ran; valid when the frame is done."""
+        """Return the milliseconds of each stage that ran; valid when the frame is done."""
         times = {}
         if self._resizes:
             times["resize"] = sum(end - start for start, end in self._resizes) * 1e3
@@ -115,11 +115,11 @@ class Slot:
         return times
 
     def spans(self, origins: Mapping[type[Event], Origin], begin_s: float) -> Iterator[StageSpan]:
-        """When each stage ran, since ``begin_s`` by ``time.perf_counter``.
+        """Yield the time span of each stage, since ``begin_s`` by ``time.perf_counter``.
 
         Args:
-            origins: by class of event: one clock each.
-            begin_s: when the trace began.
+            origins: by class of event, each of which has a clock of its own.
+            begin_s: start of the trace.
         """
         index, key = self.frame.index, self.key_index
         for resize in self._resizes:
@@ -128,6 +128,6 @@ class Slot:
         for name, stream, span in self._ran:
             origin = origins[type(span.start)]
             start_ms = (origin.time_s - begin_s) * 1e3 + span.start.elapsed_ms_since(origin.event)
-            # From start to end by itself: CUDA gives float32, after an hour by quarters of a ms.
+            # From start to end by itself: CUDA returns float32, after an hour in quarters of a ms.
             end_ms = start_ms + span.end.elapsed_ms_since(span.start)
             yield StageSpan(name, stream, index, key, start_ms, end_ms)

@@ -13,7 +13,7 @@ from itertools import islice
 
 from dff_edge.files.atomic import AtomicFile
 
-MAX_SPANS = 200_000  # about 30 MB as a file; what comes later is counted only
+MAX_SPANS = 200_000  # about 30 MB as a file; later ones are only counted
 _EVENTS_PER_WRITE = 1000
 
 
@@ -37,11 +37,11 @@ class StageSpan:
 
 
 class Trace:
-    """Collects spans, at most ``MAX_SPANS``; give one to ``Pipeline.open``.
+    """Collects spans, at most ``MAX_SPANS``; pass one to ``Pipeline.open``.
 
     Attributes:
-        spans: those that were kept, each frame's together, in frame order.
-        lost: how many came when the trace was full.
+        spans: those kept, each frame's together, in frame order.
+        lost: number of spans that came when the trace was full.
     """
 
     def __init__(self) -> None:

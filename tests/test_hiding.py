@@ -1,4 +1,4 @@
-"""What is shown of addresses: scheme, host, the first part of the path, and no more."""
+"""Shown parts of addresses: scheme, host, the first part of the path, and no more."""
 
 import random
 import string

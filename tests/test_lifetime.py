@@ -1,4 +1,4 @@
-"""What is open ends when it is dropped and with the process. Most of it needs a process to end."""
+"""Open objects end when they are dropped and with the process, which most tests let end."""
 
 import gc
 import os
@@ -300,7 +300,7 @@ things = [Thing(name) for name in ("first", "second", "third", "fourth")]
 """)
     assert done.returncode == 0
     assert done.stdout.split() == ["fourth", "third", "second", "first"]
-    assert "something that was left open could not be closed" in done.stderr
+    assert "an object that was left open could not be closed" in done.stderr
     assert done.stderr.splitlines()[-1] == "OSError: its disk is gone"
 
 

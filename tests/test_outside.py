@@ -1,4 +1,4 @@
-"""What the process does outside itself: under strace, whose log is held against what is allowed.
+"""Effects of the process outside itself: under strace, whose log is checked against a list.
 
 Packages that are loaded at run time write ids and caches into the home folder and call their
 makers. A home that is empty before must be so after, and nothing may speak to a network.
@@ -26,7 +26,7 @@ MOVING = {"rename", "renameat", "renameat2", "link", "linkat"}
 
 
 class Log:
-    """What a program under strace has done, by its system calls that succeeded."""
+    """System calls of a program under strace that succeeded."""
 
     def __init__(self, text: str) -> None:
         found = re.findall(r"^\d+ +(\w+)\((.*)", text, re.MULTILINE)

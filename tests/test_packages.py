@@ -69,7 +69,7 @@ def requirements_of(extra: str) -> set[str]:
 
 
 def after(installed: set[str], command: str) -> set[str]:
-    """What is installed when a command has run."""
+    """The packages installed after a command has run."""
     result = set(installed)
     for part in command.partition("   #")[0].split("&&"):
         words = shlex.split(part)
@@ -213,7 +213,7 @@ def test_a_mixture_is_logged_once_where_it_is_imported(environment, caplog):
     [
         (
             "ImportError('libGL.so.1: cannot open shared object file: No such file or directory')",
-            "The system lacks the library libGL.so.1. Mend it with: sudo apt-get install libgl1 ",
+            "The system lacks the library libGL.so.1. Repair it with: sudo apt-get install libgl1 ",
         ),
         ("OSError('libgomp.so.1: cannot open shared object file: No such file')", "libgomp1"),
         ("RuntimeError('compiled for another numpy')", "could not be imported (compiled for"),
@@ -320,7 +320,7 @@ class Environment:
         assert done.returncode == 0, f"{command}\n{done.stderr}"
 
     def ask(self, *expressions: str) -> list[Any]:
-        """What expressions with ``packages`` give in this environment."""
+        """Values of expressions with ``packages`` in this environment."""
         root = Path(__file__).parents[1]
         code = (
             f"import json, sys; sys.path.append({str(root)!r}); "

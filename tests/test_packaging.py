@@ -1,4 +1,4 @@
-"""What the package promises of itself: its imports, its installation, its Pythons."""
+"""Promises of the package: its imports, its installation, its Pythons."""
 
 from __future__ import annotations
 

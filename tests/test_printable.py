@@ -1,4 +1,4 @@
-"""What a terminal would obey is written out, all else stays as it is."""
+"""Control characters are escaped, all else stays as it is."""
 
 from __future__ import annotations
 

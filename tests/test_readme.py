@@ -1,4 +1,4 @@
-"""What the README tells users to type is true."""
+"""Commands and statements of the README are true."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""What the loader says, put into words."""
+"""Messages of the loader, put into words."""
 
 from __future__ import annotations
 

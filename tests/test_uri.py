@@ -1,4 +1,4 @@
-"""What each source URI means, and what is refused."""
+"""Parsing of source URIs, and which are refused."""
 
 from pathlib import Path
 
@@ -77,7 +77,7 @@ def test_path_object_is_never_a_camera():
         ("csi://left", ConfigError, "expected the number of the camera, for example csi://0"),
         ("csi://0?rate=3", ConfigError, "unknown key 'rate'. Keys of a csi source: fps, height"),
         ("gst://", ConfigError, "expected a pipeline, for example 'gst://v4l2src"),
-        ("frames/*.png?fps=5&rate=5", ConfigError, "fps means nothing. Leave one of them out"),
+        ("frames/*.png?fps=5&rate=5", ConfigError, "fps has no effect. Leave one of them out"),
         ("gopher://x", ConfigError, "not a source that dff-edge knows, expected a video file"),
         ("v4l2://video0", ConfigError, "expected a device, for example v4l2:///dev/video0"),
         (

@@ -129,7 +129,7 @@ def tiny_model(tmp_path, monkeypatch):
 
 
 def _export_quickly(checkpoint, output, *, command, progress):
-    """What export would write, made by hand: a bundle of the model's frame size."""
+    """Make the bundle that export would write by hand, in the model's frame size."""
     assert command == f"dff-edge export {checkpoint.name}"
     progress("exporting")
     make_bundle(output, checkpoint.config.frame_size)
@@ -175,7 +175,7 @@ def test_pipeline_opens_a_models_name_as_the_command_does(tiny_model, monkeypatc
         first = pipeline.bundle.path
         pipeline.submit(np.zeros((32, 64, 3), np.uint8))
         assert pipeline.poll(block=True).labels.shape == (32, 64)
-    assert f"exporting the model tiny to {first}, once for all" in caplog.text
+    assert f"exporting the model tiny to {first}, once" in caplog.text
 
     monkeypatch.setattr(zoo, "require", _nothing_is_installed)
     caplog.clear()
@@ -252,7 +252,7 @@ def test_bundle_in_a_folder_of_the_name_is_taken_with_a_warning(tiny_model, capl
     (here / "manifest.json").write_text("{}")
     with caplog.at_level(logging.WARNING):
         assert shipped.find_bundle("tiny") == here
-    assert f"the folder {here.absolute()}, not for the model" in caplog.text
+    assert f"the folder {here.absolute()}, not as the model" in caplog.text
 
 
 def test_checkpoint_in_a_folder_of_the_name_is_taken_with_a_warning(tmp_path, monkeypatch, caplog):
@@ -261,7 +261,7 @@ def test_checkpoint_in_a_folder_of_the_name_is_taken_with_a_warning(tmp_path, mo
     Path("street/model.json").write_text("{}")
     with caplog.at_level(logging.WARNING):
         assert find_checkpoint("street") == Path("street")
-    assert f"the folder {tmp_path / 'street'}, not for the model" in caplog.text
+    assert f"the folder {tmp_path / 'street'}, not as the model" in caplog.text
 
 
 def test_neither_folder_nor_model(tmp_path):

@@ -46,10 +46,10 @@ class Checkpoint:
     """A trained model.
 
     Attributes:
-        name: what it is called.
-        config: how it is built.
+        name: name of the model.
+        config: its configuration.
         model: built, with its weights, in evaluation mode.
-        training: what made it: configuration, versions, command.
+        training: record of its training: configuration, versions, command.
         digest: SHA-256 of the weights file, hexadecimal.
     """
 
@@ -60,10 +60,10 @@ class Checkpoint:
     digest: str
 
     def at_frame_size(self, frame_size: tuple[int, int]) -> Checkpoint:
-        """Give the same networks for frames of another ``(H, W)``, which all of them take.
+        """Return the same networks for frames of another ``(H, W)``, since their weights fit any.
 
         Raises:
-            ConfigError: a side that is no multiple of 16, or below 32.
+            ConfigError: a side is not a multiple of 16, or below 32.
         """
         settings = self.config.model_dump() | {"frame_size": frame_size}
         try:
@@ -81,13 +81,13 @@ def save_checkpoint(
     training: dict[str, Any],
     storage: Storage = "float32",
 ) -> None:
-    """Write a checkpoint; each file appears whole or not at all.
+    """Write a checkpoint; each file is written atomically.
 
     Args:
-        folder: made when missing; a checkpoint in it is replaced.
-        model: whose weights are written.
-        config: how to build it again.
-        name: what it is called.
+        folder: created where it is missing; a checkpoint in it is replaced.
+        model: the model whose weights are written.
+        config: its configuration.
+        name: name of the model.
         training: JSON-ready facts of how it was made.
         storage: how weights are stored.
 
@@ -110,7 +110,7 @@ def save_checkpoint(
 def write_tensors(
     path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None
 ) -> str:
-    """Write tensors as safetensors; the file appears whole or not at all.
+    """Write tensors as safetensors, atomically.
 
     Returns:
         SHA-256 of the file, hexadecimal.
@@ -126,7 +126,7 @@ def write_tensors(
 def find_checkpoint(name: str) -> Path:
     """Find a checkpoint's folder: a path, or the name of a model that comes with the package.
 
-    A checkpoint in a folder of that name goes before the model, with a warning.
+    A checkpoint in a folder of that name takes precedence over the model, with a warning.
 
     Raises:
         CheckpointError: names the shipped models when there is neither.
@@ -134,7 +134,7 @@ def find_checkpoint(name: str) -> Path:
     path = Path(name)
     try:
         return _find_checkpoint(path, name)
-    except (OSError, ValueError) as error:  # a name that no file can have
+    except (OSError, ValueError) as error:  # an invalid file name
         raise CheckpointError(f"{_cut(name)} is no name of a checkpoint: {error}.") from error
 
 
@@ -142,8 +142,8 @@ def _find_checkpoint(path: Path, name: str) -> Path:
     if (path / CARD).is_file():
         if (SHIPPED / name / CARD).is_file() and not path.samefile(SHIPPED / name):
             _log.warning(
-                "'%s' is taken for the checkpoint in the folder %s, not for the model of that name "
-                "that comes with dff-edge. Run this in another folder to have the model.",
+                "'%s' is used as the checkpoint in the folder %s, not as the model of that name "
+                "that comes with dff-edge. Run this in another folder to use the model.",
                 name,
                 path.absolute(),
             )
@@ -158,7 +158,7 @@ def _find_checkpoint(path: Path, name: str) -> Path:
 
 
 def is_weights_file(origin: Path) -> bool:
-    """Whether weights are meant to be in one file; else they are in a checkpoint."""
+    """Return whether weights are in one file; else they are in a checkpoint."""
     return origin.is_file() or (bool(origin.suffix) and not origin.is_dir())
 
 
@@ -166,7 +166,7 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
     """Load a checkpoint from a folder or, by name, a shipped one.
 
     Raises:
-        CheckpointError: names the file and what is wrong with it.
+        CheckpointError: names the file and the fault.
     """
     folder = find_checkpoint(str(name))
     card = read_json(folder / CARD, max_bytes=_MAX_CARD_BYTES, error=CheckpointError)
@@ -189,7 +189,7 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
             "damaged. Copy the folder again."
         )
     tensors = restored(_unpacked(weights, folder / WEIGHTS))
-    with torch.device("meta"):  # what the card announces is held against the file, then built
+    with torch.device("meta"):  # check the card against the file, then build
         check_weights(build_model(config), tensors, str(folder / WEIGHTS))
     model = build_model(config)
     load_weights(model, tensors, str(folder / WEIGHTS))
@@ -206,17 +206,17 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
 def load_weights(
     module: nn.Module, tensors: dict[str, Tensor], origin: str, ignore: tuple[str, ...] = ()
 ) -> None:
-    """Copy tensors into a module; every name, shape and kind of number must fit.
+    """Copy tensors into a module; every name, shape and kind of number must match.
 
     Args:
-        module: changed in place; its own dtypes stay.
+        module: changed in place; its dtypes are kept.
         tensors: state dict.
         origin: where they are from, for the message.
-        ignore: prefixes that may be missing in ``tensors`` or left over in it.
+        ignore: prefixes that may be missing in ``tensors`` or unknown to the module.
 
     Raises:
-        CheckpointError: lists what is missing, left over, of another shape or type, or names a
-            tensor with NaN or infinity.
+        CheckpointError: lists tensors that are missing, unknown, or of another shape or type, or
+            names one with NaN or infinity.
     """
     check_weights(module, tensors, origin, ignore)
     with torch.no_grad():
@@ -236,7 +236,7 @@ def check_weights(
     """Compare tensors with a module, which may be on the device "meta"; see ``load_weights``."""
     wanted = module.state_dict()
     missing = [name for name in wanted if name not in tensors and not name.startswith(ignore)]
-    unknown = sorted(  # files hold them in any order
+    unknown = sorted(  # files have them in any order
         name for name in tensors if name not in wanted and not name.startswith(ignore)
     )
     wrong = [
@@ -259,14 +259,14 @@ def check_weights(
 
 
 def _is_kind_of(found: torch.dtype, wanted: torch.dtype) -> bool:
-    """Whether numbers of one type stand for those of the other: floats for floats."""
+    """Return whether numbers of one type can be used for another: floats for floats."""
     if wanted.is_floating_point:
         return found in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
     return not (found.is_floating_point or found.is_complex or found == torch.bool)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read what ``write_tensors`` wrote, with its metadata.
+    """Read a file of ``write_tensors``, with its metadata.
 
     Raises:
         CheckpointError: it is missing or damaged.
@@ -319,7 +319,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def _refuse_compressed(file: BinaryIO, path: Path) -> None:
-    """Torch stores its archives uncompressed; a small one that is not can fill the memory."""
+    """Raise for a compressed archive: torch's are not, and a small one can fill the memory."""
     if zipfile.is_zipfile(file):
         for entry in zipfile.ZipFile(file).infolist():
             if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > MAX_WEIGHT_BYTES:
@@ -330,7 +330,7 @@ def _refuse_compressed(file: BinaryIO, path: Path) -> None:
 
 
 def _is_plain(value: Tensor) -> bool:
-    """Whether a tensor is as large as what is stored of it: a small file can announce terabytes."""
+    """Return whether a tensor is as large as its storage: a small file can announce terabytes."""
     return (
         value.layout is torch.strided
         and value.device.type == "cpu"
@@ -340,10 +340,10 @@ def _is_plain(value: Tensor) -> bool:
 
 
 def digest(origin: Path) -> str:
-    """Give the SHA-256 of weights, hexadecimal: of a file, or of those in a checkpoint.
+    """Return the SHA-256 of weights, hexadecimal: of a file, or of those in a checkpoint.
 
     Raises:
-        CheckpointError: there is neither.
+        CheckpointError: neither exists.
     """
     path = origin if is_weights_file(origin) else _folder_of(str(origin)) / WEIGHTS
     try:
@@ -353,7 +353,7 @@ def digest(origin: Path) -> str:
     return _digest(path, status.st_mtime_ns, status.st_size)
 
 
-_folder_of = cache(find_checkpoint)  # which may warn, once is enough
+_folder_of = cache(find_checkpoint)  # cached, so that it warns once
 
 
 @cache
@@ -371,7 +371,7 @@ def _packed(tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) 
     for name, value in tensors.items():
         value = value.cpu().contiguous()
         storage = value.untyped_storage().data_ptr()
-        own[name] = value.clone() if storage in seen else value  # the format shares no memory
+        own[name] = value.clone() if storage in seen else value  # shared memory is not supported
         seen.add(storage)
     return bytes_of(own, metadata)
 
@@ -381,9 +381,9 @@ def _unpacked(content: bytes, path: Path) -> dict[str, Tensor]:
         return tensors_of(content)
     except SafetensorError as error:
         raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
-    except ValueError as error:  # shapes that no numbers fill
+    except ValueError as error:  # shapes that do not match the data
         raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
-    except KeyError as error:  # a type that the format has and torch has not
+    except KeyError as error:  # a type of the format that torch lacks
         raise CheckpointError(
             f"{path} holds numbers of type {error}, which torch lacks."
         ) from error
@@ -405,10 +405,10 @@ def _read(path: Path) -> bytes:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder where it is missing, with those above it.
+    """Create a folder where it is missing, with those above it.
 
     Raises:
-        CheckpointError: it cannot be made.
+        CheckpointError: it cannot be created.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -419,7 +419,7 @@ def make_folder(path: Path) -> None:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file that appears whole or not at all.
+    """Write a file atomically.
 
     Raises:
         CheckpointError: it cannot be written.

@@ -24,18 +24,18 @@ Count = Annotated[int, Field(ge=1, le=10**9)]  # of steps
 class InitConfig(Settings):
     """Weights to start from, None for random ones.
 
-    Those of one network are a safetensors or PyTorch state dict, or come out of a checkpoint: its
-    folder, or the name of a shipped model. Paths are relative to the folder that the command runs
-    in.
+    Those of one network are a safetensors or PyTorch state dict, or part of a checkpoint: its
+    folder, or the name of a shipped model. Paths are relative to the working folder of the
+    command.
 
     Attributes:
         feature: of the feature network, with torchvision's names; a file may hold a classifier,
             which is left out, and ``feat_conv`` may be missing in it.
         feature_order: order of the image channels that a file for ``feature`` was trained on.
-            torchvision's is rgb; frames here are BGR, so the first convolution is turned round.
+            torchvision's is rgb; frames here are BGR, so the first convolution is reversed.
             Checkpoints are BGR always.
         flow: of the flow network, with this project's names; the scale head may be missing, and
-            one for features of another width is left out with a warning.
+            one for features of another width is dropped with a warning.
         task: of the task network, with this project's names.
         model: a checkpoint of the same configuration. The other three are loaded over it.
     """
@@ -48,16 +48,16 @@ class InitConfig(Settings):
 
 
 class AugmentConfig(Settings):
-    """How pairs of clips and pictures are changed, both frames and the truth alike.
+    """Random changes of pairs of clips and pictures, the same for both frames and the labels.
 
-    Frames are also mirrored half of the time. Scenes of ``synthetic://`` are used as drawn.
+    Frames are also mirrored half of the time. Scenes of ``synthetic://`` are used unchanged.
 
     Attributes:
-        enlarge: largest enlargement; what is cut out is drawn from the whole frame.
-        shrink: smallest size, as a share; what lies outside a frame that does not fill the
+        enlarge: largest enlargement; the crop is random within the whole frame.
+        shrink: smallest size, as a share; the area outside a frame that does not fill the
             networks' is not scored. 1 for no reduction.
-        colour: 0 for none, to 1: by which share brightness, contrast and saturation are changed at
-            most; hue by up to 30 degrees times it.
+        colour: 0 for none, to 1: maximum share by which brightness, contrast and saturation are
+            changed; hue by up to 30 degrees times it.
     """
 
     enlarge: float = Field(default=1.5, ge=1, le=8)
@@ -66,15 +66,15 @@ class AugmentConfig(Settings):
 
 
 class DataConfig(Settings):
-    """Where training pairs come from.
+    """Source of the training pairs.
 
     Attributes:
         train: labelled data by name: ``synthetic://street?split=train`` or a folder.
-        validate_on: labelled clips to watch progress on; None for no validation. Never the data
+        validate_on: labelled clips for validation; None for none. Never the data
             that results are reported on.
         validate_flow_on: pairs with true flow, by name as ``train``, on which the end-point error
-            is watched in stages of kind "flow"; None for none. ``motion`` is for them too, where
-            they do not move of themselves.
+            is measured in stages of kind "flow"; None for none. ``motion`` applies to them too,
+            where they have no motion of their own.
         max_distance: largest i - k of a pair; 9 in the paper, 0 where there are no neighbouring
             frames.
         motion: "none" takes pairs from video; "synthetic" makes both frames of a pair from one
@@ -113,18 +113,18 @@ class StageConfig(Settings):
 
     Attributes:
         kind: "recognition" trains feature and task network on single frames; "flow" the flow
-            network on true flow; "pairs" all of them end to end, but for those in ``fixed``.
+            network on true flow; "pairs" all of them end to end, except those in ``fixed``.
         steps: optimiser steps.
-        fixed: of "pairs": networks that stay as they are, weights and BatchNorm statistics. The
-            paper's Table 3: feature and task for "DFF fix N", flow for "DFF fix F". A fixed flow
-            network keeps its scale head too, which flow pre-training leaves at all ones.
-        fixed_layers: layers of the networks that stay as they are too, by path: feature.conv1 and
-            feature.layer1 in the official code for detection.
+        fixed: of "pairs": networks that are not trained, neither weights nor BatchNorm
+            statistics. The paper's Table 3: feature and task for "DFF fix N", flow for "DFF fix F".
+            A fixed flow network keeps its scale head too, which flow pre-training leaves at ones.
+        fixed_layers: further layers of the networks that are not trained, by path: feature.conv1
+            and feature.layer1 in the official code for detection.
         batch_size: pairs per device and step.
         optimizer: "sgd" or "adamw".
         lr: learning rate after the warm-up.
         body_rate: factor on the rate of the layers of the feature network below its neck, which
-            published weights may have been trained for.
+            may have published weights.
         momentum: of SGD.
         weight_decay: on weights, not on biases and BatchNorm.
         warmup: share of the steps in which the rate rises from zero.
@@ -134,9 +134,10 @@ class StageConfig(Settings):
         clip_norm: largest norm of all gradients together; None for no limit.
         batch_norm: "train", or "frozen" for fixed statistics and affine, from this stage on.
         class_weights: of segmentation: weight of each class in the loss; None for equal weights.
-        hard_examples: of detection: how many boxes of a frame count in the loss, the hardest ones.
-        epoch_steps: steps between two saves (and log lines); a broken run resumes from the last
-            save.
+        hard_examples: of detection: number of boxes of a frame that count in the loss, the hardest
+            ones.
+        epoch_steps: steps between two saves (and log lines); an interrupted run resumes from the
+            last save.
         validate_every: epochs between two validations; 0 for none.
     """
 
@@ -192,11 +193,11 @@ class StageConfig(Settings):
 
 
 class DeviceConfig(Settings):
-    """What lightning trains on; the values are lightning's own.
+    """Devices of the training; the values are lightning's own.
 
     Attributes:
         accelerator: "auto", "cpu", "gpu".
-        devices: how many, or "auto".
+        devices: their number, or "auto".
         nodes: machines of a distributed run.
         strategy: "auto", "ddp".
         precision: "32-true", "16-mixed", "bf16-mixed".
@@ -247,7 +248,7 @@ class TrainConfig(Settings):
             if stage.class_weights is not None and not self.model.task.takes_class_weights:
                 raise ValueError(
                     f"{key}.class_weights is given, expected none for {self.model.task.name}, "
-                    "whose loss does not weigh classes."
+                    "whose loss has no weights of classes."
                 )
             if stage.class_weights is not None and len(stage.class_weights) != classes:
                 raise ValueError(

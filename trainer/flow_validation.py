@@ -1,7 +1,7 @@
 """Average end-point error (AEPE) of the flow network on pairs with true flow.
 
-It is taken at the cells of the feature map, where the flow is used; published numbers of flow
-networks are of every pixel, after interpolation, and a little larger.
+It is measured at the cells of the feature map, where the flow is used; published numbers of flow
+networks are for every pixel, after interpolation, and a little larger.
 """
 
 from __future__ import annotations
@@ -73,6 +73,6 @@ class FlowValidation(Callback):
 
 
 def is_due(trainer: lightning.Trainer, learner: Learner, every: int) -> bool:
-    """Whether validation comes after this epoch: every ``every`` ones, and after the last."""
+    """Return whether validation is due after this epoch: every ``every`` ones, and at the end."""
     is_last = trainer.global_step >= learner.stage.steps
     return (trainer.current_epoch + 1) % every == 0 or is_last

@@ -40,7 +40,7 @@ def initialise(model: DeepFeatureFlow, config: TrainConfig) -> None:
         first = f"{model.feature.input_conv}.weight"
         if is_rgb and first in tensors:
             tensors[first] = tensors[first].flip(1)
-        # A published file has a classifier and no neck, one of before torch 0.4.1 no counters.
+        # A published file has a classifier and no neck, one from before torch 0.4.1 no counters.
         counters = [
             name
             for name in {**tensors, **model.feature.state_dict()}
@@ -58,7 +58,7 @@ def initialise(model: DeepFeatureFlow, config: TrainConfig) -> None:
 
 
 def _weights_of(origin: Path, network: NetworkName, config: ModelConfig) -> dict[str, Tensor]:
-    """The weights of one network: what a file holds, or that network of a checkpoint."""
+    """Return the weights of one network: of a file, or of that network in a checkpoint."""
     if is_weights_file(origin):
         return read_state_dict(origin)
     checkpoint = load_checkpoint(origin)
@@ -76,16 +76,16 @@ def _renormalise(
     made_for: Normalisation,
     wanted: Normalisation,
 ) -> None:
-    """Have a network of a checkpoint expect frames that are normalised as those of the model.
+    """Rewrite a checkpoint's network for frames with the model's normalisation.
 
-    The same but for the border of the frame where the means differ.
+    The same except for the border of the frame if the means differ.
     """
     first = origin.feature.input_conv if network == "feature" else "conv1.0"
     tensors[f"{first}.weight"], shift = renormalise(tensors[f"{first}.weight"], made_for, wanted)
     if f"{first}.bias" in tensors:
         tensors[f"{first}.bias"] = tensors[f"{first}.bias"] + shift
         return
-    # The BatchNorm behind it, the first one in the order of the layers, takes the shift.
+    # The BatchNorm after it, the first one in the order of the layers, absorbs the shift.
     mean = next(name for name in tensors if name.endswith("running_mean"))
     tensors[mean] = tensors[mean] - shift
 

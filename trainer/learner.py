@@ -36,11 +36,11 @@ _NETWORKS: dict[str, tuple[NetworkName, ...]] = {
 
 
 class Learner(lightning.LightningModule):
-    """Trains the networks that a stage is about; the others stay as they are.
+    """Trains the networks of a stage; the others are not changed.
 
     Args:
         model: trained in place.
-        stage: what to train and how.
+        stage: settings of the stage.
         pairs: data set whose item n is a function of n.
         group: pairs in an item.
         workers: processes that make items.
@@ -79,26 +79,26 @@ class Learner(lightning.LightningModule):
                 f"fixed_layers is {list(stage.fixed_layers)} in a '{stage.kind}' stage with fixed "
                 f"{list(stage.fixed)}, expected a layer left to train."
             )
-        # What a stage does not compute must not wait for a gradient: DDP would wait for ever.
+        # Layers that a stage does not compute must not require a gradient: DDP would wait for ever.
         for unused in _unused_layers(model, stage):
             unused.requires_grad_(False)
         if stage.batch_norm == "frozen":
             freeze_batch_norm(model)
 
     def on_train_epoch_start(self) -> None:
-        """Set modes: what is not trained keeps its BatchNorm statistics."""
+        """Set modes: layers that are not trained keep their BatchNorm statistics."""
         self.model.eval()
         for network in self._trained:
             network.train()
-        for path in self.stage.fixed_layers:  # found anew: several GPUs replace BatchNorm layers
+        for path in self.stage.fixed_layers:  # anew: several GPUs replace BatchNorm layers
             find_layer(self.model, path).eval()
 
     def on_train_batch_start(self, _batch: PairBatch, _batch_index: int) -> int | None:
-        """End the last epoch early where the steps are no multiple of ``epoch_steps``."""
+        """End the last epoch early where the steps are not a multiple of ``epoch_steps``."""
         return -1 if self.global_step >= self.stage.steps else None
 
     def training_step(self, batch: PairBatch, _batch_index: int) -> Tensor:
-        """Compute the loss of one batch, which is logged as ``loss``.
+        """Compute the loss of one batch and log it as ``loss``.
 
         Raises:
             ConfigError: the loss is not finite any more.
@@ -123,7 +123,7 @@ class Learner(lightning.LightningModule):
         return loss
 
     def configure_optimizers(self) -> Any:
-        """Make SGD or AdamW; weight decay on weights only, the rate set anew each step."""
+        """Create SGD or AdamW; weight decay on weights only, the rate is set each step."""
         parameters = [p for n in self._trained for p in n.parameters() if p.requires_grad]
         in_body = {id(p) for p in self.model.feature.body_parameters()}
         groups = [
@@ -149,7 +149,7 @@ class Learner(lightning.LightningModule):
         }
 
     def train_dataloader(self) -> DataLoader[PairBatch]:
-        """Give batches in the order of (seed, step), whatever the number of workers."""
+        """Return batches in the order of (seed, step), whatever the number of workers."""
         items = self.stage.batch_size // self._group
         world = self.trainer.world_size
         sampler = StepSampler(
@@ -168,7 +168,7 @@ class Learner(lightning.LightningModule):
         )
 
     def _task_loss(self, answer: Any, batch: PairBatch) -> Tensor:
-        """Compute the loss of what the task network says; several parts are logged each."""
+        """Return the loss of the task network's outputs; log the parts of several."""
         losses = TRAINED_TASKS.find(self.model.task_name).losses(
             self.model,
             answer,
@@ -195,7 +195,7 @@ class Learner(lightning.LightningModule):
             on_epoch=True,
             prog_bar=True,
             sync_dist=True,
-            batch_size=self.stage.batch_size,  # boxes are no stack that it could be read from
+            batch_size=self.stage.batch_size,  # boxes are not stacked: it cannot be inferred
         )
 
 
@@ -213,7 +213,7 @@ class StepSampler(Sampler[int]):
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by lightning before each epoch, also after a resume."""
+        """Set the epoch; called by lightning before each one, also after a resume."""
         self._epoch = epoch
 
     def __len__(self) -> int:
@@ -247,8 +247,8 @@ def find_layer(model: DeepFeatureFlow, path: str) -> nn.Module:
     """Find a layer of ``fixed_layers``.
 
     Args:
-        model: whose layer it is.
-        path: names from the network down, with dots between.
+        model: the model of the layer.
+        path: names from the network down, separated by dots.
 
     Raises:
         ConfigError: there is none, or it is a whole network.
@@ -267,11 +267,11 @@ def find_layer(model: DeepFeatureFlow, path: str) -> nn.Module:
 
 
 def _unused_layers(model: DeepFeatureFlow, stage: StageConfig) -> list[nn.Module]:
-    """Layers of the trained networks that the loss of a stage does not depend on."""
+    """Return layers of the trained networks that the loss of a stage does not depend on."""
     if stage.kind == "flow" and model.flow.scale is not None:
         return [model.flow.scale]
     if stage.kind == "pairs" and isinstance(model.flow, FlowNetInception):
-        return [model.flow.predict_flow]  # the other flow networks go on from their coarse flows
+        return [model.flow.predict_flow]  # the other flow networks use their coarse flows
     return []
 
 

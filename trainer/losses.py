@@ -16,8 +16,8 @@ def segmentation_loss(
 ) -> Tensor:
     """Compute the softmax loss per pixel, the mean over the pixels that count.
 
-    Scores are interpolated as decoding does it (half-pixel centres), so that training sees the
-    results that users see.
+    Scores are interpolated as in decoding (half-pixel centres), so that training uses the
+    results that users get.
 
     Args:
         scores: ``(N, K, h, w)``.
@@ -41,7 +41,7 @@ def segmentation_loss(
 def flow_loss(predictions: list[Tensor], truth: Tensor) -> Tensor:
     """Compute the multi-scale end-point error, the mean over scales of |M - M_true|.
 
-    All scales count alike, and in each all of its known cells. (FlowNet's weights, taken per cell,
+    All scales count alike, and in each all of its known cells. (FlowNet's weights, per cell,
     are 1 at the three coarsest scales, 2 and 4 at the finer ones.)
 
     Args:
@@ -83,9 +83,9 @@ def end_point_errors(flow: Tensor, truth: Tensor) -> Tensor:
 
 
 def _squared_error(flow: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """Squared length of the error ``(N, h, w)`` at the size of the flow, and where it is known.
+    """Return the squared error ``(N, h, w)`` at the size of the flow, and where it is known.
 
-    Unknown cells are taken out before the arithmetic: NaN times zero would still make every
+    Unknown cells are removed before the arithmetic: NaN times zero would still make every
     gradient NaN.
     """
     height, width = flow.shape[-2:]

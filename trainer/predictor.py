@@ -1,4 +1,4 @@
-"""A torch model as the evaluation sees it: frames in, labels or objects out, as on the device."""
+"""A torch model for the evaluation: frames in, labels or objects out, as on the device."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class TorchPredictor:
     Args:
         model: used in evaluation mode on the device it is on.
         frame_size: H and W of the networks.
-        copies_features: zero flow and no scale: key features are copied, the baseline that
-            feature flow has to beat.
-        flow: what gives the flow: the model's network, or a hand-made function on the CPU (SFF).
+        copies_features: zero flow and no scale: key features are copied, the baseline for
+            feature flow.
+        flow: source of the flow: the model's network, or a hand-crafted function on the CPU (SFF).
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class TorchPredictor:
 
     @torch.inference_mode()
     def extract(self, image: Image) -> Key:
-        """Features and half-size image of a key frame."""
+        """Return features and half-size image of a key frame."""
         self._resizer.full(image, self._full)
         features = self._model.extract(self._tensor(self._full))
         half = np.empty_like(self._half)
@@ -77,7 +77,7 @@ class TorchPredictor:
         return task.predict(self._model, maps, self._frame_size, size)
 
     def _estimate_flow(self, key_half: Image, half: Image) -> tuple[Tensor, Tensor | None]:
-        """Flow ``(1, 2, h, w)`` in feature cells to the key frame, and the scale field."""
+        """Return flow ``(1, 2, h, w)`` in feature cells to the key frame, and the scale field."""
         if self._handmade is None:
             return self._model.estimate_flow(self._tensor(key_half), self._tensor(half))
         moved = {name: spec.empty() for name, spec in self._handmade.outputs.items()}

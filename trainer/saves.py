@@ -1,4 +1,4 @@
-"""Saves of a training run, which a broken one goes on from: whole, and of this run alone."""
+"""Saves of a training run, from which it resumes: written atomically, and of this run alone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Owner:
     """The stage of a run that a save belongs to.
 
     Args:
-        config: the run's. Where its first weights lay is no part of it, for files are moved.
+        config: the run's. The location of its first weights is ignored, for files are moved.
         stage: name of the stage's folder.
     """
 
@@ -38,14 +38,14 @@ class Owner:
         )
 
     def check(self, text: object, path: Path) -> None:
-        """Refuse a save of another run, which was copied to this place.
+        """Raise for a save of another run, which was copied to this place.
 
         Args:
-            text: what the save says of itself, ``text`` of its owner.
+            text: the owner in the save, ``text`` of its ``Owner``.
             path: of the save.
 
         Raises:
-            ConfigError: it is another's, or does not say whose it is.
+            ConfigError: it is another's, or has no owner.
         """
         try:
             told = parse_json(str(text), str(path))
@@ -58,7 +58,7 @@ class Owner:
             is_own = False
         if not is_own:
             raise ConfigError(
-                f"{path} is not a save of this stage of this run, to judge by its configuration. "
+                f"{path} is not a save of this stage of this run, by its configuration. "
                 "Put the right one there, or remove it to train the stage from its start."
             )
 
@@ -78,10 +78,10 @@ class _Writer(io.RawIOBase):
 
 
 class WholeSaves(TorchCheckpointIO):
-    """Saves appear whole or not at all; lightning's own do on the disk of ``$TMPDIR`` alone.
+    """Atomic saves; lightning's own are atomic only on the disk of ``$TMPDIR``.
 
     Args:
-        owner: whose they are.
+        owner: the owner of the saves.
     """
 
     def __init__(self, owner: Owner) -> None:
@@ -91,7 +91,7 @@ class WholeSaves(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
-        """Write a save beside its place, then put it there.
+        """Write a save beside its place, then rename it.
 
         Raises:
             CheckpointError: it cannot be written.
@@ -119,7 +119,7 @@ class WholeSaves(TorchCheckpointIO):
             told = checkpoint.pop(_KEY, None)
         except Exception as error:  # torch raises many types for damaged files
             raise ConfigError(
-                f"{path} is damaged: {error or 'it is empty'}. Without it the run goes on from the "
+                f"{path} is damaged: {error or 'it is empty'}. Without it the run resumes from the "
                 "start of this stage: remove it."
             ) from error
         self._owner.check(told, Path(path))

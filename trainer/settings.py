@@ -1,4 +1,4 @@
-"""Settings in YAML files, changed by ``--set key=value``, and what is wrong with them in words."""
+"""Settings in YAML files, changed by ``--set key=value``, and readable validation errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MOST_PROBLEMS = 20  # in one message
 
 
 class ChangeError(ConfigError):
-    """A change of settings is wrong, and the file that it changes is not."""
+    """A change of settings is wrong, while the file that it changes is not."""
 
 
 class Settings(BaseModel):
@@ -36,7 +36,7 @@ class Settings(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _refuse_truth_values(cls, value: Any, info: ValidationInfo) -> Any:
-        """Pydantic takes true for one."""
+        """Raise for true and false, which pydantic accepts as numbers."""
         assert info.field_name is not None
         kinds = set(_kinds(cls.model_fields[info.field_name].annotation))
         if bool not in kinds and kinds & {int, float}:
@@ -48,8 +48,8 @@ def refuse_truth_values(value: Any, key: str = "") -> None:
     """Raise ValueError where a number, or a list of them, is true or false.
 
     Args:
-        value: as it came from a file.
-        key: that it has below the place that a message names.
+        value: as read from a file.
+        key: its key below the place that a message names.
     """
     for each in _leaves(value):
         if isinstance(each, bool):
@@ -58,7 +58,7 @@ def refuse_truth_values(value: Any, key: str = "") -> None:
 
 
 def _kinds(annotation: Any) -> Iterator[Any]:
-    """The types that an annotation is made of."""
+    """Return the types that an annotation consists of."""
     inner = get_args(annotation)
     if not inner:
         yield annotation
@@ -79,13 +79,13 @@ def load_settings(path: Path, model: type[M], changes: Iterable[str] = ()) -> M:
 
     Args:
         path: YAML file.
-        model: what it holds.
+        model: class of the settings.
         changes: ``key=value`` each, the key with dots for levels and numbers for list items
             (``stages.0.lr=0.01``), the value as YAML.
 
     Raises:
         ConfigError: names the key, the value received and what was expected.
-        ChangeError: likewise, where the file without the changes is right.
+        ChangeError: the same, where the file without the changes is right.
     """
     raw = read_yaml(path)
     if not isinstance(raw, dict):
@@ -111,11 +111,11 @@ def _is_valid(raw: dict[str, Any], model: type[BaseModel]) -> bool:
 
 
 def describe(error: ValidationError, model: type[BaseModel]) -> str:
-    """Put a validation error into words: key, value received and what was expected.
+    """Describe a validation error: key, value received and what was expected.
 
     Args:
         error: from validating ``model``.
-        model: whose keys they are.
+        model: the class of the keys.
     """
     problems: dict[str, str] = {}
     for problem in error.errors():
@@ -126,7 +126,7 @@ def describe(error: ValidationError, model: type[BaseModel]) -> str:
             text = f"'{key}' is not a known key (received {received}), expected {', '.join(known)}"
         elif problem["type"] == "missing":
             text = f"'{key}' is missing"
-        elif problem["type"] == "value_error":  # from a validator of ours: says it all
+        elif problem["type"] == "value_error":  # from a validator of ours: complete as it is
             message = str(problem["ctx"]["error"]).rstrip(".")
             text = f"{key}: {message}" if location else message
         elif key in problems:  # another member of a union
@@ -144,9 +144,9 @@ def describe(error: ValidationError, model: type[BaseModel]) -> str:
 def _resolve(
     model: type[BaseModel], location: Sequence[int | str]
 ) -> tuple[list[str], Sequence[str]]:
-    """The part of a location that is written in the file, and the keys known at its place.
+    """Return the part of a location that is written in the file, and the keys known there.
 
-    Pydantic adds the names of union members to a location; nobody wrote those.
+    Pydantic adds the names of union members to a location, which are not in the file.
     """
     place: Any = model
     written: list[str] = []
@@ -167,7 +167,7 @@ def _resolve(
 
 
 def _tagged(union: Any, tag: str) -> Any:
-    """The member of a tagged union that a tag stands for, None where there is none."""
+    """Return the member of a tagged union for a tag, None where there is none."""
     for member in get_args(union):
         inner, *notes = get_args(member) or (member,)
         if any(isinstance(note, Tag) and note.tag == tag for note in notes):
@@ -203,7 +203,7 @@ def _apply(raw: dict[str, Any], change: str) -> None:
         if isinstance(place, list):
             place = place[_list_index(place, part, key)]
         elif isinstance(place, dict):
-            if place.get(part) is None:  # absent, or written with nothing behind it
+            if place.get(part) is None:  # absent, or without a value
                 place[part] = {}
             place = place[part]
         else:
@@ -218,7 +218,7 @@ def _apply(raw: dict[str, Any], change: str) -> None:
 
 def _list_index(items: list[Any], part: str, key: str) -> int:
     if not (part.isascii() and part.isdecimal()) or int(part) >= len(items):
-        expected = f"0 to {len(items) - 1}" if items else "no item, for the list is empty"
+        expected = f"0 to {len(items) - 1}" if items else "no item, since the list is empty"
         raise ChangeError(
             f"'{key}': '{part}' is no item of a list of {len(items)}, expected {expected}."
         )

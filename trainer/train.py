@@ -1,6 +1,6 @@
-"""Run the stages of a training configuration, with lightning; resume where a run was broken off.
+"""Run the stages of a training configuration, with lightning; resume an interrupted run.
 
-A run folder holds ``config.yaml``, one folder a stage (``last.ckpt`` to resume from,
+A run folder holds ``config.yaml``, one folder per stage (``last.ckpt`` to resume from,
 ``weights.safetensors`` when it is finished, ``logs/version_N/metrics.csv`` for each start), and at
 the end ``checkpoint/``.
 
@@ -55,15 +55,15 @@ from dff_edge.trainer.validation import open_held_out, unused_settings, validati
 
 _log = logging.getLogger("dff_edge.trainer")
 RECORD = "config.yaml"
-# What lightning warns of and is meant to be so: `workers` is the user's choice, a stage's folder
+# Warnings of lightning about intended behaviour: `workers` is the user's choice, a stage's folder
 # holds the logs of earlier starts, and networks that a stage does not train are in eval mode.
 _EXPECTED_WARNINGS = (
     r".*does not have many workers",
     r".*exists and is not empty",
     r".*GPU available but not used",
     r".*in eval mode at the start of training",
-    r".*when logging on epoch level in distributed setting",  # of what only the first process knows
-    r".*dirpath has changed",  # of a folder that was moved: its save is read all the same
+    r".*when logging on epoch level in distributed setting",  # of values that only rank 0 has
+    r".*dirpath has changed",  # of a folder that was moved: its save is read nevertheless
     r".*LeafSpec.* is deprecated",  # between lightning 2.6 and torch 2.13
 )
 
@@ -76,15 +76,15 @@ def train(config: TrainConfig, run_folder: Path, *, resume: bool = False) -> Pat
 
     Args:
         config: the run.
-        run_folder: where everything goes; empty or absent unless ``resume``.
-        resume: go on with the run in the folder, whose configuration must be the same.
+        run_folder: output folder; empty or absent unless ``resume``.
+        resume: resume the run in the folder, whose configuration must be the same.
 
     Returns:
         The checkpoint folder.
 
     Raises:
         ConfigError: the folder is not empty, or holds no run or another one to resume; data and
-            model have different classes; a device is not there; the loss became infinite or NaN.
+            model have different classes; a device is missing; the loss became infinite or NaN.
         CheckpointError: when initial weights do not fit.
         SourceError: when training data is missing.
         KeyboardInterrupt: the run was stopped by the keyboard, and can be resumed.
@@ -104,7 +104,7 @@ def train(config: TrainConfig, run_folder: Path, *, resume: bool = False) -> Pat
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     model = build_model(config.model)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    for stage in config.stages:  # now, not when its turn comes in a day
+    for stage in config.stages:  # now, rather than a day later when it starts
         for path in stage.fixed_layers:
             find_layer(model, path)
     initialise(model, config)
@@ -142,7 +142,7 @@ def train(config: TrainConfig, run_folder: Path, *, resume: bool = False) -> Pat
 
 
 def is_first_process() -> bool:
-    """Whether this process is the one that the user started."""
+    """Return whether this process is the one that the user started."""
     return getattr(rank_zero_only, "rank", 0) == 0 and os.environ.get("NODE_RANK", "0") == "0"
 
 
@@ -173,7 +173,7 @@ def _check_folder(config: TrainConfig, run_folder: Path, resume: bool) -> None:
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested keys as ``stages.0.lr``."""
+    """Flatten nested keys to names such as ``stages.0.lr``."""
     if not isinstance(value, dict | list):
         return {prefix: value}
     items = value.items() if isinstance(value, dict) else enumerate(value)
@@ -184,7 +184,7 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _check_classes(config: TrainConfig) -> None:
-    """Data that knows its classes must have the model's, in the same order; flow has none."""
+    """Raise if the data defines other classes than the model, or another order; flow has none."""
     classes = config.model.task.classes
     recognises = any(stage.kind != "flow" for stage in config.stages)
     train_on = config.data.train if recognises else None
@@ -271,14 +271,14 @@ def _run_stage(
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Torch has a class for that on GPUs, and words on the CPU."""
+    """Return whether memory is exhausted: torch has a class for GPUs, and messages for the CPU."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
         "can't allocate memory" in str(error)
     )
 
 
 def _message(error: DffEdgeError) -> str:
-    """What an error says: of one in a worker process, torch makes the whole traceback its text."""
+    """Return an error's message; torch makes a worker's message a whole traceback."""
     name = f"{type(error).__module__}.{type(error).__qualname__}: "
     return str(error).rpartition(name)[2].rstrip()
 
@@ -302,7 +302,7 @@ def _make_trainer(
     device = config.device
     try:
         return lightning.Trainer(
-            # Not max_steps: with it lightning takes a save at the end of an epoch for one within
+            # Not max_steps: with it lightning treats a save at the end of an epoch as one within
             # an epoch, and a resumed run would skip steps. The learner ends the last epoch.
             max_epochs=-(-stage.steps // stage.epoch_steps),
             accelerator=device.accelerator,
@@ -327,7 +327,7 @@ def _make_trainer(
 
 
 def _syncs_batch_norm(config: TrainConfig, stage: StageConfig) -> bool:
-    """Over several GPUs; torch has no synchronised BatchNorm for the CPU."""
+    """Return whether to synchronise BatchNorm: over several GPUs, as torch cannot on the CPU."""
     several = config.device.devices != 1 or config.device.nodes != 1
     return several and _is_gpu(config) and stage.batch_norm == "train"
 
@@ -358,7 +358,7 @@ class _EpochLog(Callback):
 
 
 class _ProgressOnStderr(TQDMProgressBar):
-    """Lightning's bar, on stderr: stdout is for results. Only a terminal gets it."""
+    """Lightning's bar, on stderr: stdout is for results. Shown on a terminal only."""
 
     def __init__(self) -> None:
         super().__init__(refresh_rate=1 if sys.stderr.isatty() else 0)

@@ -1,4 +1,4 @@
-"""What is measured of the networks while they are trained, on data held out from training."""
+"""Validation of the networks during training, on data held out from it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dff_edge.trainer.predictor import TorchPredictor
 
 _log = logging.getLogger("dff_edge.trainer")
 _VALIDATION_INTERVAL = 5  # l of the paper for segmentation
-# Of data without end; Flying Chairs has its own pairs to validate on.
+# For endless data; Flying Chairs has its own pairs to validate on.
 _FLOW_PAIRS, _FLOW_SEED = 64, 2**32
 
 
@@ -39,7 +39,7 @@ class HeldOut(NamedTuple):
 
 
 def open_held_out(config: TrainConfig) -> HeldOut:
-    """Open what the stages of a run are validated on.
+    """Open the data that the stages of a run are validated on.
 
     Raises:
         ConfigError: the data has no frames to validate on, or no true flow.
@@ -49,7 +49,7 @@ def open_held_out(config: TrainConfig) -> HeldOut:
 
 
 def unused_settings(config: TrainConfig) -> list[str]:
-    """Say what is set for watching progress and comes to nothing, a line each."""
+    """Return a line for each setting of validation that has no effect."""
     lines = []
     for key, kinds in (
         ("validate_on", ("recognition", "pairs")),
@@ -69,7 +69,7 @@ def unused_settings(config: TrainConfig) -> list[str]:
 
 
 def validation_of(config: TrainConfig, stage: StageConfig, held_out: HeldOut) -> list[Callback]:
-    """Give what measures a stage's networks now and then, at most one callback."""
+    """Return the callback that validates a stage's networks, at most one."""
     every = stage.validate_every
     if not every:
         return []
@@ -80,7 +80,7 @@ def validation_of(config: TrainConfig, stage: StageConfig, held_out: HeldOut) ->
 
 
 def _open_clips(config: TrainConfig) -> list[LabelledClip]:
-    """The clips to validate on, none where no stage does."""
+    """Return the clips to validate on, none where no stage does."""
     uri = config.data.validate_on
     intervals = [_interval(stage) for stage in config.stages if stage.validate_every]
     if uri is None or not any(intervals):
@@ -98,7 +98,7 @@ def _open_clips(config: TrainConfig) -> list[LabelledClip]:
 
 
 def _open_flow_pairs(config: TrainConfig) -> PairData | None:
-    """The pairs to measure flow on, None where no stage does."""
+    """Return the pairs to measure flow on, None where no stage does."""
     uri = config.data.validate_flow_on
     if uri is None or not any(s.kind == "flow" and s.validate_every for s in config.stages):
         return None
@@ -123,7 +123,7 @@ def _open_flow_pairs(config: TrainConfig) -> PairData | None:
 
 
 def _interval(stage: StageConfig) -> int:
-    """The key interval that a stage is validated at, 0 where it is not."""
+    """Return the key interval that a stage is validated at, 0 where it is not."""
     return {"recognition": 1, "flow": 0, "pairs": _VALIDATION_INTERVAL}[stage.kind]
 
 

@@ -1,9 +1,9 @@
 """Feature maps and scale fields as bytes between the INT8 subnets.
 
 Where a subnet ends in DequantizeLinear and the next begins with QuantizeLinear, C channels
-travel as float32 for nothing: four times the memory that the warp has to move. Here both ends
-are cut off, with the same levels on all sides, so that the native warp takes bytes, rounds
-once, and gives bytes of the same levels.
+are passed as float32 needlessly: four times the memory that the warp has to move. Here both are
+removed, with the same levels on all sides, so that the native warp reads bytes, rounds
+once, and writes bytes of the same levels.
 """
 
 from __future__ import annotations
@@ -58,18 +58,18 @@ def byte_levels(ranges: MapRanges) -> MapLevels:
 
 
 def levels_over(low: float, high: float, *, hit_one: bool = False) -> Levels:
-    """Levels for values from ``low`` to ``high`` that hit 0 exactly, as zero padding needs.
+    """Return levels for values from ``low`` to ``high`` that hit 0 exactly, for zero padding.
 
-    To do so they may end half a step inside the range.
+    For that they may end half a step inside the range.
 
     Args:
-        low, high: the range; it is widened to hold 0, and 1 where that is to be hit.
+        low, high: the range; it is widened to contain 0, and 1 where that must be hit.
         hit_one: whether 1 is a multiple of the step, too; it is where the range is at most 255.
     """
     low, high = min(low, 0.0), max(high, 1.0 if hit_one else 0.0)
     step = (high - low) / 255
     if step < 2 * MIN_STEP:  # twice, for rounding to float32
-        step = 1.0  # as good as all zero
+        step = 1.0  # practically all zero
     if hit_one:
         # The smallest 1 / n that covers the range.
         step = 1 / max(1, math.floor(1 / step)) if step < 1 else float(math.ceil(step))
@@ -77,10 +77,10 @@ def levels_over(low: float, high: float, *, hit_one: bool = False) -> Levels:
 
 
 def fix_ranges(model: onnx.ModelProto, levels: Mapping[str, Levels]) -> dict[str, Levels]:
-    """Give the levels of graph inputs and outputs to the values that only move them.
+    """Assign the levels of graph inputs and outputs to the values that only move them.
 
-    Levels of an input go on to what is made of it by Transpose, Reshape or Slice; those of an
-    output go back to what it is made of so, and through a ReLU, which the quantiser takes away.
+    Levels of an input apply to the results of its Transpose, Reshape or Slice; those of an
+    output to the values that it is moved from, and through a ReLU, which the quantiser removes.
     """
     makers = {name: node for node in model.graph.node for name in node.output}
     fixed: dict[str, Levels] = {}
@@ -99,7 +99,7 @@ def fix_ranges(model: onnx.ModelProto, levels: Mapping[str, Levels]) -> dict[str
 
 
 def moved_values(graph: onnx.GraphProto, name: str) -> list[str]:
-    """A value, and those that are made of it by moving alone, in order."""
+    """Return a value, and those that are its elements moved, in order."""
     names = [name]
     for node in graph.node:  # sorted
         if node.op_type in _MOVES and node.input[0] in names:
@@ -108,7 +108,7 @@ def moved_values(graph: onnx.GraphProto, name: str) -> list[str]:
 
 
 def rectified_outputs(model: onnx.ModelProto) -> set[str]:
-    """Names of the outputs that a ReLU gives, moved or not."""
+    """Return the names of the outputs of a ReLU, moved or not."""
     makers = {name: node for node in model.graph.node for name in node.output}
     found = set()
     for value in model.graph.output:
@@ -127,8 +127,8 @@ def cut_to_bytes(
 
     Args:
         model: quantised, its Q and DQ of these values having these levels.
-        levels: by name of the input or output; names that the graph lacks are passed over.
-        rectified: outputs whose ReLU the quantiser took away. That is right where the lowest
+        levels: by name of the input or output; names that the graph lacks are ignored.
+        rectified: outputs whose ReLU the quantiser removed. That is right where the lowest
             byte means zero; elsewhere it is done on the bytes.
 
     Raises:
@@ -148,11 +148,11 @@ def cut_to_bytes(
 
 
 def dequantize_inputs(model: onnx.ModelProto, levels: Mapping[str, Levels]) -> None:
-    """Make inputs of a float graph uint8, in place: they become floats as soon as they are read.
+    """Make inputs of a float graph uint8, in place: they are converted to floats when read.
 
     Args:
-        model: in which nothing is computed in integers.
-        levels: by name of the input; names that the graph lacks are passed over.
+        model: one that computes nothing in integers.
+        levels: by name of the input; names that the graph lacks are ignored.
     """
     graph = model.graph
     for value in graph.input:
@@ -178,7 +178,7 @@ def _cut_input(graph: onnx.GraphProto, name: str, levels: Levels) -> None:
 
 def _cut_output(graph: onnx.GraphProto, name: str, levels: Levels, *, is_rectified: bool) -> None:
     for tensor in graph.initializer:
-        if tensor.name == name:  # a stored scale of ones; not every parser takes one as an output
+        if tensor.name == name:  # a stored scale of ones; not every parser accepts one as an output
             stored = levels.quantize(numpy_helper.to_array(tensor))
             tensor.CopyFrom(numpy_helper.from_array(stored, f"{name}_value"))
             graph.node.append(helper.make_node("Identity", [tensor.name], [name], name))
@@ -190,7 +190,7 @@ def _cut_output(graph: onnx.GraphProto, name: str, levels: Levels, *, is_rectifi
     if is_rectified and levels.zero > 0:
         zero = numpy_helper.from_array(np.uint8(levels.zero), f"{name}_lowest")
         graph.initializer.append(zero)
-        # Max would say it too, but takes no bytes in ONNX Runtime before 1.24.
+        # Max would do it too, but does not support bytes in ONNX Runtime before 1.24.
         graph.node.append(helper.make_node("Clip", [source, zero.name], [name], name))
         return
     (maker,) = (other for other in graph.node if source in other.output)
@@ -201,7 +201,7 @@ def _cut_output(graph: onnx.GraphProto, name: str, levels: Levels, *, is_rectifi
 def _check(
     graph: onnx.GraphProto, node: onnx.NodeProto, operator: str, name: str, levels: Levels
 ) -> None:
-    """Refuse another operator, and levels that differ by more than rounding; make them equal."""
+    """Raise for another operator, or levels that differ by more than rounding; equalise them."""
     if node.op_type != operator:
         raise CalibrationError(
             f"'{name}' meets {node.op_type} at the border of the {graph.name} graph, expected "
@@ -216,7 +216,7 @@ def _check(
 
 
 def _drop_casts(graph: onnx.GraphProto) -> None:
-    """Take uint8 frames as the bytes that they are: Cast and Q of step 1 and zero 0 do nothing."""
+    """Use uint8 frames as bytes: remove Cast and Q of step 1 and zero 0."""
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     frames = {v.name for v in graph.input if v.type.tensor_type.elem_type == TensorProto.UINT8}
     makers = {name: node for node in graph.node for name in node.output}

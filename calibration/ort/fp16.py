@@ -1,7 +1,7 @@
-"""FP16, baked into the graph: half-precision weights and arithmetic, the same inputs and outputs.
+"""FP16 as types of the graph: half-precision weights and arithmetic, the same inputs and outputs.
 
-Frames stay uint8 and what travels between the subnets stays float32, so that an fp16 graph takes
-the place of an fp32 one and the warp keeps its coordinates in float32.
+Frames stay uint8 and the maps between the subnets stay float32, so that an fp16 graph replaces an
+fp32 one and the warp keeps its coordinates in float32.
 ONNX Runtime runs such a graph in half precision on a GPU; on a CPU it computes in float32 between
 casts, so there it shows the accuracy, not the speed. TensorRT has graphs of its own (``half``).
 """
@@ -23,5 +23,5 @@ def to_fp16(graph: bytes) -> bytes:
     """
     model = onnx.load_from_string(graph)
     converted = ONNXModel(convert_float_to_float16(model, keep_io_types=True))
-    converted.topological_sort()  # the casts of the inputs stand last
+    converted.topological_sort()  # the casts of the inputs are last
     return finish(converted.model)

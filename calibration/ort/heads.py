@@ -1,10 +1,10 @@
-"""Rewrite the product that gives the scale field, for an output in bytes.
+"""Rewrite the product that computes the scale field, for an output in bytes.
 
 The exported graph computes it as MatMul and Add of channels-last maps, which costs no
-transpose in float and which INT8 can only compute to float. As a 1x1 convolution it gives
-bytes, four times less to write; ONNX Runtime's integer convolutions are channels-last
-inside, so that the transposes on both sides meet their opposites and go away. Where the product
-reads what was transposed for it alone, that is left out here already.
+transpose in float and which INT8 can only compute to float. As a 1x1 convolution it writes
+bytes, a quarter of the memory; ONNX Runtime's integer convolutions are channels-last
+inside, so that the transposes on both sides cancel out. Where the product
+reads a value that was transposed for it alone, that is left out here already.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ def rewrite_product(model: onnx.ModelProto, output: str) -> onnx.ModelProto:
     """Replace MatMul and Add that end in an output by a 1x1 convolution.
 
     Args:
-        model: of static shapes. Left alone.
-        output: name of a graph output, (1, h, w, C), or of what is moved to be one.
+        model: of static shapes. Not changed.
+        output: name of a graph output, (1, h, w, C), or of a value that is moved to be one.
 
     Returns:
         A model that computes the same; the given one where the output is made otherwise.
     """
     rewriter = Rewriter(model)
-    made = output  # what is moved to its place only
+    made = output  # the value that is only moved to the output
     while (maker := rewriter.maker(made)) is not None and maker.op_type in _MOVES:
         made = maker.input[0]
     add = rewriter.maker(made)
@@ -52,7 +52,7 @@ def rewrite_product(model: onnx.ModelProto, output: str) -> onnx.ModelProto:
 
 
 def _planes(rewriter: Rewriter, product: onnx.NodeProto, name: str) -> str:
-    """What a product reads, channels first: as it was before it was transposed, if it was."""
+    """Return a product's input channels first: before its transpose, if there is one."""
     rows = product.input[0]
     maker = rewriter.maker(rows)
     is_moved_for_it = (

@@ -1,17 +1,17 @@
 """INT8 for ONNX Runtime: the ``ort`` flavour of explicit Q/DQ.
 
-uint8 asymmetric activations and int8 weights with a scale for each output channel. What
-ONNX Runtime fuses into integer kernels decides what is quantised, and how:
+uint8 asymmetric activations and int8 weights with a scale for each output channel. The operators
+that ONNX Runtime fuses into integer kernels determine what is quantised, and how:
 
-- Q stands right behind Conv; the ReLU between them goes away, since the lowest value of Q is
-  zero, and so does ReLU6. LeakyReLU stays, between pairs of its own.
+- Q stands right behind Conv; the ReLU between them is removed, since the lowest value of Q is
+  zero, and so is ReLU6. LeakyReLU stays, between pairs of its own.
 - ConvTranspose has no integer kernel: it becomes Conv and a shuffle (``upsampling``).
 - The first convolution reads blocks of pixels, as bytes (``stem``).
-- The scale field's product becomes Conv, which gives bytes (``heads``); feature maps and scale
+- The scale field's product becomes Conv, which writes bytes (``heads``); feature maps and scale
   field leave and enter the subnets as bytes (``byte_maps``).
 - The task network's MatMul reads integers and writes float32.
-- The convolution that gives the flow stays float: its two channels cost nothing, and a
-  flow that is large once would have few of 256 levels left for the small ones.
+- The convolution that computes the flow stays float: its two channels cost nothing, and a
+  large flow seen once would leave few of 256 levels for the small ones.
 
 Ranges are the smallest and largest values seen. Measured once, while this was chosen (no command
 repeats it), on a half-trained ResNet-18 with FlowNet Inception, 30 frames at distances 0, 2 and
@@ -23,13 +23,13 @@ repeats it), on a half-trained ResNet-18 with FlowNet Inception, 30 frames at di
     percentile 99.99                99.77%   0.8064
     percentile 99.9                 99.58%   0.8049
 
-The extremes are also reduced inside the graph, so that calibration holds two numbers a
+The extremes are also reduced inside the graph, so that calibration holds two numbers per
 tensor and frame, where percentiles need every activation of a frame at once. The flow
 convolution in int8: 99.79%; the scale field's product in float: 99.80%.
 
 MobileNetV2 with random weights keeps a correlation of 0.69 to 0.82 with fp32 (widths 0.125 to 1),
 and as much where torch rounds the same weights and values: its narrow linear blocks carry every
-rounding on. Nothing is to be gained in the quantiser.
+rounding on. The quantiser cannot improve that.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def quantize_graph(graph: bytes, samples: Iterable[Inputs], levels: MapLevels) -
     given_model = onnx.load_from_string(graph)
     borders = levels.by_name
     if not any(node.op_type in _WEIGHTED_OPERATORS for node in given_model.graph.node):
-        # A task network without layers (split "none") only reads what was propagated.
+        # A task network without layers (split "none") only reads propagated maps.
         dequantize_inputs(given_model, borders)
         return finish(given_model)
     with tempfile.TemporaryDirectory(prefix="dff-edge-") as folder:
@@ -142,15 +142,15 @@ def quantize_graph(graph: bytes, samples: Iterable[Inputs], levels: MapLevels) -
 
 
 def _rewritten(model: onnx.ModelProto) -> onnx.ModelProto:
-    """What computes the same in forms that INT8 has kernels for."""
+    """Return a model that computes the same in forms that INT8 has kernels for."""
     model = rewrite_upsampling(rewrite_stem(model))
     return rewrite_product(model, "scale")
 
 
 def known_values(model: onnx.ModelProto) -> dict[str, Levels]:
-    """Bytes cast to float, and those less a stored mean: their ranges are known, not seen.
+    """Return the levels of frames cast to float, less a stored mean or not: known, not measured.
 
-    Frames that are brighter than those of the calibration must not be cut off.
+    Frames that are brighter than those of the calibration must not be clipped.
     """
     values = (*model.graph.input, *model.graph.value_info)
     bytes_ = {v.name for v in values if v.type.tensor_type.elem_type == onnx.TensorProto.UINT8}
@@ -171,19 +171,19 @@ def known_values(model: onnx.ModelProto) -> dict[str, Levels]:
 
 
 def float_nodes(model: onnx.ModelProto) -> list[str]:
-    """Names of the nodes that stay float although their operator is quantised."""
+    """Return the names of the nodes that stay float although their operator is quantised."""
     makers = {name: node for node in model.graph.node for name in node.output}
     names: list[str] = []
     for node in model.graph.node:
         sources = [makers[name] for name in node.input if name in makers]
-        # The bias of a MatMul, on the float values that it gives.
+        # The bias of a MatMul, on its float outputs.
         if node.op_type == "Add" and any(source.op_type == "MatMul" for source in sources):
             names.append(node.name)
     return names + flow_nodes(model)
 
 
 def flow_nodes(model: onnx.ModelProto) -> list[str]:
-    """Names of the nodes that give the flow: its convolution, and what moves its values."""
+    """Return the names of the nodes that compute the flow: convolution, and moves of its values."""
     makers = {name: node for node in model.graph.node for name in node.output}
     names: list[str] = []
     for output in model.graph.output:
@@ -200,7 +200,7 @@ def flow_nodes(model: onnx.ModelProto) -> list[str]:
 
 
 class _Reader:
-    """The data reader that the calibrator wants: one sample a call, None at the end."""
+    """The data reader that the calibrator calls: one sample per call, None at the end."""
 
     def __init__(self, samples: Iterable[Inputs]) -> None:
         self._samples: Iterator[Inputs] = iter(samples)

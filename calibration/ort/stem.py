@@ -1,11 +1,11 @@
 """Rewrite the convolution that reads the frames, so that it reads blocks of pixels.
 
-A convolution of stride s over 3 or 6 channels reads its rows in crumbs. With s neighbouring
-pixels of a row taken as one cell of s times the channels, which on channels-last frames is
+A convolution of stride s over 3 or 6 channels reads its rows in small pieces. With s neighbouring
+pixels of a row treated as one cell of s times the channels, which on channels-last frames is
 nothing but another shape, the same sums are those of a narrower kernel of horizontal stride
 one over more channels. Column ``s i + o`` of the frame, o from -p to k - 1 - p, lies in the
 cell ``i + floor(o / s)``, so the kernel is as wide as there are cells, and weights of columns
-that the old one did not reach are zero.
+outside the old kernel are zero.
 
 Two frames are joined as blocks too, before they are cast, and their mean is subtracted as bytes:
 Cast and Sub become an Add, which INT8 computes on bytes.
@@ -20,19 +20,19 @@ from onnx import TensorProto, helper
 
 from dff_edge.onnx_graphs.rewriting import Rewriter
 
-# What dff_edge.export.graphs writes between the cast and joined frames and the first convolution,
-# from there.
+# The nodes that dff_edge.export.graphs writes between the cast and joined frames and the first
+# convolution, from there.
 _CHAIN = ("Transpose", "Reshape", "Sub", "Reshape")
 
 
 def rewrite_stem(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Let the first convolution read blocks of pixels, where a graph begins as ours do.
+    """Let the first convolution read blocks of pixels, where a graph begins like exported ones.
 
     Args:
-        model: of static shapes, with uint8 inputs (1, H, W, 3). Left alone.
+        model: of static shapes, with uint8 inputs (1, H, W, 3). Not changed.
 
     Returns:
-        A model that computes the same sums; the given one where it begins otherwise.
+        A model that computes the same sums; the given one where it begins differently.
     """
     rewriter = Rewriter(model)
     for conv in rewriter.nodes("Conv"):
@@ -88,7 +88,7 @@ def rewrite_stem(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _chain_before(rewriter: Rewriter, name: str) -> list[onnx.NodeProto] | None:
-    """The nodes of ``_CHAIN`` that end in a value, None where they are others."""
+    """Return the nodes of ``_CHAIN`` that end in a value, None where they are others."""
     chain: list[onnx.NodeProto] = []
     reader = rewriter.users(name)[0]
     for operator in _CHAIN:
@@ -115,7 +115,7 @@ def _chain_before(rewriter: Rewriter, name: str) -> list[onnx.NodeProto] | None:
 
 
 def _is_mean_of_pixels(rewriter: Rewriter, name: str, frames: list[str]) -> bool:
-    """Whether a stored row holds the same means for every pixel."""
+    """Return whether a stored row holds the same means for every pixel."""
     if not rewriter.is_stored(name):
         return False
     _, _, width, channels = rewriter.shape(frames[0])
@@ -130,7 +130,7 @@ def _is_frame(rewriter: Rewriter, name: str) -> bool:
 
 
 def _casts(rewriter: Rewriter, name: str) -> list[onnx.NodeProto]:
-    """The nodes that cast what is joined to a value, or the value; empty where others make it."""
+    """Return the nodes that cast the inputs of a join, or the value; empty for other nodes."""
     joins = _joins(rewriter, name)
     makers = [rewriter.maker(part) for part in (joins[0].input if joins else [name])]
     casts = [node for node in makers if node is not None and node.op_type == "Cast"]
@@ -150,7 +150,7 @@ def _reshape(rewriter: Rewriter, name: str, shape: tuple[int, ...], as_name: str
 def _as_blocks(
     kernel: NDArray[np.float32], frames: int, stride: int, padding: int
 ) -> tuple[NDArray[np.float32], int, int]:
-    """The kernel (K, frames 3, k, k) over blocks, with the cells that it reaches to either side.
+    """Return the kernel (K, frames 3, k, k) over blocks, and its extent in cells to either side.
 
     Channels of a block are ordered frame, column, colour.
     """

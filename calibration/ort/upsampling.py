@@ -1,18 +1,18 @@
 """Rewrite ConvTranspose as a convolution and a shuffle, which INT8 has kernels for.
 
-A transposed convolution of kernel 4, stride 2 and padding 1, as all flow networks have,
-gives row ``2j - 1 + b`` of its output from the rows ``j - 1`` and ``j`` of its input:
+A transposed convolution of kernel 4, stride 2 and padding 1, as in all flow networks,
+computes row ``2j - 1 + b`` of its output from the rows ``j - 1`` and ``j`` of its input:
 
     out[2j - 1 + b] = in[j - 1] * kernel[2 + b] + in[j] * kernel[b]        b = 0, 1
 
 So a 2x2 convolution with four times the kernels, over the input padded by one, computes
-each output exactly once, with the products that the transposed one has. Shuffling depth to
-space puts them in their places; the outermost rows and columns (``2j - 1 + b`` = -1 and 2h)
-are cut off. The shuffle is written out on channels-last maps, where ONNX Runtime's integer
-convolutions live, as moves of whole pixels.
+each output exactly once, with the products of the transposed one. Depth-to-space shuffling
+moves them to their places; the outermost rows and columns (``2j - 1 + b`` = -1 and 2h)
+are cropped. The shuffle is written for channels-last maps, the layout of ONNX Runtime's
+integer convolutions, as moves of whole pixels.
 
-A transposed convolution of kernel 2, stride 2 and no padding, as the neck "pyramid" has, is a 1x1
-convolution with four times the kernels and the same shuffle, of which nothing is cut off.
+A transposed convolution of kernel 2, stride 2 and no padding, as in the neck "pyramid", is a 1x1
+convolution with four times the kernels and the same shuffle, without cropping.
 
 Source: Shi et al., "Real-Time Single Image and Video Super-Resolution Using an Efficient
     Sub-Pixel Convolutional Neural Network", CVPR 2016, https://arxiv.org/abs/1609.05158
@@ -51,7 +51,7 @@ def rewrite_upsampling(model: onnx.ModelProto) -> onnx.ModelProto:
     """Replace ConvTranspose of stride 2 and kernel 4 (padding 1) or 2 (none); others stay.
 
     Args:
-        model: of static shapes, without subgraphs. Left alone.
+        model: of static shapes, without subgraphs. Not changed.
 
     Returns:
         A model that computes the same: each output is a sum of the same products.
@@ -78,7 +78,7 @@ def _rewrite(rewriter: Rewriter, node: onnx.NodeProto) -> None:
     shape = list(phases.shape[2:])
     last = rewriter.add("Conv", inputs, f"{prefix}/conv", kernel_shape=shape, pads=[padding] * 4)
     output, old = node.output[0], [node]
-    # An activation commutes with the shuffle, and INT8 wants it right behind the convolution.
+    # An activation commutes with the shuffle, and INT8 needs it right behind the convolution.
     activation = next(iter(rewriter.users(output)), None)
     if (
         activation is not None
@@ -103,7 +103,7 @@ def _rewrite(rewriter: Rewriter, node: onnx.NodeProto) -> None:
 
 
 def _as_convolution(kernel: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Turn a kernel (C_in, C_out, k, k) into (4 C_out, C_in, k/2, k/2); b of rows is outermost."""
+    """Reshape a kernel (C_in, C_out, k, k) to (4 C_out, C_in, k/2, k/2); b of rows is outermost."""
     kernels_in, kernels_out, size, _ = kernel.shape
     taps = size // 2
     phases = np.empty((2, 2, kernels_out, kernels_in, taps, taps), np.float32)
@@ -116,7 +116,7 @@ def _as_convolution(kernel: NDArray[np.float32]) -> NDArray[np.float32]:
 def _shuffle(  # type: ignore[type-arg]
     height: int, width: int, count: int, padding: int
 ) -> list[tuple]:
-    """Steps from (1, 4 count, h + padding, w + padding) to (1, count, 2h, 2w)."""
+    """Return the steps from (1, 4 count, h + padding, w + padding) to (1, count, 2h, 2w)."""
     rows, columns = height + padding, width + padding
     steps: list[tuple] = [  # type: ignore[type-arg]
         ("Transpose", [0, 2, 3, 1]),

@@ -14,7 +14,7 @@ from dff_edge.frames import Frame, Image
 from dff_edge.hiding import hide_credentials
 from dff_edge.runtime.sources import Source, open_source
 
-# What one video gives at most: ten seconds and more, counted in one pass over it.
+# Maximum number of frames of one video: ten seconds and more, counted in one pass over it.
 MAX_FRAMES = 300
 
 
@@ -26,19 +26,19 @@ class Clip(Protocol):
     def __len__(self) -> int: ...
 
     def image(self, index: int) -> Image:
-        """Frame ``index``, uint8 ``(H, W, 3)`` BGR."""
+        """Return frame ``index``, uint8 ``(H, W, 3)`` BGR."""
         ...
 
 
 class FramesClip:
     """The first frames of a video file, an image folder or a synthetic scene, as a clip.
 
-    Frames are decoded when they are asked for, and not kept. Asking in rising order decodes
+    Frames are decoded on request, and not kept. Reading in rising order decodes
     each once; going back opens the source again.
 
     Args:
         uri: as for ``open_source``.
-        max_frames: where the clip ends at the latest.
+        max_frames: maximum number of frames.
 
     Raises:
         CalibrationError: a live source: calibration reads its frames more than once.
@@ -64,7 +64,7 @@ class FramesClip:
         return self._length
 
     def image(self, index: int) -> Image:
-        """Frame ``index``, uint8 ``(H, W, 3)`` BGR."""
+        """Return frame ``index``, uint8 ``(H, W, 3)`` BGR."""
         if not 0 <= index < self._length:
             raise IndexError(f"frame {index} of a clip of {self._length}")
         if self._source is None or index < self._next:
@@ -81,14 +81,14 @@ class FramesClip:
         )
 
     def close(self) -> None:
-        """Close the source; asking for another frame opens it again."""
+        """Close the source; reading another frame opens it again."""
         if self._source is not None:
             self._source.close()
             self._source = None
 
 
 def open_calibration_clips(uri: str) -> Sequence[Clip]:
-    """Open clips by name; labels are not needed, and ignored where there are some.
+    """Open clips by name; labels are not needed, and ignored if present.
 
     Args:
         uri: labelled data as for ``open_clips``, a video file, or a folder or glob of images.

@@ -16,7 +16,7 @@ LARGEST = 127  # -128 is left out: the range is the same on both sides of zero
 
 
 class Pairs:
-    """A model while it gets its pairs. It is changed in place; ``finish`` gives it.
+    """A model to which pairs are added in place; ``finish`` returns it.
 
     Args:
         model: float32, its nodes in order.
@@ -27,20 +27,20 @@ class Pairs:
         self._graph = model.graph
         self._tensors = {tensor.name: tensor for tensor in self._graph.initializer}
         self._weights: list[onnx.NodeProto] = []
-        # Nodes to stand behind the one that makes a value, by the value.
+        # Nodes to be inserted behind the producer of a value, by the value.
         self._behind: dict[str, list[onnx.NodeProto]] = {}
 
     def store_weight(
         self, node: onnx.NodeProto, axis: int | None, least: NDArray[np.float64] | float = 0.0
     ) -> None:
-        """Keep the weight of a convolution as int8, with a step for each channel of an axis.
+        """Store the weight of a convolution as int8, with a step for each channel of an axis.
 
         Convolutions may share a weight; it is stored once.
 
         Args:
             node: the convolution.
             axis: of the weight; None for one step in all.
-            least: what a step is at least, for each channel of the axis or for all; 0 for any.
+            least: minimum of the steps, for each channel of the axis or for all; 0 for none.
         """
         name = node.input[1]
         prefix = f"{name}/whole" if axis is None else f"{name}/axis{axis}"
@@ -52,7 +52,7 @@ class Pairs:
         steps = np.abs(weight).max(axis=others, keepdims=True) / LARGEST
         along = [-1 if dimension == axis else 1 for dimension in range(weight.ndim)]
         steps = np.maximum(steps, np.reshape(least, along))
-        steps[steps < 2 * MIN_STEP] = 1.0  # a channel of zeros takes any
+        steps[steps < 2 * MIN_STEP] = 1.0  # any step will do for a channel of zeros
         steps = steps.astype(np.float32)
         bytes_ = np.rint(weight / steps).clip(-LARGEST, LARGEST).astype(np.int8)
         stored = steps.reshape(() if axis is None else -1)
@@ -62,11 +62,11 @@ class Pairs:
             self._store(f"{prefix}/zero", np.zeros(stored.shape, np.int8)),
         ]
         made = node.input[1]
-        # axis=None is left out by make_node.
+        # make_node leaves out axis=None.
         self._weights.append(helper.make_node("DequantizeLinear", inputs, [made], made, axis=axis))
 
     def add(self, name: str, step: float, readers: Collection[onnx.NodeProto]) -> None:
-        """Have some of the nodes that read a value read it rounded to int8."""
+        """Make some of the nodes that read a value read it rounded to int8."""
         levels = self._levels(name, step)
         bytes_, rounded = f"{name}/int8", f"{name}/quantised"
         self._behind.setdefault(name, []).extend(
@@ -96,7 +96,7 @@ class Pairs:
                 value.type.tensor_type.elem_type = TensorProto.INT8
 
     def finish(self) -> onnx.ModelProto:
-        """Give the model, its nodes in order, without tensors that nobody reads."""
+        """Return the model, its nodes in order, without unused tensors."""
         nodes = list(self._weights)
         for value in self._graph.input:
             nodes += self._after(value.name)
@@ -121,7 +121,7 @@ class Pairs:
         return nodes
 
     def _rename(self, name: str, wanted: str) -> None:
-        """Rename a value for the node that makes it, if any, and all that read it."""
+        """Rename a value for the node that computes it, if any, and all that read it."""
         added = [node for nodes in self._behind.values() for node in nodes]
         for node in (*self._graph.node, *added):
             node.input[:] = [wanted if read == name else read for read in node.input]

@@ -1,4 +1,4 @@
-"""The range of values inside a float graph, reduced where they are computed."""
+"""Ranges of values inside a float graph, reduced where they are computed."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from dff_edge.runtime.engines.onnxruntime import OrtEngine
 
 Range = tuple[float, float]
 
-# The sum shows a NaN, which the extremes of ONNX Runtime pass over.
+# The sum shows a NaN, which the extremes of ONNX Runtime ignore.
 _REDUCTIONS = ("ReduceMin", "ReduceMax", "ReduceSum")
 
 
 def find_ranges(
     model: onnx.ModelProto, names: Collection[str], samples: Iterable[dict[str, Any]]
 ) -> dict[str, Range]:
-    """Run a graph on samples, and give the smallest and largest number of some of its values.
+    """Run a graph on samples, and return the smallest and largest number of some of its values.
 
     Args:
-        model: float32; left alone. Its own outputs are not computed where no value needs them.
+        model: float32; not changed. Its own outputs are not computed unless a value needs them.
         names: values in it.
         samples: inputs by name; they are read once and not kept.
 
@@ -64,14 +64,14 @@ def find_ranges(
 
 
 def finite_range(low: float, high: float) -> Range:
-    """Give a range that was seen.
+    """Return a measured range.
 
     Raises:
         CalibrationError: it is not finite.
     """
     if not (math.isfinite(low) and math.isfinite(high)):
         raise CalibrationError(
-            f"The fp32 networks give values from {low} to {high} on the calibration frames, "
+            f"The fp32 networks compute values from {low} to {high} on the calibration frames, "
             "expected finite ones. Was the checkpoint's training broken off by an overflow?"
         )
     return low, high

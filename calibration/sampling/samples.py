@@ -1,9 +1,9 @@
-"""What the networks are calibrated on: key frames, and pairs at every distance.
+"""Calibration samples: key frames, and pairs at every distance.
 
-Calibration has to see what the device will see. The feature network sees key frames, the
+Calibration must use the inputs that occur on the device. The feature network reads key frames, the
 flow network pairs (k, i) at all distances 1..l-1, and the task network features that were
-propagated, as well as those of key frames as they are. So samples are taken from clips;
-single images cannot give them, and nothing is made up where clips are too short.
+propagated, as well as those of key frames. So samples are taken from clips;
+single images cannot provide them, and nothing is synthesised where clips are too short.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _Place = tuple[int, int]  # clip, frame
 
 @dataclass(frozen=True)
 class Key:
-    """A key frame and the distances at which other frames are answered from it."""
+    """A key frame and the distances at which other frames are predicted from it."""
 
     clip: int
     index: int
@@ -56,22 +56,22 @@ class Samples:
 
     @property
     def pairs_by_distance(self) -> dict[int, int]:
-        """How many pairs there are at each distance."""
+        """Return the number of pairs at each distance."""
         counts = Counter(d for key in self.keys for d in key.distances)
         return dict(sorted(counts.items()))
 
     @property
     def clip_count(self) -> int:
-        """How many clips were used."""
+        """Number of clips that were used."""
         return len({key.clip for key in self.keys})
 
     def feature_inputs(self) -> Iterator[Arrays]:
-        """What the feature network reads, one key frame at a time."""
+        """Yield the inputs of the feature network, one key frame at a time."""
         for key in self.keys:
             yield {"frame": self.full[key.clip, key.index]}
 
     def flow_inputs(self) -> Iterator[Arrays]:
-        """What the flow network reads, one pair at a time."""
+        """Yield the inputs of the flow network, one pair at a time."""
         for key in self.keys:
             for distance in key.distances:
                 yield {
@@ -80,7 +80,7 @@ class Samples:
                 }
 
     def task_inputs(self, bundle: Bundle) -> Iterator[Arrays]:
-        """What the task network reads, by the fp32 networks and the native warp.
+        """Yield the inputs of the task network, by the fp32 networks and the native warp.
 
         For each key frame its own features, then those propagated to each of its distances.
         """
@@ -90,14 +90,14 @@ class Samples:
                 yield {"features": features if moved is None else runner.warp(features, moved)}
 
     def propagate_inputs(self, bundle: Bundle) -> Iterator[Arrays]:
-        """Features of key frames with flow and scale field of each pair, by the fp32 networks."""
+        """Yield key frames' features with flow and scale field of each pair, by fp32 networks."""
         with open_graphs(bundle, "fp32") as subnets:
             for features, moved in self._maps(SequentialRunner(subnets)):
                 if moved is not None:
                     yield {"features": features, **moved}
 
     def _maps(self, runner: SequentialRunner) -> Iterator[tuple[NDArray[Any], Arrays | None]]:
-        """Features of each key frame: alone, then with flow and scale field of each distance."""
+        """Yield features of each key frame: alone, then with the maps of each distance."""
         for key in self.keys:
             features = runner.extract(self.full[key.clip, key.index])
             yield features, None
@@ -115,7 +115,7 @@ def collect_samples(
     max_keys: int,
     pairs_per_key: int,
 ) -> Samples:
-    """Read the frames to calibrate on.
+    """Read the calibration frames.
 
     Holds at most ``max_keys`` frames of ``frame_size`` and ``max_keys * (pairs_per_key + 1)``
     of half that size in memory.
@@ -148,8 +148,8 @@ def plan_keys(
     Args:
         lengths: frames of each clip.
         interval: l, the largest key interval that the bundle will be used with.
-        max_keys: how many key frames are wanted; fewer where there are fewer frames.
-        pairs_per_key: how many distances each takes, the rarest so far first.
+        max_keys: number of key frames; fewer where there are fewer frames.
+        pairs_per_key: number of distances for each, the rarest so far first.
 
     Raises:
         CalibrationError: fewer than 8 key frames, a distance that no clip reaches, or an
@@ -171,7 +171,7 @@ def plan_keys(
     count = min(max_keys, len(places))
     if count < MIN_KEY_FRAMES or count * pairs_per_key < interval - 1:
         raise CalibrationError(
-            f"The clips give {count} key frames and {count * pairs_per_key} pairs, expected at "
+            f"The clips yield {count} key frames and {count * pairs_per_key} pairs, expected at "
             f"least {MIN_KEY_FRAMES} key frames and {interval - 1} pairs, one for each distance. "
             "Give more or longer clips."
         )
@@ -181,14 +181,14 @@ def plan_keys(
     for number in chosen:
         clip, index = places[number]
         possible = range(1, min(interval - 1, lengths[clip] - 1 - index) + 1)
-        # The rarest first; of equally rare ones the longest, which fewer key frames can take.
+        # The rarest first; of equally rare ones the longest, which fewer key frames can reach.
         best = sorted(possible, key=lambda d: (used[d], -d))[:pairs_per_key]
         used.update(best)
         keys.append(Key(clip, index, tuple(sorted(best))))
     missing = sorted(set(range(1, interval)) - used.keys())
     if missing:
         raise CalibrationError(
-            f"No pair at distance {missing[0]} came together: expected pairs at all distances 1 "
+            f"There is no pair at distance {missing[0]}: expected pairs at all distances 1 "
             f"to {interval - 1}. Give longer clips, so that more frames can be key frames."
         )
     return tuple(keys)

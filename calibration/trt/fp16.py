@@ -1,9 +1,9 @@
 """FP16 for TensorRT: half-precision weights, arithmetic and maps, written as types of the graph.
 
-TensorRT 11 knows no flags for precision: what a graph says is what is computed. Float32 stay:
+TensorRT 11 has no flags for precision: it computes in the types of the graph. Float32 stay:
 
-- what is done to the frames before the first convolution, whose values are up to 255;
-- the convolution that gives the flow, which costs nothing, and the scores where they leave;
+- the operations on the frames before the first convolution, whose values are up to 255;
+- the convolution that computes the flow, which costs nothing, and the scores at the output;
 - coordinates and sampling of the portable warp (``propagate``).
 """
 
@@ -42,7 +42,7 @@ def to_half(graph: bytes) -> bytes:
 
 
 class _Halves:
-    """A model while its values become half or stay."""
+    """A model whose values are converted to half precision or kept."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self._graph, self._model = model.graph, model
@@ -75,7 +75,7 @@ class _Halves:
         return self._model
 
     def _kept(self) -> set[str]:
-        """Names of the nodes that stay float32."""
+        """Return the names of the nodes that stay float32."""
         frames = {v.name for v in self._graph.input if self._types[v.name] == TensorProto.UINT8}
         names = set()
         for node in self._graph.node:  # sorted
@@ -86,7 +86,7 @@ class _Halves:
         return names | set(flow_nodes(self._model))
 
     def _as(self, name: str, wanted: int) -> str:
-        """The name of a value as a float type; what is no float stays."""
+        """Return the name of a value as a float type; other types are kept."""
         held = self._types.get(name)
         if held not in (TensorProto.FLOAT, TensorProto.FLOAT16) or held == wanted:
             return name
@@ -112,7 +112,7 @@ class _Halves:
         return values.astype(np.float16)
 
     def _fit_output(self, value: onnx.ValueInfoProto) -> None:
-        """Cast an output to the type that it leaves with."""
+        """Cast an output to its contract's type."""
         wanted = TensorProto.FLOAT16 if value.name in _HALF_BORDERS else TensorProto.FLOAT
         if self._types[value.name] != wanted:
             inside = f"{value.name}/inside"

@@ -1,21 +1,21 @@
 """INT8 for TensorRT: the ``trt`` flavour of explicit Q/DQ.
 
-int8 around zero everywhere, int8 weights with a scale for each output channel. What TensorRT
-fuses into integer kernels decides where the pairs stand:
+int8 around zero everywhere, int8 weights with a scale for each output channel. The operators that
+TensorRT fuses into integer kernels determine where the pairs stand:
 
 - in front of every Conv and ConvTranspose, and nowhere between one and its activation: Conv,
-  ReLU and the Q of whoever reads it become one kernel with int8 at both ends;
+  ReLU and the Q of its reader become one kernel with int8 at both ends;
 - on the branch of an Add that no convolution of its own ends, or on the shortcut's convolution,
-  so that the other convolution takes the sum along;
+  so that the other convolution is fused with the sum;
 - in front of AveragePool, which then reads bytes;
 - feature maps and scale field are int8 where they enter and leave (``levels``), with nothing
   but Transpose between the pair and the border.
 
-The products of scale field, scores and R-FCN's maps become Conv (``heads``), whose kernels take any
-number of channels. Biases stay float, as TensorRT wants them. The convolution that gives the flow
-stays float and reads its maps before they are rounded. The weights of a ConvTranspose have one step
-in all: which of their axes TensorRT takes for the channels, 0 or 1, NVIDIA's tools do not agree on
-(NVIDIA/TensorRT#2380, onnx/tensorflow-onnx#2134), and the wrong one gives wrong results.
+The products of scale field, scores and R-FCN's maps become Conv (``heads``), whose kernels support
+any number of channels. Biases stay float, as TensorRT requires. The convolution that computes the
+flow stays float and reads its maps before they are rounded. The weights of a ConvTranspose have one
+step in all: NVIDIA's tools disagree on which of their axes, 0 or 1, TensorRT uses for the channels
+(NVIDIA/TensorRT#2380, onnx/tensorflow-onnx#2134), and the wrong one leads to wrong results.
 
 Measured once, while this was chosen (no command repeats it), with the shipped model on 8 clips of
 20 frames, in ONNX Runtime: label pixels that equal those of fp32, and mean IoU, at distance 9,
@@ -111,7 +111,7 @@ def _convolutions(model: onnx.ModelProto) -> list[onnx.NodeProto]:
 def _readers(
     model: onnx.ModelProto, convolutions: list[onnx.NodeProto]
 ) -> dict[str, list[onnx.NodeProto]]:
-    """The nodes that read a value as int8, by value, in order."""
+    """Return the nodes that read a value as int8, by value, in order."""
     makers = {name: node for node in model.graph.node for name in node.output}
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in model.graph.node:
@@ -134,7 +134,7 @@ def _steps(
     samples: Iterable[dict[str, Any]],
     borders: Mapping[str, Levels],
 ) -> dict[str, float]:
-    """The step of each value: that of the border that it moves to or from, else by its range."""
+    """Return each value's step: of the border that it moves to or from, else by its range."""
     steps = {name: own.step for name, own in fix_ranges(model, borders).items()}
     ranges: dict[str, Range] = {n: own.range for n, own in known_values(model).items()}
     unknown = [name for name in readers if name not in {**steps, **ranges}]
@@ -145,10 +145,10 @@ def _steps(
 def _least_steps(
     model: onnx.ModelProto, convolutions: list[onnx.NodeProto], steps: Mapping[str, float]
 ) -> dict[str, NDArray[np.float64]]:
-    """The smallest steps of each weight with which the biases can be int32, an output channel each.
+    """Return the smallest steps of each weight whose biases fit int32, one per output channel.
 
-    ONNX Runtime keeps a bias in steps of the input times those of the weight, and lets it overflow
-    where these are next to nothing, as those of a channel are that weight decay has all but erased.
+    ONNX Runtime stores a bias in steps of the input times those of the weight, and lets it overflow
+    where these are close to zero, as for a channel that weight decay has almost erased.
     TensorRT's are floats.
     """
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -162,16 +162,16 @@ def _least_steps(
 
 
 def step_over(low: float, high: float, *, hit_one: bool = False) -> float:
-    """Give the step of int8 around zero for values from ``low`` to ``high``.
+    """Return the step of int8 around zero for values from ``low`` to ``high``.
 
     Args:
         low, high: the range.
-        hit_one: whether 1 is to be a multiple of the step; it is where the range is within 127.
+        hit_one: whether 1 must be a multiple of the step; it is where the range is within 127.
     """
     largest = max(abs(low), abs(high), 1.0 if hit_one else 0.0)
     step = largest / LARGEST
     if step < 2 * MIN_STEP:
-        return 1.0  # as good as all zero
+        return 1.0  # practically all zero
     if hit_one:
         # The smallest 1 / n that covers the range.
         step = 1 / max(1, math.floor(1 / step)) if step < 1 else float(math.ceil(step))

@@ -1,4 +1,4 @@
-"""The boxes that R-FCN starts from: a few sizes around the centre of every feature cell.
+"""Anchors, the boxes that R-FCN starts from: several sizes around every feature cell's centre.
 
 Source: Ren et al., "Faster R-CNN", NIPS 2015, as in the reference implementation of Deep Feature
     Flow: sides are rounded at a base of 16 pixels, one of its cells, before they are scaled.
@@ -18,7 +18,7 @@ _BASE_PX = 16
 
 
 def anchor_sizes(settings: RfcnSettings) -> NDArray[np.float32]:
-    """Width and height of the anchors of a cell.
+    """Return width and height of the anchors of a cell.
 
     Returns:
         float32 ``(A, 2)``, pixels of the network's frame; ratio by ratio, the scales of one ratio

@@ -1,13 +1,13 @@
-"""Put prepared files in the place of a bundle's, so that there is the old one or the new one.
+"""Atomic replacement of a bundle's files: after any failure there is the old one or the new one.
 
 1. The files, the new manifest and a copy of the old one are in a staging folder, on the disk.
 2. ``.staging-<random>`` is renamed to ``.commit``. From here on the new bundle is there: its files
-   are looked for in ``.commit`` first (``bundle_folder``).
+   are looked up in ``.commit`` first (``bundle_folder``).
 3. Each file is moved to its place, the manifest last; files of the old bundle are removed.
 4. ``.commit`` is removed.
 
-Whoever is killed, or has no power left, before 2 leaves the old bundle, from then on the new one.
-The next writer does what is left of 3 and 4.
+A process killed (or a power failure) before 2 leaves the old bundle, later the new one. The
+next writer finishes 3 and 4.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from dff_edge.files.staging import rename_durably, sync_folders, write_durably
 
 
 def publish(root: Path, staging: Path, manifest: bytes, replaced: bytes | None) -> None:
-    """Make a staging folder's files the bundle. No other commit may be under way.
+    """Replace the bundle by a staging folder's files. No other commit may be under way.
 
     Args:
         root: the bundle's folder.
         staging: in it, with new files in their places, each of them on the disk.
         manifest: the new one.
-        replaced: the manifest of the bundle that is there.
+        replaced: the manifest of the existing bundle.
 
     Raises:
-        OSError: the bundle that was there is there.
+        OSError: the existing bundle is unchanged.
     """
     write_durably(staging / MANIFEST_NAME, manifest)
     if replaced is not None:
@@ -44,10 +44,10 @@ def publish(root: Path, staging: Path, manifest: bytes, replaced: bytes | None) 
 
 
 def finish(root: Path) -> None:
-    """Do what is left of a commit; nothing where there is none. No other one may be under way.
+    """Finish an interrupted commit, if there is one. No other one may be under way.
 
     Raises:
-        OSError: a file cannot be moved or removed. The new bundle is there all the same.
+        OSError: a file cannot be moved or removed. The new bundle is there nevertheless.
         BundleError: the commit is damaged.
     """
     folder = BundleFolder(root)

@@ -1,4 +1,4 @@
-"""What the graphs of a bundle take and give: the tables of docs/design/networks.md."""
+"""Inputs and outputs of the graphs of a bundle: the tables of docs/design/networks.md."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dff_edge.bundle.tasks import FORMATS, TaskName
 from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.names import Flavour, GraphName
 
-STRIDE = 16  # frame pixels per cell of the feature map, each way, where nothing says another
+STRIDE = 16  # frame pixels per cell of the feature map, each way, by default
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class GraphContract:
     def problems(
         self, inputs: Mapping[str, TensorSpec], outputs: Mapping[str, TensorSpec]
     ) -> list[str]:
-        """Say how a graph's inputs and outputs differ from these; empty when they do not."""
+        """Describe how a graph's inputs and outputs differ from these; empty if they do not."""
         return _differences("input", inputs, self.inputs) + _differences(
             "output", outputs, self.outputs
         )
@@ -44,18 +44,18 @@ def graph_contract(
     flavour: Flavour = "ort",
     stride: int = STRIDE,
 ) -> GraphContract:
-    """Give the contract of one graph of a bundle.
+    """Return the contract of one graph of a bundle.
 
     Args:
-        subnet: which of the graphs; task_maps is there if ``TaskFormat.has_task_maps``.
+        subnet: name of the graph; task_maps is there if ``TaskFormat.has_task_maps``.
         frame_size: ``(H, W)`` of the network's frames, multiples of the stride.
         channels: C of the feature map.
         classes: K, without the background of detection.
-        maps: dtype of features and scale field; uint8 and int8 mean values by ``MapLevels``.
-        task: what the bundle computes.
-        settings: what the manifest says of the task beside its classes, such as ``RfcnSettings``.
-        flavour: whose graph. Those for TensorRT all end with what the decoder reads, for TensorRT
-            builds nothing of what follows in a detector.
+        maps: dtype of features and scale field; uint8 and int8 are quantised by ``MapLevels``.
+        task: the task of the bundle.
+        settings: the task's settings in the manifest, such as ``RfcnSettings``.
+        flavour: of the graph. Those for TensorRT all end with the decoder's inputs, as TensorRT
+            supports none of a detector's later operators.
         stride: pixels of the frame per feature cell.
     """
     height, width = frame_size

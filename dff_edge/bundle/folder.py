@@ -1,9 +1,9 @@
-"""The folder of a bundle as it is read: plain files that the manifest lists, through no link.
+"""Reading a bundle's folder: plain files that the manifest lists, through no link.
 
 A commit is one rename, from ``.staging-<random>`` to ``.commit``; the files in it are moved to
-their places afterwards (``bundle_commit``). So whoever reads a file looks for it in ``.commit``
-first, and needs no right to write: a bundle whose writer was killed at any moment reads as the old
-one or the new one.
+their places afterwards (``commit``). So readers look a file up in ``.commit`` first, and need
+no write permission: a bundle whose writer was killed at any moment reads as the old one or the
+new one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class BundleFolder:
     """Reads a bundle's files.
 
     Args:
-        root: the folder, absolute. It itself may be a link.
+        root: the folder, absolute. The folder itself may be a link.
     """
 
     def __init__(self, root: Path) -> None:
@@ -41,7 +41,7 @@ class BundleFolder:
         self.committed = root / COMMITTED_NAME
 
     def manifest_bytes(self) -> bytes:
-        """Read the manifest that counts.
+        """Read the current manifest.
 
         Raises:
             BundleError: there is none, or it is too large, or no plain file.
@@ -57,13 +57,13 @@ class BundleFolder:
 
     @contextmanager
     def open_file(self, name: str, max_bytes: int) -> Iterator[tuple[BinaryIO, int]]:
-        """Open a plain file, and tell its size.
+        """Open a plain file, and return it with its size.
 
         Raises:
             BundleError: it is missing, a link, no plain file, or larger than ``max_bytes``.
         """
         problem = path_problem(name)
-        if problem:  # the manifest was checked; this guards callers to come
+        if problem:  # the manifest was checked; this guards future callers
             raise BundleError(
                 f"{self.root}: {name!r} is not a file name of a bundle, expected {problem}."
             )
@@ -86,9 +86,9 @@ class BundleFolder:
             raise BundleError(f"{self.root}: '{name}' cannot be read: {error.strerror}.") from error
 
     def check(self, listed: Collection[str]) -> None:
-        """Refuse links, special files and whatever the manifest does not list.
+        """Raise for links, special files and files that the manifest does not list.
 
-        Files of a bundle that is being replaced are passed over.
+        Files of a bundle that is being replaced are ignored.
 
         Args:
             listed: names of the manifest's files.
@@ -116,7 +116,7 @@ class BundleFolder:
                 )
 
     def replaced_files(self) -> set[str]:
-        """Name the files of the bundle that a commit replaces, none where there is no commit."""
+        """Return the names of the files that a commit replaces, none where there is no commit."""
         try:
             with open_plain(self.committed / REPLACED_NAME) as file:
                 data = file.read(MAX_MANIFEST_BYTES + 1)
@@ -124,16 +124,16 @@ class BundleFolder:
             return set()
         except OSError as error:
             raise BundleError(
-                f"{self.root}: what was replaced cannot be read: {error.strerror}."
+                f"{self.root}: the replaced manifest cannot be read: {error.strerror}."
             ) from error
         return listed_files(data)
 
     def _bases(self) -> tuple[Path, Path]:
-        """Where a file may be, in the order in which it is looked for."""
+        """Return the folders that may hold a file, in the order of the look-up."""
         return self.committed, self.root
 
     def _open(self, name: str) -> BinaryIO:
-        # A link in the place of .commit is told by ``check``.
+        # A link in place of .commit is reported by ``check``.
         if not self.committed.is_symlink():
             try:
                 return open_plain(self.committed / name)
@@ -155,9 +155,9 @@ def open_plain(path: Path) -> BinaryIO:
 
 
 def walk_folder(root: Path) -> Iterator[tuple[str, int]]:
-    """Give ``(relative posix path, st_mode)`` of all in a folder, sorted, following no link.
+    """Yield ``(relative posix path, st_mode)`` of all in a folder, sorted, following no link.
 
-    Staging folders are left out, with all that they hold, and what is moved away meanwhile.
+    Staging folders are left out with their contents, and so are files moved away meanwhile.
 
     Raises:
         BundleError: a folder cannot be listed, or holds far more than a bundle does.
@@ -175,7 +175,7 @@ def walk_folder(root: Path) -> Iterator[tuple[str, int]]:
 
 
 def _entries(folder: Path) -> list[tuple[str, int]]:
-    """Names and modes in a folder."""
+    """Return names and modes in a folder."""
     modes: list[tuple[str, int]] = []
     try:
         with os.scandir(folder) as entries:

@@ -1,4 +1,4 @@
-"""Levels: the values of the bytes of maps that travel between subnets."""
+"""Levels: the quantisation of maps that are passed between subnets as bytes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MIN_STEP, MAX_STEP = 1e-30, 1e6  # of Levels: products with it stay float32 numb
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """The values of a map's bytes: ``value = step * (byte - zero)``.
+    """Linear quantisation of a map: ``value = step * (byte - zero)``.
 
     Attributes:
         step: distance of two neighbouring values, 1e-30 to 1e6.
@@ -51,7 +51,7 @@ class Levels:
         return values
 
     def quantize(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return the nearest bytes, ties to even; what is out of range takes its end."""
+        """Return the nearest bytes, ties to even, clipped to their range."""
         ends = np.iinfo(self.dtype)
         levels = np.rint(values / np.float32(self.step)) + self.zero
         return np.clip(levels, ends.min, ends.max).astype(self.dtype)
@@ -59,10 +59,10 @@ class Levels:
 
 @dataclass(frozen=True, slots=True)
 class MapLevels:
-    """Levels of the maps that travel between subnets as bytes.
+    """Levels of the quantised maps that are passed between subnets.
 
     Attributes:
-        features: of the feature map, of the key frame as of propagated ones.
+        features: of the feature map, for the key frame and propagated alike.
         scale: of the scale field.
     """
 
@@ -71,5 +71,5 @@ class MapLevels:
 
     @property
     def by_name(self) -> dict[str, Levels]:
-        """Both, by the names of the maps in graphs."""
+        """Both levels, by the names of the maps in graphs."""
         return {"features": self.features, "scale": self.scale}

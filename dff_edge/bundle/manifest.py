@@ -1,7 +1,7 @@
-"""manifest.json: what a bundle is for, what it holds, and what is recorded of it.
+"""manifest.json: the task of a bundle, its graphs, and records of their making.
 
 The manifest is read before anything else in a bundle, so everything in it is
-bounded and checked, and every problem is told by the name of its field.
+bounded and checked, and every problem is reported by the name of its field.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ MAX_FILES = 64
 MAX_FEATURE_BYTES = 1 << 28  # a 4K frame has 265 MB with 2048 channels
 MAX_FRAME_PIXELS = 1 << 24
 
-# Every graph that a flavour may have; a bundle's task and flow say which of them it has.
-# ``task_maps`` is what the runtime takes for the task network of detection. ``propagate`` is warp
+# Every graph that a flavour may have; a bundle's task and flow determine which of them it has.
+# ``task_maps`` is the runtime's task network of detection. ``propagate`` is warp
 # and task in one graph: for ONNX Runtime in standard operators, for TensorRT with the warp as a
 # plugin node, and ``propagate_portable`` is then the one in standard operators.
 GRAPHS_OF: Mapping[Flavour, tuple[GraphName, ...]] = {
@@ -93,7 +93,7 @@ class ClassInfo(Record):
 
 
 class Normalisation(Record):
-    """What the graphs subtract from and divide uint8 BGR values by; it is inside them."""
+    """Mean and deviation of uint8 BGR values, which the graphs subtract and divide by."""
 
     mean: tuple[_Pixel, _Pixel, _Pixel]
     std: tuple[_Deviation, _Deviation, _Deviation]
@@ -104,22 +104,22 @@ class Manifest(Record):
 
     Attributes:
         schema_version: 2. Newer and older ones are refused.
-        task: what the bundle computes.
+        task: the task of the bundle.
         classes: classes by index; the background of detection is none of them.
         frame_size: ``(H, W)`` of the network's frames, multiples of 16.
         normalisation: BGR mean and deviation; informational, they are inside the graphs.
         stride: frame pixels per feature cell.
         channels: C of the feature map.
-        flow_function: what gives flow and scale field; any but "network" takes the place of the
+        flow_function: source of flow and scale field; any but "network" replaces the
             flow graphs, and runs on the CPU alone, so that there are no graphs for TensorRT.
-        decoding: how what the task network gives becomes the answer, see docs/design/networks.md.
+        decoding: how the task network's outputs become the result, see docs/design/networks.md.
         rfcn: what its detector has to know beside its weights; of detection only.
-        default_key_interval: l, where the user names none.
+        default_key_interval: l, unless the user sets one.
         graphs: path by flavour, precision and name; a file may have several places. fp32 for
             ONNX Runtime is always there.
         files: every file of the bundle but this one.
         calibration: by flavour and quantised precision, of all graphs of these.
-        accuracy: what was measured.
+        accuracy: the measured accuracies.
         parity: of the exported graphs against torch.
     """
 
@@ -157,7 +157,7 @@ class Manifest(Record):
 
         Raises:
             BundleError: too large, not JSON, another schema, or fields that are missing,
-                unknown or out of bounds; one line a problem.
+                unknown or out of bounds; one line per problem.
         """
         check_version(_fields(data), SCHEMA_VERSION)
         try:
@@ -178,7 +178,7 @@ class Manifest(Record):
             raise BundleError(f"{MANIFEST_NAME} would not be valid:\n{describe(error)}") from error
 
     def dump(self) -> bytes:
-        """Give the bytes of manifest.json, the same for equal manifests."""
+        """Return the bytes of manifest.json, the same for equal manifests."""
         return (self.model_dump_json(indent=2, exclude_none=True) + "\n").encode()
 
     @property
@@ -187,20 +187,20 @@ class Manifest(Record):
         return tuple(info.name for info in self.classes)
 
     def graph_paths(self, flavour: Flavour = "ort") -> dict[Precision, dict[GraphName, str]]:
-        """Give the paths of a flavour's graphs by precision and name; none where it has none."""
+        """Return the paths of a flavour's graphs by precision and name; none where it has none."""
         return self.graphs.get(flavour, {})
 
     @property
     def task_format(self) -> TaskFormat:
-        """What bundles of the task have in common."""
+        """The common format of the task's bundles."""
         return FORMATS.find(self.task)
 
     def task_graph(self, flavour: Flavour = "ort") -> GraphName:
-        """Which graph the runtime takes for the task network."""
+        """Return the name of the graph that the runtime runs as the task network."""
         return self.task_format.runtime_graph if flavour == "ort" else "task"
 
     def map_levels(self, precision: Precision, flavour: Flavour = "ort") -> MapLevels | None:
-        """Give the levels of features and scale field; None where they are floats."""
+        """Return the quantisation of features and scale field; None where they are floats."""
         record = self.calibration.get(flavour, {}).get(precision)
         if record is None or record.features is None or record.scale is None:
             return None
@@ -209,7 +209,7 @@ class Manifest(Record):
     def contract(
         self, precision: Precision, graph: GraphName, flavour: Flavour = "ort"
     ) -> GraphContract:
-        """Give the inputs and outputs that a graph must have."""
+        """Return the inputs and outputs that a graph must have."""
         maps = "float32"
         if flavour == "trt":
             maps = {"fp32": "float32", "fp16": "float16", "int8": "int8"}[precision]
@@ -317,9 +317,9 @@ class Manifest(Record):
 
 
 def listed_files(data: bytes) -> set[str]:
-    """Name the files of a bundle by its manifest, also of an older schema.
+    """Return the names of a bundle's files by its manifest, also of an older schema.
 
-    It is what replacing a bundle has to know of it, so every schema has ``schema_version`` and
+    Replacing a bundle depends on this alone, so every schema has ``schema_version`` and
     ``files``.
 
     Raises:

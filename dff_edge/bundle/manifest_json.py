@@ -1,4 +1,4 @@
-"""The text of manifest.json as plain values: what is told before any field is looked at."""
+"""Parsing of manifest.json to plain values: checks before any field is looked at."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def parse_object(data: bytes) -> Any:
 
 
 def _check_amount(found: Any) -> None:
-    """Refuse what would take long to check: of each wrong value a record is kept."""
+    """Raise for too many values: pydantic keeps an error for each wrong one."""
     pending, total = [found], 0
     while pending:
         value = pending.pop()
@@ -57,27 +57,27 @@ def _check_amount(found: Any) -> None:
 
 
 def check_version(fields: Any, newest: int) -> None:
-    """Tell another schema from a damaged manifest before anything else is checked.
+    """Raise for another schema before anything else is checked.
 
     Raises:
-        BundleError: any but the newest schema; the message says what to do.
+        BundleError: any but the newest schema; the message includes what to do.
     """
     check_not_newer(fields, newest)
     version = fields["schema_version"]
     if version < newest:
         raise BundleError(
             f"{MANIFEST_NAME} has schema_version {short(version)}, this dff-edge reads {newest}. "
-            "Make the bundle anew from its checkpoint, `dff-edge export CHECKPOINT -o FOLDER`, "
+            "Make the bundle again from its checkpoint, `dff-edge export CHECKPOINT -o FOLDER`, "
             "which may replace the old one, and add INT8 and FP16 with `dff-edge calibrate FOLDER "
             "--source CLIPS`."
         )
 
 
 def check_not_newer(fields: Any, newest: int) -> None:
-    """Tell a newer schema from a damaged manifest.
+    """Raise for a newer schema.
 
     Raises:
-        BundleError: no object, no number of a schema, or a newer one.
+        BundleError: not an object, no number of a schema, or a newer one.
     """
     if not isinstance(fields, dict):
         raise BundleError(f"{MANIFEST_NAME} holds a {type(fields).__name__}, expected an object.")

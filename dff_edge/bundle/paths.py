@@ -1,4 +1,4 @@
-"""Names of files in a bundle: where things are, and which names are allowed."""
+"""Paths of files in a bundle, and the rules for their names."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ MANIFEST_NAME = "manifest.json"
 # extended, or after a crash; nothing in it is ever read.
 STAGING_PREFIX = ".staging-"
 
-# What a folder of prepared files is renamed to when all of them are there, from when on it is the
-# bundle: its manifest and files are those of the bundle, until each has been moved to its place.
+# The folder of prepared files is renamed to this when all of them are there. From then on it is
+# the bundle: its manifest and files count, until each has been moved to its place.
 COMMITTED_NAME = ".commit"
-# In it, the manifest of the bundle that is replaced: which files are to be removed.
+# In it, the manifest of the replaced bundle, which lists the files to be removed.
 REPLACED_NAME = "replaced.json"
 
 
 def graph_path(precision: Precision, graph: GraphName, flavour: Flavour = "ort") -> str:
-    """Give the path of a graph in a bundle: fp32 at the top, others in their folder.
+    """Return the path of a graph in a bundle: fp32 at the top, others in their folder.
 
     Graphs for TensorRT lie below ``trt/``, those of fp32 in a folder of their own too.
     """
@@ -30,7 +30,7 @@ def graph_path(precision: Precision, graph: GraphName, flavour: Flavour = "ort")
 
 
 def path_problem(path: str) -> str | None:
-    """Say what is wrong with the name of a file in a bundle; None when nothing is."""
+    """Return what is wrong with the name of a file in a bundle; None if nothing is."""
     if not path or len(path) > 200:
         return "a path of 1 to 200 characters"
     if "\\" in path:

@@ -1,4 +1,4 @@
-"""What is wrong with a manifest, by the names of its fields: received, and expected."""
+"""Text of a manifest's validation errors: field, received value, expected value."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pydantic import ValidationError
 
 from dff_edge.printable import printable
 
-MAX_PROBLEMS = 20  # told in one message
+MAX_PROBLEMS = 20  # listed in one message
 
 
 def describe(error: ValidationError) -> str:
-    """One line a problem, at most ``MAX_PROBLEMS``."""
+    """Return one line per problem, at most ``MAX_PROBLEMS``."""
     problems = [p for p in error.errors(include_url=False) if not _is_echo(p)]
     lines = [_describe_one(problem) for problem in problems[:MAX_PROBLEMS]]
     if len(problems) > MAX_PROBLEMS:
@@ -21,7 +21,7 @@ def describe(error: ValidationError) -> str:
 
 
 def _is_echo(problem: Any) -> bool:
-    """Whether pydantic calls a list too short only because its items were refused."""
+    """Return whether pydantic calls a list too short only because its items were refused."""
     return problem["type"] == "too_short" and len(problem["input"]) > 0
 
 
@@ -45,6 +45,6 @@ def _describe_one(problem: Any) -> str:
 
 
 def short(value: Any) -> str:
-    """A value as a message shows it."""
+    """Return a value in the form that messages show."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

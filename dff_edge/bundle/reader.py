@@ -1,9 +1,9 @@
-"""The bundle: a folder that is everything a device needs, opened with distrust.
+"""The bundle: a folder with everything that a device needs, verified when opened.
 
-``Bundle.open`` checks the manifest, then the folder against it, then every file: its digest, and
-what it holds, in one pass and before any native code parses it. Afterwards ``graph_bytes`` reads a
-file once, checks the digest of exactly the bytes that it returns, and so gives what was checked
-even when the folder changed meanwhile.
+``Bundle.open`` checks the manifest, then the folder against it, then every file: its digest and
+its contents, in one pass and before any native code parses it. Afterwards ``graph_bytes`` reads a
+file once and checks the digest of exactly the bytes that it returns, so that they are the checked
+ones even if the folder has changed meanwhile.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _MOST_TRIES = 20  # to read a bundle that is replaced again and again
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A verified bundle. Make one with ``Bundle.open``, once, and hand it on.
+    """A verified bundle. Open it with ``Bundle.open``, once, and pass it on.
 
     Attributes:
         path: the folder, absolute.
         manifest: its manifest.
-        digest: sha256 of manifest.json, and by the digests in it of the whole bundle.
-        summaries: what each file holds, by its name.
+        digest: sha256 of manifest.json, which contains the digests of all files.
+        summaries: properties of each graph, by the name of its file.
     """
 
     path: Path
@@ -46,10 +46,10 @@ class Bundle:
 
     @classmethod
     def open(cls, path: str | Path) -> Bundle:
-        """Verify a folder and give it as a bundle.
+        """Verify a folder and return it as a bundle.
 
-        The folder itself may be reached through a link; nothing in it may be one. Of a bundle that
-        another process is writing, the old or the new one is opened.
+        The folder itself may be reached through a link; nothing in it may be one. While
+        another process writes the bundle, the old or the new one is opened.
 
         Raises:
             BundleError: the folder is not a bundle, or not whole, or holds what the manifest
@@ -67,7 +67,7 @@ class Bundle:
             try:
                 return cls._open_as(folder, data)
             except BundleError:
-                if folder.manifest_bytes() == data:  # no other process is the reason
+                if folder.manifest_bytes() == data:  # no other process has replaced it
                     raise
         raise BundleReplacedError(f"{root} is replaced by other processes again and again.")
 
@@ -85,7 +85,7 @@ class Bundle:
                 try:
                     graph = read_graph(stream, name, {(f, graph) for f, _, graph in roles})
                 except BundleError:
-                    # Damage on the way is told as such, not by what it looks like.
+                    # Damage is reported as such, not by its symptoms.
                     _check_digest(folder.root, name, stream.sha256(), record)
                     raise
                 _check_digest(folder.root, name, stream.sha256(), record)
@@ -96,11 +96,11 @@ class Bundle:
 
     @staticmethod
     def use(path: str | Path, function: Callable[[Bundle], T]) -> T:
-        """Open a bundle and do what reads its graphs; again where another took its place meanwhile.
+        """Call a function on an opened bundle; open it again if it is replaced meanwhile.
 
         Args:
             path: the folder.
-            function: leaves nothing behind when it raises.
+            function: has no lasting effect when it raises.
 
         Raises:
             BundleError: see ``open``; the bundle was replaced again and again.
@@ -150,12 +150,12 @@ class Bundle:
     def graph_summary(
         self, precision: Precision, graph: GraphName, flavour: Flavour = "ort"
     ) -> GraphSummary:
-        """Give the inputs, outputs and operators of one graph, without an engine."""
+        """Return the inputs, outputs and operators of one graph, without an engine."""
         return self.summaries[self._graph_path(precision, graph, flavour)]
 
     def size_bytes(self, precision: Precision, flavour: Flavour = "ort") -> int:
-        """Bytes of the feature, flow and task graphs of a precision; hand-made flow has none."""
-        self._graph_path(precision, "feature", flavour)  # says what is missing
+        """Return the bytes of a precision's feature, flow (if any) and task graphs."""
+        self._graph_path(precision, "feature", flavour)  # raises when it is missing
         held = self.manifest.graph_paths(flavour)[precision]
         subnets = ("feature", "flow", self.manifest.task_graph(flavour))
         names = {held[subnet] for subnet in subnets if subnet in held}
@@ -180,14 +180,14 @@ class Bundle:
         name = paths.get(graph)
         if name is None:
             why = ""
-            if graph == "flow":  # only hand-made flow has none
+            if graph == "flow":  # missing for hand-crafted flow only
                 why = f": its flow is computed by '{self.manifest.flow_function}'"
             raise BundleError(f"{self.path} holds no {graph} graph in {precision}{why}.")
         return name
 
 
 def roles_of(manifest: Manifest) -> dict[str, list[tuple[Flavour, Precision, GraphName]]]:
-    """Return which graphs each file is. Of fp32, most are the same for both flavours."""
+    """Return the graphs that each file serves as. Of fp32, most serve both flavours."""
     roles: dict[str, list[tuple[Flavour, Precision, GraphName]]] = {}
     for flavour in FLAVOURS:
         for precision, paths in manifest.graph_paths(flavour).items():

@@ -1,4 +1,4 @@
-"""The base of all that a manifest is made of."""
+"""The base class of all records in a manifest."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Record(BaseModel):
-    """Fields that do not change, and no others."""
+    """Immutable fields; unknown ones are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,4 +1,4 @@
-"""What a manifest records: of files, of how a bundle was made, and of what was measured."""
+"""Records in a manifest: of files, of how a bundle was made, and of measurements."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ class FileRecord(Record):
 
 
 class Provenance(Record):
-    """What made the bundle.
+    """Record of how the bundle was made.
 
     Attributes:
         created: date and time, ISO 8601.
         versions: version by package; ``dff_edge`` is always there.
         command: the command line.
         config: the training configuration, as text.
-        training_data: what the model was trained on.
+        training_data: data that the model was trained on.
         checkpoint_sha256: digest of the checkpoint that was exported.
     """
 
@@ -70,21 +70,21 @@ class Provenance(Record):
 
 
 class ByteLevels(Record):
-    """``value = step * (byte - zero)`` of a map that travels between subnets as bytes.
+    """``value = step * (byte - zero)`` of a quantised map between subnets.
 
-    They are uint8, or int8 with a zero of 0 in the graphs for TensorRT.
+    Bytes are uint8, or int8 with a zero of 0 in the graphs for TensorRT.
     """
 
-    step: float = Field(ge=1e-30, le=1e6, allow_inf_nan=False)  # a float32 that is no zero
+    step: float = Field(ge=1e-30, le=1e6, allow_inf_nan=False)  # a float32 above zero
     zero: Byte
 
     def levels(self, flavour: Flavour) -> Levels:
-        """Return the same without pydantic, of the bytes of a flavour."""
+        """Return the same as ``Levels``, without pydantic, for the bytes of a flavour."""
         return Levels(self.step, self.zero, INT8 if flavour == "trt" else UINT8)
 
 
 class Calibration(Record):
-    """Where the ranges of a quantised precision come from, and what they gave.
+    """Source and result of a quantised precision's calibration.
 
     Attributes:
         source: the clips, as given on the command line.
@@ -92,8 +92,8 @@ class Calibration(Record):
         clips, pairs, frames: how many were used.
         date: ISO 8601.
         versions: version by package.
-        features, scale: levels of the maps between the subnets, which are bytes then; both or
-            neither. Without them the maps are float32; for TensorRT they are always there.
+        features, scale: levels of the quantised maps between the subnets; both or neither. Without
+            them the maps are float32; for TensorRT they are always present.
     """
 
     source: Text
@@ -140,12 +140,12 @@ class Accuracy(Record):
 
 
 class Parity(Record):
-    """How far a graph's output is from its torch model's, on some inputs.
+    """Difference between a graph's output and its torch model's, on some inputs.
 
     Attributes:
-        flavour: whose graph it is; for TensorRT too the graph was run by ONNX Runtime.
+        flavour: of the graph; ONNX Runtime runs those for TensorRT too.
         output: name of the output.
-        inputs: what was fed, for example ``"random"`` or ``"real frames"``.
+        inputs: kind of inputs, for example ``"random"`` or ``"real frames"``.
         tolerance: the largest ``relative_error`` that was accepted.
         max_abs_error: largest absolute difference.
         relative_error: that divided by the largest absolute value of the reference.

@@ -1,4 +1,4 @@
-"""What R-FCN has to know beside its weights, on the device as in training.
+"""Settings of R-FCN beside its weights, on the device as in training.
 
 Source: Dai et al., "R-FCN", NIPS 2016; settings of section 4 of Zhu et al., CVPR 2017,
     arXiv:1611.07715, and of the reference implementation.
@@ -23,7 +23,7 @@ MAX_BOX_WORK = 1 << 31  # steps a frame; 300 proposals in 30 classes and 49 bins
 
 
 class BoxCounts(NamedTuple):
-    """How many boxes there are at most, one step after the other."""
+    """Maximum numbers of boxes, one step after the other."""
 
     candidates: int
     proposals: int
@@ -38,12 +38,12 @@ class RfcnSettings(Record):
         anchor_scales: side of the square anchors in feature cells.
         anchor_ratios: height over width of the anchors; as many anchors a cell as scales times
             ratios, ratio by ratio, the scales of one ratio in order.
-        proposals_before_nms: how many anchors, the best by objectness, become boxes.
-        proposals: how many boxes are left of them, and are classified.
-        proposal_nms: IoU above which of two proposals only the better one stays.
-        min_score: what scores less is not reported.
-        nms: IoU above which of two detections of a class only the better one stays.
-        detections: the most that are reported of a frame.
+        proposals_before_nms: number of anchors, the best by objectness, that become boxes.
+        proposals: number of boxes left of them, which are classified.
+        proposal_nms: IoU above which only the better of two proposals is kept.
+        min_score: detections that score less are not reported.
+        nms: IoU above which only the better of two detections of a class is kept.
+        detections: maximum number of reported detections per frame.
     """
 
     bins: int = Field(default=7, ge=1, le=15)
@@ -58,25 +58,25 @@ class RfcnSettings(Record):
 
     @property
     def anchors(self) -> int:
-        """A, anchors a cell."""
+        """A, the number of anchors per cell."""
         return len(self.anchor_scales) * len(self.anchor_ratios)
 
     @property
     def score_limit(self) -> float:
-        """What a score must be above to be ``min_score`` and more; a float32."""
+        """The largest float32 below ``min_score``: scores above it are reported."""
         if self.min_score <= 0:
             return NO_LIMIT
         return float(np.nextafter(np.float32(self.min_score), np.float32(0)))
 
     def work(self, classes: int) -> int:
-        """About how many steps the boxes of a frame take at most, K classes."""
+        """Return about how many steps the boxes of a frame take at most, for K classes."""
         suppression = self.proposals_before_nms * self.proposals
         suppression += classes * self.proposals**2
         pooling = self.bins**2 * self.proposals * (classes + 5) * 16  # 4 pixels of 4 samples
         return suppression + pooling
 
     def counts(self, cells: int, classes: int) -> BoxCounts:
-        """How many boxes there are in maps of so many cells, and K classes."""
+        """Return the numbers of boxes for maps of so many cells, and K classes."""
         candidates = min(self.proposals_before_nms, cells * self.anchors)
         proposals = min(self.proposals, candidates)
         return BoxCounts(candidates, proposals, min(self.detections, classes * proposals))

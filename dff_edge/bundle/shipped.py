@@ -1,8 +1,8 @@
-"""The models that come with dff-edge, by name: where their bundles are.
+"""Models that come with dff-edge, by name, and the folders of their bundles.
 
-Bundles are not shipped: one is exported where torch is installed when it is first wanted, and kept
-beside the engines of this machine (``DFF_EDGE_CACHE``). The export is ``dff_edge.zoo``'s, which the
-runtime asks for by its name at that time only: a device has neither it nor torch.
+Bundles are not shipped: one is exported on first use, where torch is installed, and kept
+beside the engines of this machine (``DFF_EDGE_CACHE``). The export belongs to ``dff_edge.zoo``,
+which the runtime imports by name only then: a device has neither it nor torch.
 """
 
 from __future__ import annotations
@@ -27,33 +27,33 @@ _LOG = logging.getLogger("dff_edge.zoo")
 
 
 def shipped_models() -> tuple[str, ...]:
-    """Name the models that come with this build."""
+    """Return the names of the models that come with this build."""
     return tuple(sorted(path.parent.name for path in MODELS.glob(f"*/{CARD}")))
 
 
 def find_bundle(name: str | Path, say: Callable[[str], None] | None = None) -> Path:
     """Find a bundle's folder: a path, or the name of a model that comes with dff-edge.
 
-    A bundle in a folder of that name goes before the model, with a warning. The bundle of a model
-    is exported when it is first wanted, which takes torch and about a minute, and kept in the
-    cache; what is added to it there (`dff-edge calibrate street`) stays.
+    A bundle in a folder of that name takes precedence over the model, with a warning. The bundle
+    of a model is exported on first use, which needs torch and about a minute, and kept in the
+    cache; what is added to it there (`dff-edge calibrate street`) is kept too.
 
     Args:
-        name: as a user wrote it.
-        say: called with a line for each step of an export; None has them logged.
+        name: as given by the user.
+        say: called with a line for each step of an export; None logs them.
 
     Raises:
         BundleError: there is neither such a folder nor such a model, or the cache cannot be
             written.
-        MissingDependencyError: it has to be exported, and what that takes is not installed.
+        MissingDependencyError: it has to be exported, and a package for that is not installed.
     """
     path = Path(name)
     is_shipped = str(name) in shipped_models()
     if (path / "manifest.json").is_file():
         if is_shipped:
             _LOG.warning(
-                "'%s' is taken for the bundle in the folder %s, not for the model of that name "
-                "that comes with dff-edge. Run this in another folder to have the model.",
+                "'%s' is used as the bundle in the folder %s, not as the model of that name "
+                "that comes with dff-edge. Run this in another folder to use the model.",
                 name,
                 path.absolute(),
             )
@@ -65,12 +65,12 @@ def find_bundle(name: str | Path, say: Callable[[str], None] | None = None) -> P
             f"'{name}' is no folder and no model that comes with dff-edge, expected a bundle, "
             f"which `dff-edge export` writes, or one of {', '.join(shipped_models())}."
         )
-    return path  # a folder that is no bundle: opening it says what it lacks
+    return path  # a folder that is no bundle: opening it reports what is missing
 
 
 def cached_folder(name: str) -> Path:
-    """Return where the bundle of a shipped model is, or will be when it has been exported."""
-    # By the weights, and by the version and the schema of what exports them.
+    """Return the folder of a shipped model's bundle, which is there once it has been exported."""
+    # The name depends on the weights, and on the version and the schema of the export.
     digest = hashlib.sha256((MODELS / name / WEIGHTS).read_bytes()).hexdigest()
     made_by = f"{__version__}-{SCHEMA_VERSION}"
     return default_cache_folder() / "bundles" / f"{name}-{made_by}-{digest[:16]}"
@@ -78,7 +78,7 @@ def cached_folder(name: str) -> Path:
 
 def _cached(name: str, say: Callable[[str], None]) -> Path:
     folder = cached_folder(name)
-    remove_abandoned(folder.parent, NEW)  # of a first use that was killed
+    remove_abandoned(folder.parent, NEW)  # left by a first use that was killed
     if not folder.is_dir():
         importlib.import_module("dff_edge.zoo").export_model(name, folder, say)
     return folder

@@ -1,4 +1,4 @@
-"""The name, dtype and shape of a tensor: what graphs, engines and devices are compared by."""
+"""The name, dtype and shape of a tensor, by which graphs, engines and devices are compared."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Write bundles: a new one (export), or more precisions into one (calibrate).
 
 Files are prepared in ``.staging-<random>`` inside the bundle's folder (the same file system, also
-when the folder is a mount). A commit makes all of them the bundle at once (``bundle_commit``):
+when the folder is a mount). A commit replaces the bundle atomically (``commit``):
 whenever a process is killed, the old bundle or the new one is there.
 """
 
@@ -40,13 +40,13 @@ from dff_edge.names import (
 )
 from dff_edge.printable import printable
 
-_WAIT_S = 30.0  # for another process that commits, which takes milliseconds
+_WAIT_S = 30.0  # for a commit of another process, which takes milliseconds
 _LOG = logging.getLogger("dff_edge.runtime")
 _OWN_FIELDS = ("schema_version", "graphs", "files")
 
 
 class BundleWriter:
-    """Collects graphs and manifest fields, and makes them a bundle all at once.
+    """Collects graphs and manifest fields, and writes them as a bundle atomically.
 
     Make one with ``create`` or ``extend``, use it as a context manager, and end with
     ``commit``; leaving without it changes nothing.
@@ -76,12 +76,12 @@ class BundleWriter:
 
         Args:
             path: the folder; it may be absent or empty.
-            replace: whether a bundle that is there may be replaced. Its files are deleted on
-                commit. A folder that holds anything else is refused all the same.
+            replace: whether an existing bundle may be replaced. Its files are deleted on
+                commit. A folder that holds anything else is refused in any case.
 
         Raises:
             BundleError: the folder holds a bundle and ``replace`` is false, or other files; or it
-                cannot be written to, which is told now and not when the work is done.
+                cannot be written to, which is checked now and not when the work is done.
         """
         root = Path(path).absolute()
         if os.path.lexists(root) and not root.is_dir():
@@ -93,13 +93,13 @@ class BundleWriter:
 
     @classmethod
     def extend(cls, bundle: str | Path | Bundle) -> BundleWriter:
-        """Start adding to a bundle; what is not added again stays.
+        """Start adding to a bundle; graphs not added again are kept.
 
         Args:
-            bundle: its folder, which is verified, or the bundle as it was opened.
+            bundle: its folder, which is verified, or an open bundle.
 
         Raises:
-            BundleError: as ``Bundle.open``, or it cannot be written to, or is another one by now.
+            BundleError: as ``Bundle.open``, or it cannot be written to, or was replaced meanwhile.
         """
         base = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         _check_unchanged(base)
@@ -111,8 +111,8 @@ class BundleWriter:
     ) -> None:
         """Add one graph, or replace it. Add all graphs of a precision before ``commit``.
 
-        In ``extend``, adding to a precision of a flavour replaces all its graphs and drops what
-        was calibrated and measured of the old ones. A graph for TensorRT that equals one for ONNX
+        In ``extend``, adding to a precision of a flavour replaces all its graphs and drops the
+        calibration and measurements of the old ones. A graph for TensorRT that equals one for ONNX
         Runtime of its precision, added before, is not stored twice.
 
         Raises:
@@ -152,8 +152,8 @@ class BundleWriter:
     def update(self, **fields: Any) -> None:
         """Set fields of the manifest, as models or plain values.
 
-        ``calibration`` merges by flavour and precision; ``accuracy`` and ``parity`` add to what is
-        there, a new record taking the place of an old one of the same subject. Others replace.
+        ``calibration`` merges by flavour and precision; ``accuracy`` and ``parity`` are
+        appended, a new record replacing an old one of the same subject. Others replace.
 
         Raises:
             BundleError: a field that the manifest does not have, or that the writer fills in.
@@ -171,10 +171,10 @@ class BundleWriter:
             self._fields[name] = value
 
     def commit(self) -> Bundle:
-        """Check everything, put it in place at once, and give it as a bundle.
+        """Check everything, put it in place atomically, and return it as a bundle.
 
         Each graph is checked once, when it is added or with the bundle that is extended, and again
-        only where the manifest now says something else of it.
+        only where the manifest has changed for it.
 
         Raises:
             BundleError: the manifest would not be valid, a graph does not fit it, the folder
@@ -190,14 +190,14 @@ class BundleWriter:
         try:
             staging = self._stage()
             with locked(self.path, _WAIT_S):
-                finish(self.path)  # what a killed process left
+                finish(self.path)  # left by a killed process
                 publish(self.path, staging, manifest.dump(), self._replaced())
                 try:
                     finish(self.path)
                 except OSError as error:
                     _LOG.warning(
                         "%s is written, but not all of its files are in their places (%s). It can "
-                        "be used as it is; what writes to it next goes on with them.",
+                        "be used as it is; the next writer moves the rest.",
                         self.path,
                         error,
                     )
@@ -207,7 +207,7 @@ class BundleWriter:
         return self._committed(manifest)
 
     def close(self) -> None:
-        """Drop what was not committed. Closing twice is allowed."""
+        """Drop everything that was not committed. Closing twice is allowed."""
         self._is_closed = True
         if self._staging is not None:
             self._staging.close()
@@ -235,7 +235,7 @@ class BundleWriter:
         return self._staging.path
 
     def _merged(self) -> Manifest:
-        """The manifest of the base with the changes in it."""
+        """Return the manifest of the base with the changes in it."""
         fields: dict[str, Any] = {"graphs": {}}
         if self._base is not None:
             fields = self._base.manifest.model_dump(mode="json", exclude_none=True)
@@ -253,7 +253,7 @@ class BundleWriter:
         return Manifest.build(**_plain(fields))
 
     def _check_kept(self, manifest: Manifest) -> None:
-        """Refuse graphs of the base that do not fit what the manifest says of them now."""
+        """Raise for graphs of the base that do not fit the changed manifest."""
         base = self._base
         if base is None:
             return
@@ -290,7 +290,7 @@ class BundleWriter:
         )
 
     def _replaced(self) -> bytes | None:
-        """Refuse to write over what came since this writer started; give the old manifest."""
+        """Raise if the bundle was changed since this writer started; return the old manifest."""
         if self._base is None:
             _check_replaceable(self.path, self._replace)
             has_bundle = (self.path / MANIFEST_NAME).exists()
@@ -299,7 +299,7 @@ class BundleWriter:
 
 
 def _check_unchanged(bundle: Bundle) -> bytes:
-    """Refuse a bundle that is no longer the one that was opened; give its manifest."""
+    """Raise if a bundle was replaced since it was opened; return its manifest."""
     data = BundleFolder(bundle.path).manifest_bytes()
     if hashlib.sha256(data).hexdigest() != bundle.digest:
         raise BundleError(
@@ -310,7 +310,7 @@ def _check_unchanged(bundle: Bundle) -> bytes:
 
 
 def _facts(manifest: Manifest) -> dict[str, Any]:
-    """Return the fields that every graph is compared with."""
+    """Return the manifest's fields that every graph is compared with."""
     return manifest.model_dump(
         exclude={"graphs", "files", "accuracy", "parity", "provenance", "calibration"}
     )
@@ -326,7 +326,7 @@ def _check_writable(root: Path) -> None:
 
 
 def _check_replaceable(root: Path, replace: bool) -> None:
-    """Refuse a folder that holds more than a bundle."""
+    """Raise for a folder that holds more than a bundle."""
     found = dict(walk_folder(root))
     if not found:
         return
@@ -352,7 +352,7 @@ def _check_replaceable(root: Path, replace: bool) -> None:
 
 
 def _drop_graphs(fields: dict[str, Any], flavour: Flavour, precision: Precision) -> None:
-    """Forget the graphs of a precision, and what was calibrated and measured of them."""
+    """Drop the graphs of a precision, with their calibration and measurements."""
     dropped = set(fields["graphs"].get(flavour, {}).pop(precision, {}).values())
     others = {
         path
@@ -367,17 +367,17 @@ def _drop_graphs(fields: dict[str, Any], flavour: Flavour, precision: Precision)
         fields[kind] = [
             r for r in fields[kind] if (r["flavour"], r["precision"]) != (flavour, precision)
         ]
-    if flavour == "ort" and dropped & others:  # what TensorRT shared with them is no more
+    if flavour == "ort" and dropped & others:  # files that TensorRT shared with them are gone
         _drop_graphs(fields, "trt", precision)
 
 
 def _merge_flavours(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """Put records by flavour and precision over older ones."""
+    """Merge records by flavour and precision into older ones."""
     return {own: {**old.get(own, {}), **new.get(own, {})} for own in {**old, **new}}
 
 
 def _merge_records(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Keep the last record of each subject: all of it that is not a measured number."""
+    """Keep the last record of each subject: of all fields that are not measured numbers."""
     measured = ("miou", "map", "tolerance", "max_abs_error", "relative_error")
     merged = {
         tuple(sorted((k, str(v)) for k, v in r.items() if k not in measured and v is not None)): r
@@ -387,7 +387,7 @@ def _merge_records(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """Turn models, at any depth, into plain values."""
+    """Convert models, at any depth, to plain values."""
     if hasattr(value, "model_dump"):
         return value.model_dump(mode="json", exclude_none=True)
     if isinstance(value, Mapping):

@@ -10,7 +10,7 @@ import click
 
 _COMMANDS = {
     "train": "Train a model from a configuration.",
-    "import-weights": "Take published weights to start from.",
+    "import-weights": "Import published weights to start from.",
     "export": "Write a checkpoint as a bundle of ONNX graphs.",
     "calibrate": "Add INT8 and FP16 graphs to a bundle.",
     "deploy": "Build a bundle's engines for this machine.",
@@ -20,8 +20,8 @@ _COMMANDS = {
     "zoo": "List the models that come with dff-edge.",
     "experiment": "Run a table or figure of the paper.",
     "data": "Check a data set before training on it.",
-    "inspect": "Say what a bundle or a checkpoint holds.",
-    "doctor": "Say what this machine has, lacks, and how to add it.",
+    "inspect": "Show the contents of a bundle or a checkpoint.",
+    "doctor": "Report what this machine has, lacks, and how to add it.",
 }
 
 
@@ -51,6 +51,6 @@ def main() -> None:
     Results go to stdout, progress to stderr. Exit code 2: the command line is wrong;
     1: the work failed.
     """
-    # A path may hold bytes that are no text, or text that the terminal has no letters for.
+    # A path may hold bytes that are not text, or text that the terminal cannot display.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -50,7 +50,7 @@ _TRACED_FRAMES = 60
 @click.option(
     "--precisions",
     type=Precisions(),
-    help="Which graphs of the bundle.  [default: all that it holds]",
+    help="Precisions of the bundle.  [default: all that it holds]",
 )
 @click.option(
     "--intervals",
@@ -92,8 +92,8 @@ _TRACED_FRAMES = 60
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE.png",
     callback=check_output,
-    help="Draw when each stage ran on each stream, at the last precision and the largest interval, "
-    "and write the same as FILE.json for ui.perfetto.dev.",
+    help="Draw the timeline of all streams, at the last precision and the largest interval, and "
+    "write the same as FILE.json for ui.perfetto.dev.",
 )
 @engine_option
 @overlap_option
@@ -184,7 +184,7 @@ def _write_timeline(
     cuda: CudaOptions,
     path: Path,
 ) -> None:
-    """Trace the headline configuration once more, apart from what was measured."""
+    """Trace the last precision at the largest interval once more, apart from the measurement."""
     from dff_edge.report.speed import Config, load_images, trace_run
     from dff_edge.report.timeline import NETWORK_STREAMS, overlapped_share, write_timeline
 

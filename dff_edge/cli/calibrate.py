@@ -33,7 +33,7 @@ from dff_edge.errors import require
 @click.option(
     "--flavour",
     type=click.Choice(["ort", "trt", "both"]),
-    show_default="both; ort where the flow is hand-made",
+    show_default="both; ort where the flow is hand-crafted",
     help="For what the graphs are made: ort for ONNX Runtime and OpenVINO, trt for TensorRT.",
 )
 @click.option(
@@ -41,7 +41,7 @@ from dff_edge.errors import require
     type=click.Choice(["int8", "fp16", "both"]),
     default="both",
     show_default=True,
-    help="What to add. Graphs of the other precision stay as they are.",
+    help="Precision to add. Graphs of the other one are not changed.",
 )
 @policy_option("What the bundle will be run with")
 @json_option
@@ -55,10 +55,10 @@ def command(
 ) -> None:
     """Add INT8 and FP16 graphs to BUNDLE, for ONNX Runtime and for TensorRT.
 
-    All that is asked for is added, or nothing: a graph that comes out broken is named.
+    All requested graphs are added, or none: a graph that turns out broken is named.
 
-    Ranges come from clips, not single images: the flow network sees pairs at all distances
-    up to the key interval of the policy, the task network sees propagated features.
+    Ranges come from clips, not single images: the flow network reads pairs at all distances
+    up to the key interval of the policy, the task network reads propagated features.
     """
     for module in ("onnx", "onnxruntime"):
         require(module, extra="export", purpose="dff-edge calibrate")
@@ -101,7 +101,7 @@ def command(
         return
     full = done.size_bytes("fp32")
     table(
-        ["precision", "for", "MB", "of fp32", "answers as fp32"],
+        ["precision", "for", "MB", "of fp32", "agrees with fp32"],
         [
             [
                 name,
@@ -114,7 +114,7 @@ def command(
             for name, size in by_precision.items()
         ],
     )
-    if precision != "fp16":  # which has no ranges to keep a record of
+    if precision != "fp16":  # fp16 has no ranges to record
         record = manifest.calibration["trt" if flavour == "trt" else "ort"]["int8"]
         click.echo(
             f"{record.frames} frames, {record.pairs} pairs of {record.clips} clips of "

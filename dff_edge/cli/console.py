@@ -1,4 +1,4 @@
-"""What a command says while it works: notes, the log and the progress bar, on one console.
+"""Output of a command while it works: notes, the log and the progress bar, on one console.
 
 All of it goes to stderr, and to ``--log-file`` with times. The bar moves below the lines that are
 printed meanwhile.
@@ -32,14 +32,14 @@ def say(text: str) -> None:
 
 @contextmanager
 def console_of(*, quiet: bool, verbose: bool, log_file: Path | None) -> Iterator[None]:
-    """Have notes and the log printed, and written where asked, as long as the block lasts.
+    """Print notes and the log, and write them to a file if wanted, within the block.
 
     Args:
         quiet: print errors only.
-        verbose: log what the parts of dff-edge tell at level INFO too.
-        log_file: what is appended to, in any case.
+        verbose: log messages of dff-edge's parts at level INFO too.
+        log_file: the file to append to, in any case.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may be no text: give their bytes
+    if isinstance(sys.stdout, io.TextIOWrapper):  # file names may not be text: write their bytes
         sys.stdout.reconfigure(errors="surrogateescape")
     handlers: list[logging.Handler] = [_Printer(logging.ERROR if quiet else logging.NOTSET)]
     if log_file is not None:
@@ -61,11 +61,11 @@ def console_of(*, quiet: bool, verbose: bool, log_file: Path | None) -> Iterator
 
 
 def note_failure(error: BaseException, *, is_expected: bool) -> None:
-    """Write to ``--log-file`` why a command ends; printing it is left to others.
+    """Write to ``--log-file`` why a command ends; it is printed elsewhere.
 
     Args:
         error: the reason.
-        is_expected: whether it is one message; otherwise it is written with its traceback.
+        is_expected: whether the message is enough; otherwise it is written with its traceback.
     """
     text = error.format_message() if isinstance(error, click.ClickException) else str(error)
     record = _NOTES.makeRecord(
@@ -84,7 +84,7 @@ def note_failure(error: BaseException, *, is_expected: bool) -> None:
 
 @contextmanager
 def progress(label: str, total: int | None = None) -> Iterator[Callable[[int, int | None], None]]:
-    """Show a progress bar on stderr; call what it gives with (done, total).
+    """Show a progress bar on stderr; yield a function to call with (done, total).
 
     Only a terminal gets the moving bar; a log file gets nothing of it.
     """

@@ -1,4 +1,4 @@
-"""dff-edge data: what labelled data holds and lacks, before a day of training is wasted."""
+"""dff-edge data: contents and faults of labelled data, before a day of training is wasted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SHOWN = 5  # lines of a kind
 
 @click.group()
 def command() -> None:
-    """Look at labelled data."""
+    """Check labelled data."""
 
 
 @command.command(cls=Command)
@@ -32,8 +32,8 @@ def command() -> None:
     "config_path",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="CONFIG",
-    help="A training configuration: its classes, task and anchors are held against the data. "
-    "Without SOURCE the data that it trains and validates on is looked at.",
+    help="A training configuration: its classes, task and anchors are checked against the data. "
+    "Without SOURCE the data that it trains and validates on is checked.",
 )
 @click.option(
     "--classes",
@@ -59,13 +59,13 @@ def check(
     to_open: str,
     json_path: Path | None,
 ) -> None:
-    """Say what labelled data holds and lacks, and whether it can be used.
+    """Report what labelled data holds and lacks, and whether it can be used.
 
-    SOURCE is a name as train, evaluate and calibrate take it: a folder with images/ and labels/,
+    SOURCE is a name as for train, evaluate and calibrate: a folder with images/ and labels/,
     cityscapes://ROOT, camvid://ROOT, vid://ROOT, det://ROOT, cocovid://FILE.json?images=FOLDER,
-    vid+det://ROOT, flyingchairs://ROOT. Where it says no split, all are looked at.
+    vid+det://ROOT, flyingchairs://ROOT. If it names no split, all are checked.
 
-    Exit code 1: it cannot be used, or a file that was opened is damaged or cannot be meant so.
+    Exit code 1: it cannot be used, or a file that was opened is damaged or contradictory.
     """
     from dff_edge.report.data_check import SAMPLE, check_data, is_usable
 
@@ -107,7 +107,7 @@ def check(
 def _asked(
     source: str | None, config_path: Path | None, classes: str | None
 ) -> tuple[tuple[str, ...], Wanted]:
-    """The data to look at, and what it is to serve for."""
+    """Return the data to check, and what it is to be used for."""
     from dff_edge.report.data_check import Wanted
 
     if (config_path is not None) and (classes is not None):

@@ -35,14 +35,14 @@ _ALL = "all that the bundle holds for the target"
 @click.option(
     "--target",
     type=click.Choice(tuple(targets())),
-    help="What the engines are built for. " + summaries(targets()),
+    help="Target of the engines. " + summaries(targets()),
 )
 @click.option(
     "--precision",
     "precisions",
     type=Precisions(),
     multiple=True,
-    help=f"Which graphs; may be given several times.  [default: {_ALL}]",
+    help=f"Precision of the graphs; may be given several times.  [default: {_ALL}]",
 )
 @click.option(
     "--source",
@@ -51,16 +51,16 @@ _ALL = "all that the bundle holds for the target"
     show_default=True,
     help="Frames that engines are checked with against the FP32 graphs: best the device's own.",
 )
-@click.option("--rebuild", is_flag=True, help="Build also what is there.")
+@click.option("--rebuild", is_flag=True, help="Rebuild existing engines too.")
 @click.option(
     "--workspace",
     "workspace_mb",
     type=click.IntRange(min=1),
     metavar="MB",
-    help="tensorrt: the most scratch memory of an engine.  [default: what there is]",
+    help="tensorrt: maximum scratch memory of an engine.  [default: all that is free]",
 )
 @warp_option
-@click.option("--list", "is_list", is_flag=True, help="Say what is there, and do nothing.")
+@click.option("--list", "is_list", is_flag=True, help="List the engines, and do nothing.")
 @click.option(
     "--prune",
     "is_prune",
@@ -82,14 +82,14 @@ def command(
 ) -> None:
     """Build BUNDLE's engines for this machine, check them, and keep them.
 
-    What is there already is used again. Engines are kept in $DFF_EDGE_CACHE, or in
+    Existing engines are used again. Engines are kept in $DFF_EDGE_CACHE, or in
     ~/.cache/dff-edge.
     """
     if is_list or is_prune:
         if bundle is not None or (is_list and is_prune):
-            raise click.UsageError("--list and --prune go with no bundle, and not together.")
+            raise click.UsageError("--list and --prune accept no bundle, and exclude each other.")
         if is_prune and target is None:
-            raise click.UsageError("--prune needs --target: versions of what are looked at?")
+            raise click.UsageError("--prune needs --target, whose engines are checked.")
         _list(target, json_path) if is_list else _prune(target, warp, json_path)
         return
     if bundle is None or target is None:
@@ -142,7 +142,7 @@ def _deploy(
                     done.append(deployed)
         except Exception:
             if done:
-                _print_engines(done)  # what is kept
+                _print_engines(done)  # the remaining ones
             raise
         numbers = {
             "bundle": str(bundle.path),
@@ -235,7 +235,7 @@ def _prune(target: str | None, warp: str, json_path: Path | None) -> None:
         def is_kept(key: EngineKey) -> bool:
             return key.target != platform.target or (
                 (key.runtime, key.device) == (platform.runtime, platform.device)
-                # Without the plugin there is nothing to tell which of its engines are stale.
+                # Without the plugin it is unknown which of its engines are stale.
                 and (
                     platform.plugin_sha256 is None
                     or key.plugin_sha256 in (None, platform.plugin_sha256)

@@ -1,4 +1,4 @@
-"""dff-edge doctor: what this machine has, lacks, and the commands that add it."""
+"""dff-edge doctor: what this machine has and lacks, and the commands that add it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NO_MARK = ("-", None)
 @json_option
 @click.pass_context
 def command(ctx: click.Context, json_path: Path | None) -> None:
-    """Say what this machine has for dff-edge, and how to add what it lacks.
+    """Report what this machine has for dff-edge, and how to add what it lacks.
 
     Changes nothing and opens no camera. Exit code 1: something is missing that running a bundle
     on the CPU needs.
@@ -39,9 +39,9 @@ def command(ctx: click.Context, json_path: Path | None) -> None:
     if not write_json(json_path, content):
         _print(sections)
         click.echo(
-            "Nothing that running on the CPU needs is missing."
+            "Everything for running on the CPU is installed."
             if fit
-            else f"Running on the CPU needs what is missing: {', '.join(_needed(sections))}."
+            else f"Missing for running on the CPU: {', '.join(_needed(sections))}."
         )
     if not fit:
         ctx.exit(1)

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 @click.option(
     "--copy-features",
     is_flag=True,
-    help="Baseline: copy key features (zero flow, scale one). Of a checkpoint only.",
+    help="Baseline: copy key features (zero flow, scale one). For a checkpoint only.",
 )
 @flow_option
 @engine_option
@@ -74,8 +74,8 @@ def command(
     """Measure MODEL, a bundle or a checkpoint, by the paper's protocol.
 
     "DFF at l" is the accuracy over all pairs (k, i), k = i - l + 1 .. i, of each labelled frame i:
-    mIoU, or of a model that detects mAP at an IoU of 0.5, as ImageNet VID measures it. Pixels of
-    label 255 are not scored; how many there are is said.
+    mIoU, or for detection mAP at an IoU of 0.5, as ImageNet VID measures it. Pixels of
+    label 255 are not scored; their share is printed.
     """
     from dff_edge.data.clips import check_for_model, open_clips
     from dff_edge.evaluation.evaluate import evaluate, temporal_consistency

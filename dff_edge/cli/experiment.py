@@ -46,7 +46,7 @@ class _Seeds(Numbers):
     required=True,
     type=click.Path(file_okay=False, path_type=Path),
     metavar="RUN",
-    help="Folder of training runs and results. What is finished in it is used again.",
+    help="Folder of training runs and results. Finished runs in it are used again.",
 )
 @click.option(
     "--seeds",
@@ -72,8 +72,8 @@ def command(
 ) -> None:
     """Run a table or figure of the paper and put its numbers beside the paper's.
 
-    Prints the table; RUN holds it as EXPERIMENT.md and, with all numbers, EXPERIMENT.json. A broken
-    experiment goes on with the same command.
+    Prints the table; RUN holds it as EXPERIMENT.md and, with all numbers, EXPERIMENT.json. An
+    interrupted experiment is resumed by the same command.
     """
     for module in ("torch", "lightning", "yaml", "onnxscript", "onnxruntime"):
         require(module, extra="train", purpose="dff-edge experiment")
@@ -89,5 +89,5 @@ def command(
         click.echo(text, nl=False)
     except KeyboardInterrupt:
         raise click.ClickException(
-            f"Stopped by the keyboard. The same command goes on in '{folder}'."
+            f"Stopped by the keyboard. The same command resumes it in '{folder}'."
         ) from None

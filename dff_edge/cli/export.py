@@ -1,4 +1,4 @@
-"""dff-edge export: a checkpoint becomes a bundle."""
+"""dff-edge export: a bundle from a checkpoint."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from dff_edge.errors import require
     "--frame-size",
     type=FrameSize(),
     metavar="HEIGHTxWIDTH",
-    help="Of the networks' frames, multiples of 16, where it shall not be the one that the model "
+    help="Size of the networks' frames, multiples of 16, if not the one that the model "
     "was trained at. Larger frames take more time and show smaller things.",
 )
 @flow_option

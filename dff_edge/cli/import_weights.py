@@ -10,7 +10,7 @@ import click
 from dff_edge.cli.options import Command, json_option, write_json
 from dff_edge.errors import require
 
-_SHOWN = 8  # of what was left out
+_SHOWN = 8  # number of left-out tensors that are shown
 
 
 @click.command(cls=Command)
@@ -21,20 +21,20 @@ _SHOWN = 8  # of what was left out
     required=True,
     type=click.Path(file_okay=False, path_type=Path),
     metavar="FOLDER",
-    help="Folder to write; what an older import left in it is replaced.",
+    help="Folder to write; the result of an older import in it is replaced.",
 )
 @click.option(
     "--caffe",
     "is_caffe",
     is_flag=True,
     help="The weights come from Caffe: BGR frames; in a ResNet strides on the 1x1 convolutions and "
-    "frames less their mean alone. The official .params need no such word.",
+    "frames less their mean alone. The official .params do not need this option.",
 )
 @click.option(
     "--mean",
     type=(float, float, float),
     metavar="B G R",
-    help="Mean of the model that is to take them, 0..255.  [default: that of the feature network "
+    help="Mean of the model that will use them, 0..255.  [default: that of the feature network "
     "in the file, or torchvision's]",
 )
 @click.option(
@@ -56,9 +56,9 @@ def command(
 
     WEIGHTS is a ResNet-18, 50 or 101 of torchvision, flownets or flownets_bn of FlowNetPytorch, the
     flow network or the backbone of mmtracking, or MXNet .params of the official Deep Feature Flow.
-    What it is is told by its content. Nothing in it is executed.
+    The kind of file is detected by its content. Nothing in it is executed.
 
-    Prints what a training configuration needs to take them.
+    Prints the settings that a training configuration needs to use them.
     """
     for module in ("torch", "yaml"):
         require(module, extra="train", purpose="dff-edge import-weights")
@@ -71,9 +71,9 @@ def command(
     if card.left_out:
         more = len(card.left_out) - _SHOWN
         shown = ", ".join(card.left_out[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
-        click.echo(f"# not taken: {shown}")
+        click.echo(f"# not imported: {shown}")
     for note in card.notes:
         click.echo(f"# {note}")
     if "task" in card.model:
-        click.echo("# The names and colours of the classes are yours to write: no file has them.")
+        click.echo("# Add the names and colours of the classes: no file has them.")
     click.echo(card.config(output), nl=False)

@@ -1,4 +1,4 @@
-"""dff-edge inspect: what a bundle or a checkpoint holds."""
+"""dff-edge inspect: contents of a bundle or a checkpoint."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.argument("model", type=ModelName())
 @json_option
 def command(model: str, json_path: Path | None) -> None:
-    """Say what MODEL, a bundle or a checkpoint, holds, after verifying it."""
+    """Show the contents of MODEL, a bundle or a checkpoint, after verifying it."""
     is_bundle = not (Path(model) / "model.json").is_file() and Path(model).is_dir()
     facts = _bundle(model) if is_bundle else _checkpoint(model)
     if write_json(json_path, facts):

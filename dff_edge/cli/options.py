@@ -1,4 +1,4 @@
-"""What the commands share: options of the same name everywhere, and how errors leave."""
+"""Common parts of the commands: options of the same name everywhere, and errors."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _INTERVAL = "dff_edge.interval"
 class OutputOption(click.Option):
     """A file that is written when the work is done.
 
-    Whether it can be written is looked at before the work, and it is claimed for the time of the
+    It is checked before the work that it can be written, and it is claimed for the duration of the
     command: a second one that writes it is refused. See ``write_output``.
     """
 
@@ -63,13 +63,13 @@ class Command(click.Command):
         super().__init__(*args, **kwargs)
         self.params += [
             click.Option(["-q", "--quiet"], is_flag=True, help="Print errors and results only."),
-            click.Option(["-v", "--verbose"], is_flag=True, help="Print more of what is done."),
+            click.Option(["-v", "--verbose"], is_flag=True, help="Print more details."),
             click.Option(
                 ["--log-file"],
                 type=click.Path(dir_okay=False, path_type=Path),
                 metavar="FILE",
                 callback=check_output,
-                help="Append what is printed while it works to FILE, with times.",
+                help="Append messages to FILE, with times.",
             ),
         ]
 
@@ -93,11 +93,11 @@ class Command(click.Command):
 
 @contextmanager
 def _told_in_words() -> Iterator[None]:
-    """Turn what a user can mend into one message; note every failure in the log file."""
+    """Turn errors that a user can fix into one message; note every failure in the log file."""
     try:
         yield
     except BrokenPipeError:
-        raise  # the reader of stdout went away; click ends quietly
+        raise  # the reader of stdout has ended; click ends quietly
     except (click.exceptions.Exit, click.Abort):
         raise
     except click.ClickException as error:
@@ -118,13 +118,13 @@ def _told_in_words() -> Iterator[None]:
         if not is_memory:
             raise
         raise click.ClickException(
-            f"{words_of(error)}. Take smaller frames, or end other programs."
+            f"{words_of(error)}. Use smaller frames, or end other programs."
         ) from error
 
 
 @contextmanager
 def command_line() -> Iterator[None]:
-    """Have names and options that cannot be understood end the command with exit code 2."""
+    """End the command with exit code 2 for names and options that cannot be parsed."""
     try:
         yield
     except ConfigError as error:
@@ -132,7 +132,7 @@ def command_line() -> Iterator[None]:
 
 
 def _told(error: ImportError | OSError) -> str | None:
-    """Return an error of the system in words; None for an import that is our own fault."""
+    """Return a system error as text; None for an import that is a fault of dff-edge."""
     from dff_edge.packages import broken_package_advice
 
     advice = broken_package_advice(error)
@@ -145,7 +145,7 @@ class Numbers(click.ParamType):
     """A comma-separated list of whole numbers.
 
     Args:
-        minimum: the least that there may be.
+        minimum: the smallest number allowed.
     """
 
     name = "n,n,..."
@@ -261,7 +261,7 @@ class ModelName(click.ParamType):
 
 
 class Change(click.ParamType):
-    """A change of a setting, ``KEY=VALUE``; whether there is such a key its file says."""
+    """A change of a setting, ``KEY=VALUE``; the key is checked by the reader of the file."""
 
     name = "change"
 
@@ -274,7 +274,7 @@ class Change(click.ParamType):
 
 @contextmanager
 def changed_settings() -> Iterator[None]:
-    """Have a wrong ``Change`` of a file that is right end the command with exit code 2."""
+    """End the command with exit code 2 for a wrong ``Change`` of a valid file."""
     from dff_edge.trainer.settings import ChangeError
 
     try:
@@ -284,20 +284,20 @@ def changed_settings() -> Iterator[None]:
 
 
 def bundle_folder(name: str) -> Path:
-    """The folder of a ``BundleName``; the first time that of a model is exported, with a word."""
+    """Return the folder of a ``BundleName``; export that of a model on first use, with notes."""
     from dff_edge.bundle.shipped import find_bundle
 
     return find_bundle(name, say)
 
 
 def precision_option(command: F) -> F:
-    """``--precision``: which graphs of the bundle."""
+    """Add ``--precision``: the precision of the graphs."""
     return click.option(
         "--precision",
         type=click.Choice(PRECISIONS),
         default="fp32",
         show_default=True,
-        help="Which graphs of the bundle to run.",
+        help="Precision of the graphs to run.",
     )(command)
 
 
@@ -317,13 +317,13 @@ class PolicyName(click.ParamType):
 
 
 def policy_option(
-    use: str = "When to take a key frame", default: str | None = None
+    use: str = "Policy of key frames", default: str | None = None
 ) -> Callable[[F], F]:
-    """``--policy``: when to take a key frame; ``--interval N`` is short for fixed:N.
+    """Add ``--policy``: the key-frame policy; ``--interval N`` is short for fixed:N.
 
     Args:
         use: the first words of the help text.
-        default: the policy where none is given; None for the bundle's.
+        default: the default policy; None for the bundle's.
     """
 
     def decorate(command: F) -> F:
@@ -368,10 +368,10 @@ def _policy_or_interval(
 
 
 def interval_of(policy: str) -> int:
-    """Return the most captured frames between key frames of a policy.
+    """Return the largest number of captured frames between key frames of a policy.
 
     Raises:
-        click.BadParameter: nothing bounds it.
+        click.BadParameter: it has no bound.
     """
     from dff_edge.runtime.policy import parse_policy
 
@@ -386,7 +386,7 @@ def interval_of(policy: str) -> int:
 
 
 def threads_option(command: F) -> F:
-    """``--threads``: cores for the networks."""
+    """Add ``--threads``: cores for the networks."""
     return click.option(
         "--threads",
         type=click.IntRange(1, 256),
@@ -395,13 +395,13 @@ def threads_option(command: F) -> F:
 
 
 def engine_option(command: F) -> F:
-    """``--engine``: what computes the graphs."""
+    """Add ``--engine``: the backend that computes the graphs."""
     return click.option(
         "--engine",
         type=click.Choice(tuple(BACKENDS)),
         default=DEFAULT_BACKEND,
         show_default=True,
-        help="What computes the graphs. " + summaries(BACKENDS),
+        help="Backend that computes the graphs. " + summaries(BACKENDS),
     )(command)
 
 
@@ -411,19 +411,19 @@ def summaries(backends: Mapping[str, Backend]) -> str:
 
 
 def flow_option(command: F) -> F:
-    """``--flow``: what gives the flow of a checkpoint."""
+    """Add ``--flow``: the source of a checkpoint's flow."""
     return click.option(
         "--flow",
         type=click.Choice(FLOWS),
         default=FLOWS[0],
         show_default=True,
-        help="What gives the flow: the checkpoint's flow network, or a hand-made function with a "
+        help="Source of the flow: the checkpoint's flow network, or a hand-crafted function with a "
         "scale of one (shallow feature flow), which runs on the CPU.",
     )(command)
 
 
 def overlap_option(command: F) -> F:
-    """``--overlap``: whether networks of several frames run side by side."""
+    """Add ``--overlap``: whether networks of several frames run side by side."""
     return click.option(
         "--overlap",
         type=click.Choice(tuple(SWITCH)),
@@ -435,7 +435,7 @@ def overlap_option(command: F) -> F:
 
 
 def warp_option(command: F) -> F:
-    """``--warp``: which form of it TensorRT runs."""
+    """Add ``--warp``: the form of the warp in TensorRT."""
     return click.option(
         "--warp",
         type=click.Choice(WARPS),
@@ -446,7 +446,7 @@ def warp_option(command: F) -> F:
 
 
 def cuda_options(command: F) -> F:
-    """``--driver``, ``--graphs``, ``--warp``: how an NVIDIA GPU is used."""
+    """Add ``--driver``, ``--graphs``, ``--warp``: options of running on an NVIDIA GPU."""
     for option in (
         warp_option,
         click.option(
@@ -459,7 +459,7 @@ def cuda_options(command: F) -> F:
         click.option(
             "--driver",
             type=click.Choice(DRIVERS),
-            help="What speaks to the GPU.  [default: cuda-python where it is installed]",
+            help="Package for the CUDA driver.  [default: cuda-python where it is installed]",
         ),
     ):
         command = option(command)
@@ -467,14 +467,14 @@ def cuda_options(command: F) -> F:
 
 
 def cuda_of(driver: str | None, graphs: str, warp: str) -> CudaOptions:
-    """What ``cuda_options`` gave, as the runtime takes it."""
+    """Return the values of ``cuda_options`` as the runtime's options."""
     from dff_edge.runtime.engines.options import CudaOptions
 
     return CudaOptions(driver, graphs=SWITCH[graphs], plugin=warp == "plugin")  # type: ignore[arg-type]
 
 
 def check_output(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
-    """Refuse a file that cannot be made now, not when the work is done."""
+    """Raise for a file that cannot be written before the work begins, not when it is done."""
     if path is not None and str(path) != "-":
         try:
             check_writable(path)
@@ -484,13 +484,13 @@ def check_output(ctx: click.Context, param: click.Parameter, path: Path | None) 
 
 
 def log_file_of(ctx: click.Context) -> Path | None:
-    """What ``--log-file`` names."""
+    """Return the path given by ``--log-file``."""
     path: Path | None = ctx.meta[_LOG_FILE]
     return path
 
 
 def json_option(command: F) -> F:
-    """``--json``: the numbers as a file."""
+    """Add ``--json``: the numbers as a file."""
     return click.option(
         "--json",
         "json_path",
@@ -507,14 +507,14 @@ def claimed(path: Path) -> AtomicFile:
 
 
 def write_json(path: Path | None, content: Any) -> bool:
-    """Write JSON where ``--json`` asked for it.
+    """Write JSON where ``--json`` requests it.
 
     Returns:
-        Whether stdout was taken, so that no table is printed.
+        Whether it was written to stdout, so that no table is printed.
 
     Raises:
-        SinkError: the file cannot be written. The JSON is on stdout then: it may have taken hours
-            to come by.
+        SinkError: the file cannot be written. The JSON is on stdout then, since the numbers may
+            have taken hours to compute.
     """
     if path is None:
         return False

@@ -49,7 +49,7 @@ _LOG = logging.getLogger("dff_edge.runtime")
 
 
 class _Page(NamedTuple):
-    """Where the page of a run is to be served: the address, and its open port."""
+    """Address of a run's page, and its open port."""
 
     address: Address
     listener: socket.socket
@@ -66,7 +66,7 @@ class _Page(NamedTuple):
     multiple=True,
     metavar="SINK",
     help="out.mp4, out.jsonl, frames/%06d.png, out.png, labels://FOLDER, display://; may be given "
-    "several times. Of several sources a folder, out/, or a name of each, 'out/{name}.jsonl'.",
+    "several times. For several sources a folder, out/, or a name for each, 'out/{name}.jsonl'.",
 )
 @click.option(
     "--serve",
@@ -84,17 +84,17 @@ class _Page(NamedTuple):
     type=click.FloatRange(0, 1),
     default=0.5,
     show_default=True,
-    help="Of the classes' colours over the picture.",
+    help="Opacity of the classes' colours over the picture.",
 )
 @click.option(
     "--classes",
     metavar="NAME,NAME,...",
-    help="Draw only these classes. Lines, label maps and numbers have all of them.",
+    help="Draw only these classes. Lines, label maps and numbers contain all.",
 )
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 1),
-    help="Draw, write and count only boxes that score as much. Of bundles that detect.  "
+    help="Draw, write and count only boxes of at least this score. For bundles that detect.  "
     "[default: 0.5]",
 )
 @precision_option
@@ -103,8 +103,8 @@ class _Page(NamedTuple):
 @click.option(
     "--depth",
     type=click.IntRange(1, 16),
-    help="Frames in flight: more give more frames a second, 1 the quickest answer to each. A live "
-    "source takes 1 only.  [default: 1 for a live source, else 3]",
+    help="Frames in flight: more raise the frame rate, 1 has the lowest latency. A live source "
+    "accepts 1 only.  [default: 1 for a live source, else 3]",
 )
 @click.option(
     "--profile",
@@ -112,7 +112,7 @@ class _Page(NamedTuple):
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
     callback=check_profile,
-    help="Write when each stage ran on each stream: a .json for ui.perfetto.dev or "
+    help="Write the timeline of the stages on each stream: a .json for ui.perfetto.dev or "
     "chrome://tracing, a .png of the latest frames as a picture.",
 )
 @engine_option
@@ -151,11 +151,11 @@ def command(
     SOURCE is a camera (0, v4l2:///dev/video0, csi://0), a stream (rtsp://..., http://...), a video
     file, a folder or glob of images or of videos, or synthetic://street?seed=5.
 
-    Keys go behind it, in quotes for the shell: 'drive.mp4?track=1&deinterlace=off'. ?track=1 plays
-    the second video track of a file, ?deinterlace=off (or on) leaves (or makes) whole pictures of
-    fields, ?range=29000..31000 (or auto, or full) says which values of grey pictures are black and
-    white, ?as=recording (or live) what an http:// address is, ?rate=30 plays what is recorded as if
-    it were live; docs/files.md and docs/embedding.md say more.
+    Keys follow it, in quotes for the shell: 'drive.mp4?track=1&deinterlace=off'. ?track=1 plays
+    the second video track of a file, ?deinterlace=off (or on) keeps (or treats all pictures as)
+    interlaced fields, ?range=29000..31000 (or auto, or full) sets which values of grey pictures are
+    black and white, ?as=recording (or live) what an http:// address is, ?rate=30 plays a recording
+    as if it were live; see docs/files.md and docs/embedding.md.
     """
     with command_line():
         others = {"--profile": profile_path, "--json": json_path, "--log-file": log_file_of(ctx)}
@@ -163,7 +163,7 @@ def command(
             sources, outputs, frames=frames, is_served=address is not None, others=others
         )
     with ExitStack() as stack:
-        # A service manager's stop ends a run as the keyboard does: with whole files.
+        # SIGTERM of a service manager ends a run like Ctrl-C: with complete files.
         previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
         stack.callback(signal.signal, signal.SIGTERM, previous)
         page = None
@@ -201,7 +201,7 @@ def command(
 
 
 def _open_bundle(name: str) -> Bundle:
-    """Open a bundle, and say what a model that comes with dff-edge was made for."""
+    """Open a bundle, and print the card of a model that comes with dff-edge."""
     from dff_edge.bundle.reader import Bundle
     from dff_edge.bundle.shipped import shipped_models
     from dff_edge.zoo import read_card
@@ -226,7 +226,7 @@ def _style(
     manifest = bundle.manifest
     if threshold is not None and not task_of(manifest).gives_scores:
         raise click.BadParameter(
-            f"{bundle.path} does {manifest.task}, and gives no boxes.", param_hint="--threshold"
+            f"{bundle.path} does {manifest.task}, and returns no boxes.", param_hint="--threshold"
         )
     shown = None
     if classes is not None:
@@ -260,7 +260,7 @@ def _run_each(
         try:
             report = _run(runner, source, outputs, None, profile_path, label)
         except KeyboardInterrupt:  # while it was opened
-            say("Stopped; what was written stays.")
+            say("Stopped; written results are kept.")
             break
         except (DffEdgeError, OSError) as error:
             runs.append({"source": text, "state": "failed", "failure": str(error)})
@@ -289,7 +289,7 @@ def _run(
     profile_path: Path | None,
     label: str = "frames",
 ) -> RunReport:
-    """Run on one source, and say what was written."""
+    """Run on one source, and print what was written."""
     from dff_edge.files.atomic import AtomicFile
     from dff_edge.runtime.sinks.names import source_name
     from dff_edge.runtime.trace import Trace
@@ -307,7 +307,7 @@ def _run(
                 if sink.replaces is not None:
                     say(
                         f"{sink.replaces} is there from another run: this one writes to "
-                        f"{sink.place}, which takes its place when the run ends"
+                        f"{sink.place}, which replaces it when the run ends"
                     )
 
         bar = stack.enter_context(progress(label, runner.options.frames))
@@ -320,7 +320,7 @@ def _run(
             trace=trace,
         )
         if report.state == "stopped":
-            say("Stopped; what was written stays.")
+            say("Stopped; written results are kept.")
         for sink in report.sinks:
             if sink.place is not None and sink.written:
                 say(_wrote(sink))

@@ -1,4 +1,4 @@
-"""What the command line of ``dff-edge run`` may hold."""
+"""Checks of the command line of ``dff-edge run``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dff_edge.runtime.sinks.names import SinkUri
     from dff_edge.serve import Address
 
-NAME = "{name}"  # as in dff_edge.runtime.sinks.names, importing which costs time
+NAME = "{name}"  # as in dff_edge.runtime.sinks.names, whose import costs time
 
 
 class SinkName(click.ParamType):
@@ -35,7 +35,7 @@ class SinkName(click.ParamType):
 
 
 class ServeAddress(click.ParamType):
-    """Where the page is served; see `dff_edge.serve.address`."""
+    """The address of a run's page; see `dff_edge.serve.address`."""
 
     name = "address"
 
@@ -52,7 +52,7 @@ class ServeAddress(click.ParamType):
 
 
 def check_profile(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
-    """Refuse a file of another kind, and one that cannot be made now."""
+    """Raise for a file of another kind, or one that cannot be written."""
     if path is None:
         return None
     if path.suffix not in (".json", ".png"):
@@ -72,7 +72,7 @@ def check_run(
     is_served: bool,
     others: Mapping[str, Path | None],
 ) -> list[str]:
-    """Look at what goes together, before anything is opened.
+    """Check that options fit together, before anything is opened.
 
     Args:
         sources, outputs, frames: as given.
@@ -80,10 +80,10 @@ def check_run(
         others: further files, by the option that names them.
 
     Returns:
-        Each source by itself.
+        The list of single sources.
 
     Raises:
-        UsageError, ConfigError: these do not go together.
+        UsageError, ConfigError: they do not fit together.
     """
     from dff_edge.runtime.live import check_outputs
     from dff_edge.runtime.sources.several import expand_sources, is_endless
@@ -106,7 +106,7 @@ def check_run(
             )
         if frames is None and any(is_endless(source) for source in expanded):
             raise click.UsageError(
-                "Sources are run one after another, and a camera does not end; say --frames, or "
+                "Sources are run one after another, and a camera does not end; set --frames, or "
                 "run it by itself."
             )
     files = [

@@ -1,4 +1,4 @@
-"""dff-edge train: a configuration to a checkpoint."""
+"""dff-edge train: a checkpoint from a configuration."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dff_edge.errors import require
     required=True,
     type=click.Path(file_okay=False, path_type=Path),
     metavar="RUN",
-    help="Folder of the run; new or empty. The checkpoint comes to lie in RUN/checkpoint.",
+    help="Folder of the run; new or empty. The checkpoint is written to RUN/checkpoint.",
 )
 @click.option(
     "--set",
@@ -31,9 +31,9 @@ from dff_edge.errors import require
     metavar="KEY=VALUE",
     help="Change a setting, as in stages.0.lr=0.01; may be given several times.",
 )
-@click.option("--resume", is_flag=True, help="Go on with the run in RUN, from its last save.")
+@click.option("--resume", is_flag=True, help="Resume the run in RUN from its last save.")
 def command(config: Path, run_folder: Path, changes: tuple[str, ...], resume: bool) -> None:
-    """Train a model as CONFIG says, a YAML file as in configs/.
+    """Train a model by CONFIG, a YAML file as in configs/.
 
     Prints the folder of the checkpoint. Keys and values are explained in configs/README.md.
     """
@@ -52,7 +52,7 @@ def command(config: Path, run_folder: Path, changes: tuple[str, ...], resume: bo
         with own_folder(run_folder) if is_first_process() else nullcontext():
             checkpoint = train(settings, run_folder, resume=resume)
     except KeyboardInterrupt:
-        hint = f" The same command with --resume goes on in '{run_folder}'."
+        hint = f" The same command with --resume resumes it in '{run_folder}'."
         is_begun = (run_folder / RECORD).exists()
         raise click.ClickException(f"Stopped by the keyboard.{hint if is_begun else ''}") from None
     if is_first_process():

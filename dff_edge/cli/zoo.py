@@ -16,7 +16,7 @@ from dff_edge.cli.options import Command, json_option, table, write_json
 def command(name: str | None, json_path: Path | None) -> None:
     """List the models that come with dff-edge, or show the card of the one called NAME.
 
-    Their names are taken where a checkpoint is (`dff-edge export street`), and where a bundle is
+    Their names are accepted for a checkpoint (`dff-edge export street`), and for a bundle
     (`dff-edge run street VIDEO`).
     """
     from dff_edge.bundle.shipped import MODELS, shipped_models

@@ -2,12 +2,12 @@
 
 One grammar names them everywhere:
 
-- ``synthetic://street?split=val&clips=16&frames=20&step=1&seed=0&height=256&width=512``; of the
-  scene every ``step``-th frame, as a camera of a lower rate sees it
+- ``synthetic://street?split=val&clips=16&frames=20&step=1&seed=0&height=256&width=512``; every
+  ``step``-th frame of the scene, as seen by a camera of a lower rate
 - a public data set, ``cityscapes://ROOT?split=val`` and others (``datasets/names.py``)
 - a folder with ``images/`` and ``labels/`` (``datasets/folder.py``)
 
-Pictures are read as they are stored, EXIF rotation passed over: labels and boxes are of those
+Pictures are read as they are stored, without EXIF rotation: labels and boxes belong to those
 pixels. Label 255 is not scored.
 """
 
@@ -37,9 +37,9 @@ class SyntheticClip:
     """A synthetic scene as a labelled clip; every frame is labelled and every flow known.
 
     Args:
-        scene: what is seen.
+        scene: the scene to draw.
         name: of the clip.
-        step: frames of the scene from one of the clip to the next.
+        step: distance of two frames of the clip, in frames of the scene.
     """
 
     def __init__(self, scene: StreetScene, name: str, step: int = 1) -> None:
@@ -52,7 +52,7 @@ class SyntheticClip:
         return -(-len(self._scene) // self._step)
 
     def image(self, index: int) -> Image:
-        """Return a frame, drawn."""
+        """Return a frame, rendered."""
         return self._render(index * self._step)[0]
 
     def is_labelled(self, index: int) -> bool:
@@ -68,7 +68,7 @@ class SyntheticClip:
         return self._render(index * self._step)[1]
 
     def boxes(self, index: int) -> TrueBoxes | None:
-        """Return the exact boxes of what is seen of ``BOX_CLASSES``."""
+        """Return the exact boxes of the visible objects of ``BOX_CLASSES``."""
         return true_boxes(self._scene, index * self._step)
 
     def flow(self, current: int, key: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]] | None:
@@ -81,7 +81,7 @@ def open_clips(uri: str, *, split: str = "val") -> list[LabelledClip]:
 
     Args:
         uri: see the head of this file.
-        split: of a data set whose name says none.
+        split: of a data set whose name has none.
 
     Returns:
         At least one clip, those of a folder in natural order of their names.
@@ -107,7 +107,7 @@ def open_clips(uri: str, *, split: str = "val") -> list[LabelledClip]:
 
 
 def class_names(uri: str, task: TaskName = "segmentation") -> tuple[str, ...] | None:
-    """Return the classes of labelled data for a task where it knows them itself, else None."""
+    """Return the classes of labelled data for a task where the data defines them, else None."""
     if data := parse_data_name(uri):
         return data.classes()
     if not uri.startswith("synthetic://"):
@@ -116,13 +116,13 @@ def class_names(uri: str, task: TaskName = "segmentation") -> tuple[str, ...] | 
 
 
 def check_class_names(uri: str, task: TaskName, names: Sequence[str], owner: str) -> None:
-    """Raise unless labelled data, where it knows its classes, has those of a model.
+    """Raise unless labelled data has the classes of a model, where it defines its classes.
 
     Args:
         uri: of the data.
         task: of the model.
         names: the model's classes.
-        owner: what has them, for the error.
+        owner: name of the model in the error.
 
     Raises:
         ConfigError: other classes, or another order.
@@ -144,22 +144,22 @@ def check_for_model(
     *,
     pairs: bool = True,
 ) -> None:
-    """Raise unless labelled clips fit a model; what may be wrong with them is logged.
+    """Raise unless labelled clips fit a model; log possible faults.
 
     Args:
-        clips: what ``open_clips`` gave for ``uri``.
+        clips: result of ``open_clips`` for ``uri``.
         uri: of the data.
         task: of the model.
         names: the model's classes.
-        owner: what has them, for errors: "the model".
-        pairs: whether frames are answered from others before them.
+        owner: name of the model in errors: "the model".
+        pairs: whether frames are predicted from frames before them.
 
     Raises:
         ConfigError: other classes, or another order.
         SourceError: as ``check_clips``, which opens a sample of the frames.
     """
     check_class_names(uri, task, names, owner)
-    if not uri.startswith("synthetic://"):  # drawn by ourselves
+    if not uri.startswith("synthetic://"):  # correct by construction
         check_clips(clips, uri, task, names, pairs=pairs)
 
 

@@ -1,4 +1,4 @@
-"""A bundle's graphs as engines of this machine: built, checked, measured and kept."""
+"""Deployment: a bundle's graphs as engines of this machine, built, checked, measured and kept."""
 
 from __future__ import annotations
 

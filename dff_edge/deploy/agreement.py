@@ -1,4 +1,4 @@
-"""How much two runs over the same frames answer alike."""
+"""Agreement of the results of two runs over the same frames."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dff_edge.runtime.tasks import Task
 
 
 def agreement(task: Task[Any], answers: Sequence[Any], expected: Sequence[Any]) -> float:
-    """Return how much answers for the same frames are alike, 0..1; see ``Task.shared``.
+    """Return the agreement of results for the same frames, 0..1; see ``Task.shared``.
 
     Example:
         >>> import numpy as np

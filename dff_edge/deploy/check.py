@@ -1,13 +1,13 @@
-"""Whether engines compute what their graphs say, and how far that is from FP32.
+"""Check of engines against their graphs, and measurement of their difference from FP32.
 
-Two references, both by ONNX Runtime on the CPU, on the same frames. The graphs that the engines
-were built from: engines that answer otherwise than these were built wrong, and are refused.
-And the bundle's FP32 graphs: how far an engine's outputs and the answers are from theirs is told,
-for it is what precision costs. That is calibration's matter, and depends on frames and model: an
-INT8 network answers otherwise on frames of a kind that it was not made for.
+There are two references, both by ONNX Runtime on the CPU, on the same frames. The graphs that the
+engines were built from: engines with other results than these were built wrong, and are refused.
+And the bundle's FP32 graphs: the difference of an engine's outputs and results from theirs is
+reported, as the cost of the precision. That depends on calibration, frames and model: an INT8
+network has other results on frames of a kind that it was not calibrated on.
 
-Each engine is given the FP32 reference's inputs, so that errors do not add up and each is told of
-its own. Then the scheduler runs all of them in their order on the device, for the answers.
+Each engine gets the FP32 reference's inputs, so that errors do not add up and each has an error of
+its own. Then the scheduler runs all of them in order on the device, for the results.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ from dff_edge.runtime.tasks.decoders import Decoder
 FRAMES = 12
 KEY_EVERY = 4  # of these frames: three quarters are propagated, over one to three frames
 
-# By which name the reference has what a graph computes.
+# Name in the reference of each graph's outputs.
 _NETWORKS = {"propagate_portable": "propagate", "task_maps": "task"}
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What the FP32 graphs give for some frames.
+    """Outputs and results of the FP32 graphs for some frames.
 
     Attributes:
         frames: the frames, numbered from 0.
-        inputs: what each network was given, one for each of its runs: "feature", "flow", "task"
+        inputs: inputs of each network, one for each of its runs: "feature", "flow", "task"
             and "propagate", the warp and the task network.
-        outputs: what it gave.
-        answers: the answer for each frame, by the task; see ``Result.answer``.
+        outputs: its outputs.
+        answers: the result for each frame, by the task; see ``Result.answer``.
     """
 
     frames: tuple[Frame, ...]
@@ -63,11 +63,11 @@ class Reference:
 
 
 def draw_frames(source: str) -> tuple[Frame, ...]:
-    """The first frames of a source, of one size, numbered from 0.
+    """Return the first frames of a source, of one size, numbered from 0.
 
     Raises:
-        SourceError: when it gives fewer than two, so that nothing could be propagated.
-        ConfigError: when it is none.
+        SourceError: when it has fewer than two, so that nothing could be propagated.
+        ConfigError: when it is not a source.
     """
     frames: list[Frame] = []
     with open_source(source) as opened:
@@ -122,13 +122,13 @@ def compute_reference(bundle: Bundle, frames: Sequence[Frame]) -> Reference:
 def relative_errors(
     engine: Engine, graph: str, reference: Reference, levels: MapLevels | None
 ) -> dict[str, float]:
-    """How far an engine's outputs are from the reference's, for the reference's inputs.
+    """Return how far an engine's outputs are from the reference's, for the reference's inputs.
 
     Args:
-        engine: takes and gives maps of its own precision.
+        engine: reads and writes maps of its own precision.
         graph: the name of its graph.
-        reference: what FP32 gives.
-        levels: of features and scale field, where they are bytes.
+        reference: outputs of FP32.
+        levels: of features and scale field, where they are quantised.
 
     Returns:
         By output, ``|got - expected| / |expected|`` with Euclidean norms over all runs.
@@ -153,19 +153,19 @@ def relative_errors(
             got = by_name[key].dequantize(array) if key in by_name else array.astype(np.float32)
             if not np.isfinite(got).all():
                 raise EngineError(
-                    f"the {engine.name} engine gave values that are not finite for '{key}', where "
-                    "the FP32 graph gives finite ones. In fp16 it is an overflow: take fp32."
+                    f"the {engine.name} engine has values that are not finite for '{key}', where "
+                    "the FP32 graph's are finite. In fp16 it is an overflow: use fp32."
                 )
             wrong[key] += float(np.square(got - expected[key]).sum(dtype=np.float64))
             right[key] += float(np.square(expected[key]).sum(dtype=np.float64))
-    # Nothing but zeros expected: any error is all wrong.
+    # Only zeros expected: any error counts as 1.
     return {k: (wrong[k] / right[k]) ** 0.5 if right[k] else float(wrong[k] > 0) for k in taken}
 
 
 def graph_answers(
     bundle: Bundle, precision: Precision, flavour: Flavour, frames: Sequence[Frame]
 ) -> tuple[Any, ...]:
-    """Answers by the graphs of a precision themselves, in ONNX Runtime on the CPU.
+    """Return the results of a precision's graphs themselves, in ONNX Runtime on the CPU.
 
     Raises:
         EngineError: when they do not load.
@@ -178,7 +178,7 @@ def graph_answers(
 def answer_frames(
     device: Device, subnets: Subnets, decoder: Decoder, frames: Sequence[Frame]
 ) -> tuple[Any, ...]:
-    """The answer for each frame, at its size; every fourth frame is a key frame."""
+    """Return the result for each frame, at its size; every fourth frame is a key frame."""
     scheduler = Scheduler(device, subnets, decoder, depth=1)
     try:
         answers = []

@@ -1,7 +1,7 @@
-"""Graphs optimised ahead for ONNX Runtime on the CPU, so that a start does not do it again.
+"""Graphs optimised ahead for ONNX Runtime on the CPU, so that each start is faster.
 
-It saves little of a start, most of which is the packing of weights: about a twentieth of it for
-ResNet-101, more than half for a small INT8 flow network. What counts is that the graphs are
+The gain is small, since most of a start is the packing of weights: about a twentieth for
+ResNet-101, more than half for a small INT8 flow network. The main benefit is that the graphs are
 checked and measured on the machine that they will run on.
 
 Optimised at ORT_ENABLE_EXTENDED: the layouts of the level above fit one instruction set only, and
@@ -56,10 +56,10 @@ def open_target(options: BuildOptions) -> Iterator[CpuTarget]:
 def optimise(
     graph: bytes, *, name: str, provider: str, provider_options: Mapping[str, str] | None = None
 ) -> Built:
-    """Have ONNX Runtime optimise a graph for a provider, and give it as a file's bytes.
+    """Optimise a graph for a provider by ONNX Runtime, and return it as a file's bytes.
 
     Raises:
-        EngineError: when it does not load, or the provider did not take it.
+        EngineError: when it does not load, or the provider did not accept it.
     """
     ort = require("onnxruntime", extra="cpu", purpose=f"Optimising the {name} graph")
     options = session_options(ort)

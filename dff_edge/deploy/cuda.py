@@ -25,7 +25,7 @@ from dff_edge.runtime.engines.onnxruntime_cuda import (
 
 
 class CudaTarget:
-    """A GPU with ONNX Runtime. The warp is the device's own kernel where that was built.
+    """A GPU with ONNX Runtime. The warp is the device's own kernel if that was built.
 
     Args:
         platform: of this machine, target "cuda".
@@ -41,7 +41,7 @@ class CudaTarget:
             library_path()
         except MissingDependencyError:
             if os.environ.get(LIBRARY_VARIABLE):
-                raise  # a library that is named must be there
+                raise  # a named library must exist
             self.graphs = (*self.graphs, "propagate")  # warp and task network in one
 
     def build(self, graph: bytes, *, name: str, kind: GraphName, contract: GraphContract) -> Built:

@@ -1,4 +1,4 @@
-"""Deploying: each engine from the cache or built, all checked together, and only then kept."""
+"""Deployment: each engine from the cache or built, all checked together, and only then kept."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ from dff_edge.runtime.tasks import decoder_of, task_of
 
 @dataclass(frozen=True)
 class EngineReport:
-    """What became of one graph.
+    """Outcome for one graph.
 
     Attributes:
-        origin: whether it was there, or was built now.
-        reason: why it was built; empty when it was there.
-        record: what is known of it.
-        path: where it is.
+        origin: whether it was in the cache, or was built now.
+        reason: why it was built; empty when it was in the cache.
+        record: its record.
+        path: its folder in the cache.
     """
 
     origin: Literal["cache", "built"]
@@ -66,13 +66,13 @@ class Deployed:
     """One precision of a bundle, ready to run.
 
     Attributes:
-        precision: which.
+        precision: the precision.
         engines: by graph.
-        fidelity: how far the answers are those of the graphs that the engines were built from,
-            0..1; see ``agreement``.
-        floor: the least fidelity that is accepted.
-        agreement: how far they are those of the FP32 graphs.
-        measure: what the two are shares of, for people.
+        fidelity: agreement of the results with those of the graphs that the engines were built
+            from, 0..1; see ``agreement``.
+        floor: the lowest fidelity that is accepted.
+        agreement: agreement with the results of the FP32 graphs.
+        measure: the things that the two are shares of, for people.
     """
 
     precision: Precision
@@ -93,18 +93,18 @@ def deploy_bundle(
     rebuild: bool = False,
     progress: Progress = lambda text: None,
 ) -> Iterator[Deployed]:
-    """Build what is missing of a bundle's engines for a target, check it and keep it.
+    """Build the missing engines of a bundle for a target, check and keep them.
 
-    Nothing of a precision is kept unless all of it computes what the graphs say. What came before
-    a failure stays.
+    Nothing of a precision is kept unless all of it computes the same as its graphs. Precisions
+    finished before a failure are kept.
 
     Args:
         bundle: a verified bundle.
         target: from ``open_target``.
-        precisions: which of its graphs, one after the other.
-        cache: where engines are.
+        precisions: of the graphs, one after the other.
+        cache: where engines are kept.
         source: frames to check with.
-        rebuild: whether to build what is there, too.
+        rebuild: whether to build existing engines, too.
         progress: called with a line for each step.
 
     Yields:
@@ -113,8 +113,8 @@ def deploy_bundle(
     Raises:
         BundleError: the bundle does not hold a precision for the target.
         DiskError: there is no room for the engines, or the cache cannot be written to.
-        EngineError: a precision is not the target's, an engine cannot be built, or the engines
-            agree too little with their graphs.
+        EngineError: the target does not support a precision, an engine cannot be built, or the
+            engines agree too little with their graphs.
     """
     deploying = _Deploying(bundle, target, cache, source, progress)
     for precision in precisions:
@@ -140,7 +140,7 @@ class _Deploying:
 
     @cached_property
     def _reference(self) -> Reference:
-        """Computed once for all precisions, and not at all when every engine is there."""
+        """The reference, computed once for all precisions, if an engine must be checked."""
         self.progress(f"FP32 graphs on the CPU, frames of {hide_credentials(self.source)}")
         return compute_reference(self.bundle, draw_frames(self.source))
 
@@ -155,7 +155,7 @@ class _Deploying:
                 f"the target is {self._name}, expected {fitting}: the flow of {self.bundle.path} "
                 f"is computed by '{flow}', which runs on the CPU."
             )
-        # What is no graph has nothing to build.
+        # Only graphs have engines to build.
         graphs = tuple(g for g in self._graphs if g != "flow" or flow == "network")
         keys = {g: self.target.platform.key(self.bundle, precision, g) for g in graphs}
         found: dict[GraphName, CachedEngine] = {}
@@ -174,7 +174,7 @@ class _Deploying:
             reports = {g: self._report("cache", "", found[g].record) for g in graphs}
             return Deployed(precision, reports, fidelity, floor, agreed, measure)
 
-        # What is wrong with the cache or the source is told before a long build.
+        # Faults of the cache or the source are reported before a long build.
         nbytes = self.bundle.size_bytes(precision, self.target.platform.flavour)
         check_room(self.cache.folder, nbytes, f"the {precision} engines")
         reference = self._reference
@@ -213,10 +213,10 @@ class _Deploying:
 
     @property
     def _graphs(self) -> tuple[GraphName, ...]:
-        """The graphs of the bundle that the target needs."""
+        """Return the graphs of the bundle that the target needs."""
         needed, flavour = self.target.graphs, self.target.platform.flavour
         manifest = self.bundle.manifest
-        # Of such a task propagate.onnx does not give what the decoder reads.
+        # For such a task propagate.onnx does not return the decoder's inputs.
         if manifest.task_format.has_task_maps and "propagate" in needed and flavour == "ort":
             raise EngineError(
                 f"the target {self._name} has no warp of its own here, and needs it for "
@@ -231,14 +231,14 @@ class _Deploying:
         return self.target.platform.target
 
     def _find(self, key: EngineKey) -> tuple[CachedEngine | None, str]:
-        """The engine of a key, or why it must be built."""
+        """Return the engine of a key, or why it must be built."""
         try:
             entry = self.cache.load(key)
         except DamagedEngineError as error:
             return None, str(error)
         if entry is None:
             return None, f"not built before{why_missing(self.cache, key)}"
-        # Only what was said: without a limit any engine will do.
+        # Only options that are set: without a limit any engine will do.
         for name, value in self.target.options.items():
             before = entry.record.options.get(name)
             if value is not None and value != before:
@@ -258,7 +258,7 @@ class _Deploying:
     def _check(
         self, precision: Precision, engines: dict[GraphName, Engine], reference: Reference
     ) -> tuple[float, float]:
-        """Fidelity and agreement of what was opened."""
+        """Return fidelity and agreement of opened engines."""
         self.progress(f"{precision}: comparing with the graphs on the CPU")
         flavour = self.target.platform.flavour
         subnets = Subnets(
@@ -285,7 +285,7 @@ class _Deploying:
                 f"the {precision} engines for {self._name} have {fidelity:.2%} {rule.text} "
                 f"on {hide_credentials(self.source)} as by the graphs that they were built from, "
                 f"expected {rule.least[precision]:.1%}: {self.target.platform.runtime} computes "
-                f"something else. Nothing of {precision} was kept. Take another precision, and "
+                f"something else. Nothing of {precision} was kept. Use another precision, and "
                 "report this with the output of dff-edge doctor."
             )
         return fidelity, agreed

@@ -1,4 +1,4 @@
-"""How long one run of an engine takes on its device, by events of a stream."""
+"""Duration of an engine's run on its device, by events of a stream."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WARM_UP = 5  # the first runs choose kernels, allocate and raise clocks
 
 
 def median_ms(engine: Engine, device: Device) -> float:
-    """Median of ``RUNS`` runs one after the other, after ``WARM_UP`` that do not count.
+    """Return the median of ``RUNS`` runs in sequence, after ``WARM_UP`` that do not count.
 
     The inputs are random: small values of either sign, bytes of all values.
     """

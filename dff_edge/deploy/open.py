@@ -20,14 +20,14 @@ def open_target(
     workspace_mb: int | None = None,
     progress: Progress = lambda text: None,
 ) -> Iterator[Target]:
-    """Find a target on this machine, and let go of its device afterwards.
+    """Find a target on this machine, and release its device afterwards.
 
     Args:
         name: of a backend's target: "cpu", "cuda" or "tensorrt".
         cache, plugin, workspace_mb, progress: see ``BuildOptions``.
 
     Raises:
-        ConfigError: another name, or an option that is not the target's.
+        ConfigError: another name, or an option that the target does not have.
         MissingDependencyError: a package or a library is missing.
         EngineError: there is no such device.
     """

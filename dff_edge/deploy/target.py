@@ -1,4 +1,4 @@
-"""A target: what builds the engines of one kind of runtime."""
+"""A target: the builder of the engines of one kind of runtime."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Built:
-    """An engine as it was built.
+    """An engine just built.
 
     Attributes:
         data: its bytes.
-        summary: what the builder says of layers and formats.
+        summary: the builder's report on layers and formats.
     """
 
     data: bytes
@@ -32,7 +32,7 @@ class Built:
 
 
 class Target(Protocol):
-    """A backend on this machine, which engines are built for."""
+    """A backend on this machine that engines are built for."""
 
     @property
     def platform(self) -> Platform:
@@ -40,11 +40,11 @@ class Target(Protocol):
 
     @property
     def device(self) -> Device:
-        """Where they run."""
+        """The device that they run on."""
 
     @property
     def graphs(self) -> tuple[GraphName, ...]:
-        """Which graphs of a bundle it needs."""
+        """The graphs of a bundle that it needs."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -55,24 +55,24 @@ class Target(Protocol):
 
         Args:
             graph: the ONNX file's bytes, verified.
-            name: what messages call it.
-            kind: which of the bundle's graphs.
-            contract: what its inputs and outputs must be.
+            name: name of the graph in messages.
+            kind: name of the graph in the bundle.
+            contract: its expected inputs and outputs.
 
         Raises:
-            EngineError: when it cannot be built; the message says why.
-            BundleError: when the graph must not be given to this builder.
+            EngineError: when it cannot be built, with the reason.
+            BundleError: when the graph is not valid for this builder.
         """
 
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """How engines are built.
+    """Options of building engines.
 
     Attributes:
         cache: where TensorRT's measurements are kept.
         plugin: for TensorRT, whether the warp is the plugin, or the portable GridSample form.
-        workspace_mb: for TensorRT, the most scratch memory that an engine may need.
+        workspace_mb: for TensorRT, maximum scratch memory of an engine.
         progress: called with lines about long builds.
     """
 
@@ -82,7 +82,7 @@ class BuildOptions:
     progress: Progress = lambda text: None
 
     def refuse_those_of_tensorrt(self, target: str) -> None:
-        """Refuse the options that another target does not know.
+        """Raise for options that another target does not have.
 
         Raises:
             ConfigError: one of them was given.
@@ -95,11 +95,11 @@ class BuildOptions:
 
 
 def precisions_of(target: Target, bundle: Bundle) -> tuple[Precision, ...]:
-    """Precisions that a bundle holds for a target and that it takes."""
+    """Return the precisions that a bundle holds for a target and that it supports."""
     held = bundle.precisions_for(target.platform.flavour)
     return tuple(p for p in held if refusal_of(target, p) is None)
 
 
 def refusal_of(target: Target, precision: Precision) -> str | None:
-    """Return why a target takes no graphs of a precision; None when it does."""
+    """Return why a target does not support a precision; None when it does."""
     return targets()[target.platform.target].lacks.get(precision)

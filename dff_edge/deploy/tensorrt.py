@@ -1,6 +1,6 @@
 """Engines of TensorRT, 10.3 to 11: parse, compare with the contract, build.
 
-Networks are strongly typed: every precision is written in the graph, and TensorRT chooses none.
+Networks are strongly typed: every precision is written in the graph, and TensorRT selects none.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class TensorRtTarget:
         platform: of this machine, target "tensorrt"; with a plugin, warp and task network are one
             engine that calls it, else one of TensorRT's own layers.
         cache: where timings of kernels are kept, by version and device.
-        workspace_mb: the most scratch memory that an engine may need; None for what there is.
+        workspace_mb: maximum scratch memory of an engine; None for all that is free.
         progress: called with a line every ten seconds of a build.
     """
 
@@ -70,7 +70,7 @@ class TensorRtTarget:
             library.load_plugin(trt)
         place = (self.platform.runtime, self.platform.device)
         with self.device.current():
-            read_graph_bytes(graph, f"the {name} graph", [("trt", kind)])  # the last moment
+            read_graph_bytes(graph, f"the {name} graph", [("trt", kind)])  # right before parsing
             plan, timing = build_plan(
                 trt,
                 graph,
@@ -114,23 +114,23 @@ def build_plan(
     timing: bytes = b"",
     progress: Progress = lambda text: None,
 ) -> tuple[bytes, bytes]:
-    """Parse a graph, check what TensorRT made of it, and build.
+    """Parse a graph, check TensorRT's reading of it, and build.
 
     Args:
         trt: the module tensorrt, or one with the same names.
         graph: the ONNX file's bytes, verified for TensorRT (``Bundle.graph_bytes``).
-        name: what messages call it.
-        kind: which of the bundle's graphs.
-        contract: what its inputs and outputs must be.
-        workspace_mb: the most scratch memory that the engine may need.
-        timing: what was measured before on this device by this version.
+        name: name of the graph in messages.
+        kind: name of the graph in the bundle.
+        contract: its expected inputs and outputs.
+        workspace_mb: maximum scratch memory of the engine.
+        timing: earlier measurements on this device by this version.
         progress: called with a line every ten seconds.
 
     Returns:
-        The engine's bytes, and what is known of timings now.
+        The engine's bytes, and the timings measured so far.
 
     Raises:
-        EngineError: when it does not parse, is not what it should be, or cannot be built.
+        EngineError: when it does not parse, differs from the contract, or cannot be built.
     """
     logger, errors = library.tensorrt_logger(trt)
     errors.clear()
@@ -144,7 +144,7 @@ def build_plan(
     _check_network(trt, network, name=name, kind=kind, contract=contract)
 
     config = builder.create_builder_config()
-    config.clear_flag(trt.BuilderFlag.TF32)  # FP32 means FP32; who wants it faster takes FP16
+    config.clear_flag(trt.BuilderFlag.TF32)  # FP32 means FP32; FP16 is the faster choice
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # for the summary
     if workspace_mb is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_mb << 20)
@@ -164,9 +164,9 @@ def build_plan(
 
 
 def summarise(trt: ModuleType, plan: bytes, name: str) -> dict[str, Any]:
-    """What TensorRT says of an engine: its number of layers, their types and formats.
+    """Return TensorRT's description of an engine: number of layers, their types and formats.
 
-    The words differ between versions; what is not understood is left out.
+    The format differs between versions; unknown parts are left out.
 
     Raises:
         EngineError: when the engine does not load on the machine that built it.
@@ -197,7 +197,7 @@ def parse_summary(text: str) -> dict[str, Any]:
     types: Counter[str] = Counter()
     formats: Counter[str] = Counter()
     for layer in layers:
-        if not isinstance(layer, dict):  # names alone, where the verbosity was not detailed
+        if not isinstance(layer, dict):  # only names, where the verbosity was not detailed
             continue
         types[str(layer.get("LayerType", "unknown"))] += 1
         for output in layer.get("Outputs") or []:
@@ -215,7 +215,7 @@ def parse_summary(text: str) -> dict[str, Any]:
 
 
 def _creation_flags(trt: ModuleType) -> int:
-    # 11 knows no other networks, and says that it will drop the flag.
+    # Version 11 has no other networks, and logs that it ignores the flag.
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     return 0 if flag is None else 1 << int(flag)
 
@@ -235,7 +235,7 @@ def _check_network(
     if kind == "propagate_portable" and not samplers:
         problems.append("it has no GridSample layer, which is the warp")
     for layer in samplers:
-        # Python is given a layer's base class; its kind is the caller's to name.
+        # Python gets a layer's base class; the caller must set its type.
         layer.__class__ = trt.IGridSampleLayer
         modes = (layer.interpolation_mode, layer.sample_mode, bool(layer.align_corners))
         if modes != (trt.InterpolationMode.LINEAR, trt.SampleMode.FILL, False):
@@ -246,7 +246,7 @@ def _check_network(
             )
     if problems:
         raise EngineError(f"TensorRT reads the {name} graph otherwise: {'; '.join(problems)}.")
-    for tensor in [*inputs, *outputs]:  # else TensorRT may choose vectorised ones
+    for tensor in [*inputs, *outputs]:  # else TensorRT may choose vectorised formats
         tensor.allowed_formats = 1 << int(trt.TensorFormat.LINEAR)
 
 
@@ -261,7 +261,7 @@ def _specs(trt: ModuleType, tensors: list[Any]) -> dict[str, TensorSpec]:
 
 
 def _monitor(trt: ModuleType, name: str, progress: Progress) -> Any:
-    """TensorRT's progress as a line every ten seconds; ``stopped_by`` is what came in between."""
+    """Log TensorRT's progress every ten seconds; ``stopped_by`` is an exception meanwhile."""
     started = time.monotonic()
     told = started
     sizes: dict[str, int] = {}
@@ -286,7 +286,7 @@ def _monitor(trt: ModuleType, name: str, progress: Progress) -> Any:
                     )
                 except BaseException as error:  # TensorRT would print it and forget it
                     self.stopped_by = error
-            return self.stopped_by is None  # else the build ends, without an engine
+            return self.stopped_by is None  # False ends the build, without an engine
 
         def phase_finish(self, phase_name: str) -> None:
             sizes.pop(phase_name, None)

@@ -1,4 +1,4 @@
-"""A measured accuracy, whatever the task: at a distance from the key frame, and as "DFF at l"."""
+"""Accuracy of any task: at a distance from the key frame, and as "DFF at l"."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from dff_edge.errors import ConfigError
 
 
 class Metric(NamedTuple):
-    """What is measured.
+    """The measure of accuracy.
 
     Attributes:
-        key: in names of fields.
-        title: for people.
-        of_class: what a single class has, for people.
+        key: its name in fields.
+        title: its name for people.
+        of_class: its name for a single class, for people.
     """
 
     key: str
@@ -31,10 +31,10 @@ class Accuracy(ABC):
     """Accuracy at the distances 0..l-1, 0..1; the mean over the classes that occur.
 
     Attributes:
-        metric: what is measured.
+        metric: the measure.
         classes: names of the K classes.
         max_interval: the largest l.
-        not_scored: share of what is labelled that counts in no score, 0..1: pixels of label 255,
+        not_scored: share of the labels that are left out of scores, 0..1: pixels of label 255,
             or ignored boxes.
     """
 
@@ -45,10 +45,10 @@ class Accuracy(ABC):
 
     @abstractmethod
     def class_scores(self, distances: range) -> NDArray[np.float64]:
-        """Accuracy of each class over all pairs at some distances; NaN where it does not occur."""
+        """Return each class's accuracy over all pairs at some distances; NaN where it is absent."""
 
     def at_distance(self, distance: int) -> float:
-        """Accuracy of the pairs at one distance; NaN when nothing was scored."""
+        """Return the accuracy of the pairs at one distance; NaN when nothing was scored."""
         if not 0 <= distance < self.max_interval:
             raise ConfigError(
                 f"distance {distance} was not evaluated, expected 0 to {self.max_interval - 1}."
@@ -56,11 +56,11 @@ class Accuracy(ABC):
         return mean_of_classes(self.class_scores(range(distance, distance + 1)))
 
     def at_interval(self, interval: int) -> float:
-        """Accuracy of all pairs at distances 0..l-1 together: "DFF at l"; NaN as above."""
+        """Return the accuracy of all pairs at distances 0..l-1 together, "DFF at l", or NaN."""
         return mean_of_classes(self._within(interval))
 
     def by_class(self, interval: int) -> dict[str, float | None]:
-        """Accuracy of each class over distances 0..l-1; None for a class that does not occur."""
+        """Return each class's accuracy over distances 0..l-1; None for a class that is absent."""
         return {
             name: None if np.isnan(value) else float(value)
             for name, value in zip(self.classes, self._within(interval), strict=True)
@@ -75,5 +75,5 @@ class Accuracy(ABC):
 
 
 def mean_of_classes(scores: NDArray[np.float64]) -> float:
-    """Mean over the classes that occur, those that are not NaN; NaN when none does."""
+    """Return the mean over the classes that are not NaN; NaN when all are."""
     return float(np.nanmean(scores)) if np.isfinite(scores).any() else float("nan")

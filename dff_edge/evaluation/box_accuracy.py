@@ -1,15 +1,15 @@
 """mAP at an IoU of 0.5, as ImageNet VID is evaluated.
 
-Boxes are taken by falling score over all frames together. Each is right if a true box of its class
-and frame that none took before overlaps it enough, and takes the one that overlaps it most. Enough
+Boxes are matched by falling score over all frames together. A box is right if an unmatched true box
+of its class and frame overlaps it enough, and is matched with the one that overlaps it most. Enough
 is an IoU of 0.5, and less for small objects, for which a pixel more or less is a large share:
 ``min(0.5, w h / ((w + 10) (h + 10)))``. The average precision of a class is the area under its
-precision, made never to rise with recall.
+precision, made monotonically falling with recall.
 
 Sources: Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015, section
     4.3; the reference implementation of Zhu et al., CVPR 2017, ``imagenet_vid_eval.py``.
 Differs from them: objects may be ignored; a class without a true box is left out of the mean, where
-    they divide by zero; of equal scores the earlier frame's comes first, where they leave it open.
+    they divide by zero; of equal scores the earlier frame's comes first, which they leave open.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _MIN_IGNORED_SHARE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """The detections of some frames, held against the truth; those that are ignored left out.
+    """The detections of some frames, matched with the true boxes; ignored ones are left out.
 
     Attributes:
         scores: float32 ``(n,)``.
         labels: int32 ``(n,)``.
         right: bool ``(n,)``.
-        truths: int64 ``(K,)``, true boxes of each class that are to be found.
+        truths: int64 ``(K,)``, number of true boxes of each class that count.
     """
 
     scores: NDArray[np.float32]
@@ -51,7 +51,7 @@ class Matches:
 
     @classmethod
     def join(cls, parts: Iterable[Matches], class_count: int) -> Matches:
-        """Those of all frames together, in order."""
+        """Return those of all frames together, in order."""
         parts = [
             cls(
                 np.empty(0, np.float32),
@@ -74,7 +74,7 @@ class BoxAccuracy(Accuracy):
     """Mean average precision.
 
     Attributes:
-        by_distance: what was found at each distance.
+        by_distance: matches at each distance.
     """
 
     metric: ClassVar[Metric] = Metric("map", "mAP@0.5", "AP")
@@ -107,7 +107,7 @@ class BoxTally:
         self._boxes = self._ignored = 0
 
     def truth(self, clip: LabelledClip, index: int, size: tuple[int, int]) -> TrueBoxes | None:
-        """Return what is true of a frame, or None where that is not known.
+        """Return the true boxes of a frame, or None where it is not annotated.
 
         Raises:
             SourceError: as ``true_boxes``.
@@ -116,7 +116,7 @@ class BoxTally:
         return None if fitted is None else fitted.boxes
 
     def add(self, distance: int, truth: TrueBoxes, answer: Detections) -> None:
-        """Take in an answer at a distance from its key frame.
+        """Add detections at a distance from their key frame.
 
         Raises:
             ConfigError: as ``match``.
@@ -134,7 +134,7 @@ class BoxTally:
 
 
 def match(found: Detections, truth: TrueBoxes, class_count: int) -> Matches:
-    """Hold the detections of one frame against its true boxes.
+    """Match the detections of one frame with its true boxes.
 
     A detection that is not right is left out if half of it or more lies in an ignored object of
     its class.
@@ -170,14 +170,14 @@ def match(found: Detections, truth: TrueBoxes, class_count: int) -> Matches:
 
 
 def average_precision(right: NDArray[np.bool_], truths: int) -> float:
-    """Area under precision by recall.
+    """Return the area under precision by recall.
 
     Args:
         right: bool ``(n,)``, whether each detection of a class is right, by falling score.
-        truths: how many there are to find.
+        truths: number of true boxes.
 
     Returns:
-        0..1; NaN when there is nothing to find.
+        0..1; NaN when there is no true box.
 
     Example:
         >>> average_precision(np.array([True, False, True]), 4)  # 1/4 * 1 + 1/4 * 2/3
@@ -187,7 +187,7 @@ def average_precision(right: NDArray[np.bool_], truths: int) -> float:
         return float("nan")
     precision = np.cumsum(right) / np.arange(1, len(right) + 1)
     never_rising = np.maximum.accumulate(precision[::-1])[::-1]
-    return float(never_rising[right].sum() / truths)  # each right one is a step of recall
+    return float(never_rising[right].sum() / truths)  # each right detection is a step of recall
 
 
 def _least_iou(boxes: Boxes) -> NDArray[np.float32]:

@@ -1,6 +1,6 @@
-"""A bundle as the evaluation sees it: frames in, label maps or boxes out, one plain call at a time.
+"""A bundle for the evaluation: frames in, label maps or boxes out, one call at a time.
 
-Slower than the pipeline, which overlaps its stages, and easy to trust: feature.onnx on key
+Slower than the pipeline, which overlaps its stages, but simple: feature.onnx on key
 frames, flow.onnx -> native warp -> task.onnx on others, then decoding.
 """
 
@@ -24,7 +24,7 @@ from dff_edge.runtime.tasks import decoder_of
 
 @dataclass(frozen=True, slots=True)
 class KeyFrame:
-    """What is kept of a key frame.
+    """Data kept of a key frame.
 
     Attributes:
         features: ``(1, h, w, C)``, float32, or uint8 with the bundle's levels.
@@ -42,10 +42,10 @@ class BundlePredictor:
 
     Args:
         bundle: a verified bundle.
-        precision: which of its graphs.
+        precision: of the graphs.
         threads: of each run; None means the cores this process may use.
-        engine: what computes the graphs.
-        cuda: how a GPU is used.
+        engine: the backend.
+        cuda: options of running on a GPU.
 
     Raises:
         BundleError: the bundle does not hold the precision.

@@ -1,8 +1,8 @@
-"""How good results are: accuracy at every distance from the key frame, and temporal consistency.
+"""Quality of results: accuracy at every distance from the key frame, temporal consistency.
 
 Protocol of Zhu et al., CVPR 2017, arXiv:1611.07715, section 5.2: for each labelled frame i, the
 pairs (k, i) with k = i - l + 1 .. i. "DFF at l" is the accuracy over all these pairs together, as
-if they were so many frames; "at distance d" takes the pairs with i - k = d. Accuracy is the
+if they were so many frames; "at distance d" uses the pairs with i - k = d. Accuracy is the
 metric of the task: mean IoU (``label_accuracy``), mAP (``box_accuracy``), ...
 
 The same code evaluates a torch model and a bundle, both behind ``Predictor``.
@@ -31,13 +31,13 @@ class Predictor(Protocol):
     """Deep Feature Flow, one call at a time."""
 
     def extract(self, image: Image) -> Any:
-        """What is kept of a key frame: its features and its half-size image."""
+        """Return the data kept of a key frame: its features and its half-size image."""
         ...
 
     def predict(self, key: Any, image: Image | None) -> Any:
-        """What ``image`` shows, answered from ``key``; None stands for the key frame itself.
+        """Predict for ``image`` from ``key``; None stands for the key frame itself.
 
-        It is what the model's task says of a frame: a label map, ``Detections`` in pixels of the
+        Returns the result of the model's task: a label map, ``Detections`` in pixels of the
         image, ...
         """
         ...
@@ -57,17 +57,17 @@ def evaluate(
     is measured on the same frames. The features of a frame are computed once.
 
     Args:
-        predictor: what is evaluated.
+        predictor: the model to evaluate.
         clips: labelled video.
         classes: names of the K classes.
         max_interval: the largest key interval of interest, l.
         progress: called with (clips done, clips in all).
-        task: what the predictor's answers are.
+        task: the task of the model.
 
     Raises:
         ConfigError: when no clip has a labelled frame with enough frames before it, or the model
-            answers a class that is not in ``classes``, or as another task would.
-        SourceError: when a truth does not fit its frame, or is of no class (``datasets/truth``).
+            predicts a class that is not in ``classes``, or results of another task.
+        SourceError: when labels do not fit their frame, or are of no class (``datasets/truth``).
     """
     if max_interval < 1:
         raise ConfigError(f"max_interval is {max_interval}, expected 1 or more frames.")
@@ -83,14 +83,14 @@ def evaluate(
             truth = tally.truth(clip, i, (image.shape[0], image.shape[1]))
             if truth is None:
                 continue
-            # From the oldest key frame on: the other way round the cache would lose each entry
+            # From the oldest key frame on: in the other order the cache would drop each entry
             # just before it is needed again.
             for distance in reversed(range(max_interval)):
                 key = extract(i - distance)
                 answer = predictor.predict(key, image if distance else None)
                 if not measured.is_answer(answer):
                     raise ConfigError(
-                        f"the model does not answer {measured.answers}, expected of task '{task}'."
+                        f"the model does not predict {measured.answers}, expected of task '{task}'."
                     )
                 tally.add(distance, truth, answer)
                 pairs += 1
@@ -108,22 +108,22 @@ def evaluate(
 def temporal_consistency(
     predictor: Predictor, clips: Sequence[LabelledClip], class_count: int, interval: int
 ) -> float | None:
-    """Say how steady label maps are: mean IoU of each against the one before, moved by true flow.
+    """Return the mean IoU of each label map and the one before, moved by true flow.
 
     Runs Algorithm 1 at a fixed key interval; pixels that were hidden or outside are not counted,
-    nor are clips whose true flow is unknown.
+    nor are clips without true flow.
 
     Args:
-        predictor: what is measured.
+        predictor: the model to measure.
         clips: video; labels are not needed.
         class_count: K.
         interval: key interval l.
 
     Returns:
-        0..1, or None when no clip of two frames and more knows its true flow.
+        0..1, or None when no clip of two or more frames has true flow.
 
     Raises:
-        ConfigError: the interval is below 1, or the predictor does not answer label maps.
+        ConfigError: the interval is below 1, or the model does not predict label maps.
     """
     if interval < 1:
         raise ConfigError(f"interval is {interval}, expected 1 or more frames.")
@@ -140,12 +140,12 @@ def temporal_consistency(
             labels = predictor.predict(key, image if i % interval else None)
             if not MEASURED_TASKS.find("segmentation").is_answer(labels):
                 raise ConfigError(
-                    "temporal consistency was asked of a model that gives no label maps, expected "
+                    "temporal consistency was requested of a model without label maps, expected "
                     "one that segments."
                 )
             if before is not None:
                 known = clip.flow(i, i - 1)
-                assert known is not None  # a clip knows all of its flow or none
+                assert known is not None  # a clip has true flow for all frames or none
                 total += confusion(_moved(before, *known), labels, class_count)
             before = labels
     return mean_iou(total) if total.any() else None
@@ -159,7 +159,7 @@ def _extractor(predictor: Predictor, clip: LabelledClip) -> Callable[[int], Any]
 
 
 def _moved(before: LabelMap, flow: NDArray[np.float32], occluded: NDArray[np.bool_]) -> LabelMap:
-    """The earlier labels where the flow finds them, not scored where it cannot."""
+    """Move the earlier labels along the flow; 255 where it leads to no label."""
     height, width = before.shape
     ys, xs = np.indices((height, width))
     from_y = np.clip(np.rint(ys + flow[..., 1]).astype(int), 0, height - 1)

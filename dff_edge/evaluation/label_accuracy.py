@@ -36,7 +36,7 @@ class LabelAccuracy(Accuracy):
 
 
 class LabelTally:
-    """Adds up pixels pair by pair.
+    """Accumulates confusion matrices pair by pair.
 
     Args:
         classes: names of the K classes.
@@ -49,7 +49,7 @@ class LabelTally:
         self._totals = np.zeros((max_interval, len(classes), len(classes)), np.int64)
 
     def truth(self, clip: LabelledClip, index: int, size: tuple[int, int]) -> LabelMap | None:
-        """Return what is true of a frame, or None where that is not known.
+        """Return the label map of a frame, or None where it has none.
 
         Raises:
             SourceError: as ``true_labels``.
@@ -57,7 +57,7 @@ class LabelTally:
         return true_labels(clip, index, size, len(self._classes))
 
     def add(self, distance: int, truth: LabelMap, answer: LabelMap) -> None:
-        """Take in an answer at a distance from its key frame.
+        """Add a prediction at a distance from its key frame.
 
         Raises:
             ConfigError, ShapeError: as ``confusion``.
@@ -73,11 +73,11 @@ class LabelTally:
 
 
 def confusion(truth: LabelMap, labels: LabelMap, class_count: int) -> Confusion:
-    """Count pixels by (true class, answered class).
+    """Count pixels by (true class, predicted class).
 
     Args:
-        truth: uint8 ``(H, W)``, 0..K-1, or 255 for what is not scored.
-        labels: uint8 ``(H, W)``, the answer.
+        truth: uint8 ``(H, W)``, 0..K-1, or 255 for pixels that are not scored.
+        labels: uint8 ``(H, W)``, the prediction.
         class_count: K.
 
     Returns:
@@ -107,7 +107,7 @@ def confusion(truth: LabelMap, labels: LabelMap, class_count: int) -> Confusion:
 
 
 def iou(matrix: Confusion) -> NDArray[np.float64]:
-    """Intersection over union of each class; NaN where a class is neither true nor answered."""
+    """Return each class's intersection over union; NaN where it is neither true nor predicted."""
     hit = np.diag(matrix).astype(np.float64)
     union = matrix.sum(axis=0) + matrix.sum(axis=1) - hit
     ious: NDArray[np.float64] = np.full(len(hit), np.nan)
@@ -116,5 +116,5 @@ def iou(matrix: Confusion) -> NDArray[np.float64]:
 
 
 def mean_iou(matrix: Confusion) -> float:
-    """Mean of ``iou`` over the classes that occur; NaN when nothing was scored."""
+    """Return the mean of ``iou`` over the classes that occur; NaN when nothing was scored."""
     return mean_of_classes(iou(matrix))

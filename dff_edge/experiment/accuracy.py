@@ -1,4 +1,4 @@
-"""Accuracy of a checkpoint by the paper's protocol, kept for the next time."""
+"""Accuracy of a checkpoint by the paper's protocol, cached on disk."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def accuracy_at_intervals(
 
     Args:
         checkpoint: its folder.
-        folder: where what was measured is kept, for the next time.
+        folder: where results are cached.
         test: labelled clips by name.
         max_interval: largest l.
-        flow: what gives the flow.
+        flow: source of the flow.
 
     Returns:
         Accuracy 0..1 for each l.

@@ -10,7 +10,7 @@ from dff_edge.trainer.checkpoint import load_checkpoint
 
 
 class Bundles:
-    """One bundle for each kind of networks: their weights make no difference to the speed.
+    """One bundle for each combination of networks: weights make no difference to the speed.
 
     Args:
         folder: where they are written.
@@ -26,7 +26,7 @@ class Bundles:
         Args:
             checkpoint: its folder.
             name: of the bundle.
-            flow: what gives the flow.
+            flow: source of the flow.
 
         Raises:
             CheckpointError, ExportError: as loading and exporting do.

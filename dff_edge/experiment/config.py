@@ -1,7 +1,7 @@
-"""The configuration of the experiments: a training run, its variations, and how to measure them.
+"""The configuration of the experiments: a training run, its variations, and their measurement.
 
-One YAML file serves all tables and the figure, changed by ``--set key=value`` as a training run's
-is.
+One YAML file serves all tables and the figure, changed by ``--set key=value`` like that of a
+training run.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from dff_edge.trainer.models.config import split_points
 from dff_edge.trainer.models.dff import HEAD, NONE
 from dff_edge.trainer.settings import Settings
 
-# What comes before the pairs, and the weights that take its place.
+# Stages before the pairs, and the weights that can replace them.
 _STARTS = {"recognition": "feature", "flow": "flow"}
 Interval = Annotated[int, Field(ge=1, le=10_000)]
 
 
 class SpeedConfig(Settings):
-    """How frames per second are measured.
+    """Settings of measuring frames per second.
 
     Attributes:
-        frames: about how many frames a repetition takes; a multiple of each key interval.
-        repetitions: how often; configurations take turns and the median counts.
-        threads: of the networks; None takes the cores that the process may use.
+        frames: about the number of frames of a repetition; a multiple of each key interval.
+        repetitions: their number; configurations take turns and the median counts.
+        threads: of the networks; None means the cores that the process may use.
     """
 
     frames: int = Field(default=60, ge=1, le=1_000_000)
@@ -45,13 +45,13 @@ class ExperimentConfig(Settings):
     """All tables and the figure.
 
     Attributes:
-        train: Deep Feature Flow as it is trained by default: stages recognition (where N starts),
-            flow (where F does) and pairs. One of the first two may be missing where ``init`` has
+        train: Deep Feature Flow as it is trained by default: stages recognition (the start of N),
+            flow (the start of F) and pairs. One of the first two may be missing where ``init`` has
             weights to start from, as in the paper. On one device.
-        test: labelled clips that results are reported on; nothing else is done with them.
+        test: labelled clips that results are reported on; used for nothing else.
         interval: key interval l of the tables; in the paper 5 for segmentation, 10 for detection.
         speed: how frames per second are measured.
-        flow_functions: of Table 4, hand-made flow of the SFF rows, as ``export --flow`` names it.
+        flow_functions: of Table 4, hand-crafted flow of the SFF rows, as in ``export --flow``.
         splits: of Table 5, by the paper's number of layers in the task network: ``model.split``.
         features: of Table 2 and Figure 3, feature networks, each with every flow network.
         flows: of Table 2 and Figure 3, flow networks.
@@ -80,7 +80,7 @@ class ExperimentConfig(Settings):
         if kinds != [kind for kind in (*_STARTS, "pairs") if kind in kinds] or "pairs" not in kinds:
             raise ValueError(
                 f"train.stages are {', '.join(kinds)}, expected recognition, flow, pairs, each "
-                "once; of the first two those that no weights in train.init take the place of."
+                "once; weights in train.init can replace the first two."
             )
         init = self.train.init
         for kind, network in _STARTS.items():
@@ -121,12 +121,12 @@ class ExperimentConfig(Settings):
 
 
 def _holds(used: str, test: str, split: str = "val") -> bool:
-    """Whether data is that for testing, or of its split; ``split`` where its name says none."""
+    """Return whether data is that for testing, or of its split, by default ``split``."""
     if used.startswith(f"{VID_AND_DET}://"):
         return any(_holds(part, test, split) for part in vid_and_det(used))
     if used.startswith("synthetic://") and test.startswith("synthetic://"):
         splits = [dict(parse_qsl(urlsplit(uri).query)).get("split") for uri in (used, test)]
-        is_trained_on = split == "train"  # scenes without end; clips of one split may be others
+        is_trained_on = split == "train"  # an endless supply; clips of one split may differ
         return used == test or (is_trained_on and (splits[0] or split) == (splits[1] or "val"))
     ours, theirs = parse_data_name(used, split=split), parse_data_name(test)
     if ours is None or theirs is None:
@@ -139,7 +139,7 @@ def _holds(used: str, test: str, split: str = "val") -> bool:
 
 
 def _check_distinct(key: str, names: Sequence[object]) -> None:
-    """Rows and curves are called by these names."""
+    """Check that the names of rows or curves are distinct."""
     twice = [str(name) for number, name in enumerate(names) if name in names[:number]]
     if twice:
         raise ValueError(f"{key} has {', '.join(twice)} more than once, expected each once.")

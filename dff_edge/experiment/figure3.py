@@ -39,7 +39,7 @@ def run_figure3(config: ExperimentConfig, folder: Path, seeds: Sequence[int]) ->
         ConfigError: no networks are given.
         MissingDependencyError: matplotlib is not installed.
     """
-    check_plotting()  # not after an hour of training
+    check_plotting()  # rather than after an hour of training
     check_networks(config)
     results = measure("figure3", config, folder, seeds, lambda recipe: methods(recipe, config), ())
     write_atomically(folder / "figure3.png", draw_tradeoff(results))
@@ -47,10 +47,10 @@ def run_figure3(config: ExperimentConfig, folder: Path, seeds: Sequence[int]) ->
 
 
 def check_networks(config: ExperimentConfig) -> None:
-    """Refuse a configuration without networks to combine.
+    """Raise for a configuration without networks to combine.
 
     Raises:
-        ConfigError: says so.
+        ConfigError: there are no networks.
     """
     if not (config.features and config.flows):
         raise ConfigError(
@@ -60,7 +60,7 @@ def check_networks(config: ExperimentConfig) -> None:
 
 
 def methods(recipe: Recipe, config: ExperimentConfig) -> dict[str, Method]:
-    """The points of a seed by name, curve by curve."""
+    """Return the points of a seed by name, curve by curve."""
     points = {}
     for feature in config.features:
         for flow in config.flows:

@@ -1,4 +1,4 @@
-"""The rows of a table: trained where that is missing, then measured in accuracy and speed."""
+"""Rows of a table: trained where they are missing, then measured in accuracy and speed."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from dff_edge.report.machine import describe_machine
 
 
 class Method(NamedTuple):
-    """What a row is made of.
+    """Definition of a row.
 
     Attributes:
-        title: what the table calls it.
-        run: the networks.
+        title: its title in the table.
+        run: the training run of its networks.
         interval: key interval l.
-        flow: what gives their flow; none plays a part at l = 1.
+        flow: source of its flow; unused at l = 1.
         paper: the paper's numbers for it.
     """
 
@@ -43,7 +43,7 @@ def measure(
     methods: Callable[[Recipe], Mapping[str, Method]],
     claims: Sequence[tuple[str, str]],
 ) -> Results:
-    """Train what is missing, measure every row.
+    """Train missing runs, measure every row.
 
     All rows are measured on the same labelled frames, those with enough frames before them for the
     largest key interval. Speed is that of the first seed's networks: weights make no difference.
@@ -54,7 +54,7 @@ def measure(
         folder: of its training runs and bundles.
         seeds: one training of each row for each.
         methods: the rows of a seed by name, in the order of the table.
-        claims: names of rows to compare; those that the table has not are left out.
+        claims: names of rows to compare; those that the table lacks are left out.
 
     Raises:
         DffEdgeError: as training, evaluation and export do.
@@ -102,7 +102,7 @@ def measure(
 def _fps(
     methods: Mapping[str, Method], config: ExperimentConfig, runs: Runs, bundles: Bundles
 ) -> dict[str, float]:
-    """By row; without those that no pipeline computes: it always has a flow to propagate by."""
+    """Return fps by row; without those whose features are copied, which no pipeline computes."""
     timed = {}
     for name, method in methods.items():
         flow = "network" if method.interval == 1 else method.flow  # every frame is a key frame

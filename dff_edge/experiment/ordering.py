@@ -1,6 +1,6 @@
-"""Whether one row of a table is better than another by more than the noise of training.
+"""Comparison of two rows of a table with the noise of training.
 
-The rule, for differences paired over seeds (both rows of a seed begin with the same weights and see
+The rule, for differences paired over seeds (both rows of a seed begin with the same weights and use
 the same scenes): all seeds agree in the sign, and the mean is more than twice its standard error.
 With three seeds that is a rule of thumb, not a test at a known level.
 """
@@ -19,7 +19,7 @@ _ERRORS = 2.0  # standard errors that a mean difference has to exceed
 
 
 class Difference(NamedTuple):
-    """A row against another.
+    """Difference of two rows.
 
     Attributes:
         mean: mean over the seeds of first minus second.

@@ -1,4 +1,4 @@
-"""The numbers of the paper that ours stand beside.
+"""The numbers of the paper, for comparison.
 
 Source: Zhu et al., CVPR 2017, arXiv:1611.07715, Tables 2, 4 and 5.
 """

@@ -1,4 +1,4 @@
-"""The training runs that the rows of the tables are made of.
+"""The training runs of the rows of the tables.
 
 Source: Zhu et al., CVPR 2017, arXiv:1611.07715, Table 3.
 Differs from the paper: there N starts from ImageNet weights; so it does here where ``init`` has
@@ -29,10 +29,10 @@ class Run:
 
     Attributes:
         name: for people.
-        config: what is trained, and on what.
-        start: networks that begin with the weights that another run ended with, the others with
+        config: model, data and training.
+        start: networks that begin with the final weights of another run, the others with
             those of ``config.init``.
-        is_trained: False puts the networks of ``start`` together as they are.
+        is_trained: False combines the networks of ``start`` as they are.
     """
 
     name: str
@@ -42,9 +42,12 @@ class Run:
 
     @property
     def key(self) -> str:
-        """Hexadecimal digest of all that decides the outcome: configurations of this run and of
-        those before it, and the weights that ``init`` names. A setting at its default does not
-        count, so that runs stay what they are when the project gains a setting."""
+        """Hexadecimal digest of all that determines the outcome.
+
+        That is the configurations of this run and of those before it, and the weights that ``init``
+        names. A setting at its default does not count, so that runs keep their keys when the
+        project gains a setting.
+        """
         settings: dict[str, Any] = {
             "config": self.config.model_dump(mode="json", exclude={"name"}, exclude_defaults=True),
             "start": {network: run.key for network, run in sorted(self.start.items())},
@@ -61,7 +64,7 @@ class Recipe:
     """The runs of one seed.
 
     Attributes:
-        train: Deep Feature Flow by default, as ``ExperimentConfig`` has it.
+        train: Deep Feature Flow by default, as in ``ExperimentConfig``.
         seed: of weights and scenes.
     """
 
@@ -69,22 +72,22 @@ class Recipe:
     seed: int
 
     def recognition(self, model: ModelConfig | None = None) -> Run | None:
-        """Where N starts: feature and task network on single frames; None: as ``init`` has it."""
+        """Return the start of N: feature and task network on single frames; None for ``init``."""
         default = self.train.model
-        # Single frames know neither flow nor split: whatever these are, they share this run.
+        # Single frames involve neither flow nor split: models that differ in those share this run.
         feature = default.feature if model is None else model.feature
         return self._first("recognition", default.model_copy(update={"feature": feature}))
 
     def flow(self, model: ModelConfig | None = None) -> Run | None:
-        """Where F starts: the flow network on true flow; None: as ``init`` has it."""
+        """Return the start of F: the flow network on true flow; None for ``init``."""
         default = self.train.model
-        # True flow knows neither features nor scale: whatever the others, they share this run.
+        # True flow involves neither features nor scale: models that differ there share this run.
         flow = default.flow if model is None else model.flow
         flow = flow.model_copy(update={"scale": default.flow.scale})
         return self._first("flow", default.model_copy(update={"flow": flow}))
 
     def frame(self, model: ModelConfig | None = None) -> Run:
-        """*Frame*: further steps on single frames, as many as *DFF* makes on pairs."""
+        """Return *Frame*: further steps on single frames, as many as *DFF* makes on pairs."""
         default = self.train.model
         feature = default.feature if model is None else model.feature
         stage = self._pairs.model_copy(update={"kind": "recognition"})
@@ -102,7 +105,7 @@ class Recipe:
         model: ModelConfig | None = None,
         fixed: tuple[NetworkName, ...] = (),
     ) -> Run:
-        """*DFF* and its variants: pairs end to end.
+        """Return *DFF* and its variants: pairs end to end.
 
         Args:
             name: of the run.
@@ -115,7 +118,7 @@ class Recipe:
         return self._last(name, model or self.train.model, stage, start)
 
     def separate(self) -> Run:
-        """*DFF separate*: N of *Frame* and F as it was pre-trained."""
+        """Return *DFF separate*: N of *Frame* and F as it was pre-trained."""
         start = {**_of_n(self.frame()), **_of_f(self.flow())}
         run = self._last("dff-separate", self.train.model, self._pairs, start)
         return replace(run, is_trained=False)

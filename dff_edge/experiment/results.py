@@ -26,7 +26,7 @@ class Row(_Record):
 
     Attributes:
         name: key of the row, the same in each run of the experiment.
-        title: what the table calls it.
+        title: its title in the table.
         interval: key interval l.
         accuracy: 0..1, one for each seed.
         fps: frames per second; None where the pipeline has no such mode.
@@ -54,7 +54,7 @@ class Row(_Record):
 
 
 class Ordering(_Record):
-    """One row against another.
+    """Comparison of two rows.
 
     Attributes:
         first, second: names of the rows.
@@ -71,17 +71,17 @@ class Ordering(_Record):
 
 
 class Results(_Record):
-    """All of an experiment.
+    """All results of an experiment.
 
     Attributes:
         experiment: "table4", ...
-        metric: what accuracy is, "mIoU" or "mAP".
+        metric: the measure of accuracy, "mIoU" or "mAP".
         seeds: in the order of each row's accuracies.
         rows: of the table. Speed-ups are over per-frame evaluation: the row of the same title at
             l = 1 where a title has several rows, else the first row, if that is at l = 1.
-        orderings: what the paper claims of the rows, checked here.
+        orderings: the paper's claims about the rows, checked here.
         config: the experiment's configuration.
-        machine: what speeds were measured on.
+        machine: the machine that speeds were measured on.
     """
 
     experiment: str
@@ -93,7 +93,7 @@ class Results(_Record):
     machine: Machine
 
     def markdown(self) -> str:
-        """The table, the paper's numbers beside ours, and the orderings."""
+        """Return the table, the paper's numbers beside ours, and the orderings."""
         metric = self.metric
         ours = [metric + " %", "fps", "speed-up"]
         lines = markdown_table(
@@ -144,7 +144,7 @@ class Results(_Record):
 
 
 def order(rows: Sequence[Row], pairs: Sequence[tuple[str, str]]) -> tuple[Ordering, ...]:
-    """Compare rows by name; pairs of which a row is missing are left out."""
+    """Compare rows by name; pairs with a missing row are left out."""
     by_name = {row.name: row for row in rows}
     found = []
     for first, second in pairs:
@@ -164,7 +164,7 @@ def order(rows: Sequence[Row], pairs: Sequence[tuple[str, str]]) -> tuple[Orderi
 
 
 def markdown_table(headers: list[str], rows: list[list[str]]) -> list[str]:
-    """The lines of a Markdown table, first column to the left, the others to the right."""
+    """Return the lines of a Markdown table, first column to the left, the others to the right."""
     widths = [max(3, *(len(row[i]) for row in [headers, *rows])) for i in range(len(headers))]
 
     def line(cells: list[str]) -> str:
@@ -181,7 +181,7 @@ def _accuracy(row: Row) -> str:
 
 
 def number(value: float | None, digits: int) -> str:
-    """A cell, a dash for what is not known."""
+    """Return a cell, a dash for an unknown value."""
     return "-" if value is None else f"{value:.{digits}f}"
 
 

@@ -35,14 +35,14 @@ _EXPERIMENTS: dict[str, Callable[[ExperimentConfig, Path, Sequence[int]], _Resul
 def run_experiment(
     name: str, config_path: Path, changes: Iterable[str], folder: Path, seeds: Sequence[int]
 ) -> str:
-    """Run a table or figure, or go on with it.
+    """Run or resume a table or figure.
 
     Args:
         name: "table2", "table4", "table5" or "figure3".
         config_path: YAML file.
         changes: ``key=value`` each.
         folder: of its training runs and results, ``<name>.json``, ``<name>.md`` and for a figure
-            ``<name>.png``. All experiments of a configuration share one, and with it the runs that
+            ``<name>.png``. All experiments of a configuration share one, and so the runs that
             they have in common.
         seeds: of the training runs.
 
@@ -63,7 +63,7 @@ def run_experiment(
 
 
 def _claim(folder: Path, config: ExperimentConfig) -> None:
-    """Note what a folder is for, or see that it is for the same."""
+    """Record the configuration of a folder, or check that it is the same."""
     record = folder / "experiment.yaml"
     if not record.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ def _claim(folder: Path, config: ExperimentConfig) -> None:
         before = load_settings(record, ExperimentConfig)
     except ConfigError as error:
         raise ConfigError(
-            f"{error} Where it is damaged, remove it; finished runs are found without it."
+            f"{error} If it is damaged, remove it; finished runs are found without it."
         ) from error
     if before != config:
         then, now = (flatten(each.model_dump(mode="json")) for each in (before, config))
@@ -81,5 +81,5 @@ def _claim(folder: Path, config: ExperimentConfig) -> None:
         raise ConfigError(
             f"{record} differs from the configuration given in {', '.join(keys)}. Results of two "
             "configurations do not belong in one folder: give a new one. Finished runs are found "
-            "there too, once they lie in its runs/."
+            "there too, once they are in its runs/."
         )

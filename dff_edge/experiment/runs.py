@@ -1,4 +1,4 @@
-"""Training runs in a folder: each is made once and found again by its configuration."""
+"""Training runs in a folder: each is made once and looked up by its configuration."""
 
 from __future__ import annotations
 
@@ -25,24 +25,26 @@ _log = logging.getLogger("dff_edge.experiment")
 class Runs:
     """The runs of a folder.
 
-    Two processes may work in one folder; a run that both want is refused to the later one.
+    Two processes may work in one folder; of two that want the same run the later one gets an error.
 
     Args:
-        folder: where they lie, ``<name>-<key>`` each, as ``dff-edge train`` leaves them; made when
-            missing.
+        folder: holds them as ``<name>-<key>``, in the layout of ``dff-edge train``; created where
+            it is missing.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def folder(self, run: Run) -> Path:
-        """Where a run lies, also one that is still to be made; another experiment may have given it
-        another name."""
+        """Return the folder of a run, which need not exist.
+
+        Another experiment may have given it another name.
+        """
         found = sorted(self._folder.glob(f"*-{run.key}"))
         return found[0] if found else self._folder / f"{run.name}-{run.key}"
 
     def checkpoint(self, run: Run) -> Path:
-        """Give the checkpoint of a run: trained before, gone on with, or trained now.
+        """Return the checkpoint of a run: trained before, resumed, or trained now.
 
         Raises:
             ConfigError, CheckpointError, SourceError: as ``train`` does.
@@ -66,18 +68,21 @@ class Runs:
             is_begun = (folder / RECORD).exists()
             if is_begun:
                 _find_again(folder / RECORD, start)
-            _log.info("%s: %s", run.name, "goes on with its training" if is_begun else "training")
+            _log.info("%s: %s", run.name, "resumes its training" if is_begun else "training")
             return train(config, folder, resume=is_begun)
 
 
 def _find_again(record: Path, start: Mapping[str, Path]) -> None:
-    """Note where the runs that a broken run started from lie now: the folder may have been moved,
-    or be called by another path. They are the same runs, by the key in the run's name."""
+    """Update where the runs that an interrupted run started from are.
+
+    The folder may have been moved, or be reached by another path. The key in a run's name
+    identifies it.
+    """
     try:
         config = read_yaml(record)
         config["init"] |= {network: str(checkpoint) for network, checkpoint in start.items()}
     except (ConfigError, TypeError, KeyError):
-        return  # damaged, which ``train`` says
+        return  # damaged, which ``train`` reports
     write_atomically(record, dump_yaml(config))
 
 

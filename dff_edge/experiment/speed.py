@@ -1,4 +1,4 @@
-"""Frames per second of the rows of a table, in turns, through the pipeline that users run."""
+"""Frames per second of the rows of a table, in turns, through the runtime's pipeline."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.policy import FixedInterval
 
 _WARM_UP_FRAMES = 4
-_FPS = 30.0  # of the stamps; nothing waits for them
+_FPS = 30.0  # of the stamps; the run does not wait for them
 
 
 class Timed(NamedTuple):
-    """What is timed: a bundle at a key interval."""
+    """A bundle at a key interval, to be timed."""
 
     bundle: Path
     interval: int
@@ -35,9 +35,9 @@ def measure_fps(timed: Sequence[Timed], test: str, settings: SpeedConfig) -> dic
     busier does so for all of them.
 
     Args:
-        timed: what to measure.
-        test: the clips that are computed on, by name.
-        settings: how long and how often.
+        timed: the bundles to measure.
+        test: the clips to compute on, by name.
+        settings: frames, repetitions and threads.
 
     Raises:
         BundleError: a bundle is damaged.

@@ -1,4 +1,4 @@
-"""Table 2: what a feature network costs for each frame that the flow network carries.
+"""Table 2: cost of a feature network relative to each frame that the flow network propagates.
 
 Source: Zhu et al., CVPR 2017, arXiv:1611.07715, Table 2, 1 / r of Eq. (6).
 """
@@ -26,7 +26,7 @@ class Cost(BaseModel):
         feature, flow: names of the networks.
         inverse_ratio: 1 / r of Eq. (6), flow network with scale head against feature network.
         inverse_full_ratio: 1 / r of Eq. (5), with warp and task network.
-        paper: the paper's 1 / r; None for networks that it has not.
+        paper: the paper's 1 / r; None for networks that are not in the paper.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -42,7 +42,7 @@ class Costs(BaseModel):
     """All of Table 2.
 
     Attributes:
-        frame_size: ``(H, W)`` in pixels that was counted for.
+        frame_size: ``(H, W)`` in pixels of the count.
         cells: of the table.
     """
 
@@ -52,7 +52,7 @@ class Costs(BaseModel):
     cells: tuple[Cost, ...]
 
     def markdown(self) -> str:
-        """The table, the paper's numbers beside ours."""
+        """Return the table, the paper's numbers beside ours."""
         lines = markdown_table(
             ["networks", "1 / r, Eq. (6)", "paper: 1 / r", "1 / r, Eq. (5)"],
             [

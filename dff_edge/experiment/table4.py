@@ -1,9 +1,9 @@
-"""Table 4: Deep Feature Flow against per-frame evaluation, hand-made flow and its own variants.
+"""Table 4: Deep Feature Flow against per-frame evaluation, hand-crafted flow and its variants.
 
 Source: Zhu et al., CVPR 2017, arXiv:1611.07715, Tables 3 and 4, and section 5.2.
-Differs from the paper: see ``recipe.py``. Rows that the paper has no number for are added: key
-    features copied without any flow, other hand-made flow, and DFF without scale field, of which
-    the paper says in words that it loses less than one percent.
+Differs from the paper: see ``recipe.py``. Rows without a number in the paper are added: key
+    features copied without any flow, other hand-crafted flow, and DFF without scale field, of which
+    the paper states that it loses less than one percent.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def run_table4(config: ExperimentConfig, folder: Path, seeds: Sequence[int]) -> 
 
 
 def methods(recipe: Recipe, config: ExperimentConfig) -> dict[str, Method]:
-    """The rows of a seed by name, in the order of the table."""
+    """Return the rows of a seed by name, in the order of the table."""
     interval, model = config.interval, config.train.model
     paper = TABLE_4[model.task.name]
     frame = recipe.frame()

@@ -1,9 +1,9 @@
-"""Table 5: where the network is split, from conv4's last blocks in the task network to nothing.
+"""Table 5: split points of the network, from conv4's last blocks in the task network to none.
 
 Source: Zhu et al., CVPR 2017, arXiv:1611.07715, Table 5 and section 5.2, "Split point".
-Differs from the paper: see ``recipe.py``. Rows stand beside those of the paper by the place of the
-    split in its ResNet-101; a smaller network has fewer layers behind it. Per-frame evaluation is
-    added.
+Differs from the paper: see ``recipe.py``. Rows are matched to those of the paper by the place of
+    the split in its ResNet-101; a smaller network has fewer layers after it. Per-frame
+    evaluation is added.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def run_table5(config: ExperimentConfig, folder: Path, seeds: Sequence[int]) -> 
 
 
 def methods(recipe: Recipe, config: ExperimentConfig) -> dict[str, Method]:
-    """The rows of a seed by name, in the order of the table."""
+    """Return the rows of a seed by name, in the order of the table."""
     task = config.train.model.task.name
     paper = TABLE_5[task]
     rows = {"frame": Method("Frame", recipe.frame(), 1, "copy", TABLE_4[task]["frame"])}

@@ -1,4 +1,4 @@
-"""From a checkpoint to a bundle of ONNX graphs."""
+"""Export: a bundle of ONNX graphs from a checkpoint."""
 
 from dff_edge.export.export import export_bundle
 

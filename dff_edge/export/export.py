@@ -1,4 +1,4 @@
-"""From a checkpoint to a bundle: export the graphs, prove them, write them with their manifest."""
+"""Export of a checkpoint as a bundle: graphs, their check against torch, and the manifest."""
 
 from __future__ import annotations
 
@@ -43,26 +43,26 @@ def export_bundle(
 ) -> Bundle:
     """Write the fp32 bundle of a checkpoint, for ONNX Runtime and for TensorRT.
 
-    With hand-made flow (SFF) the bundle has no flow graph, and none for TensorRT.
+    With hand-crafted flow (SFF) the bundle has no flow graph, and none for TensorRT.
 
     Args:
         checkpoint: a loaded one.
         output: folder of the bundle; absent or empty, unless ``replace``.
         interval: default key interval l of the bundle.
         opset: version of the standard ONNX operators, 17 to 19.
-        flow: what gives the flow: the checkpoint's network, or a hand-made function.
-        replace: whether a bundle that is there may be replaced.
+        flow: source of the flow: the checkpoint's network, or a hand-crafted function.
+        replace: whether an existing bundle may be replaced.
         command: the command line, for the manifest.
         progress: called with a line for each step.
 
     Returns:
-        The bundle, verified. A flow network without scale head has a scale of ones in it.
+        The bundle, verified. A flow network without scale head is exported with a scale of ones.
 
     Raises:
         ConfigError: an operator set outside 17 to 19.
         ExportError: a graph does not compute what its model computes; nothing is written.
-        BundleError: the folder is taken, or the manifest would not be valid.
-        DiskError: there is no room for it, or it cannot be written to; told beforehand.
+        BundleError: the folder is not empty, or the manifest would not be valid.
+        DiskError: there is no room for it, or it cannot be written to; checked first.
     """
     say = progress or (lambda line: None)
     check_opset(opset)
@@ -112,7 +112,7 @@ def export_graphs(
     *,
     flow: FlowFunction = "network",
 ) -> dict[Subnet, onnx.ModelProto]:
-    """Give the graphs of a checkpoint, not yet compared with it; hand-made flow has none."""
+    """Return the graphs of a checkpoint, not yet compared with it; hand-crafted flow has none."""
     config, model = checkpoint.config, checkpoint.model
     (height, width), stride = config.frame_size, config.feature.stride
     half = torch.zeros((1, height // 2, width // 2, 3), dtype=torch.uint8)
@@ -152,9 +152,9 @@ def export_graphs(
 
 
 def tensorrt_graphs(graphs: Mapping[Subnet, bytes]) -> dict[GraphName, bytes]:
-    """Give the fp32 graphs for TensorRT: those of ONNX Runtime with another warp.
+    """Return the fp32 graphs for TensorRT: those of ONNX Runtime with another warp.
 
-    A detector's end with the learned maps: TensorRT builds nothing of what follows them.
+    A detector's end with the learned maps: TensorRT supports none of the later operators.
     """
     warp, task = graphs["propagate"], graphs.get("task_maps", graphs["task"])
     return {

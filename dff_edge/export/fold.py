@@ -1,8 +1,8 @@
-"""Fold what a network does around its convolutions into their weights, before export.
+"""Folding of BatchNorm and normalisation into the weights of convolutions, before export.
 
 BatchNorm in evaluation mode is a factor and an offset for each channel of the convolution
 before it; so is the division by the standard deviation for the channels of the first one.
-Nodes that are not there cost nothing on the device, and leave Conv and ReLU side by side,
+Folded nodes cost nothing on the device, and leave Conv and ReLU side by side,
 which INT8 needs.
 """
 
@@ -18,15 +18,15 @@ from dff_edge.errors import ExportError
 
 
 def fold_batch_norm(network: nn.Module, *inputs: Tensor) -> int:
-    """Fold every BatchNorm into the convolution that feeds it, which gets a bias for it.
+    """Fold every BatchNorm into the convolution before it, which gets a bias for it.
 
     Args:
         network: changed in place; in evaluation mode.
         inputs: as for a call. They show which convolution feeds which BatchNorm; only
-            shapes count, nothing is computed.
+            shapes matter, nothing is computed.
 
     Returns:
-        How many were folded.
+        The number of folded layers.
 
     Raises:
         ExportError: a BatchNorm that does not follow a convolution directly.
@@ -66,9 +66,9 @@ def fold_input_scale(conv: nn.Conv2d, factor: Tensor) -> None:
 
 
 def _pairs(network: nn.Module, inputs: tuple[Tensor, ...]) -> list[tuple[str, str]]:
-    """Names of convolutions with the BatchNorm that each feeds, by a run that only shapes take."""
+    """Return names of convolutions and the BatchNorm that each feeds, by a run on shapes alone."""
     shadow = copy.deepcopy(network).to("meta")
-    # The outputs are kept: an id is only unique while its object lives.
+    # The outputs are kept: an id is only unique while its object exists.
     makers: dict[int, tuple[str, Tensor]] = {}
     pairs: list[tuple[str, str]] = []
 

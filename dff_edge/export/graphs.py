@@ -1,4 +1,4 @@
-"""The subnets as the bundle wants them: uint8 frames in, channels-last out.
+"""The subnets in the form of a bundle: uint8 frames in, channels-last out.
 
 Each module computes what the model's part computes, in the form that is cheapest on the
 device: normalisation and BatchNorm are in the weights but for the subtraction of the mean,
@@ -30,7 +30,7 @@ from dff_edge.trainer.models.rfcn import RfcnHead
 class FeatureGraph(nn.Module):
     """``frame`` uint8 ``(1, H, W, 3)`` to ``features`` ``(1, h, w, C)``.
 
-    Where the model is split at "none" the learned maps are in it, as one tensor.
+    Where the model is split at "none" it includes the learned maps, as one tensor.
     """
 
     def __init__(self, model: DeepFeatureFlow, frame_size: tuple[int, int]) -> None:
@@ -55,7 +55,7 @@ class FeatureGraph(nn.Module):
 class FlowGraph(nn.Module):
     """``key_half``, ``frame_half`` uint8 to ``flow`` ``(1, h, w, 2)``, ``scale`` ``(1, h, w, C)``.
 
-    A flow network without scale head gives a scale of ones: the contract of the bundle
+    A flow network without scale head returns a scale of ones: the contract of the bundle
     holds for every flow function.
     """
 
@@ -87,7 +87,7 @@ class FlowGraph(nn.Module):
         return flow, torch.ones((*flow.shape[:3], self.channels))
 
     def _spread(self, cells: Tensor) -> Tensor:
-        """``FlowNetwork.spread`` of channels-last maps."""
+        """Apply ``FlowNetwork.spread`` to channels-last maps."""
         ratio = self.network.cells_per_head_cell
         if ratio == 1:
             return cells
@@ -140,14 +140,14 @@ def _channels_last_head(head: nn.Module) -> nn.Module:
 
 
 def _parted(head: nn.Module) -> nn.Module:
-    """What is left of a head whose learned maps were propagated."""
+    """Return the part of a head whose learned maps were propagated."""
     return PartedMaps(head) if isinstance(head, RfcnHead) else nn.Identity()
 
 
 class _Centre(nn.Module):
     """Subtract the mean of each channel: channels-last frames to planes.
 
-    The frames come as floats: TensorRT takes bytes only where they are cast at once.
+    The frames are floats: TensorRT accepts bytes only where they are cast at once.
 
     A row of the frame is one vector, and so is the mean: over three channels in the last
     place ONNX Runtime subtracts number by number, which took a third of the INT8 flow network.
@@ -169,7 +169,7 @@ class _Centre(nn.Module):
 
 
 def _first_conv(network: nn.Module, name: str) -> nn.Conv2d:
-    """The convolution that reads the frames."""
+    """Return the convolution that reads the frames."""
     first = network.get_submodule(name)
     conv = first[0] if isinstance(first, nn.Sequential) else first
     assert isinstance(conv, nn.Conv2d)

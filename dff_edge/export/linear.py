@@ -1,4 +1,4 @@
-"""1x1 convolutions of channels-last maps as products of matrices, which transpose nothing."""
+"""1x1 convolutions of channels-last maps as products of matrices, without transposes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _ChannelsLastLinear(nn.Module):
 
 
 def as_linear(conv: nn.Conv2d) -> nn.Module:
-    """A 1x1 convolution for channels-last maps."""
+    """Convert a 1x1 convolution for channels-last maps."""
     assert conv.kernel_size == (1, 1)
     assert conv.groups == 1
     assert conv.bias is not None

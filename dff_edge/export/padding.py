@@ -1,7 +1,7 @@
-"""Fold zero padding into the convolution behind it.
+"""Folding of zero padding into the convolution after it.
 
 TensorFlow's "same" padding adds more below and to the right than above and to the left wherever an
-odd number of cells is missing, which torch's convolutions cannot say, and ONNX's can.
+odd number of cells is missing, which torch's convolutions do not support, and ONNX's do.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from onnx import helper, numpy_helper
 
 
 def fold_padding(model: onnx.ModelProto) -> None:
-    """Let a convolution pad what a Pad node pads for it alone, in place.
+    """Move the padding of a Pad node that feeds one convolution into that convolution, in place.
 
     Args:
         model: whose Pad nodes have stored amounts. Others, and those of other values than zero or
-            other axes than rows and columns, stay.
+            other axes than rows and columns, are left.
     """
     graph = model.graph
     stored = {tensor.name: tensor for tensor in graph.initializer}
@@ -39,7 +39,7 @@ def fold_padding(model: onnx.ModelProto) -> None:
 
 
 def _amounts(pad: onnx.NodeProto, stored: dict[str, onnx.TensorProto]) -> list[int] | None:
-    """Cells that are added above, left, below and right; None where that is not all it does."""
+    """Return the cells added above, left, below and right; None for other padding."""
     attributes = {a.name: helper.get_attribute_value(a) for a in pad.attribute}
     inputs = [name for name in pad.input[1:] if name]
     if attributes.get("mode", b"constant") != b"constant" or not set(inputs) <= stored.keys():

@@ -1,13 +1,13 @@
-"""Does each exported graph compute what the torch model computes?
+"""Comparison of each exported graph with the torch model.
 
-Every graph runs in ONNX Runtime on random inputs and on what a synthetic street gives,
+Every graph runs in ONNX Runtime on random inputs and on frames of a synthetic street,
 against the model as it was trained: nothing folded, nothing channels-last.
 
 Error: the largest absolute difference, divided by the largest absolute value of the
 reference. One number for maps whose cells may be near zero.
 
-Detections are compared as sets, for rounding may change the order of two that score alike, and so
-what NMS leaves: the error is the share of both sets that has no partner in the other.
+Detections are compared as sets, for rounding may change the order of two with equal scores, and so
+the result of NMS: the error is the share of both sets that is not matched.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from dff_edge.trainer.models import DeepFeatureFlow, detect, warp_features
 from dff_edge.trainer.models.box_coding import BOX_STDS, PROPOSAL_STDS
 
 # Float32 through a hundred layers, summed in another order, with folded weights: 2e-6 to
-# 1e-5 in measurements. Ten times that; a wrong weight or a swapped input gives 1e-2 and more.
+# 1e-5 in measurements. Ten times that; a wrong weight or a swapped input leads to 1e-2 and more.
 TOLERANCE = 1e-4
 
-# Partners are the same box in all but rounding. Of a hundred detections two may be lost by a tie.
+# Matches are the same box in all but rounding. Of a hundred detections two may be lost by a tie.
 _SAME_IOU, _SAME_SCORE, _LOST_SHARE = 0.99, 1e-3, 0.02
 
 _RANDOM, _REAL = "random", "synthetic street"
@@ -49,7 +49,7 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class _Case:
-    """Inputs of the graphs, and what the model makes of them, by subnet."""
+    """Inputs of the graphs, and the model's outputs for them, by subnet."""
 
     name: str
     inputs: dict[Subnet, Arrays]
@@ -141,7 +141,7 @@ def _compare_detections(
     if share > _LOST_SHARE:
         raise ExportError(
             f"The {subnet} graph differs from its torch model: on {inputs} inputs {lost} of "
-            f"{len(found)} and {len(expected)} detections have no partner in the other set, "
+            f"{len(found)} and {len(expected)} detections have no match in the other set, "
             f"expected at most {_LOST_SHARE:.0%}. Nothing was written."
         )
     is_there = there >= 0
@@ -160,7 +160,7 @@ def _compare_detections(
 def _random_case(
     model: DeepFeatureFlow, frame_size: tuple[int, int], channels: int, seed: int
 ) -> _Case:
-    """Noise everywhere: also features that no frame gives, and a flow that leaves the map."""
+    """Return noise: also features that occur for no frame, and a flow that leaves the map."""
     rng = np.random.default_rng([seed, 1])
     height, width = frame_size
     stride = model.feature.stride
@@ -177,7 +177,7 @@ def _random_case(
 
 
 def _street_case(model: DeepFeatureFlow, frame_size: tuple[int, int], seed: int) -> _Case:
-    """Two frames of a street, carried through all networks as on the device."""
+    """Return two frames of a street, passed through all networks as on the device."""
     scene = StreetScene(seed, "train", frame_size, _PAIR_DISTANCE + 1)
     images = [scene.render(index)[0] for index in (0, _PAIR_DISTANCE)]
     halves = np.stack([_half(image, frame_size) for image in images])
@@ -195,7 +195,7 @@ def _case(
     flow: NDArray[Any] | None = None,
     scale: NDArray[Any] | None = None,
 ) -> _Case:
-    """Run the model; the heads read what is given, else what the networks gave."""
+    """Run the model; the heads read the given features, else those of the networks."""
     extracted = model.extract(_planes(frame))
     estimated, factors = model.estimate_flow(_planes(halves[0]), _planes(halves[1]))
     if factors is None:
@@ -234,7 +234,7 @@ def _case(
 def _answers(
     model: DeepFeatureFlow, features: Tensor, frame_size: tuple[int, int]
 ) -> dict[Subnet, Arrays | Detections]:
-    """What the task network makes of features."""
+    """Return the task network's outputs for features."""
     raw = model.answer(features)
     if model.rfcn is None:
         return {"task": {"scores": _channels_last(raw)}}

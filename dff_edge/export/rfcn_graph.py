@@ -1,4 +1,4 @@
-"""R-FCN's learned maps as the bundle wants them: channels-last, with what they are decoded by.
+"""R-FCN's learned maps in the form of a bundle: channels-last, with decoding factors folded in.
 
 Shapes: C channels, A anchors a cell, k x k bins, K classes, h x w feature map.
 """
@@ -66,7 +66,7 @@ class PartedMaps(nn.Module):
 
 
 def _scaled(conv: nn.Conv2d, stds: tuple[float, ...]) -> nn.Conv2d:
-    """The convolution with its outputs multiplied by factors that repeat."""
+    """Return the convolution with its outputs multiplied by factors that repeat."""
     scaled = copy.deepcopy(conv)
     assert scaled.bias is not None
     factors = torch.tensor(stds, device=scaled.weight.device)

@@ -1,4 +1,4 @@
-"""From a torch module to a tidy ONNX graph of any operator set of 17 to 19."""
+"""Conversion of a torch module to a tidy ONNX graph of operator set 17, 18 or 19."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dff_edge.bundle.graphs.onnx_file import OPSETS
 from dff_edge.errors import ConfigError, ExportError
 from dff_edge.export.padding import fold_padding
 
-# What the exporter writes natively. The others come by a change of the number alone.
+# Written natively by the exporter. The others differ in the number alone.
 _EXPORTED_OPSET = 18
 
 # Operators that got a new version within 17..19 for types or attributes that no graph of
@@ -37,8 +37,8 @@ def export_onnx(
     Args:
         module: called with the values of ``inputs`` in order.
         name: of the graph.
-        inputs: example of each input by name; shapes and types are taken from them.
-        outputs: names of what the module returns.
+        inputs: example of each input by name, which defines shapes and types.
+        outputs: names of the module's outputs.
         opset: version of the standard operators, 17 to 19.
 
     Returns:
@@ -46,7 +46,7 @@ def export_onnx(
 
     Raises:
         ConfigError: an operator set outside 17 to 19.
-        ExportError: the exporter failed, or left what does not belong on a device.
+        ExportError: the exporter failed, or left nodes that do not belong on a device.
     """
     check_opset(opset)
     with _quiet():
@@ -77,10 +77,10 @@ def export_onnx(
 
 
 def check_opset(opset: int) -> None:
-    """Refuse an operator set that bundles do not take.
+    """Raise for an operator set that bundles do not support.
 
     Raises:
-        ConfigError: names the ones they do.
+        ConfigError: names the supported ones.
     """
     if opset not in OPSETS:
         raise ConfigError(
@@ -90,7 +90,7 @@ def check_opset(opset: int) -> None:
 
 
 def _stamp_opset(model: onnx.ModelProto, opset: int) -> None:
-    """Change the operator set where that changes no operator."""
+    """Change the number of the operator set where the operators are the same in both."""
     for node in model.graph.node:
         if node.domain not in ("", "ai.onnx"):
             raise ExportError(f"The exporter wrote the operator {node.domain}::{node.op_type}.")
@@ -109,7 +109,7 @@ def _stamp_opset(model: onnx.ModelProto, opset: int) -> None:
 
 
 def _strip_traces(model: onnx.ModelProto) -> None:
-    """Drop what the exporter notes of source files and module names."""
+    """Remove the exporter's notes on source files and module names."""
     graph = model.graph
     model.doc_string = graph.doc_string = ""
     model.producer_name, model.producer_version = "dff-edge", __version__
@@ -120,7 +120,7 @@ def _strip_traces(model: onnx.ModelProto) -> None:
 
 
 def _compute_constant_outputs(model: onnx.ModelProto) -> None:
-    """Put a node in front of outputs that are stored values, which not every parser takes."""
+    """Insert a node before outputs that are stored values, which some parsers do not accept."""
     outputs = {output.name for output in model.graph.output}
     for tensor in model.graph.initializer:
         if tensor.name in outputs:
@@ -132,7 +132,7 @@ def _compute_constant_outputs(model: onnx.ModelProto) -> None:
 
 
 def _check_tidy(model: onnx.ModelProto, module: nn.Module) -> None:
-    """Refuse a graph with leftovers of training or of tracing."""
+    """Raise for a graph with leftovers of training or of tracing."""
     found = [node.op_type for node in model.graph.node]
     expected = {
         "Conv": sum(isinstance(m, nn.Conv2d) for m in module.modules()),
@@ -151,7 +151,7 @@ def _check_tidy(model: onnx.ModelProto, module: nn.Module) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's notes on itself from the user."""
+    """Hide the exporter's notes on itself from the user."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

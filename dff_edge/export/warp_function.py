@@ -20,12 +20,12 @@ from onnx import helper, numpy_helper
 
 DOMAIN, NAME = "dff", "Warp"
 
-# Further than any map is wide, and yet far from what a cast to int64 cannot hold.
+# Larger than any map, and yet far from the limits of a cast to int64.
 _FAR_CELLS = 1e6
 
 
 def warp_function(map_size: tuple[int, int], opset: int) -> onnx.FunctionProto:
-    """Give the function for feature maps of ``(h, w)``.
+    """Return the function for feature maps of ``(h, w)``.
 
     Its inputs are ``features``, ``flow`` and ``scale``, its output is ``warped``: all
     float32 as in docs/design/networks.md.
@@ -33,14 +33,14 @@ def warp_function(map_size: tuple[int, int], opset: int) -> onnx.FunctionProto:
     Args:
         map_size: h and w; the coordinates of the cells are constants in the body.
         opset: version of the standard operators, 17 to 19. From 20 on GridSample names its
-            modes differently, and older parsers take an unknown name for "nearest".
+            modes differently, and older parsers treat an unknown name as "nearest".
     """
     height, width = map_size
     size = np.array([width, height], np.float32)
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
     cells = np.stack([columns, rows], axis=-1)[None]  # (1, h, w, 2)
-    # (2 (p + M) + 1) / size - 1 = M * (2 / size) + (2 p + 1) / size - 1, which divides by
-    # nothing that is zero for maps of one row or column.
+    # (2 (p + M) + 1) / size - 1 = M * (2 / size) + (2 p + 1) / size - 1, which has no division by
+    # zero for maps of one row or column.
     nodes = [
         _constant("far", _FAR_CELLS),
         _constant("step", 2 / size),
@@ -75,10 +75,10 @@ def warp_function(map_size: tuple[int, int], opset: int) -> onnx.FunctionProto:
 
 
 def propagate_model(task: onnx.ModelProto, opset: int) -> onnx.ModelProto:
-    """Give propagate.onnx: the warp node in front of a task graph.
+    """Return propagate.onnx: the warp node in front of a task graph.
 
     Args:
-        task: reads ``features`` ``(1, h, w, C)``; left alone.
+        task: reads ``features`` ``(1, h, w, C)``; not changed.
         opset: that of ``task``.
     """
     model = onnx.ModelProto()

@@ -23,17 +23,17 @@ _LEAST_FREE_BYTES = 1 << 16
 
 
 class AtomicFile:
-    """A file that is about to be replaced; a context manager.
+    """A file that is replaced atomically; a context manager.
 
-    Making one claims the place: a second ``AtomicFile`` of it is refused until this one is closed,
-    in every process. Leaving without ``commit`` changes nothing. The staging file of a process that
-    was killed is taken over by the next writer.
+    Construction claims the place: a second ``AtomicFile`` of it is refused, in every process, until
+    this one is closed. Leaving without ``commit`` changes nothing. The staging file of a process
+    that was killed is reused by the next writer.
 
-    Links are followed. What is there and no regular file (a pipe, ``/dev/stdout``) is neither
+    Links are followed. An existing file that is not regular (a pipe, ``/dev/stdout``) is neither
     locked nor replaced: it is opened at the first ``write`` and written to.
 
     Args:
-        path: the file, there or not; its folder must be.
+        path: the file, which need not exist; its folder must.
         durable: whether content is on the disk before the file is replaced, so that a power cut
             leaves one or the other; costs a flush.
         mode: permissions of a file that was not there, less the umask.
@@ -63,7 +63,7 @@ class AtomicFile:
         check_room(self._target.parent, self.path)
         self._staged = self._target.with_name(f".{self._target.name}.new")
         self._descriptor, is_locked = open_locked(self._staged, self.path, self._mode)
-        if not is_locked:  # others may write to the same staging file: have one of our own
+        if not is_locked:  # others may use the same staging file: use one of our own
             self._staged.unlink(missing_ok=True)
             os.close(self._descriptor)
             self._staged = self._target.with_name(f".{self._target.name}.{os.getpid()}.new")
@@ -73,7 +73,7 @@ class AtomicFile:
             take_over_mode(self._descriptor, about)
 
     def write(self, data: str | bytes | memoryview) -> None:
-        """Add to the content; text becomes UTF-8."""
+        """Append to the content; text is encoded as UTF-8."""
         rest = memoryview(data.encode() if isinstance(data, str) else data)
         try:
             if self._descriptor < 0:
@@ -84,7 +84,7 @@ class AtomicFile:
             raise _explained(error, self.path) from error
 
     def commit(self) -> None:
-        """Put the content in its place."""
+        """Replace the file by the content."""
         if self._staged is None:
             return
         try:
@@ -98,7 +98,7 @@ class AtomicFile:
             raise _explained(error, self.path) from error
 
     def close(self) -> None:
-        """Drop what was not committed, and release the claim. Safe to call twice."""
+        """Drop uncommitted content, and release the claim. Safe to call twice."""
         if self._staged is not None and self._descriptor >= 0:  # while the lock is held
             with suppress(OSError):
                 self._staged.unlink()
@@ -125,7 +125,7 @@ _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 def write_atomically(
     path: str | Path, data: str | bytes, *, durable: bool = True, mode: int = 0o666
 ) -> None:
-    """Replace a file as a whole; see ``AtomicFile`` for arguments and errors.
+    """Replace a file atomically; see ``AtomicFile`` for arguments and errors.
 
     Example:
         >>> write_atomically("run.json", "{}")  # doctest: +SKIP
@@ -136,7 +136,7 @@ def write_atomically(
 
 
 def open_locked(path: Path, name: str | Path, mode: int = 0o666) -> tuple[int, bool]:
-    """Open a file for reading and writing, made where it is missing, and lock it.
+    """Open a file for reading and writing, created where it is missing, and lock it.
 
     Args:
         path: the file.
@@ -167,14 +167,14 @@ def open_locked(path: Path, name: str | Path, mode: int = 0o666) -> tuple[int, b
 def check_writable(
     path: Path, name: str | Path | None = None
 ) -> tuple[Path, os.stat_result | None]:
-    """Look whether a file could be written, without opening it.
+    """Check whether a file could be written, without opening it.
 
     Args:
-        path: the file, there or not; links are followed.
+        path: the file, which need not exist; links are followed.
         name: for messages; None for the path.
 
     Returns:
-        Where it really is, and what is there: None for nothing.
+        Its real path, and its status: None if it does not exist.
 
     Raises:
         SinkError: it is a folder, read-only, or in a folder that is missing or may not be written
@@ -208,10 +208,10 @@ def check_folder(folder: Path, name: str | Path) -> None:
 
 
 def check_room(folder: Path, name: str | Path, least_bytes: int = _LEAST_FREE_BYTES) -> None:
-    """Raise ``SinkError`` where the disk of a folder has less room left than that."""
+    """Raise ``SinkError`` where the disk of a folder has less room left than ``least_bytes``."""
     try:
         disk = os.statvfs(folder)
-    except OSError:  # then writing says more
+    except OSError:  # then writing reports more
         return
     free_bytes = disk.f_bavail * disk.f_frsize
     if disk.f_blocks and free_bytes < least_bytes:
@@ -227,17 +227,17 @@ def is_no_room(error: OSError) -> bool:
 
 
 def take_over_mode(descriptor: int, about: os.stat_result) -> None:
-    """Give an open file the mode, and where allowed the owner, of the file that it replaces."""
+    """Copy the mode, and where allowed the owner, of the replaced file to an open one."""
     with suppress(OSError):  # some file systems have no modes
         os.fchmod(descriptor, stat.S_IMODE(about.st_mode))
         os.fchown(descriptor, about.st_uid, about.st_gid)
 
 
 def sync_file(descriptor: int) -> None:
-    """Have the content of a file reach the disk, where its file system can do that.
+    """Flush the content of a file to the disk, where its file system supports it.
 
     Raises:
-        OSError: the disk is full or broken: some file systems say so now only.
+        OSError: the disk is full or broken, which some file systems report only now.
     """
     try:
         os.fsync(descriptor)
@@ -247,7 +247,7 @@ def sync_file(descriptor: int) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the names in a folder reach the disk, where its file system can do that."""
+    """Flush the names in a folder to the disk, where its file system supports it."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -269,7 +269,7 @@ def _explained(error: OSError, path: Path) -> SinkError:
     reason = error.strerror or str(error)
     if is_no_room(error):
         return SinkError(
-            f"'{path}' cannot be written, no room is left: {reason}. What was there before is "
+            f"'{path}' cannot be written, no room is left: {reason}. The file that was there is "
             "unchanged. Make room, or write somewhere else."
         )
     return SinkError(f"'{path}' cannot be written: {reason}.")

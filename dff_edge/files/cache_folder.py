@@ -1,4 +1,4 @@
-"""The folder that keeps what can be made again: engines, and the bundles of shipped models."""
+"""The folder of files that can be made again: engines, and bundles of shipped models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a place can be written to, asked before the work whose result goes there."""
+"""Checks that a place can be written to, before the work whose result goes there."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from dff_edge.errors import DiskError
 
 
 def check_room(folder: str | Path, nbytes: int, what: str) -> None:
-    """Refuse a place that cannot take what will be written.
+    """Raise for a folder that cannot hold the files to be written.
 
     Args:
-        folder: where to; it may be missing, and is not made.
-        nbytes: about how much it will be.
-        what: will be written, the start of the message.
+        folder: the target; it may be missing, and is not created.
+        nbytes: approximate size.
+        what: the files, the start of the message.
 
     Raises:
         DiskError: the file system is read-only, this user may not write there, or there is too
@@ -25,7 +25,7 @@ def check_room(folder: str | Path, nbytes: int, what: str) -> None:
     while not place.is_dir() and place != place.parent:
         place = place.parent
     try:
-        with tempfile.TemporaryFile(dir=place):  # the rights alone do not tell: it may be read-only
+        with tempfile.TemporaryFile(dir=place):  # permissions are not enough: it may be read-only
             free = shutil.disk_usage(place).free
     except OSError as error:
         raise DiskError(
@@ -40,11 +40,11 @@ def check_room(folder: str | Path, nbytes: int, what: str) -> None:
 
 
 def check_temporary_room(nbytes: int, what: str) -> None:
-    """Refuse a folder for temporary files that cannot take what will be written.
+    """Raise for a temporary folder that cannot hold the files to be written.
 
     Args:
-        nbytes: about how much it will be.
-        what: will be written, the start of the message.
+        nbytes: approximate size.
+        what: the files, the start of the message.
 
     Raises:
         DiskError: as ``check_room``, or there is no such folder.

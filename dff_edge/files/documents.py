@@ -1,10 +1,10 @@
-"""JSON and YAML from elsewhere as plain values, bounded in all that a small text can blow up.
+"""Untrusted JSON and YAML as plain values, with bounds on all that a small text can expand to.
 
-A text of a kilobyte can nest so deeply that reading it ends the process, name itself so often that
-what it stands for fills the memory ("billion laughs"), or hold a number of a million digits. No
-configuration, card or data set needs that, and all of it is refused by name.
+A text of a kilobyte can nest so deeply that parsing it ends the process, contain aliases that
+expand to fill the memory ("billion laughs"), or hold a number of a million digits. No
+configuration, card or data set needs that, and all of it is refused with a message.
 
-YAML is that of its core schema of 1.2, which is what people expect: ``on`` and ``no`` are words,
+YAML follows its core schema of 1.2, as most people expect: ``on`` and ``no`` are words,
 ``010`` is ten, ``1e-3`` is a number, dates are words.
 """
 
@@ -23,7 +23,7 @@ MAX_DEPTH = 64
 MAX_DIGITS = 400  # of a number as it is written: float64 ends at 309 digits
 MAX_JSON_BYTES = 1 << 30  # labels of a large data set
 MAX_YAML_BYTES = 1 << 18  # configurations; PyYAML reads some 100 kB a second
-MAX_YAML_VALUES = 20_000  # after aliases are written out
+MAX_YAML_VALUES = 20_000  # after aliases are expanded
 
 E = TypeVar("E", bound=DffEdgeError)
 
@@ -40,8 +40,8 @@ def parse_json(text: str | bytes, origin: str, *, error: type[DffEdgeError] = Co
 
     Args:
         text: bytes are UTF-8, with a byte order mark or without.
-        origin: what to call it in messages.
-        error: what is raised.
+        origin: its name in messages.
+        error: class of the exception.
 
     Returns:
         Dicts, lists, strings, numbers, bools, None.
@@ -58,7 +58,7 @@ def parse_json(text: str | bytes, origin: str, *, error: type[DffEdgeError] = Co
         _check_depth(value)
     except RecursionError:
         raise error(f"{origin} nests too deeply, expected {MAX_DEPTH} levels at most.") from None
-    except ValueError as problem:  # UnicodeDecodeError and JSONDecodeError are some
+    except ValueError as problem:  # UnicodeDecodeError, JSONDecodeError too
         raise error(f"{origin} is not readable as JSON: {problem}.") from problem
     return value
 
@@ -70,16 +70,16 @@ def read_yaml(path: Path, *, error: type[DffEdgeError] = ConfigError) -> Any:
 
 
 def parse_yaml(text: str | bytes, origin: str, *, error: type[DffEdgeError] = ConfigError) -> Any:
-    """Read YAML: finite in size when aliases are written out, no key twice in a mapping.
+    """Read YAML: finite in size when aliases are expanded, no key twice in a mapping.
 
     Args:
         text: bytes are UTF-8, with a byte order mark or without.
-        origin: what to call it in messages.
-        error: what is raised.
+        origin: its name in messages.
+        error: class of the exception.
 
     Returns:
-        Dicts, lists, strings, numbers, bools, None. What an alias stands for is there once for each
-        place, so that changing one changes no other.
+        Dicts, lists, strings, numbers, bools, None. Aliases are expanded to separate copies, so
+        that changing one changes no other.
     """
     yaml = require("yaml", extra="train", purpose="Reading a configuration")
     try:
@@ -97,7 +97,7 @@ def parse_yaml(text: str | bytes, origin: str, *, error: type[DffEdgeError] = Co
 
 
 def dump_yaml(value: Any, *, flow: bool | None = False) -> str:
-    """Write plain values as YAML that ``parse_yaml`` reads as the same, and YAML 1.1 too.
+    """Write plain values as YAML that both ``parse_yaml`` and YAML 1.1 read back unchanged.
 
     Args:
         value: dicts, lists, strings, numbers, bools, None.
@@ -106,7 +106,7 @@ def dump_yaml(value: Any, *, flow: bool | None = False) -> str:
     yaml: Any = require("yaml", extra="train", purpose="Writing a configuration")
 
     class Dumper(yaml.SafeDumper):  # type: ignore[misc]
-        """Quotes a text that either schema takes for something else."""
+        """Quotes a text that either schema would read as another type."""
 
         def ignore_aliases(self, data: Any) -> bool:
             return True
@@ -147,7 +147,7 @@ def _no_constant(text: str) -> Any:
 
 
 def _check_depth(value: Any) -> None:
-    """Go down level by level, without the recursion that whoever comes next is to be spared."""
+    """Check the depth level by level, without the recursion that later readers would need."""
     level = [value]
     for _ in range(MAX_DEPTH):
         level = [
@@ -166,7 +166,7 @@ def _short(text: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A copy in which nothing is there twice; refuses what is no plain value."""
+    """Return a copy without shared values; raise for a value that is not plain."""
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -177,7 +177,7 @@ def _plain(value: Any) -> Any:
 
 
 def _loader_class(yaml: Any) -> Any:
-    """PyYAML's safe loader with the core schema alone, and bounds before anything is built."""
+    """Return PyYAML's safe loader with the core schema alone, and bounds before construction."""
 
     class Loader(yaml.SafeLoader):  # type: ignore[misc]
         yaml_implicit_resolvers: dict[str, Any] = {}  # none of YAML 1.1
@@ -192,7 +192,7 @@ def _loader_class(yaml: Any) -> Any:
             return node
 
         def compose_mapping_node(self, anchor: Any) -> Any:
-            """Refuse a key that is given twice, of which the last would be taken."""
+            """Raise for a key that is given twice, of which the last would be used."""
             node = super().compose_mapping_node(anchor)
             seen = set()
             for key, _ in node.value:
@@ -233,7 +233,7 @@ def _add_core_schema(loader_or_dumper: Any) -> None:
 
 
 def _check_size(root: Any, yaml: Any) -> None:
-    """Count the nodes as if each alias were written out, before anything is built of them."""
+    """Count the nodes with aliases expanded, before anything is constructed from them."""
     counts: dict[int, int] = {}
     above: set[int] = set()
 
@@ -266,7 +266,7 @@ def _bool(text: str) -> bool:
 
 def _yaml_float(text: str) -> float:
     name = text.lower().lstrip("+-").removeprefix(".")
-    if name in ("inf", "nan"):  # refused by the key that it is given for
+    if name in ("inf", "nan"):  # refused with the name of its key
         return float(text.replace(".", ""))
     return _number(text)
 

@@ -1,8 +1,8 @@
-"""Exclusive locks of output files and folders: one writer at a time, and who it is.
+"""Exclusive locks of output files and folders: one writer at a time, identified to others.
 
 The locks are ``flock(2)`` locks of the file or folder itself. The kernel releases them when the
-descriptor is closed or its process ends, however it ends, so none is ever left behind, and they
-follow a file through renames. They are advisory: only programs that ask for them are kept out.
+descriptor is closed or its process ends, in whatever way, so none is ever left behind, and they
+follow a file through renames. They are advisory: only programs that use them are excluded.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from types import TracebackType
 from dff_edge.errors import SinkError
 
 _LOG = logging.getLogger("dff_edge.runtime")
-# EBADF: NFS locks only what is open for writing, which a folder never is.
+# EBADF: NFS locks only files that are open for writing, which a folder never is.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF)
 
 
@@ -102,9 +102,9 @@ class FolderLock:
 
 @contextmanager
 def own_folder(path: Path) -> Iterator[None]:
-    """Make a folder where it is missing, and hold its lock for the block.
+    """Create a folder where it is missing, and hold its lock for the block.
 
-    A folder that was made and into which nothing came is removed.
+    If it was created and remains empty, it is removed.
 
     Raises:
         SinkError: it cannot be made, or another process holds its lock.
@@ -124,9 +124,9 @@ def own_folder(path: Path) -> Iterator[None]:
 
 
 def holder(descriptor: int) -> str:
-    """Return who holds the lock of an open file: its number, its name, since when it runs.
+    """Return the process that holds the lock of an open file: number, name, and start time.
 
-    Its command line is left out: the addresses of cameras in it may hold passwords.
+    Its command line is left out: the addresses of cameras in it may contain passwords.
     """
     for pid in _pids_that_hold(descriptor):
         if pid == os.getpid():
@@ -148,7 +148,7 @@ def _pids_that_hold(descriptor: int) -> Iterator[int]:
         place, _, inode = fields[5].rpartition(":")
         if inode != str(about.st_ino):
             continue
-        # Overlay file systems show another device there than stat does: look at the files that
+        # Overlay file systems show another device there than stat does: compare the files that
         # the process has open, where that is allowed.
         if place == device or _has_open(int(fields[4]), about):
             yield int(fields[4])

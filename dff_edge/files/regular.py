@@ -25,7 +25,7 @@ def open_regular(
     what: str | None = None,
     error: type[DffEdgeError] = ConfigError,
 ) -> Iterator[BinaryIO]:
-    """Open a file for reading that is an ordinary one, and no larger than it may be.
+    """Open a regular file for reading, of at most ``max_bytes``.
 
     A pipe or a device in its place is refused without waiting for it.
 
@@ -37,7 +37,7 @@ def open_regular(
     """
     expected = "" if what is None else f"; expected {what}"
     try:
-        # Without O_NONBLOCK a pipe waits here until somebody writes.
+        # Without O_NONBLOCK a pipe waits here until it has a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
     except (OSError, ValueError) as problem:  # ValueError: a NUL byte in the name
         reason = problem.strerror if isinstance(problem, OSError) else problem
@@ -78,7 +78,7 @@ def read_regular(
         content = file.read(max_bytes + 1)
     if not content:
         raise error(f"{path} is empty (0 bytes), expected {what or 'content'}.")
-    if len(content) > max_bytes:  # it grew, or its size is not told, as in /proc
+    if len(content) > max_bytes:  # it grew, or its size is unknown, as in /proc
         raise error(f"{path} has more than {max_bytes:,} bytes, expected no more.")
     return content
 

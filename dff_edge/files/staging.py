@@ -1,7 +1,7 @@
-"""What is prepared aside and then put in its place whole, and kept through a power loss.
+"""Staging folders: files are prepared in them, then put in place whole, and survive a power loss.
 
-A process that is killed leaves the folder that it worked in. Such a folder is told from one of a
-process that is still at work by a lock, which the system lets go with the process.
+A process that is killed leaves its staging folder. A lock, which the system releases with the
+process, distinguishes it from the folder of a process that is still at work.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _TRIES = 100  # of names
 
 
 class Workplace:
-    """A new folder that is this process's alone, and is removed when it is closed.
+    """A new folder that belongs to this process, and is removed when it is closed.
 
-    What is worth keeping is renamed out of it, or it itself is.
+    Files to be kept are renamed out of it, or the folder itself is.
 
     Args:
-        parent: where it is made, on the file system that its contents are for.
-        prefix: what its name starts with.
+        parent: its parent, on the file system that its contents are for.
+        prefix: the start of its name.
         mode: its permissions, less the umask.
 
     Raises:
@@ -44,13 +44,13 @@ class Workplace:
             except FileExistsError:
                 continue
             descriptor = _lock_folder(self.path)
-            if descriptor is not None:  # else somebody took it for abandoned
+            if descriptor is not None:  # else another process took it for abandoned
                 self._descriptor: int | None = descriptor
                 return
         raise FileExistsError(f"no new name for a folder '{prefix}...' in {parent}")
 
     def close(self) -> None:
-        """Remove the folder, where it is still in its place. Closing twice is allowed."""
+        """Remove the folder, if it is still in its place. Closing twice is allowed."""
         if self._descriptor is not None:
             shutil.rmtree(self.path, ignore_errors=True)
             os.close(self._descriptor)
@@ -64,13 +64,13 @@ class Workplace:
 
 
 def remove_abandoned(parent: Path, prefix: str) -> None:
-    """Remove the workplaces of processes that are gone.
+    """Remove the staging folders of processes that have ended.
 
-    Where nothing may be removed, nothing is; they are then the next one's to remove.
+    Those that may not be removed are left to the next process.
 
     Args:
-        parent: where they are.
-        prefix: what their names start with. Nothing else there may be named so.
+        parent: their parent.
+        prefix: the start of their names, which nothing else there may have.
     """
     try:
         found = [path for path in parent.iterdir() if path.name.startswith(prefix)]
@@ -79,7 +79,7 @@ def remove_abandoned(parent: Path, prefix: str) -> None:
     for path in found:
         try:
             descriptor = _lock_folder(path)
-        except OSError:  # a link, or what is not ours
+        except OSError:  # a link, or owned by another user
             continue
         if descriptor is not None:
             shutil.rmtree(path, ignore_errors=True)
@@ -88,14 +88,14 @@ def remove_abandoned(parent: Path, prefix: str) -> None:
 
 @contextmanager
 def locked(folder: Path, wait_s: float) -> Iterator[None]:
-    """Keep other processes that ask the same from a folder.
+    """Lock a folder against other processes that use this function.
 
     Args:
-        folder: is there.
-        wait_s: how long to wait for another one.
+        folder: an existing one.
+        wait_s: how long to wait for another process.
 
     Raises:
-        SinkError: another process keeps it longer, or there is no such folder.
+        SinkError: another process holds it longer, or there is no such folder.
     """
     until = time.monotonic() + wait_s
     while True:
@@ -111,7 +111,7 @@ def locked(folder: Path, wait_s: float) -> Iterator[None]:
 
 
 def write_durably(path: Path, data: bytes, mode: int = 0o666) -> None:
-    """Write a new file, and return when the disk has it; its name is kept by ``sync_folder``."""
+    """Write a new file, and return when it is on the disk; ``sync_folder`` flushes its name."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     with open(os.open(path, flags, mode), "wb") as file:
         file.write(data)
@@ -130,7 +130,7 @@ def rename_durably(source: Path, target: Path) -> None:
 
 
 def sync_folders(root: Path) -> None:
-    """``sync_folder`` of a folder and all below it, the innermost first."""
+    """Call ``sync_folder`` for a folder and all below it, the innermost first."""
     for folder, _, _ in os.walk(root, topdown=False):
         sync_folder(Path(folder))
 

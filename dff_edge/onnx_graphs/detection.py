@@ -1,12 +1,12 @@
-"""The whole task graph of detection: what follows R-FCN's learned maps, in standard operators.
+"""The whole task graph of detection: the steps after R-FCN's learned maps, in standard operators.
 
 The device's own code does the same faster (``runtime/kernels/detect.py``); this is the portable
-form, and what that code is compared with.
+form, and the reference for that code.
 
-Shapes stay static although the number of boxes is not: what NonMaxSuppression chooses is scattered
-into the scores of all candidates, -1 for the others, and TopK takes as many as there may be.
+Shapes stay static although the number of boxes is not: the boxes that NonMaxSuppression selects are
+scattered into the scores of all candidates, -1 for the others, and TopK returns the maximum number.
 Position-sensitive pooling is RoiAlign with the bins as batch: each bin of each box is a region of
-its own that reads the maps of that bin alone, of which pooling all channels would be k * k times as
+its own that reads the maps of that bin alone; pooling all channels would cost k * k times as
 much.
 
 Source: Dai et al., "R-FCN", NIPS 2016; section 4 of Zhu et al., CVPR 2017, arXiv:1611.07715.
@@ -29,17 +29,17 @@ from dff_edge.bundle.anchors import anchor_sizes
 from dff_edge.bundle.rfcn import NO_LIMIT, RfcnSettings
 from dff_edge.onnx_graphs.tidy import finish
 
-# What R-FCN learns, by the names of the outputs.
+# R-FCN's learned outputs, by name.
 MAPS = ("objectness", "deltas", "class_maps", "box_maps")
 
 _LARGEST_GROWTH = math.log(1000 / 16)  # of a side, as in the native code
-_NO_SCORE = -1.0  # of what is no box
+_NO_SCORE = -1.0  # marks empty rows
 
 
 def whole_task(task_maps: bytes, settings: RfcnSettings, stride: int) -> bytes:
-    """Put proposals, pooling and NMS behind a graph that ends with the four maps.
+    """Append proposals, pooling and NMS to a graph that ends with the four maps.
 
-    Of equal scores the lower anchor is taken first, then the lower proposal, and of two classes the
+    Of equal scores the lower anchor comes first, then the lower proposal, and of two classes the
     lower.
 
     Args:
@@ -68,7 +68,7 @@ def whole_task(task_maps: bytes, settings: RfcnSettings, stride: int) -> bytes:
 
 
 class _Behind:
-    """A model while the nodes behind its maps are added."""
+    """A model while the nodes after its maps are added."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class _Behind:
         self._candidates, self._proposals, self._detections = counts
 
     def propose(self) -> tuple[str, str]:
-        """Boxes ``(P, 4)``, and whether each is one, bool ``(P, 1)``."""
+        """Add nodes for the boxes ``(P, 4)``, and whether each is one, bool ``(P, 1)``."""
         count, wanted = self._candidates, self._proposals
         logits = self._reshape("objectness", [self._anchor_count])
         _, order = self._top(logits, count)
@@ -115,7 +115,7 @@ class _Behind:
         return self._add("Gather", boxes, row), self._reshape(is_one, [wanted, 1])
 
     def vote(self, boxes: str) -> tuple[str, str]:
-        """Probabilities ``(P, K)`` without the background, and deltas ``(P, 4)``."""
+        """Add nodes for probabilities ``(P, K)`` without the background, and deltas ``(P, 4)``."""
         cells, depth = self._settings.bins**2, self._classes + 1
         # One pooling for both: in it a region costs as much as a few of its maps.
         maps = [self._by_bin("class_maps", depth), self._by_bin("box_maps", 4)]
@@ -139,14 +139,14 @@ class _Behind:
         return self._columns(scores, 1, depth), self._columns(votes, depth, depth + 4)
 
     def _by_bin(self, maps: str, depth: int) -> str:
-        """Channels-last maps as ``(k * k, depth, h, w)``."""
+        """Add nodes that turn channels-last maps to ``(k * k, depth, h, w)``."""
         (height, width), cells = self._map_size, self._settings.bins**2
         rows = self._reshape(maps, [height * width, cells * depth])
         planes = self._add("Transpose", rows, perm=[1, 0])
         return self._reshape(planes, [cells, depth, height, width])
 
     def answer(self, proposals: str, is_proposal: str, scores: str, deltas: str) -> None:
-        """Make the graph's outputs."""
+        """Add the graph's outputs."""
         count, classes, wanted = self._proposals, self._classes, self._settings.detections
         low, high = self._columns(proposals, 0, 2), self._columns(proposals, 2, 4)
         sizes = self._add("Sub", high, low)
@@ -181,7 +181,7 @@ class _Behind:
         self._put_out("count", total, [1])
 
     def _anchors(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Centres and sizes ``(h * w * A, 2)``."""
+        """Return centres and sizes ``(h * w * A, 2)``."""
         height, width = self._map_size
         sizes = anchor_sizes(self._settings)
         y, x = np.mgrid[:height, :width].reshape(2, -1)
@@ -189,7 +189,7 @@ class _Behind:
         return np.repeat(centres, len(sizes), axis=0), np.tile(sizes, (height * width, 1))
 
     def _decode(self, centres: str, sizes: str, deltas: str) -> tuple[str, str]:
-        """Boxes within the frame ``(n, 4)``, and whether each is solid ``(n, 1)``; else it is 0."""
+        """Add nodes for boxes within the frame ``(n, 4)``; ``(n, 1)`` tells which are not empty."""
         shift, growth = self._columns(deltas, 0, 2), self._columns(deltas, 2, 4)
         centres = self._add("Add", centres, self._add("Mul", shift, sizes))
         growth = self._add("Min", growth, self._constant(np.float32(_LARGEST_GROWTH)))
@@ -209,7 +209,7 @@ class _Behind:
         return self._add("Where", is_solid, boxes, zero), is_solid
 
     def _bins_of(self, boxes: str) -> str:
-        """Each bin of each box ``(k * k * P, 4)``, bin by bin."""
+        """Add nodes for each bin of each box ``(k * k * P, 4)``, bin by bin."""
         bins, count = self._settings.bins, self._proposals
         rows, columns = np.divmod(np.arange(bins**2), bins)
         begin = np.stack([columns, rows], axis=1)[:, None] / bins  # (k * k, 1, 2)
@@ -230,7 +230,7 @@ class _Behind:
         iou: float,
         above: float = 0.0,
     ) -> str:
-        """Scores ``(rows, n)`` where NMS within the row leaves the box ``(n, 4)``, else -1."""
+        """Add nodes for scores ``(rows, n)`` of the boxes ``(n, 4)`` that NMS keeps, else -1."""
         rows, count = shape
         chosen = self._add(
             "NonMaxSuppression",
@@ -245,7 +245,7 @@ class _Behind:
         return self._add("ScatterND", nothing, places, self._add("GatherND", scores, places))
 
     def _top(self, values: str, count: int) -> tuple[str, str]:
-        """The greatest of a vector, and where they are; of equal ones the first."""
+        """Add nodes for a vector's greatest values and their places; of equal ones the first."""
         name = self._name("TopK")
         wanted = self._constant(np.array([count], np.int64))
         outputs = [f"{name}/values", f"{name}/places"]

@@ -1,4 +1,4 @@
-"""propagate.onnx in other precisions: the warp that fp32 has, and another task graph behind it."""
+"""propagate.onnx in other precisions: the warp of fp32, followed by another task graph."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dff_edge.onnx_graphs.tidy import finish
 
 
 def propagate_with(propagate: bytes, task: bytes, levels: MapLevels | None = None) -> bytes:
-    """Put another task graph behind the warp of a propagate graph.
+    """Append another task graph to the warp of a propagate graph.
 
     The warp itself is not touched: it computes in float32 in every precision, on bytes
     between DequantizeLinear and QuantizeLinear, on halves between casts.
@@ -58,23 +58,23 @@ def propagate_with(propagate: bytes, task: bytes, levels: MapLevels | None = Non
 
 
 def portable_propagate(propagate: bytes, task: bytes, levels: MapLevels | None = None) -> bytes:
-    """``propagate_with`` for TensorRT: the warp's function is written out.
+    """Call ``propagate_with`` for TensorRT: the warp's function is inlined.
 
-    A parser that has the plugin would take the function's name for it, and older ones do not
-    know functions.
+    A parser that has the plugin would use it for the function's name, and older ones do not
+    support functions.
     """
     model = onnx.load_from_string(propagate_with(propagate, task, levels))
     return finish(onnx.inliner.inline_local_functions(model))
 
 
 def plugin_propagate(propagate: bytes, task: bytes, levels: MapLevels | None = None) -> bytes:
-    """Put a task graph behind the warp as a plugin node of TensorRT.
+    """Append a task graph to the warp as a plugin node of TensorRT.
 
-    The node takes features and scale field in the type that they travel in, flow in float32, and
-    gives the type of the features; int8 in the levels of the features, rounded once.
+    The node reads features and scale field in the type of the maps, flow in float32, and returns
+    the type of the features; int8 in the levels of the features, rounded once.
 
     Args:
-        propagate: propagate.onnx, fp32; inputs are taken from it.
+        propagate: propagate.onnx, fp32; its inputs are kept.
         task: a task graph; the type of its input is that of features and scale field.
         levels: of features and scale field, where they are int8; their zeros are 0.
     """
@@ -89,7 +89,7 @@ def plugin_propagate(propagate: bytes, task: bytes, levels: MapLevels | None = N
         plugin_version="1",
         plugin_namespace="",
         channels_last=1,
-        # Means something for int8 alone, but TensorRT warns where a node lacks an attribute.
+        # Used for int8 alone, but TensorRT warns where a node lacks an attribute.
         scale_step=1.0 if levels is None else levels.scale.step,
     )
     (features,) = head.graph.input
@@ -116,7 +116,7 @@ def _convert(
     to: str,
     levels: Levels,
 ) -> onnx.NodeProto:
-    """A node between floats and bytes, its levels stored in the model."""
+    """Return a node between floats and bytes, its levels stored in the model."""
     stored = {"step": np.float32(levels.step), "zero": np.asarray(levels.zero, levels.dtype)}
     for part, value in stored.items():
         model.graph.initializer.append(numpy_helper.from_array(value, f"{to}_{part}"))

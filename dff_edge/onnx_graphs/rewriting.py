@@ -1,4 +1,4 @@
-"""What the passes over a graph share: find, add and remove nodes by name."""
+"""The base of the passes over a graph: find, add and remove nodes by name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from onnxruntime.quantization.onnx_model import ONNXModel  # type: ignore[import
 class Rewriter:
     """A copy of a model of static shapes while it is changed.
 
-    Indices are of the state at the start: a pass looks at what was there, not at what it adds.
+    Indices are of the state at the start: a pass sees the original nodes, not those that it adds.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -30,65 +30,65 @@ class Rewriter:
         self._types = {value.name: value.type.tensor_type for value in values}
 
     def nodes(self, operator: str) -> list[onnx.NodeProto]:
-        """Nodes of one operator, in order."""
+        """Return the nodes of one operator, in order."""
         return [node for node in self._graph.node if node.op_type == operator]
 
     def maker(self, name: str) -> onnx.NodeProto | None:
-        """The node that gives a value, None for inputs and stored tensors."""
+        """Return the node that computes a value, None for inputs and stored tensors."""
         return self._makers.get(name)
 
     def users(self, name: str) -> list[onnx.NodeProto]:
-        """The nodes that read a value."""
+        """Return the nodes that read a value."""
         return self._users.get(name, [])
 
     def is_read_by(self, name: str, node: onnx.NodeProto) -> bool:
-        """Whether a node alone reads a value, once, and it is no output of the graph."""
+        """Return whether a node alone reads a value, once, and it is not an output of the graph."""
         is_output = any(value.name == name for value in self._graph.output)
         return self.users(name) == [node] and not is_output
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of a value."""
+        """Return the shape of a value."""
         if name in self._tensors:
             return tuple(self._tensors[name].dims)
         return tuple(dim.dim_value for dim in self._types[name].shape.dim)
 
     def element_type(self, name: str) -> int:
-        """ONNX element type of a value that is no stored tensor."""
+        """Return the ONNX element type of a value that is not a stored tensor."""
         number: int = self._types[name].elem_type
         return number
 
     def is_stored(self, name: str) -> bool:
-        """Whether a value is a stored tensor."""
+        """Return whether a value is a stored tensor."""
         return name in self._tensors
 
     def values(self, name: str) -> NDArray[Any]:
-        """Contents of a stored tensor."""
+        """Return the contents of a stored tensor."""
         array: NDArray[Any] = numpy_helper.to_array(self._tensors[name])
         return array
 
     def constant(self, name: str, array: NDArray[Any]) -> str:
-        """Store a tensor; give its name."""
+        """Store a tensor; return its name."""
         self._graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
 
     def add(self, operator: str, inputs: list[str], name: str, **attributes: Any) -> str:
-        """Add a node of one output; give the output's name, which is the node's."""
+        """Add a node of one output; return the output's name, which is the node's."""
         node = helper.make_node(operator, inputs, [name], name, **attributes)
         self._graph.node.append(node)
         return name
 
     def remove(self, *nodes: onnx.NodeProto) -> None:
-        """Take nodes away."""
+        """Remove nodes."""
         for node in nodes:
             self._graph.node.remove(node)
 
     def rename(self, name: str, wanted: str) -> None:
-        """Give the output of an added node the name that the rest of the graph reads."""
+        """Rename the output of an added node to the name that the rest of the graph reads."""
         for node in self._graph.node:
             node.output[:] = [wanted if output == name else output for output in node.output]
 
     def finish(self) -> onnx.ModelProto:
-        """Give the changed model, sorted, without tensors that nobody reads."""
+        """Return the changed model, sorted, without unused tensors."""
         del self._graph.value_info[:]
         wrapped = ONNXModel(self._model)
         wrapped.clean_initializers()

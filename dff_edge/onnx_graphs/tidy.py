@@ -1,4 +1,4 @@
-"""What every graph goes through before it enters a bundle."""
+"""Final clean-up of every graph before it enters a bundle."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dff_edge import __version__
 
 
 def finish(model: onnx.ModelProto) -> bytes:
-    """Drop the notes of the tool that wrote a model, check it, and give the file's bytes."""
+    """Drop the notes of the tool that wrote a model, check it, and return the file's bytes."""
     model.producer_name, model.producer_version = "dff-edge", __version__
     model.doc_string = model.graph.doc_string = ""
     model.ClearField("metadata_props")
@@ -19,7 +19,7 @@ def finish(model: onnx.ModelProto) -> bytes:
     imports = [entry for entry in model.opset_import if entry.domain in used]
     del model.opset_import[:]
     model.opset_import.extend(imports)
-    # The tools leave types and shapes of values that are no more.
+    # The tools leave types and shapes of values that no longer exist.
     del model.graph.value_info[:]
     onnx.checker.check_model(model, full_check=True)
     data: bytes = model.SerializeToString(deterministic=True)

@@ -1,4 +1,4 @@
-"""Precisions and key intervals of a bundle against each other: accuracy, speed, size.
+"""Comparison of a bundle's precisions and key intervals: accuracy, speed, size.
 
 Everything is measured in one run on one machine, because only ratios of such numbers mean much.
 
@@ -75,34 +75,34 @@ def benchmark_bundle(
 ) -> Benchmark:
     """Measure a bundle in several precisions at several key intervals.
 
-    Per-frame FP32, which the speed-ups are over, is always measured with the others.
+    Per-frame FP32, the baseline of the speed-ups, is always measured with the others.
 
     Args:
         bundle: a verified bundle.
         clips: labelled video that the model was not trained, calibrated or chosen on.
-        source: what the clips are called.
+        source: name of the clips.
         precisions: None means all that the bundle holds and the engine runs.
         intervals: key intervals l.
-        frames: about how many frames a repetition takes; made a multiple of each l.
+        frames: about the number of frames of a repetition; made a multiple of each l.
         repetitions: of each configuration; speed-ups are the medians of their ratios.
         threads: of the feature network; None means the cores this process may use.
-        engine: what computes the graphs.
-        overlap, cuda: as ``Pipeline.open`` takes them.
+        engine: the backend.
+        overlap, cuda: as for ``Pipeline.open``.
         consistency: whether temporal consistency is measured too.
         progress: called with (steps done, steps in all).
 
     Raises:
         BundleError: the bundle lacks a precision.
         ConfigError: no precision or interval, the data has other classes than the bundle, its
-            clips are too short for the largest interval, or consistency is asked of a task that
-            has none.
+            clips are too short for the largest interval, or consistency is requested for a task
+            without it.
     """
     names, task = bundle.manifest.class_names, bundle.manifest.task
     measured_task = MEASURED_TASKS.find(task)
     if consistency and not measured_task.has_consistency:
         raise ConfigError(
-            f"temporal consistency of {bundle.path} was asked for, expected of one that segments: "
-            f"it compares label maps, and this bundle gives {measured_task.answers}."
+            f"temporal consistency of {bundle.path} was requested, which needs segmentation: "
+            f"it compares label maps, and this bundle predicts {measured_task.answers}."
         )
     precisions = precisions_for(bundle, engine) if precisions is None else precisions
     flavour = backend_of(engine).flavour
@@ -171,7 +171,7 @@ def benchmark_bundle(
 
 
 def predicted_speedup(cost_ratio: float, interval: int) -> float:
-    """Eq. 7: ``s = l / (1 + (l - 1) r)``.
+    """Compute Eq. 7: ``s = l / (1 + (l - 1) r)``.
 
     Example:
         >>> predicted_speedup(cost_ratio=0.25, interval=5)
@@ -181,7 +181,7 @@ def predicted_speedup(cost_ratio: float, interval: int) -> float:
 
 
 def record_accuracy(bundle: Bundle, benchmark: Benchmark) -> Bundle:
-    """Write the measured accuracy into the bundle's manifest; give the bundle that it then is.
+    """Write the measured accuracy into the bundle's manifest; return the changed bundle.
 
     Raises:
         BundleError: the bundle changed since it was measured, or cannot be written.
@@ -228,12 +228,12 @@ def _check(
             f"repetitions {repetitions}: expected at least one of each, and numbers from 1 up."
         )
     for precision in precisions:
-        bundle.size_bytes(precision, flavour)  # says what it holds instead
+        bundle.size_bytes(precision, flavour)  # raises with a list of those that it holds
     check_class_names(source, bundle.manifest.task, bundle.manifest.class_names, "the bundle")
 
 
 def _configs(precisions: Iterable[Precision], intervals: Iterable[int]) -> list[Config]:
-    """All combinations and the baseline, in the order of the table."""
+    """Return all combinations and the baseline, in the order of the table."""
     asked = {Config(precision, interval) for precision in precisions for interval in intervals}
     return sorted(
         asked | {_BASELINE},
@@ -289,7 +289,7 @@ def _fps(samples: Samples) -> float:
 
 
 def _speedup(own: Samples, other: Samples) -> Repeated:
-    """How many times as many frames a second ``own`` has."""
+    """Return the ratio of the frame rates of ``own`` and ``other``."""
     return paired_ratio(
         [seconds / other.frames for seconds in other.seconds],
         [seconds / own.frames for seconds in own.seconds],
@@ -321,7 +321,7 @@ def _stages(samples: Samples) -> tuple[Stage, ...]:
 
 
 def _watched(machine: Machine, samples: Iterable[Samples]) -> Machine:
-    """The machine, with what other programs did while speed was measured."""
+    """Return the machine, with the load of other programs during the measurement."""
     others = [cores for own in samples for cores in own.others]
     if not others:
         return machine

@@ -1,4 +1,4 @@
-"""What labelled data on disk holds, lacks, and whether it can be used."""
+"""Check of labelled data on disk: contents, faults, and whether it can be used."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the data is to serve for.
+    """Intended use of the data.
 
     Attributes:
         task: None for that of the data.
@@ -47,7 +47,7 @@ class Wanted:
 
 @dataclass
 class SplitReport:
-    """What one split holds.
+    """Contents and faults of one split.
 
     Attributes:
         name: of the split.
@@ -56,12 +56,12 @@ class SplitReport:
         frames: images.
         labelled: frames with labels or boxes; pairs with flow.
         alone: labelled frames with no frame before them: no pair (k, i) with i > k ends there.
-        opened: labelled frames that were opened and are sound.
+        opened: labelled frames that were opened and are valid.
         boxes: in the frames that were opened, ignored ones included.
         not_scored: share of the pixels in opened label maps that are 255; None without label maps.
-        classes: opened frames in which each class is, by name.
+        classes: number of opened frames with each class, by name.
         problems: files that are missing or left out, a line each.
-        findings: what the opened frames gave to think about, errors first.
+        findings: findings in the opened frames, errors first.
     """
 
     name: str
@@ -90,17 +90,17 @@ def check_data(
     most: int | None = SAMPLE,
     progress: _Progress = lambda _split, _done, _total: None,
 ) -> list[SplitReport]:
-    """Look at labelled data by name.
+    """Check labelled data by name.
 
     Args:
         source: as for ``open_clips``, or data for training (``vid+det://``, ``flyingchairs://``).
-            Where the name says no split, all of them are looked at.
-        wanted: what it is to serve for.
+            If the name has no split, all of them are checked.
+        wanted: its intended use.
         most: labelled frames of a split that are opened, evenly spread; None for all.
-        progress: told the split, how many frames were opened, and how many will be.
+        progress: called with the split, how many frames were opened, and how many will be.
 
     Raises:
-        ConfigError: the name means nothing.
+        ConfigError: the name is invalid.
     """
     if source.startswith(f"{FLYING_CHAIRS}://"):
         return _check_chairs(source, most, progress)
@@ -114,10 +114,10 @@ def is_usable(reports: Sequence[SplitReport]) -> bool:
 
 
 def _parts(source: str) -> list[tuple[str, DataName | None]]:
-    """The splits or data sets that a name stands for; None for drawn scenes, which have no files.
+    """Return the splits or data sets of a name; None for generated scenes, which have no files.
 
     Raises:
-        ConfigError: it stands for none.
+        ConfigError: it names none.
     """
     if source.startswith(f"{VID_AND_DET}://"):
         return [(uri.partition("://")[0], parse_data_name(uri)) for uri in vid_and_det(source)]

@@ -1,4 +1,4 @@
-"""What machine numbers were measured on."""
+"""Description of the machine that numbers were measured on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from dff_edge import __version__
 from dff_edge.runtime.engines.base import usable_cores
 
-# What decides how fast a CPU multiplies, best first, as Linux and macOS spell it.
+# Instruction sets for fast multiplication, best first, as Linux and macOS spell them.
 _INSTRUCTIONS = (
     "amx_int8",
     "avx512_vnni",
@@ -26,20 +26,20 @@ _INSTRUCTIONS = (
     "asimddp",
     "asimd",
 )
-_BUSY_SHARE = 0.2  # of the cores; less is what every desktop has
+_BUSY_SHARE = 0.2  # of the cores; less is usual on any desktop
 _LOOK_S = 0.3
 
 
 class Machine(BaseModel):
-    """A machine, and the software that counts.
+    """A machine, and the relevant software.
 
     Attributes:
         cpu: model of the CPU.
         cores: cores that this process may use.
-        instructions: instruction sets that decide how fast networks run, those it has.
+        instructions: those of its instruction sets that determine the speed of networks.
         system: operating system.
-        busy_cores: cores that other programs kept busy, on average, while it was measured, or just
-            before; None where the system does not say.
+        busy_cores: cores that other programs kept busy, on average, during the measurement, or
+            just before; None where the system does not report it.
         date: ISO 8601, UTC.
     """
 
@@ -64,12 +64,12 @@ class Machine(BaseModel):
 
     @property
     def is_busy(self) -> bool:
-        """Whether other programs kept so much busy that times say little."""
+        """Whether other programs were so busy that times are not reliable."""
         return self.busy_cores is not None and self.busy_cores > _BUSY_SHARE * self.cores
 
 
 def describe_machine() -> Machine:
-    """Describe the machine that this runs on. Sleeps 0.3 s to see what else runs."""
+    """Describe this machine. Sleeps 0.3 s to measure the load of other programs."""
     before = cpu_usage()
     time.sleep(_LOOK_S)
     return Machine(
@@ -100,7 +100,7 @@ def _instructions() -> tuple[str, ...]:
 
 
 def _cpuinfo(names: tuple[str, ...]) -> dict[str, str]:
-    """The first value of each name in /proc/cpuinfo; empty where there is none."""
+    """Return the first value of each name in /proc/cpuinfo; empty where there is none."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -123,12 +123,12 @@ def _system() -> str:
 
 
 class CpuUsage(NamedTuple):
-    """Seconds since some moment.
+    """CPU time in seconds since some moment.
 
     Attributes:
         at: the clock.
-        busy: in which the cores that this process may use did something, of all cores together.
-        own: of these, for this process.
+        busy: time in which the cores that this process may use were busy, over all cores.
+        own: of it, the time of this process.
     """
 
     at: float
@@ -137,7 +137,7 @@ class CpuUsage(NamedTuple):
 
 
 def cpu_usage() -> CpuUsage | None:
-    """Return what the CPU has done so far; None where the system does not say."""
+    """Return the CPU usage so far; None where the system does not report it."""
     usable = (
         {f"cpu{core}" for core in os.sched_getaffinity(0)}
         if hasattr(os, "sched_getaffinity")
@@ -157,11 +157,11 @@ def cpu_usage() -> CpuUsage | None:
 
 
 def cores_of_others(before: CpuUsage | None, after: CpuUsage | None) -> float | None:
-    """Return how many cores other programs kept busy between two looks."""
+    """Return how many cores other programs kept busy between two measurements."""
     if before is None or after is None or after.at <= before.at:
         return None
     others = (after.busy - before.busy) - (after.own - before.own)
-    # Ticks are of 10 ms, so that a short look can come to more than there are.
+    # Ticks are of 10 ms, so that a short interval can yield more than there are.
     return round(min(max(others, 0.0) / (after.at - before.at), usable_cores()), 2)
 
 

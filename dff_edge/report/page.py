@@ -14,7 +14,7 @@ from dff_edge.report.plot import DARK, LIGHT, draw_distance, draw_speed
 from dff_edge.report.results import Benchmark
 
 _TEMPLATE = "page.html.j2"
-_STAGE_COLOURS = {  # the networks strong, what serves them pale; read on light and dark
+_STAGE_COLOURS = {  # networks in strong colours, other stages pale; for light and dark
     "resize": "#8fa3b8",
     "feature": "#2f5d8c",
     "flow": "#0b7a6b",
@@ -30,9 +30,9 @@ class Strip:
     """Pictures of one clip.
 
     Attributes:
-        title: what the clip is.
+        title: what the clip shows.
         pictures: by distance from the key frame.
-        note: what to know of it.
+        note: remarks on the clip.
     """
 
     title: str
@@ -42,7 +42,7 @@ class Strip:
 
 @dataclass(frozen=True)
 class Run:
-    """What was computed on a whole video.
+    """A run on a whole video.
 
     Attributes:
         source: the video.
@@ -68,15 +68,15 @@ def render_page(
     commands: Sequence[str] = (),
     limits: Sequence[str] = (),
 ) -> str:
-    """Write the page.
+    """Render the page.
 
     Args:
         benchmark: the numbers.
         title: its heading.
         strips: pictures.
-        run: a video that was computed.
-        commands: command lines that made it all.
-        limits: what the numbers do not say; the benchmark's own notes are added.
+        run: the run on a video.
+        commands: command lines that produced everything.
+        limits: limits of the numbers; the benchmark's own notes are added.
 
     Raises:
         MissingDependencyError: jinja2 or matplotlib is not installed.
@@ -111,7 +111,7 @@ def render_page(
 
 
 def _loss_points(benchmark: Benchmark) -> float | None:
-    """What the headline configuration loses against per-frame FP32, in points of accuracy."""
+    """Return the headline configuration's loss against per-frame FP32, in points of accuracy."""
     before, after = benchmark.baseline.accuracy, benchmark.headline.accuracy
     return None if before is None or after is None else 100 * (before - after)
 

@@ -1,4 +1,4 @@
-"""Pictures of results: a key frame and frames that are answered from it, with the truth beside."""
+"""Pictures of results: a key frame and frames predicted from it, beside the true labels."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _JPEG_QUALITY = 84
 
 @dataclass(frozen=True)
 class Picture:
-    """One frame and its answer.
+    """One frame and its result.
 
     Attributes:
         distance: frames since the key frame, i - k.
         frame, answer, truth: JPEG files; the latter two with the classes over the frame. No truth
             where it is not known.
-        right: share of the pixels with the true class, or of the objects that were found; None
+        right: share of the pixels with the true class, or of the objects that were matched; None
             where the truth is not known.
         measure: which of the two, for people.
     """
@@ -51,14 +51,14 @@ def draw_pictures(
     distances: Sequence[int] = (0, 1, 4, 9),
     names: Sequence[str] = (),
 ) -> list[Picture]:
-    """Answer frames from the first one, as key frame, and draw them.
+    """Predict frames from the first one, as key frame, and draw them.
 
     Args:
-        predictor: what answers.
+        predictor: the model.
         images: consecutive frames; the first is the key frame.
-        truths: label map or boxes of each, as the predictor answers; None where not known.
+        truths: label map or boxes of each, by the model's task; None where not known.
         colours: ``(red, green, blue)`` of each class.
-        distances: which frames; those beyond the end are left out.
+        distances: distances of the frames to draw; those beyond the end are left out.
         names: of the classes, for boxes.
     """
     key = predictor.extract(images[0])
@@ -118,5 +118,5 @@ def _jpeg(image: Image) -> bytes:
         size = (_MAX_WIDTH, max(round(height * _MAX_WIDTH / width), 1))
         image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
     done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    assert done  # OpenCV always holds its JPEG encoder, and frames are checked
+    assert done  # OpenCV always has its JPEG encoder, and frames are checked
     return data.tobytes()

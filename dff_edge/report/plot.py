@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_LOG_RATIO = 8.0  # fastest by slowest: from here on a linear axis would press the slow together
+_LOG_RATIO = 8.0  # fastest by slowest: from here on a linear axis would squeeze the slow ones
 _MARKERS: dict[Precision, str] = {"fp32": "o", "fp16": "s", "int8": "D"}
 _SIZE = (5.8, 4.1)  # inches
 _DPI = 180
-# Where precisions are equally accurate, their curves by distance lie on each other: all are seen.
+# Where precisions are equally accurate, their curves by distance coincide: all must be visible.
 _WIDTHS: dict[Precision, float] = {"fp32": 4.0, "fp16": 2.2, "int8": 1.2}
 
 
@@ -52,7 +52,7 @@ DARK = Theme(
 
 
 def check_plotting() -> None:
-    """Fail early where plots cannot be drawn.
+    """Raise early where plots cannot be drawn.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
@@ -86,7 +86,7 @@ def draw_speed(benchmark: Benchmark, theme: Theme = LIGHT) -> bytes:
         is_left = precision == "fp32"
         for x, y, row in points:
             if precision == "fp16" and row.interval in labelled:
-                continue  # as accurate as FP32, often as fast: the labels would lie on each other
+                continue  # as accurate as FP32, often as fast: the labels would overlap
             labelled.add(row.interval)
             axes.annotate(
                 f"\u2113 = {row.interval}",

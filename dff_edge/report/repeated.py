@@ -1,4 +1,4 @@
-"""What was measured several times: the median, and how far it can be trusted.
+"""Repeated measurements: the median, and its confidence interval.
 
 A program that starts in the middle of a measurement must slow down both sides of a comparison, or
 neither: so ratios are taken within each repetition, and their median counts.
@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Number = Annotated[float, Field(allow_inf_nan=False)]  # JSON has neither
 _OUTSIDE = 0.05  # probability at each end that the true median is not in the range
-_STEADY = 0.2  # of the median: a wider range says nothing
-ENOUGH = 5  # repetitions, of which the range means something
+_STEADY = 0.2  # of the median: with a wider range it is not reliable
+ENOUGH = 5  # number of repetitions for a meaningful range
 
 
 class Repeated(BaseModel):
@@ -24,11 +24,11 @@ class Repeated(BaseModel):
 
     Attributes:
         median: of all values.
-        low, high: where the median of infinitely many lies with at least 90% probability, whatever
+        low, high: interval of the true median with at least 90% probability, whatever
             their distribution (David and Nagaraja, "Order Statistics", section 7.1): from the 2nd
             smallest to the 2nd largest of nine, from the smallest to the largest of five; of fewer
             too, with less probability.
-        count: how many.
+        count: number of values.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,7 +40,7 @@ class Repeated(BaseModel):
 
     @property
     def is_steady(self) -> bool:
-        """Whether the range is narrow enough for the median to be told."""
+        """Whether the range is narrow enough for the median to be reported."""
         return self.high - self.low <= _STEADY * self.median
 
     def __str__(self) -> str:
@@ -48,7 +48,7 @@ class Repeated(BaseModel):
 
 
 def repeated(values: Sequence[float]) -> Repeated:
-    """Return the median of values, one a repetition, with its range.
+    """Return the median of values, one per repetition, with its range.
 
     Example:
         >>> repeated([3.0, 1.0, 2.0])
@@ -72,7 +72,7 @@ def paired_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> 
     """Return the median of the ratios of two things that were measured side by side.
 
     Args:
-        numerators: one a repetition.
+        numerators: one per repetition.
         denominators: of the same repetitions, in the same order.
     """
     return repeated([n / d for n, d in zip(numerators, denominators, strict=True)])

@@ -1,4 +1,4 @@
-"""What a benchmark says, as data: JSON when dumped, checked when read again."""
+"""Results of a benchmark as data: JSON when dumped, checked when read again."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from dff_edge.report.repeated import ENOUGH, Number, Repeated
 from dff_edge.runtime.engines.backends import names_on
 
 FP16_NOTE = (
-    "FP16 is emulated on a CPU: ONNX Runtime converts to FP32 and back around what it cannot "
-    "compute in FP16. Its speed here says nothing about a GPU; its accuracy and size do."
+    "FP16 is emulated on a CPU: ONNX Runtime converts to FP32 and back around operators without "
+    "FP16. Its speed here says nothing about a GPU; its accuracy and size do."
 )
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
@@ -38,8 +38,8 @@ class Row(_Model):
     Attributes:
         interval: l.
         accuracy: "DFF at l", 0..1, by ``Settings.metric``; None when nothing was scored.
-        consistency: mean IoU of each result with the one before, moved by the true flow; None when
-            not asked for or not known.
+        consistency: mean IoU of each result with the one before, moved by the true flow; None
+            if not requested or not known.
         frames: frames of one repetition.
         seconds: wall time of each repetition.
         fps: frames by the median of ``seconds``.
@@ -47,7 +47,7 @@ class Row(_Model):
         key, other: latency of key frames and of other frames; None where there were none.
         cost_ratio: r, latency of other frames by that of key frames (medians).
         predicted_speedup: s of Eq. 7 by that r, over every frame a key frame in this precision.
-        own_speedup: the same, measured; None when l = 1 was not.
+        own_speedup: the same, measured; None when l = 1 was not measured.
         size_mb: feature, flow and task graph, in 10^6 bytes.
     """
 
@@ -82,12 +82,12 @@ class PrecisionAccuracy(_Model):
 
 
 class Stage(_Model):
-    """Part of the computation.
+    """Statistics of one stage of the computation.
 
     Attributes:
-        runs: how often it ran in the measured frames.
+        runs: number of its runs in the measured frames.
         p50_ms: median of one run.
-        ms_per_frame: its time by all frames, also those that do without it.
+        ms_per_frame: its time by all frames, also those without it.
         share: of the time of all stages.
     """
 
@@ -99,7 +99,7 @@ class Stage(_Model):
 
 
 class StageTable(_Model):
-    """Where the time of one configuration goes; shares add up to 1."""
+    """Time of one configuration by stage; shares add up to 1."""
 
     precision: Precision
     interval: int
@@ -119,16 +119,16 @@ class BundleInfo(_Model):
 
 
 class Settings(_Model):
-    """How it was measured.
+    """Settings of the measurement.
 
     Attributes:
         source: the labelled data.
-        metric: what accuracy is, for people.
-        clips: how many there are in it.
+        metric: the measure of accuracy, for people.
+        clips: number of clips.
         max_interval: the largest l; frames with fewer than l - 1 frames before them are not scored.
         repetitions: of each configuration, taking turns.
         threads: of the feature network.
-        engine: what computed the graphs.
+        engine: the backend.
         depth: frames in flight where fps is measured.
         schedules: by precision, whether the networks overlapped there, and why.
     """
@@ -145,7 +145,7 @@ class Settings(_Model):
 
 
 class Benchmark(_Model):
-    """A benchmark of a bundle: what, where, how, and the numbers."""
+    """A benchmark of a bundle: settings, machine, and the numbers."""
 
     bundle: BundleInfo
     machine: Machine
@@ -156,17 +156,17 @@ class Benchmark(_Model):
 
     @property
     def baseline(self) -> Row:
-        """Per-frame FP32, which speed-ups are over."""
+        """Per-frame FP32, the baseline of the speed-ups."""
         return self.row("fp32", 1)
 
     @property
     def headline(self) -> Row:
-        """The configuration whose stages were measured: the coarsest precision, the largest l."""
+        """The configuration whose stages were measured: the lowest precision, the largest l."""
         return self.row(self.stages.precision, self.stages.interval)
 
     @property
     def doubt(self) -> str | None:
-        """Why the headline's speed-up says nothing, for people; None where it is to be trusted."""
+        """Why the headline's speed-up is not reliable, for people; None where it is."""
         speedup, machine = self.headline.speedup, self.machine
         if not speedup.is_steady:
             return f"too noisy to say: {speedup} in {speedup.count} repetitions"
@@ -181,34 +181,34 @@ class Benchmark(_Model):
 
     @property
     def is_fp16_emulated(self) -> bool:
-        """Whether FP16 was measured where nothing computes in it."""
+        """Whether FP16 was measured on a device without FP16 arithmetic."""
         return "fp16" in self.accuracy and self.settings.engine in names_on("cpu")
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader must know beside the numbers, a sentence or two each."""
+        """Remarks that a reader needs beside the numbers, a sentence or two each."""
         notes = [FP16_NOTE] if self.is_fp16_emulated else []
         if self.settings.source == self.bundle.calibration_source:
             notes.append(
                 "INT8 was calibrated on the very data that it is measured on here; measure on "
-                "other data for numbers to show."
+                "other data for publishable numbers."
             )
         if self.machine.is_busy:
             notes.append(
                 f"Other programs kept {self.machine.busy_cores:.1f} of the "
-                f"{self.machine.cores} cores busy meanwhile, and they slow down most what uses all "
-                "cores: rely on no times here, and on speed-ups little."
+                f"{self.machine.cores} cores busy meanwhile, which slows down runs on all cores "
+                "most: times are not reliable here, and speed-ups hardly."
             )
         noisy = sum(not row.speedup.is_steady for row in self.rows)
         if noisy:
             notes.append(
                 f"Repetitions differ too much for {noisy} of the {len(self.rows)} speed-ups; a "
-                "quieter machine, more repetitions or more frames give steadier ones."
+                "quieter machine, more repetitions or more frames make them steadier."
             )
         return tuple(notes)
 
     def row(self, precision: Precision, interval: int) -> Row:
-        """Give one row.
+        """Return one row.
 
         Raises:
             ConfigError: it was not measured.
@@ -221,7 +221,7 @@ class Benchmark(_Model):
 
     @classmethod
     def from_json(cls, text: str) -> Benchmark:
-        """Read what ``dff-edge benchmark --json`` wrote.
+        """Parse the JSON of ``dff-edge benchmark --json``.
 
         Raises:
             ConfigError: it is something else.

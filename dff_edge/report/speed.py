@@ -1,4 +1,4 @@
-"""How fast a bundle runs: real pipelines over frames in memory, configurations taking turns."""
+"""Speed of a bundle: real pipelines over frames in memory, configurations taking turns."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from dff_edge.runtime.policy import FixedInterval
 from dff_edge.runtime.trace import Trace
 
 _WARM_UP_FRAMES = 4
-_FPS = 30.0  # of the stamps; nothing waits for them
+_FPS = 30.0  # of the stamps; the run does not wait for them
 
 
 class Config(NamedTuple):
-    """What is measured: the graphs of one precision at one key interval."""
+    """A configuration to measure: the graphs of one precision at one key interval."""
 
     precision: Precision
     interval: int
@@ -33,15 +33,15 @@ class Config(NamedTuple):
 
 @dataclass
 class Samples:
-    """What was measured of one configuration.
+    """Measurements of one configuration.
 
     Attributes:
         frames: frames of one repetition, a whole number of key intervals.
         seconds: wall time of each repetition, frames overlapping as in real use.
         others: cores that other programs kept busy meanwhile, by repetition; empty where the
-            system does not say.
+            system does not report it.
         key_ms, other_ms: latency of each frame, one frame in flight.
-        stages_ms: times of each stage of the same frames; "runtime" is what latency is left:
+        stages_ms: times of each stage of the same frames; "runtime" is the rest of the latency:
             threads waking each other and Python between calls.
     """
 
@@ -53,7 +53,7 @@ class Samples:
     stages_ms: dict[str, list[float]] = field(default_factory=dict)
 
     def add(self, result: Result) -> None:
-        """Take in the latency and the stage times of a frame that was in flight alone."""
+        """Add the latency and the stage times of a frame that was in flight alone."""
         (self.key_ms if result.is_key else self.other_ms).append(result.latency_s * 1e3)
         for name, value in result.stage_ms.items():
             self.stages_ms.setdefault(name, []).append(value)
@@ -62,13 +62,13 @@ class Samples:
 
 
 def load_images(clips: Sequence[LabelledClip], count: int) -> list[Image]:
-    """The first ``count`` images of the clips, fewer when they hold fewer."""
+    """Return the first ``count`` images of the clips, fewer when they hold fewer."""
     images = (clip.image(index) for clip in clips for index in range(len(clip)))
     return list(islice(images, count))
 
 
 def whole_intervals(frames: int, interval: int) -> int:
-    """The multiple of the interval next to ``frames``, so that key frames have their true share."""
+    """Return the multiple of the interval nearest to ``frames``, for the right share of keys."""
     return max(round(frames / interval), 1) * interval
 
 
@@ -81,7 +81,7 @@ def open_pipelines(
     overlap: bool | None = None,
     cuda: CudaOptions | None = None,
 ) -> Iterator[dict[Precision, Pipeline]]:
-    """One pipeline a precision, of the usual depth; closed on leaving."""
+    """Open one pipeline per precision, of the usual depth; closed on leaving."""
     with ExitStack() as stack:
         yield {
             precision: stack.enter_context(
@@ -109,7 +109,7 @@ def trace_run(
     overlap: bool | None = None,
     cuda: CudaOptions | None = None,
 ) -> Trace:
-    """Run one configuration with the usual depth, and note when each stage ran."""
+    """Run one configuration with the usual depth, and return the trace of its stages."""
     trace = Trace()
     with Pipeline.open(
         bundle,
@@ -139,14 +139,14 @@ def measure_speed(
 
     Configurations take turns, every other time in reverse order, so that a machine that becomes
     slower or busier does so for all of them. Frames in flight together come first in each
-    repetition, so that what is compared lies close together in time; then frames one by one.
+    repetition, so that compared runs are close together in time; then frames one by one.
 
     Args:
         pipelines: by precision; their key-frame policy is replaced.
         configs: what to measure.
-        images: what is computed on, again from the start when there are too few.
-        frames: about how many frames a repetition takes.
-        repetitions: how often.
+        images: frames to compute on, again from the start when there are too few.
+        frames: about the number of frames of a repetition.
+        repetitions: their number.
         progress: called after each configuration of each repetition.
     """
     samples = {config: Samples(whole_intervals(frames, config.interval)) for config in configs}

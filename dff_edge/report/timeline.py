@@ -30,7 +30,7 @@ _DPI = 150
 
 
 def overlapped_share(spans: Sequence[StageSpan]) -> float:
-    """Part of the busy time in which two streams or more are at work; 0 of an empty trace."""
+    """Return the part of the busy time with two or more active streams; 0 of an empty trace."""
     edges = sorted(edge for span in spans for edge in ((span.start_ms, 1), (span.end_ms, -1)))
     busy_ms = overlapped_ms = 0.0
     running, last_ms = 0, 0.0
@@ -61,7 +61,7 @@ def draw_timeline(spans: Sequence[StageSpan], *, frames: int = 24, theme: Theme 
 
     Args:
         spans: of a trace, in frame order.
-        frames: how many frames are shown at most.
+        frames: maximum number of frames shown.
         theme: colours around the blocks.
 
     Returns:

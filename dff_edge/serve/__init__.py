@@ -1,4 +1,4 @@
-"""A run as a page in a browser: the picture, and how it goes. For devices without a screen.
+"""A page in a browser for a run: the picture, and its numbers. For devices without a screen.
 
     with open_server("8080", source=source, sinks=sinks, classes=names, colours=colours) as server:
         for result in pipeline.run(source):
@@ -30,13 +30,13 @@ __all__ = ["Address", "listen", "open_server", "parse_address"]
 
 
 def listen(address: str | Address) -> socket.socket:
-    """Open the port of a page, to serve it later: connections wait until then.
+    """Open the port of a page, to be served later: connections wait until then.
 
     Returns:
-        What ``open_server`` takes as ``listener``; close it, or use it in a ``with`` block.
+        The ``listener`` of ``open_server``; close it, or use it in a ``with`` block.
 
     Raises:
-        ConfigError: the address is not one.
+        ConfigError: the address is invalid.
         MissingDependencyError: aiohttp is not installed.
         SinkError: the port is in use, for example by another run.
     """
@@ -58,18 +58,18 @@ def open_server(
 
     Args:
         address: ``PORT``, ``:PORT`` or ``HOST:PORT``; without a host only this machine is served.
-        source: whose state and counts are shown.
-        sinks: whose losses are shown.
+        source: the source whose state and counts are shown.
+        sinks: the sinks whose losses are shown.
         classes: names of the classes, by index.
         colours: ``(red, green, blue)`` of the classes, by index.
-        style: what is drawn of results, and how; the page has a legend of its own.
-        listener: the address's open port, from ``listen``, which the server takes over.
+        style: which parts of results are drawn, and how; the page has a legend of its own.
+        listener: the address's open port, from ``listen``, which the server then owns.
 
     Returns:
-        The server, which has begun; close it, or use it in a ``with`` block.
+        The running server; close it, or use it in a ``with`` block.
 
     Raises:
-        ConfigError: the address is not one.
+        ConfigError: the address is invalid.
         MissingDependencyError: aiohttp is not installed.
         SinkError: the address cannot be served: the port is in use, for example.
     """

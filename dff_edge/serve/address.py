@@ -1,4 +1,4 @@
-"""Where a page is served, and by which names it may be asked for."""
+"""Addresses of a page, and the host names by which it may be requested."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dff_edge.errors import ConfigError, SinkError
 
 _ADDRESS = re.compile(r"(?:(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]*):)?(?P<port>[0-9]{1,5})")
 _HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
-_SEND_BUFFER_BYTES = 1 << 17  # a slow viewer is that much behind, not the megabytes of default
+_SEND_BUFFER_BYTES = 1 << 17  # a slow viewer lags by that much, not by the default of megabytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,12 @@ class Address:
 
 
 def parse_address(text: str) -> Address:
-    """Read ``PORT``, ``:PORT``, ``HOST:PORT`` or ``[IPv6]:PORT``. Without a host it is this machine
-    alone.
+    """Parse ``PORT``, ``:PORT``, ``HOST:PORT`` or ``[IPv6]:PORT``.
+
+    Without a host it is this machine alone.
 
     Raises:
-        ConfigError: it is no address.
+        ConfigError: it is not an address.
 
     Example:
         >>> parse_address(":8080")
@@ -73,7 +74,7 @@ def listen(address: Address) -> socket.socket:
 
 
 def own_names(address: Address, *, on_loopback: bool) -> frozenset[str]:
-    """Names, besides IP addresses, by which the page may be asked for (see ``is_own_host``)."""
+    """Return names, besides IP addresses, by which the page may be requested: ``is_own_host``."""
     names = {"localhost", address.host.lower()}
     if not on_loopback:
         own = socket.gethostname().lower()
@@ -82,11 +83,11 @@ def own_names(address: Address, *, on_loopback: bool) -> frozenset[str]:
 
 
 def is_own_host(header: str | None, names: frozenset[str]) -> bool:
-    """Whether a request means this server, by its Host header.
+    """Return whether a request is for this server, by its Host header.
 
-    A stranger's page in the browser of somebody who reaches this server can give its own name this
-    server's address (DNS rebinding) and then read what is served. Such a request still carries the
-    stranger's name, so a name must be one of ours; an IP address cannot be rebound.
+    A foreign page in the browser of a viewer of this server can map its own name to this server's
+    address (DNS rebinding) and then read the page. Such a request still carries the foreign name,
+    so a name must be one of ours; an IP address cannot be rebound.
     """
     found = _HOST.fullmatch(header or "")
     if found is None:

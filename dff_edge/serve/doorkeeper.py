@@ -1,11 +1,11 @@
-"""How many clients the page's server has, and how long it waits for one that does not read."""
+"""Limits on the clients of the page's server, and timeouts for those that do not read."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 
-REFUSAL_S = 2.0  # a client that is refused has so long to ask and to read the refusal
+REFUSAL_S = 2.0  # time of a refused client to send its request and read the refusal
 _TEXT = b"The page has as many connections as it may. Come back later.\n"
 _REFUSAL = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 10\r\nConnection: close\r\n"
@@ -15,18 +15,18 @@ _REFUSAL = (
 
 
 class Doorkeeper:
-    """Admits connections, at most so many, and drops those that do not read.
+    """Admits a limited number of connections, and drops those that do not read.
 
-    What is written to a client waits in this process until the system takes it. A client that
-    leaves some of it waiting for ``stall_s`` is disconnected, whatever it asked for and however
-    much it sends meanwhile; without that, one that pipelines requests and reads nothing would keep
-    its place for ever.
+    Data for a client is buffered in this process until the system accepts it. A client that leaves
+    some of it buffered for ``stall_s`` is disconnected, whatever it requests and however much it
+    sends meanwhile; without that, one that pipelines requests and reads nothing would keep its
+    place for ever.
 
     Args:
-        handlers: makes the protocol of a connection that is admitted.
-        most: connections at once. Further ones are told so by a 503; of these too there are at
-            most so many.
-        stall_s: how long a client may leave unread what it was sent.
+        handlers: creates the protocol of an admitted connection.
+        most: maximum number of connections. Further ones get a 503, and are limited to the same
+            number.
+        stall_s: how long a client may leave data unread.
     """
 
     def __init__(self, handlers: Callable[[], asyncio.Protocol], most: int, stall_s: float) -> None:
@@ -37,14 +37,14 @@ class Doorkeeper:
         self.refused: set[asyncio.Protocol] = set()
 
     def admit(self) -> asyncio.Protocol:
-        """Make the protocol of the next connection."""
+        """Create the protocol of the next connection."""
         if len(self.guests) < self._most:
             return _Guest(self, self._handlers())
         return _Refused(self, has_room=len(self.refused) < self._most)
 
 
 class _Guest(asyncio.Protocol):
-    """Stands between a connection and its handler, and watches the clock while it does not read."""
+    """Wraps the handler of a connection, and measures how long the client does not read."""
 
     def __init__(self, doorkeeper: Doorkeeper, handler: asyncio.Protocol) -> None:
         self._doorkeeper = doorkeeper
@@ -87,7 +87,7 @@ class _Guest(asyncio.Protocol):
 
 
 class _Refused(asyncio.Protocol):
-    """Tells a client that there is no place, when it asks: an answer before that may be lost."""
+    """Refuses a client when it sends its request: an earlier response may be lost."""
 
     def __init__(self, doorkeeper: Doorkeeper, *, has_room: bool) -> None:
         self._doorkeeper = doorkeeper

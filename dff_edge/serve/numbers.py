@@ -1,11 +1,11 @@
-"""The numbers of a run as they are now: what ``/stats.json`` says.
+"""The current numbers of a run: the contents of ``/stats.json``.
 
 What `dff-edge run --json` says too has the same key and form here (``RunStatistics.as_dict``).
 
     state       "running", "finished" (the source ended), "stopped" (by a person) or "failed"
     failure     why it failed, null otherwise
     frames, key_frames        results so far
-    fps         results a second: over the latest 2 s, or over all when the run is over
+    fps         results per second: over the latest 2 s, or over all when the run is over
     silent_s    seconds since the latest result, or since the start; null when the run is over
     source      its URI
     camera      "live", "stalled", "lost" or "closed"; null where the source is not live
@@ -17,7 +17,7 @@ What `dff-edge run --json` says too has the same key and form here (``RunStatist
     recent      the latest 120 frames, oldest first: index, is_key, latency_ms
     sinks       uri, written, lost, failure (null while it works)
     classes     name and colour ("#rrggbb")
-    viewers, most_viewers     streams that are open, and that may be
+    viewers, most_viewers     number of open streams, and its limit
     watching    whether the stream that the request names (?viewer=) is open
 
 Percentiles and shares are of the latest 600 results.
@@ -57,7 +57,7 @@ class _Sample:
 
 
 class RunNumbers:
-    """Collects what a page shows, in bounded memory. One thread adds, another one asks."""
+    """Collects the numbers of a page, in bounded memory. One thread adds, another one reads."""
 
     def __init__(
         self, source: Source, sinks: FanOut, classes: Sequence[str], colours: Colours
@@ -78,7 +78,7 @@ class RunNumbers:
         self._end_counts = FrameCounts()
 
     def add(self, result: Result) -> None:
-        """Take in one result."""
+        """Add one result."""
         self._frames += 1
         self._key_frames += result.is_key
         age_ms = None if result.age_s is None else result.age_s * 1e3
@@ -94,15 +94,15 @@ class RunNumbers:
         )
 
     def finish(self, state: RunState, failure: str | None = None) -> None:
-        """The run is over."""
-        self._end_counts = replace(self._source.counts)  # a camera goes on until it is closed
+        """Note that the run is over."""
+        self._end_counts = replace(self._source.counts)  # a camera counts on until it is closed
         self._end_s = time.monotonic()
         self._failure = failure
         self._state = state
 
     def as_dict(self) -> dict[str, Any]:
-        """The numbers, ready for JSON."""
-        samples = list(self._samples)  # one step of the interpreter: none is added meanwhile
+        """Return the numbers, ready for JSON."""
+        samples = list(self._samples)  # atomic in the interpreter: none is added meanwhile
         now_s = time.monotonic()
         latest_s = samples[-1].time_s if samples else self._start_s
         if self._end_s is None:
@@ -138,7 +138,7 @@ class RunNumbers:
 
 
 def _rate(samples: Sequence[_Sample], start_s: float, now_s: float) -> float:
-    """Results a second over the latest ``_RATE_S``; less where fewer are kept or the run began."""
+    """Return results per second over the latest ``_RATE_S``, or since the start if later."""
     since_s = max(start_s, now_s - _RATE_S)
     if len(samples) == _KEPT:
         since_s = max(since_s, samples[0].time_s)

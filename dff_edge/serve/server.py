@@ -1,7 +1,7 @@
 """The web server of a run's page, in a thread of its own.
 
-It never slows the run: the run hands over references, and pictures are drawn only while somebody
-watches, at most ``PICTURES_PER_S``, once for all. A viewer that reads too slowly skips pictures.
+It never slows the run: the run passes references, and pictures are drawn only while there are
+viewers, at most ``PICTURES_PER_S``, once for all. A viewer that reads too slowly skips pictures.
 Everything that a stranger can make grow or last is bounded: see ``Doorkeeper`` for connections,
 ``MAX_VIEWERS`` for streams.
 """
@@ -39,12 +39,12 @@ from dff_edge.serve.pictures import draw_jpeg
 PICTURES_PER_S = 10
 MAX_VIEWERS = 8
 MAX_CONNECTIONS = 64
-STALL_S = 10.0  # a client that does not read what it is sent for so long is dropped
-REPEAT_S = 5.0  # the same picture again, where none is new: shows that somebody is there
-NUMBERS_S = 0.2  # numbers are gathered at most so often, for all who ask
-IDLE_S = 15.0  # a connection on which nothing is asked for so long is ended
-LINGER_S = 2.0  # of what follows a request that is answered, so long is read and dropped
-FAREWELL_S = 2.5  # pages ask every second: so long the end of the run is told to them
+STALL_S = 10.0  # a client that leaves data unread for so long is dropped
+REPEAT_S = 5.0  # the same picture is sent again, where none is new, to show that the run is alive
+NUMBERS_S = 0.2  # numbers are gathered at most so often, for all clients
+IDLE_S = 15.0  # a connection without requests for so long is closed
+LINGER_S = 2.0  # data after an answered request is read and dropped for so long
+FAREWELL_S = 2.5  # pages poll every second: the end of the run is served for so long
 
 _BOUNDARY = "dff-edge-the-next-picture"  # so long that no picture holds it
 _PART_START = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\n\r\n".encode()
@@ -56,20 +56,21 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Server:
-    """Serves one run. ``show``, ``finish`` and ``close`` are for one thread, and do not wait for
-    the network.
+    """Serves one run.
+
+    ``show``, ``finish`` and ``close`` are for one thread, and do not wait for the network.
 
     Args:
-        address: where; without a way in from outside unless it says so.
+        address: where to serve; not reachable from outside unless it says so.
         listener: its open port, which is closed with the server.
-        source: whose state and counts are shown.
-        sinks: whose losses are shown.
+        source: the source whose state and counts are shown.
+        sinks: the sinks whose losses are shown.
         classes: names of the classes, by index.
         colours: ``(red, green, blue)`` of the classes, by index.
-        style: what is drawn of results, and how.
+        style: which parts of results are drawn, and how.
 
     Attributes:
-        address: where it is served, with the port that was found for port 0.
+        address: the address, with the actual port for port 0.
         is_open_to_others: whether other machines reach it.
     """
 
@@ -90,7 +91,7 @@ class Server:
         self._drawn: Result | None = None
         self._picture = b""
         self._picture_number = 0
-        self._viewers: dict[asyncio.Task[object], str | None] = {}  # by what name they go
+        self._viewers: dict[asyncio.Task[object], str | None] = {}  # with their names
         self._numbers_text = ""
         self._numbers_s = float("-inf")
         self._asked_s = float("-inf")
@@ -115,24 +116,26 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Where to point a browser."""
+        """URL for a browser."""
         if ipaddress.ip_address(self._ip).is_unspecified:
             return f"http://{socket.gethostname()}:{self.address.port}/"
         return f"http://{self.address}/"
 
     def show(self, result: Result) -> None:
-        """Take the newest result; its arrays must not change any more."""
+        """Publish the newest result; its arrays must not change any more."""
         self._newest = result
         self._numbers.add(result)
 
     def finish(self, state: RunState, reason: str | None = None) -> None:
-        """Tell the viewers that the run is over, and how it ended."""
+        """Report to the viewers that the run is over, and how it ended."""
         self._numbers.finish(state, reason)
         self._finished_s = time.monotonic()
 
     def close(self) -> None:
-        """End the server and its thread. Waits up to ``FAREWELL_S`` after ``finish``, if a page is
-        open, so that it can tell the end. Safe to call twice.
+        """End the server and its thread.
+
+        Waits up to ``FAREWELL_S`` after ``finish``, if a page is open, so that it can show the
+        end. Safe to call twice.
         """
         if self._finished_s is not None and self._finished_s - self._asked_s < FAREWELL_S:
             rest_s = self._finished_s + FAREWELL_S - time.monotonic()
@@ -155,7 +158,7 @@ class Server:
             self.finish("failed", str(error) or type(error).__name__)
         self.close()
 
-    # What follows runs in the server's thread.
+    # The methods below run in the server's thread.
 
     def _run(self) -> None:
         try:
@@ -191,7 +194,7 @@ class Server:
         try:
             await asyncio.wait((artist, stop), return_when=asyncio.FIRST_COMPLETED)
             if artist.done():
-                await artist  # raises: it draws for ever
+                await artist  # raises: it never returns otherwise
         finally:
             listener.close()
             tasks = [artist, stop, *self._viewers]
@@ -252,7 +255,7 @@ class Server:
             await self._send_pictures(response)
             _abort(request)
         except ConnectionError:
-            pass  # it went away
+            pass  # the client has gone
         except asyncio.TimeoutError:
             _abort(request)
         except asyncio.CancelledError:  # the end of the server, or of the connection
@@ -262,14 +265,14 @@ class Server:
             del self._viewers[task]
             if not self._viewers:
                 self._has_viewers.clear()
-                self._picture, self._drawn = b"", None  # old when the next viewer comes
+                self._picture, self._drawn = b"", None  # outdated when the next viewer comes
         return response
 
     async def _send_pictures(self, response: web.StreamResponse) -> None:
         await response.write(_PART_START)
         seen = 0
-        # Asked each time: before Python 3.12, wait_for swallows a cancel that comes when what it
-        # waits for is done.
+        # Checked each time: before Python 3.12, wait_for swallows a cancel that comes when its
+        # awaitable is done.
         while not self._stop.is_set():
             if not self._picture or seen == self._picture_number:
                 with contextlib.suppress(asyncio.TimeoutError):
@@ -277,7 +280,7 @@ class Server:
             if not self._picture:
                 continue
             seen = self._picture_number
-            # The start of the next part comes at once: Chromium shows a picture when it sees it.
+            # The start of the next part is sent at once: Chromium shows a picture when it sees it.
             part = b"".join((self._picture, b"\r\n", _PART_START))
             await asyncio.wait_for(response.write(part), STALL_S)
 
@@ -285,7 +288,7 @@ class Server:
     async def _check_request(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         if not is_own_host(request.headers.get("Host"), self._names):
             raise web.HTTPMisdirectedRequest(
-                text="This server is not known by that name. Ask for it by its IP address, or "
+                text="This server is not known by that name. Use its IP address, or "
                 "start it with the name: --serve NAME:PORT\n"
             )
         is_foreign = request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site")
@@ -307,7 +310,7 @@ class Server:
 
 
 def _is_our_fault(record: logging.LogRecord) -> bool:
-    """Whether a failed request is worth a line: a stranger's rubbish must not fill the log."""
+    """Return whether a failed request is logged: strangers' requests must not fill the log."""
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
@@ -315,13 +318,13 @@ _HTTP_LOG.addFilter(_is_our_fault)
 
 
 def _abort(request: web.Request) -> None:
-    """End a connection without waiting for a viewer to read what is in its buffers."""
+    """Close a connection without waiting for a viewer to read its buffers."""
     if request.transport is not None:
         request.transport.abort()
 
 
 def _read_page() -> tuple[str, str]:
-    """The page, and the policy that allows it its own style and script and nothing else."""
+    """Return the page, and the policy that allows it its own style and script and nothing else."""
     page = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
     hashes = {}
     for tag in ("style", "script"):

@@ -1,4 +1,4 @@
-"""Synthetic street video with exact labels, boxes and flow, drawn on the fly."""
+"""Synthetic street video with exact labels, boxes and flow, rendered on the fly."""
 
 from dff_edge.synthetic.objects import BOX_CLASSES, true_boxes
 from dff_edge.synthetic.scene import CLASSES, COLOURS, SPLITS, Box, StreetScene

@@ -1,4 +1,4 @@
-"""What a camera adds to a synthetic scene: changing light, vignetting, blur and noise."""
+"""Camera effects on a synthetic scene: changing light, vignetting, blur and noise."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Effects:
     noise_seed: int
 
     def apply(self, clean: NDArray[np.uint8], index: int, pan_px: float) -> NDArray[np.uint8]:
-        """The frame as the camera records it, a new array.
+        """Return the frame as the camera records it, a new array.
 
         Args:
             clean: uint8 ``(H, W, 3)``, as drawn.
@@ -78,6 +78,6 @@ def draw_effects(rng: np.random.Generator, size: tuple[int, int]) -> Effects:
 
 @lru_cache(maxsize=4)
 def _noise_tile(height: int, width: int) -> NDArray[np.uint8]:
-    """Grain about 128 with a deviation of 16, the same in every process."""
+    """Return grain about 128 with a deviation of 16, the same in every process."""
     grain = np.random.default_rng(0).normal(128, 16, (height, width, 3))
     return np.clip(grain, 0, 255).astype(np.uint8)

@@ -1,6 +1,6 @@
-"""How the camera and the things of a synthetic scene move: smooth, bounded, deterministic.
+"""Motion of the camera and the objects of a synthetic scene: smooth, bounded, deterministic.
 
-Every motion is a sum of sinusoids in the frame index, so that any frame can be drawn
+Every motion is a sum of sinusoids in the frame index, so that any frame can be rendered
 without the frames before it and no scene ever runs out of world.
 """
 
@@ -23,11 +23,11 @@ class Oscillation:
     phases: NDArray[np.float64]
 
     def at(self, t: float) -> float:
-        """Value at frame ``t``."""
+        """Return the value at frame ``t``."""
         return float(np.dot(self.amplitudes, np.sin(self.rates * t + self.phases)))
 
     def rate_at(self, t: float) -> float:
-        """Derivative at frame ``t``, per frame."""
+        """Return the derivative at frame ``t``, per frame."""
         return float(np.dot(self.amplitudes * self.rates, np.cos(self.rates * t + self.phases)))
 
 
@@ -37,7 +37,7 @@ def oscillation(
     """Draw an oscillation.
 
     Args:
-        rng: where the phases come from.
+        rng: source of the phases.
         amplitude: the sum never exceeds it.
         speed: largest change per frame, of all terms together.
         terms: number of sinusoids; their rates are not multiples of each other.
@@ -65,7 +65,7 @@ class Camera:
     shake_y: Oscillation
 
     def matrix(self, t: float, depth: float) -> Matrix:
-        """World of a layer to screen at frame ``t``."""
+        """Return the map from the world of a layer to the screen at frame ``t``."""
         cx, cy = self.centre
         grow = 1.0 + depth * self.dolly.at(t)
         cos, sin = np.cos(self.roll.at(t)) * grow, np.sin(self.roll.at(t)) * grow
@@ -94,13 +94,13 @@ def draw_camera(rng: np.random.Generator, height: int, width: int, horizon: floa
 
 
 def compose(outer: Matrix, inner: Matrix) -> Matrix:
-    """``outer`` after ``inner``."""
+    """Return the map that applies ``inner``, then ``outer``."""
     return np.hstack(
         [outer[:, :2] @ inner[:, :2], (outer[:, :2] @ inner[:, 2] + outer[:, 2])[:, None]]
     )
 
 
 def invert(matrix: Matrix) -> Matrix:
-    """The inverse of an affine map."""
+    """Return the inverse of an affine map."""
     linear = np.linalg.inv(matrix[:, :2])
     return np.hstack([linear, (-linear @ matrix[:, 2])[:, None]])

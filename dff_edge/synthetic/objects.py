@@ -1,4 +1,4 @@
-"""The objects of a synthetic street as the truth of detection."""
+"""The objects of a synthetic street as true boxes for detection."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _LABELS = {CLASSES.index(name): label for label, name in enumerate(BOX_CLASSES)}
 
 
 def true_boxes(scene: StreetScene, index: int) -> TrueBoxes:
-    """What a detector should find in a frame, by the index in ``BOX_CLASSES``.
+    """Return the true boxes of a frame, by the index in ``BOX_CLASSES``.
 
-    A box bounds what is seen of its object. One whose shorter side is below 4 pixels, or of which
-    fewer than 16 pixels are seen, is ignored: nobody could tell what it is.
+    A box bounds the visible part of its object. One whose shorter side is below 4 pixels, or with
+    fewer than 16 visible pixels, is ignored: it cannot be recognised.
 
     Raises:
         IndexError: the scene has no such frame.

@@ -1,6 +1,6 @@
 """Textures of the synthetic scenes: background strips and objects, as premultiplied BGRA.
 
-Colours overlap between classes on purpose; what tells a class is its texture, shape and place.
+Colours overlap between classes on purpose; classes differ in texture, shape and place.
 All sizes are in pixels of a 256 px high frame, times ``unit``.
 """
 
@@ -21,7 +21,7 @@ def noise(
     """Draw smooth noise, float32 ``(height, width)``, about zero.
 
     Args:
-        rng: where it comes from.
+        rng: source of the noise.
         height: of the image, px.
         width: of the image, px.
         cells: for each octave its cell height and width in px and its amplitude.
@@ -36,12 +36,12 @@ def noise(
 
 
 def tinted(base: Colour, pattern: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A float image ``(h, w, 3)``: the colour, lightened and darkened by the pattern."""
+    """Return a float image ``(h, w, 3)``: the colour, lightened and darkened by the pattern."""
     return np.asarray(base, np.float32) + pattern[..., None]
 
 
 def with_alpha(image: NDArray[np.float32], alpha: NDArray[np.uint8] | None = None) -> Bgra:
-    """Premultiplied BGRA of a float image; opaque where ``alpha`` is not given."""
+    """Return premultiplied BGRA of a float image; opaque without ``alpha``."""
     bgr = np.clip(image, 0, 255).astype(np.uint8)
     if alpha is None:
         alpha = np.full(bgr.shape[:2], 255, np.uint8)
@@ -51,18 +51,18 @@ def with_alpha(image: NDArray[np.float32], alpha: NDArray[np.uint8] | None = Non
 
 
 def grey_colour(rng: np.random.Generator, low: float, high: float, spread: float) -> Colour:
-    """A random colour of some brightness and little saturation."""
+    """Return a random colour of some brightness and little saturation."""
     return rng.uniform(low, high) + rng.uniform(-spread, spread, 3)
 
 
 def vivid_colour(rng: np.random.Generator) -> Colour:
-    """A random colour of any saturation."""
+    """Return a random colour of any saturation."""
     hsv = np.array([[[rng.integers(180), rng.integers(40, 256), rng.integers(60, 240)]]], np.uint8)
     return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)[0, 0], np.float64)
 
 
 def sky(rng: np.random.Generator, height: int, width: int) -> Bgra:
-    """A gradient with soft clouds."""
+    """Paint a gradient with soft clouds."""
     top = np.array([rng.uniform(150, 240), rng.uniform(110, 190), rng.uniform(70, 170)])
     bottom = top + rng.uniform(0, 60)
     ramp = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
@@ -72,7 +72,7 @@ def sky(rng: np.random.Generator, height: int, width: int) -> Bgra:
 
 
 def skyline(rng: np.random.Generator, height: int, width: int, base: int, unit: float) -> Bgra:
-    """A row of buildings with windows, standing on row ``base``; transparent above them."""
+    """Paint buildings with windows, standing on row ``base``; transparent above them."""
     image = np.zeros((height, width, 3), np.float32)
     alpha = np.zeros((height, width), np.uint8)
     x = -int(rng.integers(0, 60) * unit)
@@ -95,7 +95,7 @@ def skyline(rng: np.random.Generator, height: int, width: int, base: int, unit: 
 
 
 def pavement(rng: np.random.Generator, height: int, width: int, unit: float) -> Bgra:
-    """Slabs with joints."""
+    """Paint slabs with joints."""
     image = tinted(
         grey_colour(rng, 120, 190, 12), noise(rng, height, width, ((6, 14, 10.0), (2, 2, 9.0)))
     )
@@ -106,7 +106,7 @@ def pavement(rng: np.random.Generator, height: int, width: int, unit: float) -> 
 
 
 def road(rng: np.random.Generator, height: int, width: int, unit: float) -> Bgra:
-    """Asphalt with dashes, patches and cracks."""
+    """Paint asphalt with dashes, patches and cracks."""
     base = grey_colour(rng, 60, 125, 8)
     image = tinted(base, noise(rng, height, width, ((14, 60, 9.0), (4, 9, 6.0), (2, 2, 8.0))))
     dash, gap = int(rng.uniform(40, 70) * unit), int(rng.uniform(40, 80) * unit)
@@ -124,7 +124,7 @@ def road(rng: np.random.Generator, height: int, width: int, unit: float) -> Bgra
 
 
 def vehicle(rng: np.random.Generator, unit: float) -> Bgra:
-    """A car, van or bus from the side, wheels on the last row."""
+    """Paint a car, van or bus from the side, wheels on the last row."""
     kind = rng.choice(["car", "van", "bus"], p=[0.6, 0.25, 0.15])
     long = {"car": 104, "van": 112, "bus": 180}[kind] * rng.uniform(0.9, 1.15) * unit
     high = {"car": 43, "van": 60, "bus": 72}[kind] * rng.uniform(0.9, 1.1) * unit
@@ -158,7 +158,7 @@ def vehicle(rng: np.random.Generator, unit: float) -> Bgra:
 
 
 def pedestrian(rng: np.random.Generator, unit: float) -> Bgra:
-    """A person, feet on the last row."""
+    """Paint a person, feet on the last row."""
     h = int(rng.uniform(68, 92) * unit)
     w = int(h * rng.uniform(0.40, 0.50))
     alpha = np.zeros((h, w), np.uint8)
@@ -180,7 +180,7 @@ def pedestrian(rng: np.random.Generator, unit: float) -> Bgra:
 
 
 def pole(rng: np.random.Generator, unit: float) -> Bgra:
-    """A thin post with a lamp or a plate, foot on the last row."""
+    """Paint a thin post with a lamp or a plate, foot on the last row."""
     h = int(rng.uniform(110, 165) * unit)
     thick = max(int(round(rng.uniform(8.0, 12.0) * unit)), 2)
     w = int(46 * unit)
@@ -202,7 +202,7 @@ def pole(rng: np.random.Generator, unit: float) -> Bgra:
 
 
 def tree(rng: np.random.Generator, unit: float) -> Bgra:
-    """A trunk under a crown of blobs, foot on the last row."""
+    """Paint a trunk under a crown of blobs, foot on the last row."""
     h = int(rng.uniform(100, 150) * unit)
     w = int(h * rng.uniform(0.6, 0.85))
     alpha = np.zeros((h, w), np.uint8)

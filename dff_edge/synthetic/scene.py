@@ -1,4 +1,4 @@
-"""A synthetic street: what is in it, its frames, labels, boxes and exact flow.
+"""A synthetic street: its contents, frames, labels, boxes and exact flow.
 
 Deterministic: a scene is a function of (split, seed, size), a frame a function of the scene and its
 number. The splits draw from separate seed sequences, so no scene is in two of them.
@@ -37,7 +37,7 @@ _MARGIN = 260  # px that a background layer reaches beyond the frame on each sid
 _MIN_SIDE_PX, _MAX_SIDE_PX = 32, 8192
 _MAX_ASPECT = 8  # wider, and a rolling camera would see past the ends of the background
 
-_Drawing = tuple[NDArray[np.uint8], NDArray[np.int16]]  # image (H, W, 3); surface seen (H, W)
+_Drawing = tuple[NDArray[np.uint8], NDArray[np.int16]]  # image (H, W, 3); visible surface (H, W)
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Box:
 
     Attributes:
         xyxy: ``(x_min, y_min, x_max, y_max)`` in pixels; the maxima are exclusive.
-        visible_px: how many of its pixels are seen.
+        visible_px: number of its visible pixels.
     """
 
     label: int
@@ -59,13 +59,13 @@ class StreetScene:
     """A street seen by a moving camera.
 
     Args:
-        seed: which scene; any non-negative integer.
-        split: "train", "val" or "test"; the same seed gives different scenes in each.
+        seed: number of the scene; any non-negative integer.
+        split: "train", "val" or "test"; the same seed has different scenes in each.
         size: frame height and width in pixels, 32 to 8192, at most 8 times as wide as high.
         length: number of frames.
 
     Raises:
-        ConfigError: for a seed, split, size or length that does not exist.
+        ConfigError: for an invalid seed, split, size or length.
 
     Example:
         >>> scene = StreetScene(seed=5, split="val", size=(64, 128), length=10)
@@ -98,7 +98,7 @@ class StreetScene:
         self._surfaces = _background(rng, self._camera, size) + _things(rng, self._camera, size)
         self._surfaces.sort(key=lambda surface: surface.depth)
         self._labels_of = np.array([surface.label for surface in self._surfaces], np.uint8)
-        # Not a bound method: the scene would hold itself and wait for the garbage collector.
+        # Not a bound method: the scene would refer to itself and wait for the garbage collector.
         self._drawn = lru_cache(maxsize=2)(partial(_draw, self._surfaces, size))
 
     def __len__(self) -> int:
@@ -119,7 +119,7 @@ class StreetScene:
         return image, self._labels_of[owners]
 
     def boxes(self, index: int) -> list[Box]:
-        """The objects of which at least one pixel is seen in a frame, far ones first."""
+        """Return the objects with at least one visible pixel in a frame, far ones first."""
         self._check(index)
         _, owners = self._drawn(index)
         boxes = []
@@ -135,7 +135,7 @@ class StreetScene:
     def flow(
         self, current: int, key: int, stride: int = 1
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Give the exact flow from the current frame to the key frame, and where it is hidden.
+        """Return the exact flow from the current frame to the key frame, and where it is hidden.
 
         Args:
             current: frame i, where the flow starts.
@@ -143,7 +143,7 @@ class StreetScene:
             stride: 1 for every pixel; s for the centres of s x s cells, whole ones only.
 
         Returns:
-            flow: float32 ``(H // s, W // s, 2)`` as (dx, dy) in *frame pixels*: what is seen at p
+            flow: float32 ``(H // s, W // s, 2)`` as (dx, dy) in *frame pixels*: the point at p
             in the current frame lies at p + flow in the key frame.
             occluded: bool ``(H // s, W // s)``, True where that place is outside the key frame or
             hidden there.
@@ -184,7 +184,7 @@ class StreetScene:
         return (target - points).astype(np.float32), occluded
 
     def _moved(self, points: Points, owner_of: NDArray[np.int16], start: int, end: int) -> Points:
-        """Where points ``(n, 2)`` of the frame ``start`` are in the frame ``end``."""
+        """Return where points ``(n, 2)`` of the frame ``start`` are in the frame ``end``."""
         order = np.argsort(owner_of, kind="stable")
         bounds = np.flatnonzero(np.diff(owner_of[order])) + 1
         moved = np.empty_like(points)
@@ -231,7 +231,7 @@ def _background(rng: np.random.Generator, camera: Camera, size: tuple[int, int])
 
 
 def _things(rng: np.random.Generator, camera: Camera, size: tuple[int, int]) -> list[Surface]:
-    """Things that stand on the ground; the lower their feet, the nearer, larger and faster."""
+    """Create objects that stand on the ground; the lower their feet, the nearer and faster."""
     height, width = size
     unit = height / 256
     things: list[Surface] = []
@@ -282,7 +282,7 @@ def _things(rng: np.random.Generator, camera: Camera, size: tuple[int, int]) -> 
 
 
 def _count(rng: np.random.Generator, low: int, high: int, density: float) -> int:
-    """How many things of a kind, for a world as wide as the frame is."""
+    """Return how many objects of a kind there are, for a world as wide as the frame."""
     return max(int(round(rng.integers(low, high) * density)), 1)
 
 

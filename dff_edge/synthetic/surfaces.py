@@ -1,4 +1,4 @@
-"""A surface: one textured thing of a synthetic scene, its motion and its exact inverse.
+"""A surface: one textured part of a synthetic scene, its motion and its exact inverse.
 
 The map from texture to screen is an affine matrix after a horizontal sway of each texture row.
 Both invert in closed form, so the flow between any two frames is exact.
@@ -26,13 +26,13 @@ class Sway:
     profile: NDArray[np.float64]  # (rows,), 0..1
 
     def shift(self, y: NDArray[np.float64], t: float) -> NDArray[np.float64]:
-        """Sideways shift in px of the points at texture height ``y``."""
+        """Return the sideways shift in px of the points at texture height ``y``."""
         return self.swing.at(t) * np.interp(y, np.arange(len(self.profile)), self.profile)
 
 
 @dataclass(frozen=True)
 class Surface:
-    """One thing to draw.
+    """One textured part of a scene.
 
     Attributes:
         label: its class.
@@ -40,7 +40,7 @@ class Surface:
         texture: premultiplied BGRA ``(rows, columns, 4)``.
         matrix: frame index -> texture to screen, without the sway.
         sway: how it deforms, None for a rigid thing.
-        is_object: whether it is a thing with a box, not background.
+        is_object: whether it is an object with a box, not background.
     """
 
     label: int
@@ -51,7 +51,7 @@ class Surface:
     is_object: bool = False
 
     def to_screen(self, points: Points, t: float) -> Points:
-        """Texture points to screen points at frame ``t``."""
+        """Map texture points to screen points at frame ``t``."""
         if self.sway is not None:
             points = points.copy()
             points[..., 0] += self.sway.shift(points[..., 1], t)
@@ -60,7 +60,7 @@ class Surface:
         return screen
 
     def to_texture(self, points: Points, t: float) -> Points:
-        """Screen points to texture points at frame ``t``; undoes ``to_screen``."""
+        """Map screen points to texture points at frame ``t``; the inverse of ``to_screen``."""
         inverse = invert(self.matrix(t))
         points = points @ inverse[:, :2].T + inverse[:, 2]
         if self.sway is not None:
@@ -93,7 +93,7 @@ class Surface:
         else:
             xs, ys = np.meshgrid(np.arange(left, right), np.arange(top, bottom))
             source = self.to_texture(np.stack([xs, ys], axis=-1).astype(np.float64), t)
-            # None, which the stubs do not know: an empty array makes OpenCV 5 read wild memory.
+            # None, which is missing in the stubs: an empty array makes OpenCV 5 read out of bounds.
             drawn = cv2.remap(  # type: ignore[call-overload]
                 self.texture, source.astype(np.float32), None, cv2.INTER_LINEAR
             )

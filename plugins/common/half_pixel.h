@@ -1,6 +1,6 @@
-// Where a position of one grid lies between two of another that covers the same area:
-//   u = (position + 0.5) * cells / pixels - 0.5, clamped to [0, cells - 1].
-// The grids of resizing and of decoding.
+// Maps a position of one grid to the two neighbours in another that covers the same area:
+//     u = (position + 0.5) * cells / pixels - 0.5, clamped to [0, cells - 1].
+// Used for resizing and for decoding.
 
 #pragma once
 
@@ -10,7 +10,7 @@
 
 namespace dff {
 
-// Of both grids, where positions have 32 bits: the numerators below fit then.
+// Limit of both grids' sides, for 32-bit positions: the numerators below fit then.
 constexpr std::int64_t kMaxSide = 32768;
 
 template <typename Int>
@@ -20,7 +20,7 @@ struct HalfPixelTap {
     float weight;  // of `high`
 };
 
-// In integers up to the last division: exact, and a GPU is slow in float64.
+// In integers up to the last division: exact, and GPUs are slow in float64.
 template <typename Int>
 DFF_HOST_DEVICE HalfPixelTap<Int> half_pixel_tap(Int position, Int cells, Int pixels) {
     const Int denominator = 2 * pixels;

@@ -1,4 +1,4 @@
-// Marks what is compiled for the host and, by nvcc, for the device too.
+// Marks functions that are compiled for the host and, by nvcc, for the device too.
 
 #pragma once
 

@@ -13,7 +13,7 @@
 namespace dff {
 
 // Calls work(begin, end) for disjoint ranges that cover [0, rows). `work` must not throw. Where
-// the system gives no further thread (or no memory for one), the caller does what is left.
+// the system allows no further thread (or has no memory for one), the caller does the rest.
 template <typename Work>
 void split_rows(std::int64_t rows, int threads, const Work& work) {
     const std::int64_t parts = std::clamp<std::int64_t>(threads, 1, std::max<std::int64_t>(rows, 1));

@@ -1,8 +1,8 @@
 // Run-time dispatch by the compiler: a function marked DFF_CLONES is compiled for several
-// instruction sets, and the loader takes the best one that the CPU has. So a wheel built here
+// instruction sets, and the loader selects the best one that the CPU has. So a wheel built here
 // runs elsewhere. On other CPUs than x86-64 the baseline has the vectors already (NEON).
 //
-// What a clone calls must be inlined into it, or it stays baseline: mark it DFF_INLINE.
+// Functions that a clone calls must be inlined, or they stay baseline: mark them DFF_INLINE.
 
 #pragma once
 
@@ -25,7 +25,7 @@
 
 namespace dff {
 
-// The instruction set that clones run with on this CPU.
+// Returns the instruction set that clones run with on this CPU.
 inline const char* simd_name() {
 #if defined(__x86_64__) && defined(__gnu_linux__) && !defined(DFF_SANITIZED)
     __builtin_cpu_init();

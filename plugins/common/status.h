@@ -1,4 +1,4 @@
-// What a kernel returns. Kernels throw nothing: they are called over C and TensorRT boundaries.
+// Status of a kernel. Kernels throw nothing: they are called over C and TensorRT boundaries.
 
 #pragma once
 
@@ -6,9 +6,9 @@ namespace dff {
 
 enum class Status {
     kOk = 0,
-    kBadSize,      // a negative size, or one that the kernel does not take
+    kBadSize,      // a negative size, or one that the kernel does not support
     kNullPointer,  // a pointer that must be read or written is null
-    kOutOfMemory,  // scratch memory could not be had
+    kOutOfMemory,  // scratch memory could not be allocated
 };
 
 inline const char* status_text(Status status) {

@@ -1,6 +1,6 @@
-// Fused bilinear upsampling and argmax on the device: a thread has one pixel and goes through the
-// classes. Its neighbours read the same cells, from the L1 cache. Each score has the bits that it
-// has in decode/decode_cpu.cpp.
+// Fused bilinear upsampling and argmax on the device: a thread computes one pixel and loops over
+// the classes. Its neighbours read the same cells, from the L1 cache. Each score equals that in
+// decode/decode_cpu.cpp to the bit.
 
 #include "cuda/kernels.h"
 #include "cuda/launch.h"

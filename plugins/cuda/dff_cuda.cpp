@@ -1,4 +1,4 @@
-// The C interface over the launchers, and what their status means.
+// The C interface over the launchers, and the texts of their status.
 
 #include "cuda/dff_cuda.h"
 

@@ -1,4 +1,4 @@
-// What maps are made of on the device: float, __half and int8, and 16 bytes of them at a time.
+// Element types of maps on the device: float, __half and int8, and packs of 16 bytes of them.
 
 #pragma once
 
@@ -39,14 +39,14 @@ __device__ inline float int8_to_float(unsigned word, unsigned i) {
     return shifted - 8388736.0f;
 }
 
-// What an element of the scale field means.
+// Returns the value of an element of the scale field.
 template <typename Element>
 __device__ inline float scale_value(float scale, float step) {
     return std::is_same_v<Element, std::int8_t> ? step * scale : scale;
 }
 
 // Elements that are loaded and stored at once: 16 bytes, or one where kSize is 1. The words stay
-// whole until an element is asked for: sixteen int8 would take sixteen registers.
+// packed until an element is read: sixteen int8 would take sixteen registers.
 template <typename Element, int kSize>
 class Pack {
     static_assert(kSize * sizeof(Element) == 16, "a pack is one element or 16 bytes");
@@ -87,7 +87,7 @@ class Pack {
         word_[i / kPerWord] |= bits << (i % kPerWord * kBits % 32);
     }
 
-    Pack() = default;  // not initialised: what is not loaded is not read
+    Pack() = default;  // not initialised: elements that are not loaded are not read
 
   private:
     __device__ explicit Pack(uint4 bits) : word_{bits.x, bits.y, bits.z, bits.w} {}

@@ -1,5 +1,5 @@
 // The launchers of the CUDA kernels, for the C interface and the TensorRT plugin. They return a
-// status of dff_cuda.h; see there what they compute and promise.
+// status of dff_cuda.h, which documents what they compute.
 
 #pragma once
 
@@ -40,7 +40,7 @@ int resize_cuda(const std::uint8_t* image, const ResizeSize& size, std::uint8_t*
 int decode_cuda(const float* scores, std::uint8_t* labels, std::uint8_t* confidence,
                 const DecodeSize& size, void* stream) noexcept;
 
-// CUDA's text for one of its errors.
+// Returns CUDA's text for one of its errors.
 const char* launch_message(int error) noexcept;
 
 }  // namespace dff

@@ -1,5 +1,5 @@
-// How a kernel is launched, and the words that the .cu files are written in. nvcc has them of its
-// own; for other compilers tests/emulation/kernels.h has them, and runs kernels on the CPU.
+// Launching of kernels, and the CUDA keywords used by the .cu files. nvcc has them built in;
+// for other compilers tests/emulation/kernels.h has them, and runs kernels on the CPU.
 
 #pragma once
 
@@ -15,7 +15,7 @@
 
 namespace dff {
 
-// A kernel takes all it needs in one struct. A status of dff_cuda.h.
+// A kernel gets all its arguments in one struct. Returns a status of dff_cuda.h.
 template <typename Args>
 int launch(void (*kernel)(Args), dim3 grid, dim3 block, const Args& args, void* stream) noexcept {
     kernel<<<grid, block, 0, static_cast<cudaStream_t>(stream)>>>(args);

@@ -60,7 +60,7 @@ __device__ inline std::int64_t cells_of(const DeviceWarp<Element>& args) {
     return static_cast<std::int64_t>(args.size.height) * args.size.width;
 }
 
-// What a thread of warp_cells has to do in every cell: the same channels, a pack each of
+// Work of a thread of warp_cells in every cell: the same channels, a pack each of
 // channel, channel + step, ...
 template <typename Element>
 struct Lane {
@@ -165,7 +165,7 @@ __global__ void __launch_bounds__(kBlockThreads) warp_cells(const DeviceWarp<Ele
     }
 }
 
-// What a thread of warp_planes has to do: one cell, in each of a few planes.
+// Work of a thread of warp_planes: one cell, in each of a few planes.
 template <typename Element>
 struct PlaneRun {
     const Element* features;  // of the first plane, at cell 0

@@ -53,7 +53,7 @@ struct DecodeArgs {
 // Of one output row.
 struct RowScratch {
     float* scores;           // (w, K), interpolated between two rows of cells
-    std::uint8_t* is_mixed;  // (w), whether the cell's are; most are never asked for
+    std::uint8_t* is_mixed;  // (w), whether the cell's are; most are never read
     std::uint8_t* winner;    // (w)
 };
 
@@ -117,7 +117,7 @@ struct Rivals {
 
 // Whether no third class wins anywhere between two cells: the greater of the winners' lines is
 // convex, and a straight line that is below it at both ends and at its kink is below it all the
-// way. Near ties and scores that are not finite say no.
+// way. Near ties and scores that are not finite return false.
 inline bool are_alone(const float* left, const float* right, Rivals rivals, std::int64_t classes) {
     const float ahead = left[rivals.left] - left[rivals.right];
     const float behind = right[rivals.right] - right[rivals.left];

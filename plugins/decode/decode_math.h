@@ -1,4 +1,4 @@
-// What the decodings of CPU and GPU have in common: which class has a pixel, and how sure it is.
+// Common parts of decoding on CPU and GPU: the class of a pixel, and its confidence.
 
 #pragma once
 
@@ -10,10 +10,10 @@
 
 namespace dff {
 
-constexpr std::int64_t kMaxClasses = 256;  // what a uint8 label can say
+constexpr std::int64_t kMaxClasses = 256;  // range of a uint8 label
 
-// Lowest class of the greatest score; `>` is false for NaN, which therefore never wins. Where
-// nothing is above -infinity, the first class that is no NaN has it.
+// Lowest class of the greatest score; `>` is false for NaN, which therefore never wins. If
+// nothing is above -infinity, the first class that is not NaN wins.
 template <typename ScoreAt>
 DFF_HOST_DEVICE std::uint8_t argmax(const ScoreAt& score_at, std::int32_t classes) {
     float best = -INFINITY;

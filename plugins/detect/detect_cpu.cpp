@@ -1,4 +1,4 @@
-// R-FCN behind its learned maps: the stages of detect_cpu.h, in order.
+// R-FCN after its learned maps: the stages of detect_cpu.h, in order.
 //
 // Test alone: cmake -S plugins -B build && cmake --build build && ctest --test-dir build -R detect
 

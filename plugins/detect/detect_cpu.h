@@ -1,4 +1,4 @@
-// R-FCN behind its learned maps, on the CPU: proposals, position-sensitive votes, detections.
+// R-FCN after its learned maps, on the CPU: proposals, position-sensitive votes, detections.
 //
 // Dai et al., "R-FCN", NIPS 2016; section 4 of Zhu et al., CVPR 2017, arXiv:1611.07715.
 
@@ -29,7 +29,7 @@ struct DetectSettings {
     std::vector<float> anchors;  // (A, 2), width and height in pixels
 };
 
-// What the task network learned. Standard deviations of the deltas are folded in.
+// The learned outputs of the task network. Standard deviations of the deltas are folded in.
 struct DetectMaps {
     const float* objectness;  // (h, w, A), logits
     const float* deltas;      // (h, w, A, 4)
@@ -55,9 +55,9 @@ public:
     const DetectSettings& settings() const { return settings_; }
 
     // Proposals are the best anchors by objectness, decoded and clipped to the frame; empty ones
-    // are dropped, the rest goes through NMS. Each gets the softmax of its class votes and the box
-    // that its box votes make of it. What scores min_score and more goes through NMS class by
-    // class; the best of all classes are written, the most certain first, and counted in *count.
+    // are dropped, the rest passes NMS. Each gets the softmax of its class votes and the box
+    // of its box votes. Detections that score at least min_score pass NMS class by
+    // class; the best of all classes are written, by falling score, and counted in *count.
     //
     // Ties: the lower anchor, the lower proposal; of two classes the lower. An anchor whose
     // objectness is NaN, and a box that is not finite, are dropped; a NaN vote has probability 0.

@@ -15,7 +15,7 @@
 namespace dff {
 namespace {
 
-constexpr std::size_t kBlock = 32;  // boxes compared before the answer is looked at
+constexpr std::size_t kBlock = 32;  // boxes compared before the result is checked
 
 struct Columns {
     const float* x_min;

@@ -11,7 +11,7 @@
 
 namespace dff {
 
-// The boxes that were kept so far. They are offered from the best to the worst.
+// The boxes kept so far. Boxes are offered from the best to the worst.
 class KeptBoxes {
 public:
     // Throws std::bad_alloc.
@@ -20,7 +20,7 @@ public:
     void clear() { count_ = 0; }
     std::size_t count() const { return count_; }
 
-    // Keeps the box unless one that was kept overlaps it by more than `threshold`, and says
+    // Keeps the box unless a kept one overlaps it by more than `threshold`, and returns
     // whether it did. count() must be below the capacity.
     bool offer(const Box& box, float threshold);
 
@@ -32,9 +32,9 @@ private:
     std::size_t count_ = 0;
 };
 
-// kept[0 .. *kept_count): indices of the boxes (n, 4) that stay, by falling score; of equal scores
-// the lower index first. Suppressed is what overlaps a box that stays by an IoU above `threshold`.
-// At most `limit` stay; kept has room for min(n, limit). A NaN score never stays. Empty boxes and
+// kept[0 .. *kept_count): indices of the kept boxes (n, 4), by falling score; of equal scores
+// the lower index first. A box is suppressed if a kept one overlaps it by an IoU above `threshold`.
+// At most `limit` are kept; kept has room for min(n, limit). A NaN score never is. Empty boxes and
 // those of NaN overlap nothing.
 Status nms_cpu(const float* boxes, const float* scores, std::int64_t n, float threshold,
                std::int64_t limit, std::int64_t* kept, std::int64_t* kept_count) noexcept;

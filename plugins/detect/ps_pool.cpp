@@ -16,7 +16,7 @@ namespace {
 constexpr int kSamples = 2;  // along each axis
 constexpr int kMaxTaps = 2 * kSamples;
 
-// The cells that the samples of one bin read along one axis, and the shares that they have.
+// The cells that the samples of one bin read along one axis, and their weights.
 struct Taps {
     int count = 0;
     std::int64_t cell[kMaxTaps];
@@ -53,7 +53,7 @@ DFF_INLINE Taps taps_of(float low, float side, std::int64_t bin, const BinMaps& 
     return taps;
 }
 
-// to[0 .. kCount) gets the weighted sum of what the taps of a bin read; it stays in registers.
+// to[0 .. kCount) gets the weighted sum of the values under a bin's taps; it stays in registers.
 template <int kCount>
 DFF_INLINE void add_taps(const float* const* from, const float* weights, int taps,
                          std::int64_t begin, float* to) {

@@ -12,12 +12,12 @@
 namespace dff {
 
 // Bits of an entropy-coded segment, stuffed zeros taken out. It ends at a marker or at the end of
-// the data; behind that come zeros, and has_overrun() says that some were used.
+// the data; after that come zeros, and has_overrun() tells whether some were used.
 class JpegBits {
 public:
     JpegBits(const std::uint8_t* begin, const std::uint8_t* end) : at_(begin), end_(end) {}
 
-    // At least 32 bits are there to be looked at.
+    // At least 32 bits can be peeked.
     DFF_INLINE void fill() {
         if (count_ < 32) {
             refill();
@@ -47,7 +47,7 @@ public:
 
     bool has_overrun() const { return count_ < padded_; }
 
-    // Whole bytes of the segment that were not used: what is left of the last one is padding.
+    // Whole bytes of the segment that were not used: the rest of the last one is padding.
     std::int64_t bytes_left() const;
 
     // Where the segment ends: at a marker, or at the end of the data.
@@ -66,12 +66,12 @@ private:
     int padded_ = 0;  // of these, zeros from behind the end
 };
 
-// One Huffman table, made for looking up.
+// One Huffman table, prepared for look-ups.
 class JpegCodes {
 public:
-    static constexpr int kWindow = 11;  // bits that are looked at at once
+    static constexpr int kWindow = 11;  // bits that are looked up at once
 
-    // What the next bits hold, of whole codes in the window and the value bits behind them: at
+    // Contents of the next bits: whole codes in the window and the value bits after them: at
     // least one code, or none (bits 0).
     struct Codes {
         std::uint8_t bits = 0;  // all of them together
@@ -79,8 +79,8 @@ public:
         bool is_end = false;  // the rest of the block is zero
     };
 
-    // counts[i] codes of i + 1 bits, symbols in the order of their codes. False where more codes
-    // are asked for than there are.
+    // counts[i] codes of i + 1 bits, symbols in the order of their codes. False if there are more
+    // codes than possible.
     bool build(const std::uint8_t* counts, const std::uint8_t* symbols, int symbol_count);
 
     // The table of T.81 annex K for luma (number 0) or chroma (1), which MJPEG cameras leave out.

@@ -57,16 +57,16 @@ struct JpegScan {
     int high = 0, low = 0;     // bits of them: the scan brings them from `high` down to `low`
 };
 
-// What the headers of one picture have said so far.
+// Contents of one picture's headers so far.
 class JpegHeaders {
 public:
-    // Reads the body of a segment that is no scan. Throws std::bad_alloc.
+    // Reads the body of a segment that is not a scan. Throws std::bad_alloc.
     JpegFault read_segment(std::uint8_t marker, const std::uint8_t* body, std::int64_t size);
 
     // Reads the header of a scan, whose parts point into this object.
     JpegFault read_scan(const std::uint8_t* body, std::int64_t size, JpegScan* scan);
 
-    // At the end of the picture: whether all of it was there.
+    // At the end of the picture: checks that all of it was there.
     JpegFault finish() const;
 
     bool is_progressive() const { return is_progressive_; }

@@ -8,7 +8,7 @@
 namespace dff {
 namespace {
 
-// All AC coefficients of a block in sequential order: only how many they are is looked at.
+// All AC coefficients of a block in sequential order: only their number is checked.
 DFF_INLINE JpegFault check_ac(const JpegCodes& codes, JpegBits& bits) {
     int k = 1;
     while (k < 64) {

@@ -10,11 +10,11 @@
 
 namespace dff {
 
-// Decodes the codes of a scan, and keeps nothing but what the next one's meaning depends on.
+// Decodes the codes of a scan, and keeps only the state that later codes depend on.
 class JpegScanCheck {
 public:
-    // Both must outlive this object. `has_slack`: whether bytes that are left over may still be
-    // passed over in this picture; set to false where some were.
+    // Both must outlive this object. `has_slack`: whether surplus bytes may still be
+    // ignored in this picture; set to false where some were.
     JpegScanCheck(const JpegHeaders& headers, const JpegScan& scan, bool* has_slack)
         : headers_(headers), scan_(scan), has_slack_(has_slack) {}
 

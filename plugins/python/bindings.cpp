@@ -1,8 +1,8 @@
 // The Python module dff_edge._native: the CPU kernels over NumPy arrays, and DLPack capsules.
 //
 // nanobind checks dtype, rank, contiguity and device, and copies nothing; shapes are checked here
-// once more, since the kernels trust them. dff_edge.runtime is the interface for users: its
-// messages say what to do. The GIL is released while a kernel runs.
+// again, since the kernels rely on them. dff_edge.runtime is the interface for users: its
+// messages include advice. The GIL is released while a kernel runs.
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -209,7 +209,7 @@ std::int64_t finish(dff::Detector& detector, InArray<float, 3> objectness, InArr
     return count;
 }
 
-// An array that somebody else made, on any device: what its DLPack capsule says.
+// An array of another library, on any device: the contents of its DLPack capsule.
 class DlpackTensor {
 public:
     explicit DlpackTensor(nb::ndarray<nb::ro> array) : array_(std::move(array)) {}

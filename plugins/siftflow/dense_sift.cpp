@@ -68,7 +68,7 @@ void write_descriptor(float* values, std::uint8_t* out) {
         squares += values[i] * values[i];
     }
     const float clipped = std::max(std::sqrt(squares), 1e-6f);
-    // The short ones stay short: only what clipping took is given back.
+    // Short descriptors stay short: only the norm lost by clipping is restored.
     const float factor = 255.f * std::min(1.f, (length - kNoGradient) / length) / clipped;
     for (int i = 0; i < kSiftSize; ++i) {
         out[i] = static_cast<std::uint8_t>(std::min(values[i] * factor + 0.5f, 255.f));

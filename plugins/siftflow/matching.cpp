@@ -50,7 +50,7 @@ public:
         return messages_.data() + (pixel * kSenders + sender) * states_;
     }
 
-    // What a pixel knows of its states: displacement cost and all messages but one.
+    // Belief of a pixel about its states: displacement cost and all messages but one.
     void belief(std::int64_t pixel, From without, float* out) const {
         const int first = middles_[count(pixel)] - states_ / 2;
         for (int s = 0; s < states_; ++s) {
@@ -102,9 +102,9 @@ public:
     }
 
 private:
-    // `to` is told what `from` knows, less what it had from `to`: for each state of `to` the least
-    // over the states of `from`. Messages are counted from their least value, so that they stay
-    // small.
+    // Sends a message to `to`: the belief of `from`, less the message from `to`: for each state of
+    // `to` the least over the states of `from`. Messages are relative to their least value, so that
+    // they stay small.
     void send(std::int64_t from, std::int64_t to, From receiver, From sender, float* known) {
         belief(from, receiver, known);
         float* out = message(to, sender);
@@ -151,7 +151,7 @@ std::vector<float> match_costs(const SiftImage& first, const SiftImage& second,
     return costs;
 }
 
-// Each pixel of one layer tells the other layer what it knows, through the cost of matching.
+// Each pixel of one layer sends its belief to the other layer, through the cost of matching.
 // `step` and `other_step` are the distances of states in the costs of a pixel.
 void tell(Layer& from, Layer& to, const std::vector<float>& costs, std::int64_t pixels, int states,
           int step, int other_step, int threads) {

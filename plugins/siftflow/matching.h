@@ -26,7 +26,7 @@ struct Displacements {
     std::vector<std::int32_t> v;
 };
 
-// E(w) = sum over p of min(|s1(p) - s2(p + w(p))|_1, t)          what lies outside s2 costs t
+// E(w) = sum over p of min(|s1(p) - s2(p + w(p))|_1, t)          outside s2 the cost is t
 //      + sum over p of eta (|u(p)| + |v(p)|)
 //      + sum over neighbours p, q of min(alpha |u(p) - u(q)|, d) + min(alpha |v(p) - v(q)|, d)
 double siftflow_energy(const SiftImage& first, const SiftImage& second,

@@ -6,10 +6,10 @@
 
 namespace dff {
 
-// The first finder stays; null is passed over. TensorRT owns it.
+// The first finder is kept; null is ignored. TensorRT owns it.
 void keep_logger_finder(nvinfer1::ILoggerFinder* finder) noexcept;
 
-// printf-like, as an error. On stderr where there is no logger: nothing is lost.
+// Logs an error, printf-like; to stderr if there is no logger.
 __attribute__((format(printf, 1, 2))) void log_error(const char* format, ...) noexcept;
 
 }  // namespace dff

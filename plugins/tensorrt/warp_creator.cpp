@@ -1,5 +1,5 @@
-// Makes WarpPlugins, and is what the library exports: its creators, and a place for TensorRT's
-// logger. tensorrt/exports.map lets nothing else out.
+// Creates WarpPlugins, and exports them from the library: its creators, and a slot for TensorRT's
+// logger. tensorrt/exports.map hides everything else.
 
 #include "tensorrt/warp_creator.h"
 
@@ -16,8 +16,8 @@ namespace {
 using nvinfer1::PluginField;
 using nvinfer1::PluginFieldType;
 
-// One value of a type, or none and a logged message. Fields come from files: the official sample
-// reads what it wants from them; here type and length decide. In an engine they lie at any address.
+// Returns one value of a type, or none and a logged message. Fields come from files: the official
+// sample trusts them; here type and length are checked. In an engine they lie at any address.
 template <typename Value>
 std::optional<Value> value_of(const PluginField& field, PluginFieldType type,
                               const char* type_name) {

@@ -1,4 +1,4 @@
-// Makes WarpPlugins from the attributes of an ONNX node, or from the fields of an engine.
+// Creates WarpPlugins from the attributes of an ONNX node, or from the fields of an engine.
 
 #pragma once
 
@@ -12,8 +12,8 @@ class WarpPluginCreator final : public nvinfer1::IPluginCreatorV3One {
   public:
     WarpPluginCreator() noexcept;
 
-    // Null, and a logged message, where a field is unknown, twice there, of another type or length,
-    // or out of range; an engine must have all, for it has what getFieldsToSerialize gave.
+    // Returns null, with a logged message, for a field that is unknown, duplicate, of another type
+    // or length, or out of range; an engine must have all fields of getFieldsToSerialize.
     nvinfer1::IPluginV3* createPlugin(const char* name,
                                       const nvinfer1::PluginFieldCollection* fields,
                                       nvinfer1::TensorRTPhase phase) noexcept override;

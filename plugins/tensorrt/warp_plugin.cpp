@@ -1,5 +1,5 @@
-// The feature warp as a TensorRT layer. The kernel is cuda/warp.cu; here is what TensorRT asks.
-// Nothing allocates but clone, and nothing throws: all of it is called over a library's boundary.
+// The feature warp as a TensorRT layer. The kernel is cuda/warp.cu; here are TensorRT's callbacks.
+// Only clone allocates, and nothing throws: all of it is called over a library's boundary.
 
 #include "tensorrt/warp_plugin.h"
 

@@ -3,11 +3,11 @@
 //   DffWarp, version 1, namespace "" (TensorRT 10.3 ignores the domain of an ONNX node)
 //   channels_last  int32, 1 (default): maps are (N, h, w, C), flow (N, h, w, 2); 0: maps are
 //                  (N, C, h, w), flow (N, 2, h, w)
-//   scale_step     float32, default 1: what a step of an int8 scale field means
+//   scale_step     float32, default 1: value of a step of an int8 scale field
 //
 // Maps are float32, float16 or int8, all three of one type and format; flow is float32. In int8
 // features and output share their step. The result is of the features' type, as strong typing
-// wants it; Q and DQ stand before and behind the layer. plugins/cuda/dff_cuda.h has the rest.
+// requires; Q and DQ stand before and after the layer. See plugins/cuda/dff_cuda.h for the rest.
 
 #pragma once
 

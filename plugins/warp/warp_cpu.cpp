@@ -13,7 +13,7 @@
 namespace dff {
 namespace {
 
-// What a map is made of, and how one block of channels of a cell is computed: the sum of kCount
+// Element types of a map, and the computation of one block of channels of a cell: the sum of kCount
 // corners, times the scale.
 template <int kCount, typename Element>
 struct Sources {

@@ -20,13 +20,13 @@ struct WarpSize {
 // features, out: (N, h, w, C). flow: (N, h, w, 2), (dx, dy) in feature cells from the current to
 // the key frame. scale: (N, h, w, C), or null for one everywhere. `out` overlaps no input.
 // A NaN or infinite flow, and one that leaves the map, gives zero, whatever the scale. Zero flow
-// with scale one or null gives the bits of the features. The rows are split over `threads`; the
-// result does not depend on how many. An empty map is done at once; one of 2^31 cells or more, or
+// with scale one or null copies the features to the bit. The rows are split over `threads`, whose
+// number does not change the result. An empty map returns at once; one of 2^31 cells or more, or
 // with a side of 2^30 or more, is refused.
 Status warp_cpu(const float* features, const float* flow, const float* scale, float* out,
                 WarpSize size, int threads) noexcept;
 
-// What bytes mean: value = step * (byte - zero).
+// Quantisation: value = step * (byte - zero).
 struct ByteLevels {
     std::uint8_t features_zero;  // features and out share their step, which cancels
     std::uint8_t scale_zero;
@@ -34,7 +34,7 @@ struct ByteLevels {
 };
 
 // The same over bytes. The value of each output is computed in float32 and rounded once, to the
-// nearest byte, ties to even; what is out of range takes the end of the range.
+// nearest byte, ties to even, and clipped to the range.
 Status warp_bytes_cpu(const std::uint8_t* features, const float* flow, const std::uint8_t* scale,
                       std::uint8_t* out, WarpSize size, ByteLevels levels, int threads) noexcept;
 

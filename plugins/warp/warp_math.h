@@ -7,8 +7,8 @@
 // The weights G(q, p + M(p)) depend on the cell p, not on the channel: they are found once per
 // cell, and the C channels are blended with them.
 //
-// No array is indexed by what is known at run time only: a GPU keeps such an array in memory, not
-// in registers.
+// No array is indexed by a value that is known at run time only: a GPU keeps such an array in
+// memory, not in registers.
 
 #pragma once
 
@@ -36,7 +36,7 @@ DFF_HOST_DEVICE bool has_countable_cells(std::int64_t height, std::int64_t width
 }
 
 // The cells q with G(q, p + M(p)) > 0: at most four. Cells of weight zero are left out rather
-// than multiplied, or an infinite or NaN neighbour would reach a cell that it has no part in.
+// than multiplied, or an infinite or NaN neighbour would reach a cell that does not depend on it.
 struct Corners {
     std::int32_t cell[4];  // y * w + x inside one map; times C is the offset of its channels
     float weight[4];
@@ -113,7 +113,7 @@ DFF_HOST_DEVICE std::int32_t round_half_even(float value) {
     return bits - kWholeBits;
 }
 
-// To int8 as QuantizeLinear does: the nearest, ties to even; what is out of range takes the end.
+// To int8 as in QuantizeLinear: the nearest, ties to even, clipped to the range.
 DFF_HOST_DEVICE std::int8_t round_to_int8(float value) {
     return static_cast<std::int8_t>(round_half_even(fminf(fmaxf(value, -128.0f), 127.0f)));
 }

@@ -1,9 +1,9 @@
-"""Device, Stream, Event, Buffer: the words of asynchronous work, that the scheduler is written in.
+"""Device, Stream, Event and Buffer: the interface that the scheduler is written against.
 
-The meaning is CUDA's. A stream runs what is enqueued on it, in order, apart from the caller.
-Recording an event on a stream marks the work enqueued so far; a stream that waits for an event
-starts nothing further before the event's *latest record at the time of the call* is done. An
-event that was never recorded holds nobody up.
+The semantics are CUDA's. A stream runs the work enqueued on it in order, asynchronously to the
+caller. Recording an event on a stream marks the work enqueued so far; a stream that waits for an
+event starts no further work before the event's *latest record at the time of the call* is done.
+Waiting for an event that was never recorded returns at once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dff_edge.bundle.tensors import TensorSpec
 
 
 class Buffer(Protocol):
-    """Memory of one tensor on a device, allocated once and used again for every frame."""
+    """Memory of one tensor on a device, allocated once and reused for every frame."""
 
     @property
     def spec(self) -> TensorSpec:
@@ -33,34 +33,34 @@ class Buffer(Protocol):
 
 
 class Event(Protocol):
-    """A point in the work of a stream."""
+    """A point in the work of a stream: marks that what was enqueued before it is done."""
 
     @property
     def is_done(self) -> bool:
-        """Whether the latest record is done; True when never recorded."""
+        """Return whether the latest record is done; True when never recorded."""
 
     def synchronize(self) -> None:
         """Block the caller until the latest record is done."""
 
     def elapsed_ms_since(self, start: Event) -> float:
-        """Milliseconds from ``start`` to this event, both done and of the same class."""
+        """Return the milliseconds from ``start`` to this event, both done and of the same class."""
 
 
 class Stream(Protocol):
-    """Work in order."""
+    """A queue of work that runs in order."""
 
     @property
     def name(self) -> str:
-        """What it is called in traces and messages."""
+        """Name in traces and messages."""
 
     def event(self) -> Event:
-        """A new event that this stream can record."""
+        """Return a new event that this stream can record."""
 
     def record(self, event: Event) -> None:
         """Mark the work enqueued so far."""
 
     def wait(self, event: Event) -> None:
-        """Start nothing enqueued from now on before ``event`` is done; return at once."""
+        """Hold back work enqueued from now on until ``event`` is done; return at once."""
 
     def synchronize(self) -> None:
         """Block the caller until everything enqueued is done.
@@ -73,7 +73,7 @@ class Stream(Protocol):
         """Raise what ``synchronize`` would raise for work that has failed already; never blocks."""
 
     def abandon(self) -> None:
-        """Skip what has not begun, where that can be; events are marked all the same.
+        """Skip work that has not begun, where possible; events are still marked.
 
         May be called in any thread, and returns at once. ``synchronize`` raises afterwards.
         """
@@ -83,31 +83,31 @@ class Stream(Protocol):
 
 
 class HostStream(Stream, Protocol):
-    """Work in order in a thread of the CPU. It can wait for any event of its device."""
+    """A stream whose work runs in a thread of the CPU. It can wait for any event of its device."""
 
     def enqueue(self, work: Callable[[], None]) -> None:
-        """Have ``work`` called in the stream's own thread; return at once."""
+        """Enqueue a call of ``work`` in the stream's own thread; return at once."""
 
 
 class Device(Protocol):
-    """Where subnets run."""
+    """A device that subnets run on."""
 
     @property
     def name(self) -> str:
-        """For example "cpu"."""
+        """Name, for example "cpu"."""
 
     @property
     def copies(self) -> bool:
-        """Whether device and host see different memory, so that arrays must be copied."""
+        """Whether device and host have separate memory, so that arrays must be copied."""
 
     def stream(self, name: str) -> Stream:
-        """A new stream of the device; its owner closes it."""
+        """Return a new stream of the device; its owner closes it."""
 
     def host_stream(self, name: str) -> HostStream:
-        """A new stream of work for the CPU; its owner closes it."""
+        """Return a new stream for work on the CPU; its owner closes it."""
 
     def buffer(self, spec: TensorSpec, *, host: bool = False) -> Buffer:
-        """New memory for a tensor.
+        """Allocate memory for a tensor.
 
         Args:
             host: whether the host reads or writes it too, by ``copy_in`` and ``copy_out``.
@@ -120,7 +120,7 @@ class Device(Protocol):
         """Enqueue the copy from the device to ``buffer.array``, where it ``copies``."""
 
     def check_image(self, image: Any) -> Any:
-        """Give an image as what a frame may hold, uint8 ``(H, W, 3)`` BGR.
+        """Return an image in the form that a frame may hold, uint8 ``(H, W, 3)`` BGR.
 
         Raises:
             FrameError: for anything else.
@@ -142,7 +142,7 @@ class Device(Protocol):
 
 
 class ImageDevice(Device, Protocol):
-    """A device that takes images in its own memory, and hands out label maps there."""
+    """A device that accepts images in its own memory, and returns label maps there."""
 
     def resize(self, image: Any, out: Buffer, stream: Stream) -> None:
         """Enqueue the resizing of ``check_image``'s image to ``out``, uint8 ``(1, H, W, 3)``."""
@@ -153,6 +153,6 @@ class ImageDevice(Device, Protocol):
         """Enqueue the decoding of float32 scores ``(1, h, w, K)``.
 
         Returns:
-            Labels uint8 of ``size`` and their confidence or None, arrays on the device that are
-            written when the stream has come so far; the receiver's.
+            Labels uint8 of ``size`` and their confidence or None: arrays on the device, owned by
+            the receiver, valid once the stream has finished the work enqueued so far.
         """

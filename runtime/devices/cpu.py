@@ -1,4 +1,4 @@
-"""The CPU as a device: a stream is one worker thread, an event is what it says."""
+"""The CPU as a device: a stream is one worker thread, an event marks completed work."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from dff_edge.runtime.devices.base import Buffer, Event, Stream
 from dff_edge.runtime.kernels.resize import check_image
 from dff_edge.runtime.kernels.warp import warp_features
 
-# Less than about a millisecond of work is not worth a second thread: on a busy machine it starts
-# as much as a scheduler tick (4 ms) late, and everybody waits for it.
+# Less than about a millisecond of work is not worth a second thread: on a busy machine a thread
+# starts up to a scheduler tick (4 ms) late, and the others wait for it.
 _WORK_PER_THREAD = 1 << 19
 
 
 def kernel_threads(work: int, threads: int) -> int:
-    """How many threads share a native kernel's work.
+    """Return the number of threads that share a native kernel's work.
 
     Args:
         work: output values: elements of a warp, pixels of a label map; samples of pooled maps.
-        threads: the most that there may be.
+        threads: the maximum.
     """
     return max(1, min(threads, work // _WORK_PER_THREAD))
 
@@ -47,8 +47,8 @@ class CpuBuffer:
 class _Record:
     """One record of an event: a lock that is free when the work before it is done.
 
-    The lock is taken by native code alone. A ``threading.Condition`` is Python code: Ctrl-C between
-    its taking and its ``with`` block leaves it taken, and all streams waiting.
+    The lock is acquired by native code alone. A ``threading.Condition`` is Python code: Ctrl-C
+    between its acquisition and its ``with`` block leaves it acquired, and all streams waiting.
     """
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class _Record:
 
 
 class CpuEvent:
-    """Knows its latest record, so that one event serves every frame."""
+    """An event that refers to its latest record, so that one event serves every frame."""
 
     def __init__(self) -> None:
         self._latest: _Record | None = None
@@ -90,11 +90,11 @@ class CpuEvent:
 
 
 class _Work:
-    """What a stream's thread works on. It knows nothing of the stream, which may be dropped.
+    """The work of a stream's thread. It has no reference to the stream, which may be dropped.
 
     Attributes:
-        queue: what is to be done, in order; None ends the thread.
-        failure: what went wrong first; what comes after it is skipped.
+        queue: callables to run, in order; None ends the thread.
+        failure: the first failure; work after it is skipped.
     """
 
     def __init__(self) -> None:
@@ -109,22 +109,22 @@ class _Work:
                 self.failure = self.failure or error
 
     def abandon(self) -> None:
-        """Skip what has not begun."""
-        self.failure = self.failure or PipelineError("the process is ending, or nobody holds it")
+        """Skip work that has not begun."""
+        self.failure = self.failure or PipelineError("the process is ending, or the stream is gone")
 
 
 def _end(work: _Work, thread: Worker) -> None:
-    """End a stream that was dropped, or left to the end of the process."""
+    """End a stream that was dropped, or is still open at the end of the process."""
     work.abandon()
     work.queue.put(None)
     thread.join()
 
 
 class CpuStream:
-    """Work in order in a thread of its own.
+    """A stream that runs its work in order in a thread of its own.
 
-    After a failure the rest of the work is skipped, but events are still marked: a failure never
-    leaves anybody waiting. The failure comes out of ``synchronize``.
+    After a failure the rest of the work is skipped, but events are still marked, so that a failure
+    never leaves a caller waiting. ``synchronize`` raises the failure.
 
     Args:
         name: of the thread, for profilers.
@@ -154,7 +154,7 @@ class CpuStream:
         assert isinstance(event, CpuEvent)
         record = _Record()
         self._put(record.finish)
-        event._latest = record  # last: an interrupted call must leave nobody waiting
+        event._latest = record  # last: an interrupted call must leave no caller waiting
 
     def wait(self, event: Event) -> None:
         if not isinstance(event, CpuEvent):  # of another device, whose record this thread awaits
@@ -183,12 +183,12 @@ class CpuStream:
 
     def _put(self, work: Callable[[], None]) -> None:
         if self._is_closed:
-            raise PipelineError(f"stream '{self.name}' is closed and takes no more work.")
+            raise PipelineError(f"stream '{self.name}' is closed and accepts no more work.")
         self._work.queue.put(work)
 
 
 class CpuDevice:
-    """The CPU.
+    """The CPU as a device.
 
     Args:
         threads: threads of the native kernels, at most.
@@ -213,10 +213,10 @@ class CpuDevice:
         return check_image(image)
 
     def copy_in(self, buffer: Buffer, stream: Stream) -> None:
-        """Nothing: host and device are one."""
+        """Do nothing: host and device share memory."""
 
     def copy_out(self, buffer: Buffer, stream: Stream) -> None:
-        """Nothing: host and device are one."""
+        """Do nothing: host and device share memory."""
 
     def warp(
         self,
@@ -237,4 +237,4 @@ class CpuDevice:
         stream.enqueue(work)
 
     def close(self) -> None:
-        """Nothing: buffers go with their last user."""
+        """Do nothing: buffers are freed with their last reference."""

@@ -21,7 +21,7 @@ from dff_edge.runtime.drawing.text import (
 
 _BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
 _LUMA = np.array([0.114, 0.587, 0.299])  # of BGR
-_BRIGHT = 140  # a background from here on is written on in black
+_BRIGHT = 140  # on backgrounds of this brightness and above, text is black
 _NAME_PX = 0.8  # height of names, by that of the caption
 
 
@@ -37,15 +37,15 @@ def draw_boxes(
 
     Args:
         image: uint8 ``(H, W, 3)`` BGR; not changed.
-        found: boxes in pixels of the image; the most certain are drawn on top. Detections are
-            written with their scores, true boxes are drawn thin where they are ignored.
+        found: boxes in pixels of the image; those of highest score are drawn on top. Detections are
+            drawn with their scores; true boxes are drawn thin where they are ignored.
         colours: ``(red, green, blue)`` of each class.
         names: of the classes.
         caption: one line for the top left corner.
 
     Returns:
-        A new uint8 ``(H, W, 3)`` BGR image. A name is left out where it is wider than the image or
-        as high; the caption where it does not fit.
+        A new uint8 ``(H, W, 3)`` BGR image. A name is left out if it is wider or higher than the
+        image, and the caption if it does not fit.
 
     Raises:
         ConfigError: a box is of a class without a name or a colour, or a colour is out of range.
@@ -55,7 +55,7 @@ def draw_boxes(
     if len(found) and not 0 <= int(found.labels.min()) <= int(found.labels.max()) < known:
         raise ConfigError(
             f"boxes are of the classes {sorted({int(label) for label in found.labels})}, expected "
-            f"0 to {known - 1}: those that have a name and a colour."
+            f"0 to {known - 1}: those with a name and a colour."
         )
     drawn: Image = image.copy()
     text_px = text_height_px(drawn)
@@ -89,12 +89,12 @@ def _draw_name(
     """Draw a name on its class's colour above the box, or in it where there is no room above.
 
     Args:
-        image: drawn on.
+        image: the image to draw on.
         text: the name.
         corner: of the box, (x, y) of its top left.
         text_px: height of capitals.
         colour: of the class, BGR.
-        used: height and width of the top left corner that the caption has.
+        used: height and width of the top left corner that the caption occupies.
     """
     pad = max(1, round(text_px * 0.25))
     width, height = text_width_px(text, text_px) + 2 * pad, round(text_px) + 2 * pad

@@ -1,4 +1,4 @@
-"""Class colours drawn over a frame, with a caption and a legend: what people look at."""
+"""Class colours drawn over a frame, with a caption and a legend."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def draw_overlay(
         alpha: share of the class colour, 0..1.
         caption: one line for the top left corner.
         legend: names of the classes, drawn bottom left.
-        shown: classes that are drawn, by index; the picture is left as it is where the others are.
-            None for all.
+        shown: classes that are drawn, by index; pixels of other classes keep the picture. None
+            for all.
 
     Returns:
         A new uint8 ``(H, W, 3)`` BGR image. Caption and legend are left out where they do not fit.

@@ -1,18 +1,18 @@
-"""How results are drawn."""
+"""Style of drawn results."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-SHOWN_SCORE = 0.5  # detections that score less are neither drawn nor written where nobody says
+SHOWN_SCORE = 0.5  # default: detections that score less are neither drawn nor written
 
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How results are drawn.
+    """Style of drawn results.
 
     Attributes:
-        legend: whether a label map gets one; boxes bear their names.
+        legend: whether a label map gets a legend; boxes are drawn with their names.
         opacity: of class colours over the picture, 0..1.
         min_score: detections that score less are left out.
         shown: indices of the classes that are drawn; None for all.

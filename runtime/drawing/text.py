@@ -16,14 +16,14 @@ Colours = Sequence[Sequence[int]]  # (red, green, blue) of each class, 0..255
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _FONT_PX = 22.0  # height of its capitals at scale 1
 _WHITE = (255, 255, 255)
-_PANEL_SHADE = 0.35  # what is left of the picture's brightness behind text
+_PANEL_SHADE = 0.35  # factor on the picture's brightness behind text
 
 
 def palette_of(colours: Colours) -> NDArray[np.uint8]:
-    """The colours as a table of all 256 indices, in BGR order.
+    """Return the colours as a table of all 256 indices, in BGR order.
 
     Raises:
-        ConfigError: a colour is out of range, or they are none for 1..256 classes.
+        ConfigError: a colour is out of range, or there are not 1 to 256 colours.
     """
     table = np.zeros((256, 3), np.uint8)
     rgb = np.asarray(colours)
@@ -39,10 +39,10 @@ def palette_of(colours: Colours) -> NDArray[np.uint8]:
 
 
 def draw_caption(image: Image, caption: str, text_px: float) -> tuple[int, int]:
-    """Write a caption top left, unless it does not fit.
+    """Write a caption top left, if it fits.
 
     Returns:
-        Height and width in pixels that it took.
+        Height and width of the caption in pixels.
     """
     width = text_width_px(caption, text_px)
     pad = round(text_px * 0.6)
@@ -66,8 +66,8 @@ def draw_legend(
         image: uint8 ``(H, W, 3)`` BGR, drawn on.
         rows: name and BGR colour of each class.
         text_px: height of capitals.
-        room_px: height that is free. Two thirds of it are used; what is longer goes into columns,
-            and is left out where these are wider than two thirds of the image.
+        room_px: height that is free. Two thirds of it are used; a longer legend gets several
+            columns, and is left out if these are wider than two thirds of the image.
     """
     if not rows:
         return
@@ -98,16 +98,16 @@ def _shade(region: Image) -> None:
 
 
 def text_height_px(image: Image) -> float:
-    """Return the height of capitals that are read well on an image of this size.
+    """Return the height of capitals that is legible on an image of this size.
 
-    9 pixels at 320x240, 14 at 640x480, 24 at 1920x1080: larger pictures are mostly shown larger,
-    but not in proportion.
+    9 pixels at 320x240, 14 at 640x480, 24 at 1920x1080: larger pictures are mostly displayed
+    larger, but not in proportion.
     """
     return float(9.0 * max(1.0, min(image.shape[:2]) / 240) ** 0.65)
 
 
 def text_width_px(text: str, text_px: float) -> int:
-    """Return how wide a text of that height is."""
+    """Return the width of a text of that height in pixels."""
     return int(cv2.getTextSize(text, _FONT, text_px / _FONT_PX, _thickness(text_px))[0][0])
 
 

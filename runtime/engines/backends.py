@@ -1,15 +1,15 @@
-"""Backends: all that can compute a bundle's graphs, a row for each.
+"""Backends: the libraries that can compute a bundle's graphs, a row for each.
 
-What the words mean, here and everywhere:
+The terms, here and everywhere:
 
 - A *backend* is a library that computes graphs on a device. ``--engine`` names the one that runs.
 - An *engine* is one loaded graph of a backend (``engines/base.py``).
-- A *target* is a backend as something to build for: ``dff-edge deploy`` makes engines for it ahead,
+- A *target* is a backend to build engines for: ``dff-edge deploy`` builds them ahead,
   and ``--target`` names it.
-- A *platform* is a target as it is on this machine, which is what such engines depend on
+- A *platform* is a target on this machine, with all that such engines depend on
   (``engines/deployed.py``).
-- A *flavour* is whose rules of quantisation a bundle's graphs follow.
-- A *provider* is ONNX Runtime's own word for what computes a session, and nothing else.
+- A *flavour* is the set of quantisation rules that a bundle's graphs follow.
+- A *provider* is ONNX Runtime's own term for the backend of a session, and nothing else.
 
 To add a backend, write one file with its engine and the functions that its row names, and the row.
 The functions are named as entry points are, ``module:function``, and imported when they are used:
@@ -32,8 +32,8 @@ class Requirement:
     """A package that a backend needs, which ``dff-edge doctor`` looks for.
 
     Attributes:
-        module: what is imported.
-        extra: of dff-edge, that brings it; None where none does.
+        module: the module to import.
+        extra: of dff-edge, that provides it; None where none does.
     """
 
     module: str
@@ -42,20 +42,20 @@ class Requirement:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """One row.
+    """One row: a backend.
 
     Attributes:
         name: for ``--engine``.
-        summary: the words of ``--help``.
-        device: where it computes; on "cpu" it runs hand-made flow too.
-        flavour: of the graphs that it takes.
-        lacks: the precisions that it does not compute in, and why.
+        summary: its text in ``--help``.
+        device: where it computes; on "cpu" it runs hand-crafted flow too.
+        flavour: of the graphs that it runs.
+        lacks: the precisions that it does not support, and why.
         requirements: the packages that it needs.
-        opener: names the function that opens a bundle's engines; it takes a ``Bundle``, a
+        opener: names the function that opens a bundle's engines; it accepts a ``Bundle``, a
             precision and ``EngineOptions``, and returns ``Opened``.
         target: for ``--target``; None where nothing is built ahead.
-        builder: names the function that opens the target: a context manager that takes
-            ``BuildOptions`` and gives a ``Target``; None where there is none.
+        builder: names the function that opens the target: a context manager that accepts
+            ``BuildOptions`` and yields a ``Target``; None where there is none.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Backend:
 
     @property
     def precisions(self) -> tuple[Precision, ...]:
-        """Those that it computes in, fp32 first."""
+        """The precisions that it supports, fp32 first."""
         return tuple(precision for precision in PRECISIONS if precision not in self.lacks)
 
 
@@ -103,7 +103,7 @@ BACKENDS: dict[str, Backend] = {
             device="cuda",
             flavour="ort",
             lacks={
-                "int8": "ONNX Runtime's CUDA provider has no integer convolution; take fp16, or "
+                "int8": "ONNX Runtime's CUDA provider has no integer convolution; use fp16, or "
                 "--target tensorrt"
             },
             requirements=(Requirement("onnxruntime", "cuda"), *_SPEAKS_TO_GPU),
@@ -127,7 +127,7 @@ DEFAULT_BACKEND = "onnxruntime"
 
 
 def backend_of(engine: str) -> Backend:
-    """Return the backend that ``--engine`` names.
+    """Return the backend of a name of ``--engine``.
 
     Raises:
         ConfigError: there is none of the name.
@@ -153,7 +153,7 @@ def targets_on(device: Literal["cpu", "cuda"]) -> tuple[str, ...]:
 
 
 def load_function(reference: str) -> Callable[..., Any]:
-    """Import a function that a row names.
+    """Import the function that a row names.
 
     Raises:
         ImportError: it cannot be imported, or there is none.

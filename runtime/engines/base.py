@@ -1,8 +1,8 @@
-"""Engines: what runs one graph of a bundle, with named inputs and outputs.
+"""Engines: each runs one graph of a bundle, with named inputs and outputs.
 
-The caller owns every array. An engine binds to the memory it is given, computes,
+The caller owns every array. An engine binds to the memory that is passed to it, computes,
 and returns when the outputs hold the result; it keeps no array of its own, so
-that the steady state of a pipeline allocates nothing.
+that a pipeline in steady state allocates nothing.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from dff_edge.runtime.devices.base import Buffer, HostStream, Stream
 if TYPE_CHECKING:
     from typing_extensions import Self  # of typing since Python 3.11
 
-# A pipeline of depth d gives its flow network d * d pairs of key frame and frame, d being 16 at
-# most; a caller with fresh arrays for each call must not make the cache grow without end.
+# A pipeline of depth d passes d * d pairs of key frame and frame to its flow network, d being 16 at
+# most; callers with new arrays for each call must not make the cache grow without bound.
 MAX_BINDINGS = 512
 
 
@@ -32,7 +32,7 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """The graph's name in messages, for example "int8 feature"."""
+        """Name of the graph in messages, for example "int8 feature"."""
 
     @property
     def inputs(self) -> dict[str, TensorSpec]:
@@ -58,9 +58,9 @@ class Engine(Protocol):
     def enqueue(
         self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer], stream: Stream
     ) -> None:
-        """Have ``run`` done on a stream, in order with its other work; return at once.
+        """Enqueue ``run`` on a stream, in order with its other work; return at once.
 
-        No stream but the one given is waited for. A failure comes out of the stream.
+        Only the given stream is waited for. The stream reports a failure.
         """
 
     def close(self) -> None:
@@ -68,14 +68,14 @@ class Engine(Protocol):
 
 
 class BaseEngine(ABC):
-    """An engine with the checks and the lifecycle that all of them share.
+    """An engine with the common checks and lifecycle.
 
     A kind of engine loads its graph, then calls this ``__init__``; it computes in ``_compute`` and
-    frees the graph in ``_free``. What it enqueues is ``run`` in a thread of the CPU; those of a GPU
+    frees the graph in ``_free``. ``enqueue`` calls ``run`` in a thread of the CPU; engines of a GPU
     are ``CudaEngine``.
 
     Args:
-        name: what messages call the graph, for example ``"int8 feature"``.
+        name: name of the graph in messages, for example ``"int8 feature"``.
         inputs, outputs: those of the graph, by name.
     """
 
@@ -106,7 +106,7 @@ class BaseEngine(ABC):
     def enqueue(
         self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer], stream: Stream
     ) -> None:
-        """Have ``run`` done on a stream. See ``Engine.enqueue``."""
+        """Enqueue ``run`` on a stream. See ``Engine.enqueue``."""
         enqueue_run(self, inputs, outputs, stream)
 
     def close(self) -> None:
@@ -136,7 +136,7 @@ class BaseEngine(ABC):
 
         Args:
             inputs, outputs: as of ``run``.
-            addresses: where each array lies in memory, inputs before outputs.
+            addresses: address of each array, inputs before outputs.
         """
 
     @abstractmethod
@@ -147,10 +147,10 @@ class BaseEngine(ABC):
 def check_arrays(
     engine: Engine, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]
 ) -> tuple[int, ...]:
-    """Check what ``Engine.run`` is given.
+    """Check the arguments of ``Engine.run``.
 
     Returns:
-        Where each array lies in memory, inputs before outputs, in the engine's order.
+        Address of each array, inputs before outputs, in the engine's order.
 
     Raises:
         ShapeError: as ``Engine.run``.
@@ -177,7 +177,7 @@ def check_arrays(
 def enqueue_run(
     engine: Engine, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer], stream: Stream
 ) -> None:
-    """``Engine.enqueue`` of an engine that computes in the thread that calls it."""
+    """Implement ``Engine.enqueue`` for an engine that computes in the calling thread."""
     input_arrays = {name: buffer.array for name, buffer in inputs.items()}
     output_arrays = {name: buffer.array for name, buffer in outputs.items()}
     cast("HostStream", stream).enqueue(lambda: engine.run(input_arrays, output_arrays))
@@ -200,10 +200,10 @@ def _address(name: str, spec: TensorSpec, array: NDArray[Any]) -> int:
 
 
 def thread_count(threads: int | None, name: str) -> int:
-    """Return the threads of one run: those that were asked for, or the cores of this process.
+    """Return the threads of one run: those requested, or the cores of this process.
 
     Raises:
-        EngineError: fewer than one was asked for.
+        EngineError: fewer than one was requested.
     """
     if threads is not None and threads < 1:
         raise EngineError(f"threads is {threads} for the {name} graph, expected 1 or more.")
@@ -211,7 +211,7 @@ def thread_count(threads: int | None, name: str) -> int:
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may run on."""
+    """Return the number of cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):  # also right in a container pinned to some cores
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

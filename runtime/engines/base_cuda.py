@@ -1,4 +1,4 @@
-"""Engines of a GPU: they take buffers that fit, or arrays of the host through copies."""
+"""Engines of a GPU: they run on buffers of the device, or on host arrays through copies."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class CudaEngine(BaseEngine):
 
     Args:
         name, inputs, outputs: as of ``BaseEngine``.
-        device: whose buffers and streams are taken. It must outlive this.
+        device: the device of the buffers and streams. It must outlive this.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class CudaEngine(BaseEngine):
     def enqueue(
         self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer], stream: Stream
     ) -> None:
-        """Have the graph run on a stream. See ``Engine.enqueue``.
+        """Run the graph on a stream. See ``Engine.enqueue``.
 
         Raises:
             ShapeError: when a buffer is missing or does not fit its spec.
@@ -54,7 +54,7 @@ class CudaEngine(BaseEngine):
 
         Args:
             pointers: device address of each tensor by name, inputs before outputs.
-            stream: where.
+            stream: the stream to enqueue on.
         """
 
     def _compute(
@@ -76,7 +76,7 @@ class CudaEngine(BaseEngine):
 def check_buffers(
     engine: Engine, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]
 ) -> dict[str, int]:
-    """Check what ``Engine.enqueue`` is given.
+    """Check the arguments of ``Engine.enqueue``.
 
     Returns:
         Device address of each tensor by name, inputs before outputs, in the engine's order.
@@ -95,7 +95,7 @@ def check_buffers(
             )
         for name, spec in specs.items():
             buffer = buffers[name]
-            # Not its name: the features of one engine are those of another.
+            # The name may differ: one engine's output is the next one's input.
             if buffer.spec.shape != spec.shape or buffer.spec.dtype != spec.dtype:
                 raise ShapeError(
                     f"{engine.name}: the buffer for '{name}' is {buffer.spec.dtype} "
@@ -110,7 +110,7 @@ class Staging:
 
     Args:
         engine: runs on the device.
-        device: allocates.
+        device: allocates the memory.
     """
 
     def __init__(self, engine: Engine, device: CudaDevice) -> None:
@@ -121,7 +121,7 @@ class Staging:
         self._outputs = {n: device.buffer(s, host=True) for n, s in engine.outputs.items()}
 
     def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]) -> None:
-        """Copy in, run, copy out, and wait for that. Arrays are checked before."""
+        """Copy in, run, copy out, and wait for it. Arrays are checked first."""
         for name, buffer in self._inputs.items():
             buffer.array[...] = inputs[name]
             self._device.copy_in(buffer, self._stream)
@@ -133,5 +133,5 @@ class Staging:
             outputs[name][...] = buffer.array
 
     def close(self) -> None:
-        """End the stream; the memory goes with its last user."""
+        """End the stream; the memory is freed with its last reference."""
         self._stream.close()

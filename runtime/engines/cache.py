@@ -1,16 +1,16 @@
-"""Engines that were built on this machine, each under a key of all that it depends on.
+"""Engines built on this machine, each stored under a key of everything that it depends on.
 
-An engine of TensorRT is code: what is loaded from here runs. So the folder must belong to this
-user and be writable by nobody else, and an entry's key and digest are verified before its bytes
-are handed out. An entry is a folder that appears whole, by a rename::
+An engine of TensorRT is code: what is loaded from the cache is executed. So the folder must belong
+to this user and be writable by no other, and an entry's key and digest are verified before its
+bytes are returned. An entry is a folder that is put in place atomically, by a rename::
 
     engines/<sha256 of the key>/engine, record.json
     engines/.old-<sha256 of the key>/              the one that is being replaced
-    timing/<sha256 of version and device>          what a builder measured, to build quicker
+    timing/<sha256 of version and device>          what a builder measured, to build faster
 
 A process that is killed leaves the old entry or the new one, and files that the next one removes.
 
-Nothing here knows what an engine is.
+This module does not depend on the kind of engine.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
 
 
 class DamagedEngineError(EngineError):
-    """An entry of the cache is not what its record says. It is never loaded."""
+    """An entry of the cache does not match its record. It is never loaded."""
 
 
 class _Strict(BaseModel):
@@ -50,7 +50,7 @@ class _Strict(BaseModel):
 
 
 class EngineKey(_Strict):
-    """All that an engine depends on: change one field and it must be built again.
+    """All that an engine depends on: if one field changes, it must be built again.
 
     Attributes:
         target: name of the target that it was built for, for example "cpu".
@@ -58,9 +58,9 @@ class EngineKey(_Strict):
         subnet: name of its graph in the bundle.
         graph_sha256: of the ONNX file.
         plugin_sha256: of the plugin library that it calls; None when it calls none.
-        runtime: name and version of what built it, for example "TensorRT 10.16.0".
-        device: what it was built for, for example "NVIDIA Orin (compute capability 8.7)".
-        flags: what the builder was told that changes results.
+        runtime: name and version of the builder, for example "TensorRT 10.16.0".
+        device: the device it was built for, for example "NVIDIA Orin (compute capability 8.7)".
+        flags: options of the builder that change results.
     """
 
     target: str
@@ -74,27 +74,27 @@ class EngineKey(_Strict):
 
     @property
     def digest(self) -> str:
-        """sha256 of the key, the name of its entry."""
+        """Return the sha256 of the key, the name of its entry."""
         fields = json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(fields.encode()).hexdigest()
 
 
 class EngineRecord(_Strict):
-    """What is known of a built engine.
+    """Record of a built engine.
 
     Attributes:
         key: what it depends on.
         sha256: of its bytes.
-        built: when, ISO 8601 in UTC.
-        build_s: how long that took, seconds.
+        built: time of the build, ISO 8601 in UTC.
+        build_s: duration of the build, seconds.
         median_ms: of one run, measured after building.
-        relative_error: of its outputs against the FP32 graph's, by norms; the worst of them.
-        fidelity: share of pixels labelled as by the graphs that the engines of its precision, all
-            together, were built from.
-        agreement: share of pixels labelled as by the FP32 graphs.
+        relative_error: of its outputs against the FP32 graph's, by norms; the largest of them.
+        fidelity: share of pixels with equal labels from all engines of its precision together and
+            from the graphs that they were built from.
+        agreement: share of pixels with equal labels from these engines and from the FP32 graphs.
         source: the frames that these three were measured on.
-        options: what the builder was told that changes no results, such as limits.
-        summary: what the builder says of layers and formats.
+        options: options of the builder that do not change results, such as limits.
+        summary: the builder's report on layers and formats.
     """
 
     key: EngineKey
@@ -137,7 +137,7 @@ class EngineCache:
     """Engines on disk.
 
     Args:
-        folder: made with mode 0700 where it is missing; None for ``default_cache_folder()``.
+        folder: created with mode 0700 where it is missing; None for ``default_cache_folder()``.
 
     Raises:
         EngineError: when the folder cannot be made, belongs to another user, or others may write
@@ -152,15 +152,15 @@ class EngineCache:
             _make_private(path)
 
     def load(self, key: EngineKey) -> CachedEngine | None:
-        """Give the engine of a key, None when there is none.
+        """Return the engine of a key, None when there is none.
 
         Raises:
-            DamagedEngineError: when there is one, and it is not what its record says.
+            DamagedEngineError: when there is one that does not match its record.
         """
         path = self.path(key)
         with self._locked(fcntl.LOCK_SH):
             if not path.exists():
-                path = _aside(path)  # of a process that was killed as it replaced it
+                path = _aside(path)  # left by a process that was killed while replacing it
             if not path.exists():
                 return None
             try:
@@ -168,7 +168,7 @@ class EngineCache:
                 data = _read(path / "engine")
             except FileNotFoundError:
                 raise _damaged(path, "it is incomplete") from None
-            except OSError as error:  # a link, a file for a folder, what may not be read
+            except OSError as error:  # a link, a file in place of a folder, or no permission
                 raise _damaged(path, f"it cannot be read ({error.strerror})") from error
         if record.key != key:
             raise _damaged(path, "its record is of another engine")
@@ -177,9 +177,9 @@ class EngineCache:
         return CachedEngine(data, record)
 
     def store(self, data: bytes, record: EngineRecord) -> Path:
-        """Keep an engine, in place of one that is there under its key.
+        """Store an engine, replacing one that is there under its key.
 
-        Of two that store at once the last wins; a reader sees either, whole.
+        Of two that store at once the last wins; a reader sees either, complete.
 
         Raises:
             EngineError: when ``record.sha256`` is not that of ``data``, or it cannot be written.
@@ -202,9 +202,9 @@ class EngineCache:
         return path
 
     def similar(self, key: EngineKey) -> list[EngineRecord]:
-        """Engines of the same graph for the same target, built for something else, newest first.
+        """Return engines of the same graph for the same target but another key, newest first.
 
-        They are of no use for ``key``, and say why it has to be built.
+        They cannot be used for ``key``; their keys show why it has to be built.
         """
         found = [entry.record for entry in self.entries() if entry.record is not None]
         return [
@@ -216,7 +216,7 @@ class EngineCache:
         ]
 
     def entries(self) -> list[Entry]:
-        """All that there is, by target, precision and subnet; engines are not verified."""
+        """Return all entries, by target, precision and subnet; engines are not verified."""
         entries = []
         for path in self._engines.iterdir():
             if path.name.startswith("."):
@@ -231,12 +231,12 @@ class EngineCache:
         """Remove entries whose key is not kept, damaged ones, and remains of interrupted builds.
 
         Returns:
-            What was removed.
+            The removed entries.
 
         Raises:
             EngineError: when one cannot be removed.
         """
-        # Looked at under the lock: what was damaged a moment ago may have been built again.
+        # Checked under the lock: an entry that was damaged before may have been built again.
         with self._locked(fcntl.LOCK_EX):
             self._recover()
             removed = [e for e in self.entries() if e.record is None or not is_kept(e.record.key)]
@@ -246,14 +246,14 @@ class EngineCache:
         return removed
 
     def timing(self, runtime: str, device: str) -> bytes:
-        """What a builder of that version measured on that device; nothing at first."""
+        """Return what a builder of that version measured on that device; empty at first."""
         try:
             return _read(self._timing / _timing_name(runtime, device))
         except FileNotFoundError:
             return b""
 
     def store_timing(self, runtime: str, device: str, data: bytes) -> None:
-        """Keep what a builder measured. Of two that store at once the last one wins."""
+        """Store what a builder measured. Of two that store at once the last one wins."""
         path = self._timing / _timing_name(runtime, device)
         with self._locked(fcntl.LOCK_EX):
             try:
@@ -263,25 +263,25 @@ class EngineCache:
 
     @contextmanager
     def _locked(self, kind: int) -> Iterator[None]:
-        """Against other processes and threads, while an entry is read or put in its place."""
-        # Readers need no more than to read: a device's file system may be read-only. NFS grants an
-        # exclusive lock only on what is open for writing.
+        """Lock against other processes and threads, while an entry is read or put in its place."""
+        # Readers must not need write access: a device's file system may be read-only. NFS grants an
+        # exclusive lock only on a file that is open for writing.
         mode = os.O_RDWR if kind == fcntl.LOCK_EX else os.O_RDONLY
         path = self.folder / "lock"
         with ExitStack() as stack:
             try:
                 flags = mode | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
                 file = stack.enter_context(open(os.open(path, flags, 0o600), "rb"))
-                fcntl.flock(file, kind)  # let go by closing
+                fcntl.flock(file, kind)  # released by closing
             except OSError as error:
                 raise EngineError(
                     f"the engine cache's {path} cannot be locked: {error.strerror}. Name another "
-                    f"folder in {CACHE_VARIABLE}, or mend this one."
+                    f"folder in {CACHE_VARIABLE}, or repair this one."
                 ) from error
             yield
 
     def _recover(self) -> None:
-        """Put back entries whose replacement was cut off, under the exclusive lock."""
+        """Restore entries whose replacement was interrupted, under the exclusive lock."""
         for aside in self._engines.glob(f"{_OLD}*"):
             path = self._engines / aside.name.removeprefix(_OLD)
             if path.exists():
@@ -290,16 +290,16 @@ class EngineCache:
                 os.rename(aside, path)
 
     def path(self, key: EngineKey) -> Path:
-        """Where the entry of a key is, or would be."""
+        """Return the path of a key's entry, which need not exist."""
         return self._engines / key.digest
 
 
 def difference(key: EngineKey, other: EngineKey) -> str:
-    """Say where two keys of one graph differ: "built with A for B; here is C".
+    """Describe how two keys of one graph differ: "built with A for B; here is C".
 
     Args:
-        key: what is wanted.
-        other: what is there.
+        key: the key that is looked for.
+        other: the key of an entry.
     """
     texts = []
     if key.runtime != other.runtime:
@@ -330,13 +330,13 @@ def _make_private(path: Path) -> None:
         status = path.lstat()
     except OSError as error:
         raise EngineError(f"the engine cache {path} cannot be made: {error.strerror}.") from error
-    advice = f"Engines are code. Name a folder of your own in {CACHE_VARIABLE}, or mend this one"
+    advice = f"Engines are code. Name a folder of your own in {CACHE_VARIABLE}, or repair this one"
     if not stat.S_ISDIR(status.st_mode):
         raise EngineError(f"the engine cache {path} is a link or a file, expected a folder.")
     if status.st_uid != os.geteuid():
         raise EngineError(
             f"the engine cache {path} belongs to user {status.st_uid}, expected {os.geteuid()}, "
-            f"who runs this. {advice}."
+            f"the user of this process. {advice}."
         )
     if status.st_mode & 0o022:
         raise EngineError(
@@ -365,7 +365,7 @@ def _read(path: Path, max_bytes: int | None = None) -> bytes:
 
 
 def _remove(path: Path) -> None:
-    """Remove a folder, or what lies in the place of one."""
+    """Remove a folder, or a file in its place."""
     try:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -376,12 +376,12 @@ def _remove(path: Path) -> None:
 
 
 def _aside(path: Path) -> Path:
-    """Where an entry is while another takes its place."""
+    """Return the path that an entry is moved to while it is replaced."""
     return path.with_name(f"{_OLD}{path.name}")
 
 
 def _replace_folder(staged: Path, path: Path) -> None:
-    """Rename to ``path``, where a folder may be in the way. Nobody else may be at it."""
+    """Rename to ``path``, replacing a folder there. The caller holds the exclusive lock."""
     if path.exists():
         os.rename(path, _aside(path))
     rename_durably(staged, path)

@@ -1,4 +1,4 @@
-"""Whether an engine is launched faster as a CUDA graph: measured."""
+"""Choice between an engine and its CUDA graphs, by measurement."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from dff_edge.runtime.devices.cuda.device import CudaDevice
 from dff_edge.runtime.engines.base import Engine
 from dff_edge.runtime.engines.cuda_graphs import GraphedEngine
 
-_GAIN = 0.97  # of the time without; less is noise
+_GAIN = 0.97  # of the time without graphs; a smaller gain is noise
 _REPETITIONS = 30
-_WARM_UP = 3  # the first runs as it is, the second records
+_WARM_UP = 3  # the first call runs the engine itself, the second records
 
 
 def choose_graphs(
     engine: Engine, device: CudaDevice, wanted: bool | None = None
 ) -> tuple[Engine, str]:
-    """Take the engine as it is, or as CUDA graphs, whichever answers sooner.
+    """Return the engine itself or as CUDA graphs, whichever has the lower latency.
 
     Args:
-        engine: of ``device``.
-        device: where it runs.
-        wanted: whether graphs are wanted; None has both measured, where the driver has graphs.
+        engine: an engine of ``device``.
+        device: the device that it runs on.
+        wanted: whether to use graphs; None measures both, where the driver has graphs.
 
     Returns:
-        What to run, which closes the engine with itself, and why.
+        The engine to run, which closes the given one with itself, and the reason for the choice.
 
     Raises:
-        EngineError: graphs are wanted and cannot be had.
+        EngineError: graphs are wanted and not available.
     """
     if wanted:
-        return GraphedEngine(engine, device), "CUDA graphs, as asked for"
+        return GraphedEngine(engine, device), "CUDA graphs, as requested"
     if wanted is False:
-        return engine, "no CUDA graphs, as asked for"
+        return engine, "no CUDA graphs, as requested"
     if not device.driver.has_graphs:
         return engine, f"no CUDA graphs: {device.driver.name} has none"
     graphed = GraphedEngine(engine, device)
@@ -44,12 +44,12 @@ def choose_graphs(
         return engine, f"no CUDA graphs: {error}"
     told = f"{graph_ms:.3f} ms as a graph, {plain_ms:.3f} ms without"
     if graph_ms < plain_ms * _GAIN:
-        return GraphedEngine(engine, device), f"CUDA graphs: {told}"  # without what was measured
+        return GraphedEngine(engine, device), f"CUDA graphs: {told}"  # not the measured graphs
     return engine, f"no CUDA graphs: {told}"
 
 
 def _measure(engines: tuple[Engine, Engine], device: CudaDevice) -> list[float]:
-    """Median milliseconds from a call to its end, of both in turns, on the same buffers."""
+    """Return both median milliseconds from a call to its end, in turns, on the same buffers."""
     inputs = {name: device.buffer(spec) for name, spec in engines[0].inputs.items()}
     outputs = {name: device.buffer(spec) for name, spec in engines[0].outputs.items()}
     times: list[list[float]] = [[], []]

@@ -1,8 +1,8 @@
-"""CUDA graphs: an engine's work recorded once, and launched by one call afterwards.
+"""CUDA graphs: an engine's work, recorded once and then launched by one call.
 
-A launch costs the CPU one call instead of one for each kernel. A graph holds the addresses that
-it was recorded with: there is one for each set of them. It does not keep the buffers, and is as
-good for others that come to lie at the same addresses.
+A launch costs the CPU one call instead of one for each kernel. A graph refers to the addresses that
+it was recorded with: there is one for each set of them. It does not own the buffers, and is valid
+for any others that are later allocated at the same addresses.
 
 NVIDIA's guide to TensorRT ties a graph to the state of its execution context and advises a context
 for each. Here several come from one, between which nothing is set but addresses of tensors of
@@ -32,14 +32,14 @@ from dff_edge.runtime.engines.base import MAX_BINDINGS, Engine
 class GraphedEngine:
     """Launches another engine's work on the GPU as CUDA graphs.
 
-    The first ``enqueue`` with a set of buffers runs the engine as it is, so that whatever it sets
-    up at first use is there; the second records and launches a graph, and so do all after it.
-    Nothing may be allocated or waited for in the engine's ``enqueue``.
+    The first ``enqueue`` with a set of buffers runs the engine itself, for its lazy initialisation;
+    the second records and launches a graph, and later ones launch it. The engine's ``enqueue`` must
+    not allocate or synchronise.
 
     Args:
         engine: enqueues on streams of ``device``; closed with this.
         device: by cuda-python.
-        max_graphs: how many sets of buffers are known at a time; the oldest is forgotten.
+        max_graphs: number of sets of buffers that are kept; the oldest is dropped.
 
     Raises:
         EngineError: the device's driver has no graphs.
@@ -56,12 +56,12 @@ class GraphedEngine:
         self._engine = engine
         self._device = device
         self._max_graphs = max_graphs
-        self._warm: dict[tuple[int, ...], None] = {}  # a set that knows the oldest
+        self._warm: dict[tuple[int, ...], None] = {}  # an ordered set
         self._recorded: dict[tuple[int, ...], Handle] = {}
 
     @property
     def name(self) -> str:
-        """That of the engine."""
+        """Name of the wrapped engine."""
         return self._engine.name
 
     @property
@@ -81,10 +81,10 @@ class GraphedEngine:
     def enqueue(
         self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer], stream: Stream
     ) -> None:
-        """Have the engine run on a stream. See ``Engine.enqueue``.
+        """Run the engine on a stream, as a graph where it is recorded. See ``Engine.enqueue``.
 
         Raises:
-            EngineError: what the engine does cannot be recorded.
+            EngineError: the engine's work cannot be recorded.
         """
         assert isinstance(stream, CudaStream)
         buffers = (*(inputs[n] for n in self.inputs), *(outputs[n] for n in self.outputs))
@@ -125,7 +125,7 @@ class GraphedEngine:
             driver.begin_capture(stream.stream)
             self._engine.enqueue(inputs, outputs, stream)
             graph = driver.end_capture(stream.stream)
-        except BaseException as error:  # Ctrl-C too must leave a stream that runs what it is given
+        except BaseException as error:  # Ctrl-C too must leave a usable stream
             self._abandon(stream)
             if isinstance(error, Exception):
                 raise self._cannot_record(error) from error
@@ -136,7 +136,7 @@ class GraphedEngine:
     def _abandon(self, stream: CudaStream) -> None:
         """End a capture that failed, so that the stream can be used again."""
         driver = self._device.driver
-        with suppress(CudaError):  # that it was invalid, or had ended, is why it is abandoned
+        with suppress(CudaError):  # invalid or ended already, hence abandoned
             driver.destroy_graph(driver.end_capture(stream.stream))
 
     def _cannot_record(self, error: Exception) -> EngineError:

@@ -1,7 +1,7 @@
 """Engines that ``dff-edge deploy`` has built for this machine: their keys, and how they are opened.
 
-``Platform`` gives the key of an engine, to build it under and to look for it by. Each backend that
-has a target makes its own.
+``Platform`` returns the key of an engine, for building it and for looking it up. Each backend that
+has a target has its own.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ class Load(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """A target as it is on this machine.
+    """A target on this machine.
 
     Attributes:
         target: its name.
-        runtime: name and version of what runs its engines.
-        device: name of the device, and what else of it engines depend on.
+        runtime: name and version of the backend of its engines.
+        device: name of the device, and the properties of it that engines depend on.
         flavour: of the graphs that engines are built from.
-        flags: what the builder is always told that changes results.
+        flags: options that the builder always gets and that change results.
         load: opens its engines.
-        plugin_sha256: of the warp's plugin; None where there is none.
+        plugin_sha256: of the plugin for the warp; None where there is none.
         hardware: the CUDA device; None for the CPU.
     """
 
@@ -60,14 +60,14 @@ class Platform:
     hardware: CudaDevice | None = None
 
     def key(self, bundle: Bundle, precision: Precision, graph: GraphName) -> EngineKey:
-        """The key of the engine of a bundle's graph.
+        """Return the key of the engine of a bundle's graph.
 
         Raises:
             BundleError: the bundle does not hold the graph.
         """
         paths = bundle.manifest.graph_paths(self.flavour).get(precision, {})
         if graph not in paths:
-            bundle.graph_bytes(precision, graph, self.flavour)  # says what is missing
+            bundle.graph_bytes(precision, graph, self.flavour)  # raises when it is missing
         return EngineKey(
             target=self.target,
             precision=precision,
@@ -80,7 +80,7 @@ class Platform:
         )
 
     def calls_plugin(self, graph: GraphName) -> bool:
-        """Whether a graph's engine calls the warp's plugin."""
+        """Return whether a graph's engine calls the plugin for the warp."""
         return self.plugin_sha256 is not None and graph == "propagate"
 
 
@@ -96,8 +96,8 @@ def open_deployed(
     """Open the engine that was built for a bundle's graph.
 
     Raises:
-        EngineError: when there is none for this machine, or it is damaged; the message says for
-            what there is one, and how to build it.
+        EngineError: when there is none for this machine, or it is damaged; the message reports
+            what an existing engine was built for, and the command to build one.
         BundleError: the bundle does not hold the graph.
         MissingDependencyError: when a package or the plugin is missing.
     """
@@ -122,9 +122,9 @@ def open_optimised(
     *,
     threads: int | None = None,
 ) -> Engine:
-    """Open a bundle's graph as it is, or optimised ahead where ``dff-edge deploy`` did so.
+    """Open a bundle's graph, optimised ahead if ``dff-edge deploy`` did so.
 
-    Both compute the same; what was optimised ahead is ready sooner.
+    Both compute the same; a graph that was optimised ahead loads faster.
 
     Raises:
         EngineError: the graph cannot be loaded.
@@ -133,22 +133,22 @@ def open_optimised(
     """
     found = None
     try:
-        if default_cache_folder().is_dir():  # looking for an engine makes no folder
+        if default_cache_folder().is_dir():  # a look-up creates no folder
             found = EngineCache().load(platform.key(bundle, precision, graph))
     except EngineError as error:  # a folder that others may write to, or a damaged file
-        _log.warning("%s The bundle's own %s graph is taken.", error, graph)
+        _log.warning("%s The bundle's own %s graph is used.", error, graph)
     data = bundle.graph_bytes(precision, graph) if found is None else found.data
     name = f"{precision} {graph}"
     return platform.load(data, name=name, graph=graph, threads=threads)
 
 
 def why_missing(cache: EngineCache, key: EngineKey) -> str:
-    """Say what the newest engine of the same graph was built for; empty when there is none."""
+    """Describe what the newest engine of the same graph was built for; empty if there is none."""
     similar = cache.similar(key)
     return f"; one was {difference(key, similar[0].key)}" if similar else ""
 
 
 def describe_gpu(device: CudaDevice) -> str:
-    """Return what engines depend on of a GPU."""
+    """Return the properties of a GPU that engines depend on."""
     major, minor = device.compute_capability
     return f"{device.name} (compute capability {major}.{minor})"

@@ -1,8 +1,8 @@
-"""Hand-made optical flow in the place of the flow network: shallow feature flow (SFF).
+"""Hand-crafted optical flow in place of the flow network: shallow feature flow (SFF).
 
-Any flow function that gives M[i->k] is fit for Algorithm 1; the scale field is one everywhere.
-What is computed here is the flow of the half-size frames in grey, from the current frame to the
-key frame, averaged over the pixels of each feature cell.
+Algorithm 1 works with any flow function that computes M[i->k]; the scale field is one everywhere.
+The flow is computed between the half-size frames in grey, from the current frame to the key
+frame, and averaged over the pixels of each feature cell.
 
 Sources:
     Zhu et al., CVPR 2017, arXiv:1611.07715, section 3 "Inference" and Table 3 (SFF).
@@ -47,13 +47,13 @@ _Solver = Callable[[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]], 
 class HandmadeFlow(BaseEngine):
     """A flow function as the engine of the flow subnet; on the CPU.
 
-    OpenCV has one number of threads for the whole process: a run sets it to ``threads``.
+    OpenCV has one thread count for the whole process: each run sets it to ``threads``.
 
     Args:
-        function: which one; any but "network".
+        function: its name, any but "network".
         frame_size: ``(H, W)`` of the network's frames.
         channels: C of the scale field.
-        scale_levels: of the scale field where it travels as bytes; None for float32.
+        scale_levels: quantisation of the scale field; None for float32.
         threads: of one run; None means the cores this process may use.
         stride: pixels of the frame per feature cell.
 
@@ -98,7 +98,7 @@ class HandmadeFlow(BaseEngine):
         outputs: Mapping[str, NDArray[Any]],
         addresses: tuple[int, ...],
     ) -> None:
-        assert self._solve is not None  # as it is open
+        assert self._solve is not None  # the engine is open
         if cv2.getNumThreads() != self._threads:
             cv2.setNumThreads(self._threads)
         try:
@@ -160,8 +160,8 @@ def _solver(function: FlowFunction, size: tuple[int, int], threads: int) -> _Sol
 
 def _dis(preset: int, size: tuple[int, int]) -> _Solver:
     estimator = cv2.DISOpticalFlow.create(preset)
-    # Where images are too small for its finest scale, OpenCV 5.0 chooses scales by their width
-    # alone, and crashes on wide ones. So the scale is one that it has levels for.
+    # Where images are too small for its finest scale, OpenCV 5.0 chooses scales by the width
+    # alone, and crashes on wide images. So a scale is chosen that it has levels for.
     patch = estimator.getPatchSize()
     by_length = int(math.log2(max(size) / (4 * patch)) + 0.5)
     levels = min(by_length, int(math.log2(min(size) / patch)))
@@ -170,7 +170,7 @@ def _dis(preset: int, size: tuple[int, int]) -> _Solver:
     def solve(
         current: NDArray[np.uint8], key: NDArray[np.uint8], flow_px: NDArray[np.float32]
     ) -> None:
-        # Zeroed: what is in the array is taken for a first estimate.
+        # Zeroed: the content of the array is the initial estimate.
         flow_px.fill(0)
         estimator.calc(current, key, flow_px)
 

@@ -30,14 +30,14 @@ class OrtEngine(BaseEngine):
 
     Args:
         graph_bytes: the ONNX file's bytes, verified (``Bundle.graph_bytes``).
-        name: what messages call the graph, for example ``"int8 feature"``.
+        name: name of the graph in messages, for example ``"int8 feature"``.
         threads: threads of one run; ``None`` means the cores this process may use.
         provider: the execution provider that must run the whole graph. There is no
-            fallback: another provider than the one asked for is an error.
+            fallback: if another provider is chosen, that is an error.
 
     Raises:
         MissingDependencyError: when onnxruntime is not installed.
-        EngineError: when the provider is not available or did not take the graph, or
+        EngineError: when the provider is not available or did not accept the graph, or
             the graph could not be loaded.
     """
 
@@ -73,14 +73,14 @@ class OrtEngine(BaseEngine):
 
 
 class Bindings:
-    """Bindings of a session to memory, made when first asked for.
+    """Bindings of a session to memory, created on first use.
 
     Args:
         session: from ``open_session``.
         inputs: its inputs by name.
         outputs: its outputs by name.
-        device: where the memory is, in ONNX Runtime's words.
-        ordinal: which of these devices.
+        device: where the memory is, as ONNX Runtime names it.
+        ordinal: number of the device.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Bindings:
         return len(self._kept)
 
     def __getitem__(self, addresses: tuple[int, ...]) -> Any:
-        """The binding to tensors at these addresses, inputs before outputs."""
+        """Return the binding to tensors at these addresses, inputs before outputs."""
         binding = self._kept.get(addresses)
         if binding is None:
             if len(self._kept) >= MAX_BINDINGS:
@@ -112,7 +112,7 @@ class Bindings:
         return binding
 
     def clear(self) -> None:
-        """Forget all, and the session."""
+        """Drop all bindings, and the session."""
         self._kept.clear()
         self._session = None
 
@@ -138,7 +138,7 @@ def open_session(
 
     Args:
         graph_bytes: the ONNX file's bytes, verified.
-        name: what messages call the graph.
+        name: name of the graph in messages.
         threads: of one run; ``None`` means the cores this process may use.
         provider: the execution provider that must run the whole graph.
         provider_options: of that provider.
@@ -168,22 +168,22 @@ def open_session(
 
 
 def check_provider(session: Any, provider: str, name: str) -> None:
-    """Refuse a session for which ONNX Runtime chose another provider, as it does without a word.
+    """Raise when ONNX Runtime silently chose another provider for a session.
 
     Raises:
-        EngineError: when it is not the provider's.
+        EngineError: when the session does not run on the provider.
     """
     taken = session.get_providers()
     if taken[:1] != [provider]:
         raise EngineError(
-            f"{provider} was asked for the {name} graph and did not take it; ONNX Runtime "
-            f"chose {', '.join(taken)}. Usually a library of the provider could not be "
+            f"{provider} was requested for the {name} graph and did not accept it; ONNX "
+            f"Runtime chose {', '.join(taken)}. Usually a library of the provider could not be "
             f"loaded; it comes with: {_package_of(provider)}"
         )
 
 
 def session_options(ort: Any, threads: int | None = None) -> Any:
-    """Options of ``open_session``, for who opens one for another purpose.
+    """Return the options of ``open_session``, for sessions that are opened elsewhere.
 
     Args:
         ort: the module onnxruntime.
@@ -196,14 +196,14 @@ def session_options(ort: Any, threads: int | None = None) -> Any:
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 3  # errors
     # Several sessions share the cores: threads that spin while another session
-    # computes make both twice as slow.
+    # computes make both half as fast.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.set_denormal_as_zero", "1")
     return options
 
 
 def session_specs(session: Any, name: str) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
-    """Inputs and outputs of a session by name.
+    """Return inputs and outputs of a session by name.
 
     Raises:
         EngineError: when one is not a plain tensor of static shape.
@@ -238,9 +238,9 @@ def _spec_of(value: Any, graph: str) -> TensorSpec:
 def _check_available(provider: str, available: list[str], graph: str) -> None:
     if provider not in available:
         raise EngineError(
-            f"{provider} was asked for the {graph} graph and is not available; this onnxruntime "
-            f"has {', '.join(available)}. It comes with: {_package_of(provider)}. Only one "
-            "onnxruntime package may be installed at a time."
+            f"{provider} was requested for the {graph} graph and is not available; this "
+            f"onnxruntime has {', '.join(available)}. It comes with: {_package_of(provider)}. Only "
+            "one onnxruntime package may be installed at a time."
         )
 
 

@@ -1,7 +1,7 @@
-"""ONNX Runtime's CUDA provider on buffers of the device, in order with its streams.
+"""ONNX Runtime's CUDA provider on buffers of the device, ordered with its streams.
 
-The session has one stream of its own, for life: the provider takes a stream when it is opened.
-Work is handed over by events, so that nobody waits on the CPU::
+The session has one stream of its own for its lifetime: the provider is given it when opened.
+Events order its work with that of the caller, so that the CPU waits for nothing::
 
     stream  --record--> begun --wait-->  own stream: the graph  --record--> done --wait--> stream
 """
@@ -45,13 +45,13 @@ class OrtCudaEngine(CudaEngine):
 
     Args:
         graph_bytes: the ONNX file's bytes, verified (``Bundle.graph_bytes``).
-        name: what messages call the graph, for example ``"fp16 feature"``.
-        device: whose buffers and streams are taken. It must outlive this.
+        name: name of the graph in messages, for example ``"fp16 feature"``.
+        device: the device of the buffers and streams. It must outlive this.
 
     Raises:
         MissingDependencyError: when onnxruntime is not installed.
-        EngineError: when the provider is not available or did not take the whole graph, the
-            graph could not be loaded, or it is an integer one.
+        EngineError: when the provider is not available or did not accept the whole graph, the
+            graph could not be loaded, or it is quantised.
     """
 
     def __init__(self, graph_bytes: bytes, *, name: str, device: CudaDevice) -> None:
@@ -73,7 +73,7 @@ class OrtCudaEngine(CudaEngine):
             raise
         self._session: Any = session
         self._bindings = Bindings(session, inputs, outputs, device="cuda", ordinal=device.ordinal)
-        # The graph's end is an event's matter, not the caller's.
+        # An event marks the end of the graph; the caller does not wait.
         self._run_options = ort.RunOptions()
         self._run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")
         self._begun = self._stream.event()
@@ -81,7 +81,7 @@ class OrtCudaEngine(CudaEngine):
         super().__init__(name, inputs, outputs, device)
 
     def _enqueue(self, pointers: dict[str, int], stream: Stream) -> None:
-        """Run on the session's own stream, between what is on ``stream`` and what comes."""
+        """Run on the session's own stream, ordered between earlier and later work of ``stream``."""
         binding = self._bindings[tuple(pointers.values())]
         stream.record(self._begun)
         self._stream.wait(self._begun)
@@ -94,7 +94,7 @@ class OrtCudaEngine(CudaEngine):
         stream.wait(self._done)
 
     def _free(self) -> None:
-        with suppress(PipelineError):  # it came out of the run's stream; closing always works
+        with suppress(PipelineError):  # reported by the stream of the run; closing always works
             self._stream.synchronize()  # the session's memory is in use until then
         with self._device.current():
             self._bindings.clear()
@@ -108,29 +108,29 @@ def _provider_options(device: CudaDevice, stream: CudaStream) -> dict[str, str]:
         "device_id": str(device.ordinal),
         "user_compute_stream": str(stream.handle),
         "arena_extend_strategy": "kSameAsRequested",
-        "use_tf32": "0",  # FP32 means FP32; who wants it faster takes FP16
+        "use_tf32": "0",  # FP32 means FP32; FP16 is the faster choice
     }
 
 
 def open_onnxruntime_cuda(bundle: Bundle, precision: Precision, options: EngineOptions) -> Opened:
     """Open a bundle's graphs on a GPU. See ``open_on_cuda``.
 
-    The warp is the native kernel where that was built, else the portable graph.
+    The warp is the native kernel if that was built, else the portable graph's.
     """
     check_provider_available()
 
     def open_graphs(device: CudaDevice, engines: dict[GraphName, Engine]) -> None:
         if options.cuda.graphs:
             raise EngineError(
-                "CUDA graphs were asked for with the engine 'cuda': ONNX Runtime's work is not "
+                "CUDA graphs were requested with the engine 'cuda': ONNX Runtime's work is not "
                 "recorded. Use the engine 'tensorrt', or leave graphs to None."
             )
         graphs: tuple[GraphName, ...] = ("feature", "flow", bundle.manifest.task_graph())
         if not _has_kernels():
-            if bundle.manifest.task_format.has_task_maps:  # which propagate.onnx does not give
+            if bundle.manifest.task_format.has_task_maps:  # which propagate.onnx does not return
                 raise EngineError(
                     "libdff_cuda.so was not built, and the engine 'cuda' needs its warp for "
-                    f"{bundle.manifest.task}. Build the CUDA kernels (docs/gpu.md), or take the "
+                    f"{bundle.manifest.task}. Build the CUDA kernels (docs/gpu.md), or use the "
                     "engine 'tensorrt' or the CPU."
                 )
             _log.info("libdff_cuda.so was not built: warp and task network are propagate.onnx")
@@ -143,7 +143,7 @@ def open_onnxruntime_cuda(bundle: Bundle, precision: Precision, options: EngineO
 
 
 def cuda_platform(device: CudaDevice) -> Platform:
-    """Return what ONNX Runtime's engines for a GPU depend on.
+    """Return the platform of ONNX Runtime's engines for a GPU.
 
     Raises:
         MissingDependencyError: onnxruntime is not installed.
@@ -165,7 +165,7 @@ def cuda_platform(device: CudaDevice) -> Platform:
 
 
 def check_provider_available() -> None:
-    """Import onnxruntime before a device is opened, to be told of all that is missing.
+    """Import onnxruntime before a device is opened, to report all that is missing.
 
     Raises:
         MissingDependencyError: it is not installed, or is one without CUDA.
@@ -180,7 +180,7 @@ def check_provider_available() -> None:
 
 
 def _has_kernels() -> bool:
-    """Return whether the CUDA kernels were built; a library that is named must be there."""
+    """Return whether the CUDA kernels were built; raise if a named library is missing."""
     if os.environ.get(LIBRARY_VARIABLE):
         return library_path().is_file()
     try:
@@ -191,7 +191,7 @@ def _has_kernels() -> bool:
 
 
 def load_onnxruntime(purpose: str) -> Any:
-    """Import onnxruntime, and the libraries that its CUDA provider needs.
+    """Import onnxruntime and the libraries that its CUDA provider needs.
 
     Raises:
         MissingDependencyError: when it is not installed.
@@ -203,13 +203,13 @@ def load_onnxruntime(purpose: str) -> Any:
 
 
 def refuse_integers(graph_bytes: bytes, name: str) -> None:
-    """Refuse a quantised graph, which the CUDA provider would compute in float, and slower.
+    """Raise for a quantised graph, which the CUDA provider would compute in float, and slower.
 
     Raises:
         EngineError: when the graph holds QuantizeLinear or DequantizeLinear nodes.
     """
-    # An operator's name is plain text in the file. Reading protobuf for it needs a package that
-    # a device does not have.
+    # An operator's name is plain text in the file. Parsing protobuf would need a package that a
+    # device does not have.
     if b"QuantizeLinear" in graph_bytes or b"DequantizeLinear" in graph_bytes:
         raise EngineError(
             f"The {name} graph is quantised, and ONNX Runtime's CUDA provider has no integer "

@@ -1,4 +1,4 @@
-"""The engines of a bundle and the device they run on, by the name of what computes."""
+"""Engines of a bundle and the device they run on, by the name of the backend."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ def open_subnets(
 
     Args:
         bundle: a verified bundle.
-        precision: which of its graphs.
+        precision: of the graphs.
         engine: name of a backend: "onnxruntime" or "openvino" on the CPU; "cuda" for ONNX Runtime,
             "tensorrt" for the engines that ``dff-edge deploy`` made, on an NVIDIA GPU.
         threads: on the CPU, of the feature network; None means all cores of this process.
-        flow_threads: of the flow network; None means as many.
-        cuda: how the GPU is used.
+        flow_threads: of the flow network; None means the same number.
+        cuda: options of running on a GPU.
 
     Raises:
         BundleError: the bundle lacks the precision.
-        ConfigError: for another engine, or one on a GPU for hand-made flow.
+        ConfigError: for another engine, or one on a GPU for hand-crafted flow.
         EngineError: a graph cannot be loaded, or has not been deployed on this machine.
         MissingDependencyError: a package of the engine is not installed.
     """

@@ -27,16 +27,16 @@ def open_on_cpu(
 
     Args:
         bundle: a verified bundle.
-        precision: which of its graphs.
+        precision: of the graphs.
         options: threads of the networks.
-        open_graph: opens a graph of the bundle, to run with so many threads.
+        open_graph: opens a graph of the bundle, to run with a number of threads.
 
     Raises:
         BundleError: the bundle lacks the precision.
         EngineError, MissingDependencyError: a graph cannot be loaded.
     """
     threads = options.threads or usable_cores()
-    # The task network is one small matrix product, whose threads would mostly wake each other.
+    # The task network is one small matrix product: more threads would mostly wake each other.
     counts: dict[Subnet, int] = {
         "feature": threads,
         "flow": options.flow_threads or threads,
@@ -74,7 +74,7 @@ def open_onnxruntime(bundle: Bundle, precision: Precision, options: EngineOption
 
 
 def cpu_platform() -> Platform:
-    """Return what ONNX Runtime's engines for the CPU depend on.
+    """Return the platform of ONNX Runtime's engines for the CPU.
 
     Raises:
         MissingDependencyError: onnxruntime is not installed.

@@ -11,7 +11,7 @@ from dff_edge.runtime.engines.base import Engine
 from dff_edge.runtime.engines.options import EngineOptions
 from dff_edge.runtime.engines.subnets import Opened, Subnets
 
-# Opens engines into a dictionary, so that those before a failure are known.
+# Opens engines into a dictionary, so that those opened before a failure can be closed.
 OpenGraphs = Callable[[CudaDevice, dict[GraphName, Engine]], None]
 
 
@@ -26,11 +26,11 @@ def open_on_cuda(
 
     Args:
         bundle: a verified bundle.
-        precision: which of its graphs.
+        precision: of the graphs.
         flavour: of the graphs.
-        options: how the GPU is used.
+        options: options of running on a GPU.
         open_graphs: opens the engines: of feature, flow and task network, and, where the device
-            does not warp, of the graph that takes the place of warp and task network.
+            does not warp, of the graph that replaces warp and task network.
 
     Raises:
         BundleError: the bundle lacks the precision.

@@ -1,7 +1,7 @@
 """OpenVINO on the CPU: often the faster engine on Intel's.
 
-The same graphs as for ONNX Runtime. Nothing is computed in less than the graph says: OpenVINO
-would take float32 for bfloat16 where the CPU has it, and is told not to.
+It runs the same graphs as ONNX Runtime, in the precision of the graph: by default OpenVINO would
+use bfloat16 for float32 where the CPU supports it, which is switched off.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class OpenVinoEngine(BaseEngine):
 
     Args:
         graph_bytes: the ONNX file's bytes, verified (``Bundle.graph_bytes``).
-        name: what messages call the graph, for example ``"int8 feature"``.
+        name: name of the graph in messages, for example ``"int8 feature"``.
         threads: threads of one run; ``None`` means the cores this process may use.
 
     Raises:
@@ -43,7 +43,7 @@ class OpenVinoEngine(BaseEngine):
             "INFERENCE_NUM_THREADS": thread_count(threads, name),
             "INFERENCE_PRECISION_HINT": "f32",
             "NUM_STREAMS": 1,
-            # Pinned threads of several graphs would meet on the same cores.
+            # Pinned threads of several graphs would be placed on the same cores.
             "ENABLE_CPU_PINNING": False,
         }
         core = openvino.Core()
@@ -92,10 +92,10 @@ def open_openvino(bundle: Bundle, precision: Precision, options: EngineOptions) 
 def load_openvino(purpose: str) -> Any:
     """Import openvino without its telemetry, which would write an id into ``~/intel`` and send it.
 
-    A user's own consent, ``~/intel/openvino_telemetry`` of OpenVINO's ``opt_in_out``, stands.
+    A user's own consent, ``~/intel/openvino_telemetry`` of OpenVINO's ``opt_in_out``, is kept.
 
     Args:
-        purpose: what needs it, the start of the sentence in the message.
+        purpose: the start of the sentence in the message, what needs the package.
 
     Raises:
         MissingDependencyError: when openvino is not installed.

@@ -1,4 +1,4 @@
-"""How engines are opened: threads of the CPU, and how a GPU is used."""
+"""Options of opening engines: threads of the CPU, and the use of a GPU."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dff_edge.names import DriverName
 
 @dataclass(frozen=True, slots=True)
 class CudaOptions:
-    """How a GPU is used.
+    """Options of running on a GPU.
 
     Attributes:
-        driver: the package that speaks to it; None takes cuda-python where it is installed, else
+        driver: the package for the CUDA driver; None uses cuda-python where it is installed, else
             pycuda.
         ordinal: number of the GPU.
-        graphs: whether engines are replayed as CUDA graphs; None has it measured where both the
-            driver and the engine can.
+        graphs: whether engines are replayed as CUDA graphs; None measures which is faster, where
+            both the driver and the engine support them.
         plugin: with TensorRT, whether warp and task network are the engine that calls the plugin,
             or the portable one of TensorRT's own layers.
     """
@@ -29,12 +29,12 @@ class CudaOptions:
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """How a bundle's engines are opened.
+    """Options of opening a bundle's engines.
 
     Attributes:
         threads: on the CPU, of the feature network; None means all cores of this process.
-        flow_threads: of the flow network; None means as many.
-        cuda: how a GPU is used.
+        flow_threads: of the flow network; None means the same number.
+        cuda: options of running on a GPU.
     """
 
     threads: int | None = None

@@ -1,4 +1,4 @@
-"""The engines of a bundle in one precision as the scheduler takes them, and their device."""
+"""The engines of a bundle in one precision, for the scheduler, and their device."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Subnets:
     """The three engines of a bundle in one precision.
 
     Attributes:
-        levels: of features and scale field where they are bytes, None where they are floats.
-        propagate: warp and task network in one engine, which takes their place on frames that are
-            no key frames; None to have the device warp.
+        levels: quantisation of features and scale field; None where they are floats.
+        propagate: warp and task network in one engine, used for non-key frames; None to have the
+            device warp.
     """
 
     feature: Engine
@@ -27,19 +27,19 @@ class Subnets:
 
     @property
     def engines(self) -> list[Engine]:
-        """All that there are."""
+        """Return all engines."""
         engines = [self.feature, self.flow, self.task]
         return engines if self.propagate is None else [*engines, self.propagate]
 
     def close(self) -> None:
-        """Free all of them."""
+        """Close all engines."""
         for engine in self.engines:
             engine.close()
 
 
 @dataclass(frozen=True)
 class Opened:
-    """Engines and their device, which close together."""
+    """Engines and their device, which are closed together."""
 
     device: Device
     subnets: Subnets

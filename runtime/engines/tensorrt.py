@@ -36,14 +36,14 @@ _log = logging.getLogger("dff_edge.runtime")
 class TensorRtEngine(CudaEngine):
     """A serialised engine in TensorRT.
 
-    One run at a time: what is enqueued on one stream must be ordered before what is enqueued on
-    another, for all runs share the engine's scratch memory.
+    One run at a time: work on different streams must be ordered by the caller, for all runs share
+    the engine's scratch memory.
 
     Args:
         plan: the engine's bytes, from a verified cache: they are code.
-        name: what messages call the graph, for example ``"int8 feature"``.
-        device: where it was built for; its buffers and streams are taken. It must outlive this.
-        plugin: whether it calls the warp's plugin.
+        name: name of the graph in messages, for example ``"int8 feature"``.
+        device: the device it was built for, of the buffers and streams. It must outlive this.
+        plugin: whether it calls the plugin for the warp.
 
     Raises:
         MissingDependencyError: when TensorRT, or the plugin where it is needed, is missing.
@@ -78,7 +78,7 @@ class TensorRtEngine(CudaEngine):
 
     def _enqueue(self, pointers: dict[str, int], stream: Stream) -> None:
         for name, pointer in pointers.items():
-            # Telling it again what it knows would have it look at all shapes again.
+            # Setting an address again would make TensorRT check all shapes again.
             if self._addresses[name] != pointer:
                 if not self._context.set_tensor_address(name, pointer):
                     raise EngineError(
@@ -101,8 +101,8 @@ class TensorRtEngine(CudaEngine):
 
 
 def open_tensorrt(bundle: Bundle, precision: Precision, options: EngineOptions) -> Opened:
-    """Open the engines that ``dff-edge deploy`` made of a bundle. See ``open_on_cuda``."""
-    load_tensorrt()  # before a device is opened: to be told of all that is missing
+    """Open the engines of a bundle that ``dff-edge deploy`` made. See ``open_on_cuda``."""
+    load_tensorrt()  # before a device is opened, to report all that is missing
 
     def open_graphs(device: CudaDevice, engines: dict[GraphName, Engine]) -> None:
         here = tensorrt_platform(device, plugin=options.cuda.plugin)
@@ -119,10 +119,10 @@ def open_tensorrt(bundle: Bundle, precision: Precision, options: EngineOptions) 
 
 
 def tensorrt_platform(device: CudaDevice, *, plugin: bool) -> Platform:
-    """Return what TensorRT's engines depend on.
+    """Return the platform of TensorRT's engines.
 
     Args:
-        device: where they run.
+        device: the device that they run on.
         plugin: whether the warp is the plugin, or TensorRT's own layers.
 
     Raises:

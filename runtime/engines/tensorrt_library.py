@@ -1,6 +1,6 @@
-"""TensorRT's Python module: its version, its log, and the plugin that the warp needs.
+"""TensorRT's Python module: its version, its log, and the plugin for the warp.
 
-Only what TensorRT 10.3 and 11 have in common is used, here and in ``tensorrt.py``.
+Only features common to TensorRT 10.3 and 11 are used, here and in ``tensorrt.py``.
 """
 
 from __future__ import annotations
@@ -47,17 +47,17 @@ def load_tensorrt() -> ModuleType:
 
 
 def tensorrt_version(trt: ModuleType) -> str:
-    """For example "TensorRT 10.3.0"."""
+    """Return the version, for example "TensorRT 10.3.0"."""
     return f"TensorRT {trt.__version__}"
 
 
 def numpy_dtypes(trt: ModuleType) -> dict[Any, np.dtype[Any]]:
-    """numpy's dtype by ``trt.DataType``, of those that numpy has."""
+    """Return numpy's dtype by ``trt.DataType``, of those that numpy has."""
     return {getattr(trt.DataType, name): np.dtype(dtype) for name, dtype in _DTYPES.items()}
 
 
 class LastErrors:
-    """What TensorRT complained about last: its calls return null and say why in the log only."""
+    """The last errors of TensorRT, whose calls return null and write the reason to the log only."""
 
     def __init__(self) -> None:
         self._lines: deque[str] = deque(maxlen=_KEPT_ERRORS)
@@ -66,7 +66,7 @@ class LastErrors:
         self._lines.append(line)
 
     def clear(self) -> None:
-        """Forget what was said before the call that comes now."""
+        """Clear the errors before the next call."""
         self._lines.clear()
 
     def __str__(self) -> str:
@@ -75,10 +75,10 @@ class LastErrors:
 
 @cache
 def tensorrt_logger(trt: ModuleType) -> tuple[Any, LastErrors]:
-    """TensorRT's log as Python's, logger "dff_edge.tensorrt"; one, for TensorRT keeps the first.
+    """Return TensorRT's log, which writes to "dff_edge.tensorrt"; one, as TensorRT keeps the first.
 
     Returns:
-        A ``trt.ILogger``, and the errors that it received last, from whatever thread.
+        A ``trt.ILogger``, and the errors that it received last, from any thread.
     """
     errors = LastErrors()
     severity = trt.ILogger.Severity
@@ -86,10 +86,10 @@ def tensorrt_logger(trt: ModuleType) -> tuple[Any, LastErrors]:
         severity.INTERNAL_ERROR: logging.ERROR,
         severity.ERROR: logging.ERROR,
         severity.WARNING: logging.WARNING,
-        severity.INFO: logging.DEBUG,  # hundreds of lines a build
+        severity.INFO: logging.DEBUG,  # hundreds of lines per build
     }
 
-    class Logger(trt.ILogger):  # type: ignore[misc, name-defined]  # an optional package's class
+    class Logger(trt.ILogger):  # type: ignore[misc, name-defined]  # class of an optional package
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
 
@@ -105,9 +105,9 @@ def tensorrt_logger(trt: ModuleType) -> tuple[Any, LastErrors]:
 
 
 def plugin_path(trt: ModuleType) -> Path:
-    """Where the plugin library for this major version of TensorRT is.
+    """Return the path of the plugin library for this major version of TensorRT.
 
-    It lies beside the native module, or where ``$DFF_TENSORRT_PLUGIN`` says.
+    It is ``$DFF_TENSORRT_PLUGIN``, or lies beside the native module.
 
     Raises:
         MissingDependencyError: when it was not built.
@@ -129,7 +129,7 @@ def plugin_path(trt: ModuleType) -> Path:
 
 
 def plugin_sha256(trt: ModuleType) -> str:
-    """Digest of the plugin library.
+    """Return the digest of the plugin library.
 
     Raises:
         MissingDependencyError: when it was not built.
@@ -138,11 +138,11 @@ def plugin_sha256(trt: ModuleType) -> str:
 
 
 def load_plugin(trt: ModuleType) -> None:
-    """Have TensorRT know the warp's plugin. Once a process, further calls do nothing.
+    """Register the warp's plugin with TensorRT, once per process; later calls do nothing.
 
     Raises:
         MissingDependencyError: when it was not built.
-        EngineError: when TensorRT does not take it, or another file was loaded before.
+        EngineError: when TensorRT does not accept it, or another file was loaded before.
     """
     path = plugin_path(trt).resolve()
     before = _loaded_plugins.get(trt)
@@ -150,16 +150,16 @@ def load_plugin(trt: ModuleType) -> None:
         return
     if before is not None:
         raise EngineError(
-            f"the plugin {path} was asked for and {before} is loaded already; a process keeps "
+            f"the plugin {path} was requested and {before} is loaded already; a process keeps "
             "the first. Start another one."
         )
     _, errors = tensorrt_logger(trt)
     errors.clear()
-    # TensorRT refuses a library whose plugins it knows: also when it was the host program that
-    # loaded it. To ask before would be an error in the log where it did not.
+    # TensorRT refuses a library whose plugins it knows, even if the host program loaded it. A query
+    # beforehand would log an error where it did not.
     if trt.get_plugin_registry().load_library(str(path)) is None and not _is_known(trt):
         raise EngineError(
-            f"{tensorrt_version(trt)} did not take the plugin library {path}: {errors}. Was it "
+            f"{tensorrt_version(trt)} did not accept the plugin library {path}: {errors}. Was it "
             "built for this version? See docs/design/runtime.md."
         )
     _loaded_plugins[trt] = path

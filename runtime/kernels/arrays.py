@@ -1,4 +1,4 @@
-"""What every wrapper of a native kernel checks of its arrays, once, at the boundary."""
+"""Checks of the arrays that are passed to native kernels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MAX_THREADS = 256
 
 
 def check_array(name: str, array: Any, dtype: DTypeLike, axes: tuple[str, ...]) -> None:
-    """Refuse what is not a C-contiguous array of this dtype and these axes."""
+    """Raise unless ``array`` is a C-contiguous array of this dtype and these axes."""
     dtype = np.dtype(dtype)
     layout = f"{dtype.name} ({', '.join(axes)})"
     if not isinstance(array, np.ndarray):
@@ -41,13 +41,13 @@ def check_array(name: str, array: Any, dtype: DTypeLike, axes: tuple[str, ...]) 
 
 
 def check_writeable(name: str, array: NDArray[Any]) -> None:
-    """Refuse a read-only array as the place to write to."""
+    """Raise for a read-only output array."""
     if not array.flags.writeable:
         raise ShapeError(f"{name} is read-only, expected an array to write to. Pass its own copy.")
 
 
 def check_no_overlap(name: str, out: NDArray[Any], **inputs: NDArray[Any] | None) -> None:
-    """Refuse an output that shares memory with an input. All are contiguous."""
+    """Raise for an output that shares memory with an input. All are contiguous."""
     for input_name, array in inputs.items():
         # Bounds are enough: contiguous arrays have no gaps.
         if array is not None and np.may_share_memory(out, array):
@@ -58,7 +58,7 @@ def check_no_overlap(name: str, out: NDArray[Any], **inputs: NDArray[Any] | None
 
 
 def check_threads(threads: int) -> int:
-    """Give the number of threads back as an int, or refuse it."""
+    """Return the number of threads as an int; raise if it is out of range."""
     try:
         count = index(threads)
     except TypeError:

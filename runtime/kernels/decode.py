@@ -1,7 +1,7 @@
-"""From score maps to a label map of any size, in one pass of the native kernel.
+"""Label maps of any size from score maps, in one pass of the native kernel.
 
 The convention is ``bilinear_half_pixel_argmax`` of ``docs/design/networks.md``: scores
-are interpolated at cell centres, the greatest one names the class. The kernel of
+are interpolated at cell centres, the greatest one is the class. The kernel of
 ``plugins/decode`` never makes a score map of the output's size.
 
 Shapes: K classes, h x w score map, H_out x W_out label map; channels-last.
@@ -24,7 +24,7 @@ from dff_edge.runtime.kernels.arrays import (
     check_writeable,
 )
 
-MAX_CLASSES = 256  # what a uint8 label can say
+MAX_CLASSES = 256  # range of a uint8 label
 
 
 def decode_labels(
@@ -87,8 +87,8 @@ def decode_labels(
         check_writeable("out", out)
         if out.shape != size:
             raise ShapeError(
-                f"out has shape {out.shape}, expected {size} as size says. "
-                "Leave out away to have it allocated."
+                f"out has shape {out.shape}, expected {size}, the size. "
+                "Omit out to have it allocated."
             )
         check_no_overlap("out", out, scores=scores)
     if confidence is not None:

@@ -1,7 +1,7 @@
-"""From the learned maps of R-FCN to the objects in a frame, by the native code.
+"""Objects in a frame from the learned maps of R-FCN, by the native code.
 
-``plugins/detect`` proposes boxes, pools the position-sensitive maps over them and suppresses what
-is found twice. A graph that ends with the maps runs everywhere; the rest needs operators that
+``plugins/detect`` proposes boxes, pools the position-sensitive maps over them and suppresses
+duplicates. A graph that ends with the maps runs everywhere; the rest needs operators that
 few devices have, and is faster here.
 
 Source: Dai et al., "R-FCN", NIPS 2016; section 4 of Zhu et al., CVPR 2017, arXiv:1611.07715.
@@ -26,9 +26,9 @@ Map = NDArray[np.float32]
 
 
 class Detector:
-    """Finishes one frame after the other, in memory of its own.
+    """Detects the objects of one frame at a time, in memory of its own.
 
-    Two threads must not use one at the same time.
+    Not thread-safe.
 
     Args:
         settings: anchors, bins and numbers of boxes.
@@ -37,7 +37,7 @@ class Detector:
         stride: pixels of the frame per cell of the maps, each way.
 
     Raises:
-        ConfigError: more maps or boxes than the native code takes.
+        ConfigError: more maps or boxes than the native code supports.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Detector:
             )
         except ValueError as error:
             raise ConfigError(
-                f"Maps of {map_size} cells, {classes} classes and {settings} cannot be finished, "
+                f"Maps of {map_size} cells, {classes} classes and {settings} are not supported, "
                 "expected 1 to 4096 cells each way, 1 to 256 classes, and fewer than 2^31 anchors "
                 "and objects (proposals times classes) in all. Lower them."
             ) from error
@@ -95,10 +95,10 @@ class Detector:
 
         The best anchors by objectness become boxes, clipped to the frame; empty ones are dropped,
         and NMS leaves the proposals. Each bin of a proposal is the mean of 2x2 bilinear samples of
-        its own maps; the mean over the bins gives, by softmax, the scores, and the box that the
-        proposal moves to. What scores at least ``min_score`` goes through NMS class by class.
+        its own maps; the mean over the bins yields, by softmax, the scores, and the box that the
+        proposal moves to. Detections of at least ``min_score`` pass NMS class by class.
 
-        Of equal scores the lower anchor is taken first, then the lower proposal, and of two
+        Of equal scores the lower anchor comes first, then the lower proposal, and of two
         classes the lower. An anchor whose objectness is NaN and a box that is not finite or empty
         are dropped; a NaN vote has probability 0.
 
@@ -107,10 +107,11 @@ class Detector:
             deltas: float32 ``(h, w, 4A)``, ``(dx, dy, dw, dh)`` of each anchor.
             class_maps: float32 ``(h, w, k*k*(K+1))``, bin by bin, row by row; background first.
             box_maps: float32 ``(h, w, k*k*4)``, bin by bin, ``(dx, dy, dw, dh)``.
-            threads: how many share the proposals, 1 to 256. The result is the same for any number.
+            threads: threads that share the proposals, 1 to 256. The result is the same for any
+                number.
 
         Returns:
-            The detections in pixels of the network's frame, the most certain first; memory of
+            The detections in pixels of the network's frame, by falling score; in memory of
             their own.
 
         Raises:
@@ -128,7 +129,7 @@ class Detector:
             expected = (*self._map_size, self._depths[name])
             if array.shape != expected:
                 raise ShapeError(
-                    f"{name} has shape {array.shape}, expected {expected} as the settings say. "
+                    f"{name} has shape {array.shape}, expected {expected} by the settings. "
                     "Are they those of this task network?"
                 )
         count = self._native.finish(

@@ -19,19 +19,19 @@ def nms(
     threshold: float,
     limit: int | None = None,
 ) -> NDArray[np.int64]:
-    """Choose the best of boxes that overlap.
+    """Select the best of overlapping boxes.
 
-    From the best to the worst, each box stays unless its IoU with one that stays is above
-    ``threshold``. A NaN score never stays; an empty box, or one of NaN, overlaps nothing.
+    From the best to the worst, each box is kept unless its IoU with a kept one is above
+    ``threshold``. A box with a NaN score is never kept; an empty box, or one of NaN, overlaps none.
 
     Args:
         boxes: float32 ``(n, 4)`` xyxy.
         scores: float32 ``(n,)``.
         threshold: IoU, 0..1.
-        limit: the most that may stay; ``None`` sets none.
+        limit: maximum number of kept boxes; ``None`` for no limit.
 
     Returns:
-        int64 ``(m,)``, indices of those that stay, by falling score; of equal scores the lower
+        int64 ``(m,)``, indices of the kept boxes, by falling score; of equal scores the lower
         index first.
 
     Raises:

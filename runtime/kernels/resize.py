@@ -1,9 +1,9 @@
-"""From a user's image of any size to the two sizes that the networks read.
+"""Images of any size, resized to the two sizes that the networks read.
 
-Convention (docs/design/networks.md): the image is stretched to H x W and, separately, to H/2 x W/2.
-It is halved, as means of four pixels, while it stays at least as large as wanted; the rest is
+Convention (docs/design/networks.md): the image is resized to H x W and, separately, to H/2 x W/2.
+It is halved, as means of four pixels, while it stays at least as large as the target; the rest is
 bilinear, or averaged over areas where a side is still more than 2.25 times too long. Averaging
-over areas all the way takes many times as long where the factors are broken, 1080p for example
+over areas all the way takes many times as long where the factors are fractions, 1080p for example
 (benchmarks/resize.py).
 """
 
@@ -23,10 +23,10 @@ MAX_SIDE_PX = 16384  # beyond any camera; a larger size is a damaged header or a
 
 
 def check_image(image: Any) -> Image:
-    """Give an image as uint8 ``(H, W, 3)`` BGR, C-contiguous, or refuse it.
+    """Return an image as uint8 ``(H, W, 3)`` BGR, C-contiguous, or raise.
 
-    Grey ``(H, W)`` and ``(H, W, 1)`` become BGR, the alpha of ``(H, W, 4)`` is dropped. What needs
-    no change is returned as it is, not copied.
+    Grey ``(H, W)`` and ``(H, W, 1)`` become BGR, the alpha of ``(H, W, 4)`` is dropped. An image
+    that needs no change is returned as it is, not copied.
 
     Raises:
         FrameError: not an array, not uint8, empty, a side above 16384 pixels, or other axes.
@@ -67,10 +67,10 @@ def check_image(image: Any) -> Image:
 def resize_image(
     image: Image, out: Image, scratch: dict[tuple[int, int], Image] | None = None
 ) -> None:
-    """Stretch ``image`` to the size of ``out``, C-contiguous uint8 ``(H, W, 3)``, in place.
+    """Resize ``image`` to the size of ``out``, C-contiguous uint8 ``(H, W, 3)``, in place.
 
     Args:
-        scratch: keeps the images in between, by size, for the next call.
+        scratch: buffers for intermediate images, by size, reused by the next call.
     """
     height, width = out.shape[:2]
     scratch = {} if scratch is None else scratch
@@ -102,8 +102,8 @@ class FrameResizer:
     Args:
         frame_size: ``(H, W)`` of the feature network's input; both even.
 
-    Images must have passed ``check_image``. Use it from one thread: it keeps what lies between the
-    sizes, so that frames of one size are resized without allocating.
+    Images must have passed ``check_image``. Not thread-safe: intermediate images are kept, so
+    that frames of one size are resized without allocating.
     """
 
     def __init__(self, frame_size: tuple[int, int]) -> None:

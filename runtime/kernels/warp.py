@@ -5,8 +5,8 @@ Runs on every frame that is not a key frame, in the native kernel of
 
 Source: Zhu et al., "Deep Feature Flow for Video Recognition", CVPR 2017,
     https://arxiv.org/abs/1611.07715, section 3, Eq. (1)-(3).
-Differs from the paper: nothing. A flow that is NaN or infinite, which the paper
-does not speak of, gives zero.
+Differs from the paper: nothing. A flow that is NaN or infinite, a case that the
+paper leaves open, gives zero.
 
 Shapes: N batch, C channels, h x w feature map; channels-last.
 """
@@ -45,12 +45,12 @@ def warp_features(
     Implements Eq. (1)-(2) of Zhu et al., CVPR 2017 (arXiv:1611.07715), and
     Eq. (3) when ``scale`` is given. Integer coordinates are cell centres; cells
     outside the map count as zero, and so does a flow that is NaN or infinite.
-    Zero flow with scale one gives the bits of ``features``. The call blocks, and
+    Zero flow with scale one returns ``features`` to the bit. The call blocks, and
     releases the GIL while it computes. With ``out`` it allocates nothing.
 
-    Maps are float32, or uint8 where ``levels`` says what their bytes mean. Of bytes
-    each output is computed in float32 and rounded once, to the nearest byte of the
-    features' levels, ties to even; what is out of range takes the end of the range.
+    Maps are float32, or uint8 quantised by ``levels``. For bytes, each output is
+    computed in float32 and rounded once, to the nearest byte of the features'
+    levels, ties to even, and clipped to the range.
 
     Args:
         features: ``(N, h, w, C)``, features of the key frame.
@@ -59,9 +59,9 @@ def warp_features(
         scale: ``(N, h, w, C)``, multiplies the warped features. ``None`` means one
             everywhere.
         levels: of uint8 ``features`` and ``scale``; ``None`` for float32 ones.
-        out: ``(N, h, w, C)`` to write to, of the type of ``features``; it may share
+        out: ``(N, h, w, C)`` to write to, of the type of ``features``; it must share
             no memory with the inputs. ``None`` allocates it.
-        threads: how many threads share the rows, 1 to 256. The result is the same
+        threads: number of threads that share the rows, 1 to 256. The result is the same
             to the bit for any number.
 
     Returns:
@@ -94,7 +94,7 @@ def warp_features(
         if scale.shape != features.shape:
             raise ShapeError(
                 f"scale has shape {scale.shape}, expected that of features {features.shape}. "
-                "Leave scale out where the flow function gives none."
+                "Leave scale out if the flow function has none."
             )
     threads = check_threads(threads)
     if out is None:
@@ -105,7 +105,7 @@ def warp_features(
         if out.shape != features.shape:
             raise ShapeError(
                 f"out has shape {out.shape}, expected that of features {features.shape}. "
-                "Leave out away to have it allocated."
+                "Omit out to have it allocated."
             )
         check_no_overlap("out", out, features=features, flow=flow, scale=scale)
     if levels is None:

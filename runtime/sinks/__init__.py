@@ -1,4 +1,4 @@
-"""Where results go: `open_sink` and what it gives; `FanOut` for several of them."""
+"""Sinks of results: `open_sink`, and `FanOut` for several of them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def open_sink(
 ) -> Sink:
     """Open a sink of results by its URI (see `dff_edge.runtime.sinks.names`).
 
-    Opening one changes nothing that is there: the place is claimed for this run, and written to
+    Opening a sink changes no existing file: the place is claimed for this run, and written to
     when the first result comes.
 
     Args:
@@ -39,19 +39,19 @@ def open_sink(
             ``display://`` or ``null://``; or the same, parsed.
         classes: names of the classes, by index.
         colours: ``(red, green, blue)`` of the classes, by index.
-        fps: nominal rate of the source; None is taken as 30.
-        source: the source's URI, so that it is not written over.
-        task: what the results will be of.
-        style: what is drawn of them, and how; what scores less than its ``min_score`` is not
+        fps: nominal rate of the source; None stands for 30.
+        source: the source's URI, so that it is not overwritten.
+        task: the task of the results.
+        style: which parts are drawn, and how; detections below its ``min_score`` are not
             written to lines either.
 
     Returns:
         An open sink; close it, or use it in a ``with`` block.
 
     Raises:
-        ConfigError: the URI is not one, or is of several sources.
+        ConfigError: the URI is invalid, or is a pattern for several sources.
         SinkError: the place cannot be written to or belongs to another run, a codec or a display
-            is missing, or it takes no results of the task.
+            is missing, or it does not support the task.
     """
     parsed = uri if isinstance(uri, SinkUri) else parse_sink(uri)
     if parsed.kind == "null":

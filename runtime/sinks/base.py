@@ -1,4 +1,4 @@
-"""What every sink has in common."""
+"""The base of all sinks."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _LOG = logging.getLogger("dff_edge.runtime")
 class Sink(ABC):
     """An open sink of results and a context manager; for one thread.
 
-    After a failed ``write`` the sink is dead: further writes raise, ``close`` does not, and what
-    was written before stays readable.
+    After a failed ``write`` the sink cannot be used: further writes raise, ``close`` does not, and
+    the results written before stay readable.
 
     Attributes:
         uri: as the user wrote it.
-        written: results taken so far.
-        stop_requested: whether the person watching asked to stop (only a window does).
+        written: number of results written so far.
+        stop_requested: whether the user asked to stop (only in a window).
         needs_caller: whether it must be written to and closed by the thread that opened it (only a
-            window must); all others may be handed to another thread.
+            window must); all others may be used in another thread.
     """
 
     needs_caller = False
@@ -41,14 +41,14 @@ class Sink(ABC):
         bind(self)
 
     def write(self, result: Result) -> None:
-        """Take one result; blocks until it is handed to the system.
+        """Write one result; blocks until it is handed to the system.
 
         Raises:
             SinkError: it cannot be written, or the sink failed or was closed before.
         """
         if self._is_closed:
             raise SinkError(f"'{self.uri}' was closed; open a new sink.")
-        if self._failure is not None:  # nor does FFmpeg survive it
+        if self._failure is not None:  # FFmpeg cannot continue either
             raise SinkError(f"{self._failure} (from an earlier write)") from self._failure
         try:
             self._write(result)
@@ -67,7 +67,7 @@ class Sink(ABC):
 
     @property
     def place(self) -> Path | None:
-        """The file or folder where results are; None of a sink that keeps none."""
+        """The file or folder of the results; None for a sink that keeps none."""
         return None
 
     @property
@@ -76,14 +76,14 @@ class Sink(ABC):
         return None
 
     def idle(self) -> None:  # noqa: B027 - most have nothing to do
-        """Use a while without results: a window looks at its keys. To be called often.
+        """Use the time between results: a window reads its keys. To be called often.
 
         Raises:
-            SinkError: it can take no more results.
+            SinkError: it can accept no more results.
         """
 
     def close(self) -> None:
-        """Finish what is written and let go of it. Safe to call twice.
+        """Finish the output and release it. Safe to call twice.
 
         Raises:
             SinkError: the last data could not be written; never after a failed ``write``.
@@ -110,7 +110,7 @@ class Sink(ABC):
         if kind is None:
             self.close()
             return
-        with contextlib.suppress(SinkError):  # must not hide what went wrong first
+        with contextlib.suppress(SinkError):  # must not hide the first error
             self.close()
 
     @abstractmethod
@@ -130,12 +130,12 @@ class Sink(ABC):
         )
 
     def _kept(self) -> str:
-        """Say what a full disk leaves of the results."""
+        """Return a sentence on what remains readable after the disk is full."""
         return "What was written before stays readable."
 
 
 class NullSink(Sink):
-    """Counts results and forgets them."""
+    """Counts results and drops them."""
 
     def _write(self, result: Result) -> None:
         pass

@@ -36,10 +36,10 @@ class DisplaySink(Sink):
         self._style = style
         self._classes = tuple(classes)
         self._colours = colours
-        self._title = f"dff-edge {id(self):x}"  # windows are known by title in the whole process
+        self._title = f"dff-edge {id(self):x}"  # OpenCV identifies windows by title
         on_linux = sys.platform.startswith("linux")
         if on_linux and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-            # Asked first: some builds of OpenCV end the whole process here.
+            # Checked first: some builds of OpenCV end the whole process here.
             raise SinkError(
                 f"'{uri}': there is no display (neither DISPLAY nor WAYLAND_DISPLAY is set). "
                 "Over ssh use ssh -X, or write a file instead: out.mp4"
@@ -47,9 +47,9 @@ class DisplaySink(Sink):
         try:
             cv2.namedWindow(self._title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
         except cv2.error as error:
-            reason = str(error.err).partition(". ")[0]  # what follows is advice on building OpenCV
+            reason = str(error.err).partition(". ")[0]  # the rest is advice on building OpenCV
             raise SinkError(
-                f"'{uri}': this OpenCV opens no windows ({reason}). Have one that does: "
+                f"'{uri}': this OpenCV opens no windows ({reason}). Install one that does: "
                 f"{install_command('window')}; or write a file instead: out.mp4"
             ) from error
 

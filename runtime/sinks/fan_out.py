@@ -1,8 +1,8 @@
 """Several sinks side by side: one that fails or stalls never stops the others.
 
-Each sink works in a thread of its own, a few results behind. What a sink that cannot keep up costs
-depends on the source: from a live one it loses results, which are counted, and the run goes on at
-full rate; from a file nothing is lost, the run waits, and a sink that makes no progress for
+Each sink works in a thread of its own, a few results behind. The effect of a slow sink depends on
+the source: from a live one it loses results, which are counted, and the run continues at full
+rate; from a file nothing is lost, the run waits, and a sink that makes no progress for
 ``STALL_S`` of waiting is given up.
 """
 
@@ -23,7 +23,7 @@ from dff_edge.lifetime import Worker, bind, release
 from dff_edge.runtime.sinks.base import Sink
 
 STALL_S = 10.0
-QUEUED = 8  # results that a sink holds at most: room for a hiccup, 66 MB at 1920x1080
+QUEUED = 8  # results queued at most: bridges short delays, 66 MB at 1920x1080
 
 _LOOKS_PER_STALL = 20
 _LOG = logging.getLogger("dff_edge.runtime")
@@ -31,15 +31,16 @@ _LOG = logging.getLogger("dff_edge.runtime")
 
 @dataclass(frozen=True, slots=True)
 class SinkReport:
-    """What became of the results that a sink was offered.
+    """Outcome of the results that were offered to a sink.
 
     Attributes:
         uri: as the user wrote it.
-        written: results taken.
-        lost: results that it did not get, being too slow for a live source, failed or given up.
+        written: number of results written.
+        lost: number of results not written: the sink was too slow for a live source, failed or was
+            given up.
         failure: why it failed or was given up, None while it works.
-        place: the file or folder where they are, None where none is kept.
-        replaces: the other run's file whose place they take when the run ends, else None.
+        place: the file or folder of the results, None where none is kept.
+        replaces: the other run's file that is replaced when the run ends, else None.
     """
 
     uri: str
@@ -51,16 +52,16 @@ class SinkReport:
 
 
 class FanOut:
-    """Hands results to several sinks, and closes them; for one thread.
+    """Passes results to several sinks, and closes them; for one thread.
 
     A window must be written to by the thread that opened it (``Sink.needs_caller``), so it is: a
     stall of it cannot be cut short. From a live source it gets at most half of that thread's time.
 
-    What waits here is native code alone (``queue.SimpleQueue``), so Ctrl-C leaves nothing locked.
+    All waiting is in native code (``queue.SimpleQueue``), so that Ctrl-C leaves nothing locked.
 
     Args:
-        live: whether the source is live, and must not wait.
-        stall_s: how long the caller waits for a sink that makes no progress before it is given up.
+        live: whether the source is live, so that it must not wait.
+        stall_s: how long the caller waits for a sink without progress before it is given up.
     """
 
     def __init__(self, *, live: bool, stall_s: float = STALL_S) -> None:
@@ -72,7 +73,7 @@ class FanOut:
 
     @property
     def stop_requested(self) -> bool:
-        """Whether the person watching asked to stop."""
+        """Whether the user asked to stop."""
         return any(lane.sink.stop_requested for lane in self._lanes)
 
     @property
@@ -82,11 +83,11 @@ class FanOut:
 
     @property
     def reports(self) -> list[SinkReport]:
-        """What became of the results so far, by sink; may be asked from any thread."""
+        """Return the outcome of the results so far, by sink; may be called in any thread."""
         return [lane.report() for lane in self._lanes]
 
     def add(self, sink: Sink) -> None:
-        """Take over an open sink: it is used and closed here alone."""
+        """Take ownership of an open sink: it is used and closed here alone."""
         release(sink)
         if sink.needs_caller:
             self._lanes.append(_CallerLane(sink, live=self._live))
@@ -105,7 +106,7 @@ class FanOut:
             lane.offer(result)
 
     def idle(self) -> None:
-        """Use a while in which a live source gives nothing: a window looks at its keys.
+        """Use the time in which a live source has no frame: a window reads its keys.
 
         Does not wait. To be called several times a second.
         """
@@ -113,7 +114,7 @@ class FanOut:
             lane.idle()
 
     def close(self) -> None:
-        """Have all sinks finish what they hold; a stalled one is given up. Safe to call twice."""
+        """Make all sinks finish their queues; a stalled one is given up. Safe to call twice."""
         self._is_closed = True
         _close(self._lanes)
 
@@ -137,7 +138,7 @@ def _close(lanes: list[_Lane]) -> None:
 
 
 class _Lane(ABC):
-    """One sink and what became of its results."""
+    """One sink and the outcome of its results."""
 
     def __init__(self, sink: Sink, *, live: bool) -> None:
         self.sink = sink
@@ -147,16 +148,16 @@ class _Lane(ABC):
 
     @abstractmethod
     def offer(self, result: Result) -> None:
-        """Have the sink write a result, unless it failed or is too slow."""
+        """Pass a result to the sink, unless it failed or is too slow."""
 
     def idle(self) -> None:  # noqa: B027 - a sink in a thread waits there
-        """Let the sink look after itself while no result comes."""
+        """Let the sink do its own work while no result comes."""
 
     @abstractmethod
     def end(self) -> None:
-        """Begin to close the sink."""
+        """Start to close the sink."""
 
-    def join(self) -> None:  # noqa: B027 - the end may have come at once
+    def join(self) -> None:  # noqa: B027 - ``end`` may have closed it at once
         """Wait until the sink is closed or given up."""
 
     def report(self) -> SinkReport:
@@ -212,17 +213,17 @@ class _CallerLane(_Lane):
 
 
 class _ThreadLane(_Lane):
-    """Writes in a thread of its own, a queue of ``QUEUED`` results between.
+    """Writes in a thread of its own, behind a queue of ``QUEUED`` results.
 
-    The queue's length is held by slots: whoever puts a result in has taken one, the thread gives it
-    back when the result is written.
+    Slots limit the length of the queue: adding a result takes a slot, and the thread returns it
+    when the result is written.
     """
 
     def __init__(self, sink: Sink, *, live: bool, stall_s: float) -> None:
         super().__init__(sink, live=live)
         self._stall_s = stall_s
         self._dropped = 0
-        self._steps = 0  # grows whenever the sink gets on
+        self._steps = 0  # grows whenever the sink makes progress
         self._has_ended = False
         self._results: queue.SimpleQueue[Result | None] = queue.SimpleQueue()
         self._slots: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -249,11 +250,11 @@ class _ThreadLane(_Lane):
 
     def _lost(self) -> int:
         is_over = self._has_ended or self.failure is not None
-        return super()._lost() if is_over else self._dropped  # what is queued is not lost yet
+        return super()._lost() if is_over else self._dropped  # queued results are not lost yet
 
     def _take_oldest_slot(self) -> bool:
         """Take a free slot, or that of the oldest result, without waiting."""
-        # Ends: a thread that works holds one slot, the others are free or have a result queued.
+        # Terminates: the thread holds one slot, the others are free or have a result queued.
         while self.failure is None:
             with contextlib.suppress(queue.Empty):
                 self._slots.get_nowait()
@@ -268,7 +269,7 @@ class _ThreadLane(_Lane):
         self._dropped += 1
         if self._dropped == 1:
             _LOG.warning(
-                "%s is slower than the source: the results that it cannot take are lost, and "
+                "%s is slower than the source: the results that it cannot write are lost, and "
                 "counted",
                 self.sink.uri,
             )
@@ -276,8 +277,8 @@ class _ThreadLane(_Lane):
     def _wait_for(self, signal: queue.SimpleQueue[None]) -> bool:
         """Wait for a signal of the thread, or give up the sink.
 
-        What counts is the time spent waiting, in short looks: a process that was stopped and goes
-        on (Ctrl-Z) has not waited.
+        Only time spent waiting counts, in short intervals: a process that was stopped and resumes
+        (Ctrl-Z) has not waited.
         """
         looks, steps = 0, self._steps
         while looks < _LOOKS_PER_STALL:
@@ -292,10 +293,10 @@ class _ThreadLane(_Lane):
         self._fail(
             SinkError(
                 f"'{self.sink.uri}' made no progress for {self._stall_s:g} s and was given up. "
-                "What it wrote before stays. Look at its disk, or at who reads it."
+                "The results written before are kept. Check its disk, or the program that reads it."
             )
         )
-        self._has_ended = True  # as far as anybody waits: the thread ends when the sink comes back
+        self._has_ended = True  # for waiting callers; the thread ends when the sink returns
         self._forget_queued()
         self._results.put(None)
 
@@ -310,7 +311,7 @@ class _ThreadLane(_Lane):
                 self.sink.write(result)
                 self._steps += 1
                 self._slots.put(None)
-        except Exception as error:  # whatever it is: the others go on
+        except Exception as error:  # of any kind: the other sinks continue
             self._fail(error)
             self._forget_queued()
             self._slots.put(None)  # the caller may be waiting for one

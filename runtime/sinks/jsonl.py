@@ -1,4 +1,4 @@
-"""One JSON object a line and frame, for programs that read along."""
+"""One JSON object per line and frame, for programs that read along."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from dff_edge.runtime.tasks import RUNTIME_TASKS
 
 
 class JsonLinesSink(Sink):
-    """Writes index, stamp, stretch, key frame, times, and the answer's fields by ``Task.record``.
+    """Writes index, stamp, segment, key frame, times, and the result's fields by ``Task.record``.
 
-    Of segmentation that is ``classes``, the share of pixels of each class; of detection
-    ``objects``, the most certain first, each with ``class``, ``score`` and ``box``, ``[x_min,
-    y_min, x_max, y_max]`` in pixels with exclusive maxima.
+    For segmentation that is ``classes``, the share of pixels of each class; for detection
+    ``objects``, by falling score, each with ``class``, ``score`` and ``box``, ``[x_min, y_min,
+    x_max, y_max]`` in pixels with exclusive maxima.
 
     ``age_ms`` is the time from the frame's capture to its result, null where the source is not
     live; ``latency_ms`` from its ``submit``; the other names are those of ``Frame`` and ``Result``.
-    Each line is handed to the system at once, and is whole: a line that finds no room is taken
-    back. For the file see ``OutputFile``.
+    Each line is handed to the system at once, and is complete: a line that does not fit on the
+    disk is removed again. For the file see ``OutputFile``.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class JsonLinesSink(Sink):
         self._min_score = min_score
         self._classes = tuple(classes)
         self._file = OutputFile(path, uri, source)
-        self._size = 0  # not asked of the file: a named pipe does not know
+        self._size = 0  # not queried from the file: a named pipe has no size
 
     @property
     def place(self) -> Path:

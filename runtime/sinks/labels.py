@@ -1,4 +1,4 @@
-"""A PNG of class indices for each frame: labels to measure with, or to train on."""
+"""A PNG of class indices for each frame, to measure with or to train on."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from dff_edge.runtime.sinks.numbered_files import NumberedFiles
 
 
 def no_label_maps(uri: str, task: str) -> SinkError:
-    """Return the error of a task whose answers are no label maps."""
+    """Return the error of a task whose results are not label maps."""
     return SinkError(
-        f"'{uri}' takes label maps, and this bundle does {task}. Write its results to a file of "
+        f"'{uri}' accepts label maps, and this bundle does {task}. Write its results to a file of "
         "lines instead: out.jsonl"
     )
 

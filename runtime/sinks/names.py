@@ -1,14 +1,14 @@
-"""The one grammar that names sinks, for every command.
+"""The URIs of sinks, for all commands.
 
 ::
 
     out.mp4             annotated video
-    out.jsonl           a line of JSON a frame
-    frames/%06d.png     an annotated picture a frame, also .jpg: %06d is the frame's index
+    out.jsonl           a line of JSON per frame
+    frames/%06d.png     an annotated picture per frame, also .jpg: %06d is the frame's index
     out.png             the annotated picture of a source of one frame, also .jpg
-    labels://FOLDER     a PNG of class indices a frame, FOLDER/000012.png
+    labels://FOLDER     a PNG of class indices per frame, FOLDER/000012.png
     display://          a window
-    null://             counts and forgets
+    null://             counts results and drops them
 
 A folder that holds pictures or label maps of another run is refused; with ``?replace=yes``
 (``labels://FOLDER?replace=yes``, ``frames/%06d.png?replace=yes``) they are removed when the first
@@ -50,9 +50,9 @@ class SinkUri:
 
     Attributes:
         text: as the user wrote it.
-        kind: what sort of sink it is; "folder" is one of several sources, see ``of_source``.
-        path: None where it writes no file. Of "pictures" its name is a pattern: ``%06d``.
-        replace: whether what another run left in its folder is removed.
+        kind: the kind of sink; "folder" stands for one of several sources, see ``of_source``.
+        path: None where it writes no file. For "pictures" its name is a pattern: ``%06d``.
+        replace: whether files that another run left in its folder are removed.
     """
 
     text: str
@@ -86,7 +86,7 @@ class SinkUri:
             path = self.path / f"{name}{suffix}"
             return SinkUri(str(path), "video" if picture_suffix is None else "picture", path)
         filled = str(self.path).replace(NAME, name)
-        if self.kind == "pictures":  # its own percent signs are none of the pattern
+        if self.kind == "pictures":  # percent signs of the name are not part of the pattern
             folder, pattern = os.path.split(str(self.path))
             folder, name = folder.replace(NAME, name), name.replace("%", "%%")
             filled = os.path.join(folder, pattern.replace(NAME, name))
@@ -94,10 +94,10 @@ class SinkUri:
 
 
 def parse_sink(uri: str | Path) -> SinkUri:
-    """Return what a sink URI means, without opening it.
+    """Parse the URI of a sink, without opening it.
 
     Raises:
-        ConfigError: it is no sink.
+        ConfigError: it is not the URI of a sink.
 
     Example:
         >>> parse_sink("out.jsonl").kind
@@ -129,7 +129,7 @@ def parse_sink(uri: str | Path) -> SinkUri:
 
 
 def source_name(uri: str | Path) -> str:
-    """Return the name of a source as it goes into the names of files.
+    """Return the name of a source for the names of files.
 
     Example:
         >>> source_name("drives/monday.mp4"), source_name("rtsp://user:pass@10.0.0.7/stream")

@@ -20,21 +20,21 @@ _SHOWN = 3
 
 
 class NumberedFiles:
-    """Files named by frame index, ``FOLDER/000012.png``; each appears whole.
+    """Files named by frame index, ``FOLDER/000012.png``; each is written atomically.
 
-    Making one claims the folder, by a lock that the kernel releases when the process ends. The
-    folder is made if only the folder itself is missing.
+    Construction claims the folder, by a lock that the kernel releases when the process ends. The
+    folder is created if only the folder itself is missing.
 
     Args:
-        pattern: of the files; its name holds ``%d`` or ``%06d``, and ``%%`` for a percent sign.
+        pattern: of the file names; contains ``%d`` or ``%06d``, and ``%%`` for a percent sign.
         uri: for messages.
         source: the source's URI, so that its folder is not written into.
         replace: whether files of another run are removed, when the first file is written;
             otherwise they are refused.
 
     Raises:
-        SinkError: another run is writing there or has left its files, the folder cannot be made or
-            written to, the disk is full, or it is the source's.
+        SinkError: another run is writing there or has left its files, the folder cannot be created
+            or written to, the disk is full, or it is the source's.
     """
 
     def __init__(
@@ -63,18 +63,18 @@ class NumberedFiles:
         """Write the file of a frame.
 
         Raises:
-            SinkError: it cannot be written; nothing of it is left.
+            SinkError: it cannot be written; no part of it is left.
         """
         if not self._has_written:
             for path in self._is_old:
                 path.unlink(missing_ok=True)
             self._has_written = True
         name = _NUMBER.sub(lambda found: f"{index:0{found[1] or 1}d}", self._name)
-        # Without a flush each: thousands of files would wait for the disk one by one.
+        # No flush for each: thousands of files would wait for the disk one by one.
         write_atomically(self.folder / name.replace("%%", "%"), data, durable=False)
 
     def close(self) -> None:
-        """Release the folder; one that was made and holds nothing is removed."""
+        """Release the folder; if it was created here and is empty, remove it."""
         if self._lock is not None:
             self._lock.close()
         if self._has_made_folder:
@@ -93,5 +93,5 @@ class NumberedFiles:
             shown += f" and {len(self._is_old) - _SHOWN} more"
         return SinkError(
             f"'{self._uri}': '{self.folder}' holds files of another run ({shown}), and two runs "
-            f"would be mixed. Name another folder, or have them removed: '{self._uri}?replace=yes'"
+            f"would be mixed. Name another folder, or remove them: '{self._uri}?replace=yes'"
         )

@@ -1,4 +1,4 @@
-"""The file of a sink: it belongs to one run at a time, and does not hide a full disk."""
+"""The file of a sink: it belongs to one run at a time, and a full disk is reported."""
 
 from __future__ import annotations
 
@@ -23,35 +23,35 @@ from dff_edge.files.atomic import (
 from dff_edge.uri import IMAGE_SUFFIXES, parse_source
 
 _LOG = logging.getLogger("dff_edge.runtime")
-RECORDING_BYTES = 1 << 20  # less room is a full disk: about a second of video
+RECORDING_BYTES = 1 << 20  # with less room the disk counts as full: about a second of video
 _MOST_LEFT = 1000  # recordings of killed runs beside one file
 
 
 class OutputFile:
     """A file that results are written to as they come.
 
-    Making one claims the file for this run, by a lock that the kernel releases when the process
-    ends, and changes nothing that is there:
+    Construction claims the file for this run, by a lock that the kernel releases when the process
+    ends, and changes no existing file:
 
-    - Where nothing is there, or an empty file, results go to it from the start, so that programs
-      can read along and a killed run leaves its recording under the name that was asked for.
+    - Where there is no file, or an empty one, results go to it from the start, so that programs
+      can read along and a killed run leaves its recording under the requested name.
     - A recording of another run stays as it is. Results go beside it, ``drive.new.mp4`` for
-      ``drive.mp4``, and take its place when the output is closed whole. A killed run leaves both;
+      ``drive.mp4``, and replace it when the output is closed complete. A killed run leaves both;
       the next one writes to ``drive.new-2.mp4``.
     - Pipes and devices are written to directly.
 
-    Where nothing is written, nothing is left. There is no buffer in this process, so that an error
-    comes where it happens.
+    Where nothing is written, no file is left. There is no buffer in this process, so that an error
+    is raised by the write that causes it.
 
     Args:
         path: of the file.
         uri: for messages.
-        source: the source's URI, so that it is not written over.
+        source: the source's URI, so that it is not overwritten.
 
     Attributes:
-        path: of the file that was asked for.
-        place: where the results are: the same, or beside it.
-        error: why writing failed; what is written after it is dropped.
+        path: of the requested file.
+        place: the file of the results: the same, or beside it.
+        error: why writing failed; later writes are dropped.
 
     Raises:
         SinkError: another run is writing it, its folder is missing or not writable, the disk is
@@ -64,8 +64,8 @@ class OutputFile:
         self.error: OSError | None = None
         self._uri = uri
         self._target = path
-        self._own = -1  # descriptor of the file that was asked for: it holds the claim
-        self._descriptor = -1  # of what is written to: the same, or the one beside it
+        self._own = -1  # descriptor of the requested file: it holds the claim
+        self._descriptor = -1  # of the file that is written to: the same, or the one beside it
         self._is_new = False
         check_not_source(path, uri, source)
         try:
@@ -91,7 +91,7 @@ class OutputFile:
         self.place = self._free_place()
 
     def write(self, data: bytes | memoryview) -> int:
-        """Write all of it, or raise; after an error, what follows is dropped."""
+        """Write all of it, or raise; after an error, later writes are dropped."""
         rest = memoryview(data)
         size = len(rest)
         try:
@@ -105,26 +105,26 @@ class OutputFile:
         return size
 
     def tell(self) -> int:
-        """Return where the next byte goes."""
+        """Return the position of the next byte."""
         return self.seek(0, os.SEEK_CUR)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move to another place of the file."""
+        """Move to another position in the file."""
         return os.lseek(self._descriptor, offset, whence) if self._descriptor >= 0 else 0
 
     def cut(self, size: int) -> None:
-        """Drop what is beyond ``size`` bytes; possible on a full disk too."""
-        with contextlib.suppress(OSError):  # a device cannot be cut
+        """Truncate to ``size`` bytes; possible on a full disk too."""
+        with contextlib.suppress(OSError):  # a device cannot be truncated
             os.ftruncate(self._descriptor, size)
 
     def close(self, *, is_whole: bool = True) -> None:
         """Finish and release the file. Safe to call twice.
 
         Args:
-            is_whole: whether to take the place of the other run's recording; else both stay.
+            is_whole: whether to replace the other run's recording; else both stay.
 
         Raises:
-            OSError: the recording could not be put in its place; it stays beside it.
+            OSError: the recording could not be renamed; it stays beside the other one.
         """
         own, written = self._own, self._descriptor
         self._own = self._descriptor = -1
@@ -144,7 +144,7 @@ class OutputFile:
             os.close(own)
 
     def what_stays(self, what: str = "What was written before") -> str:
-        """Say what is left when writing fails."""
+        """Return a sentence on what remains when writing fails."""
         if self.place == self.path:
             return f"{what} stays readable."
         return f"{what} stays readable in '{self.place}', and '{self.path}' is as it was."
@@ -157,7 +157,7 @@ class OutputFile:
                 self.place,
             )
             return
-        sync_file(written)  # the rename must not reach the disk first
+        sync_file(written)  # the rename must not reach the disk before the data
         os.replace(self.place, self._target)
         sync_folder(self._target.parent)
         self.place = self.path
@@ -194,13 +194,13 @@ class OutputFile:
 
 
 def make_folder(folder: Path, uri: str) -> bool:
-    """Make a folder, if only the folder itself is missing.
+    """Create a folder, if only the folder itself is missing.
 
     Returns:
         Whether it was missing; see ``remove_if_empty``.
 
     Raises:
-        SinkError: it cannot be made, or is a file.
+        SinkError: it cannot be created, or is a file.
     """
     try:
         folder.mkdir()
@@ -219,13 +219,13 @@ def make_folder(folder: Path, uri: str) -> bool:
 
 
 def remove_if_empty(folder: Path) -> None:
-    """Remove a folder that nothing came into."""
+    """Remove a folder unless it contains something."""
     with contextlib.suppress(OSError):  # it is not empty
         folder.rmdir()
 
 
 def check_not_source(path: Path, uri: str, source: str | Path | None) -> None:
-    """Refuse to write over a file, or into a folder, that is being read.
+    """Raise when an output would overwrite a file, or write into a folder, that is being read.
 
     Raises:
         SinkError: it is the source, or a part of it.
@@ -257,7 +257,7 @@ def files_of(source: str | Path) -> Iterator[Path]:
 
 
 def _is_at(path: Path, descriptor: int) -> bool:
-    """Return whether an open file is still the one of that name."""
+    """Return whether an open file still has that name."""
     try:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:
@@ -265,7 +265,7 @@ def _is_at(path: Path, descriptor: int) -> bool:
 
 
 def _open_special(path: Path) -> int:
-    """Open a pipe or device for writing; a named pipe waits for its reader, and says so."""
+    """Open a pipe or device for writing; log that a named pipe waits for its reader."""
     flags = os.O_WRONLY | os.O_CLOEXEC
     if not path.is_fifo():
         return os.open(path, flags)
@@ -274,7 +274,7 @@ def _open_special(path: Path) -> int:
     except OSError as error:
         if error.errno != errno.ENXIO:
             raise
-        _LOG.warning("'%s' is a pipe that nobody reads yet: waiting for its reader", path)
+        _LOG.warning("'%s' is a pipe without a reader: waiting for one", path)
         return os.open(path, flags)
     os.set_blocking(descriptor, True)
     return descriptor

@@ -1,4 +1,4 @@
-"""Annotated frames as PNG or JPEG files: one for each frame, or one in all."""
+"""Annotated frames as PNG or JPEG files: one per frame, or a single one."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class PicturesSink(Sink):
 
 
 class PictureSink(Sink):
-    """Writes the picture of a source that gives one frame; see ``AtomicFile``."""
+    """Writes the picture of a source with a single frame; see ``AtomicFile``."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class PictureSink(Sink):
     def _write(self, result: Result) -> None:
         if self.written:
             raise SinkError(
-                f"'{self.uri}' is one picture, and the source gives more than one frame. Have a "
+                f"'{self.uri}' is one picture, and the source has more than one frame. Write a "
                 f"picture of each: {self._file.path.stem}-%06d{self._file.path.suffix}"
             )
         self._file.write(_encode(draw_result(result, *self._how), self._file.path.suffix))
@@ -92,5 +92,5 @@ class PictureSink(Sink):
 def _encode(picture: Image, suffix: str) -> bytes:
     options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if suffix.lower() != ".png" else []
     done, data = cv2.imencode(suffix.lower(), picture, options)
-    assert done  # OpenCV always holds both encoders, and frames are checked
+    assert done  # OpenCV always has both encoders, and frames are checked
     return data.tobytes()

@@ -1,7 +1,7 @@
-"""Annotated video that browsers play and that a crash or a full disk does not spoil.
+"""Annotated video that browsers play and that stays readable after a crash or on a full disk.
 
-Fragmented MP4 with a fragment a second: each is whole once it is written, and nothing at the end
-is needed to read what came before.
+Fragmented MP4, one fragment per second: each is complete once written, and no trailer is needed
+to read the ones before.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from dff_edge.runtime.sinks.output_file import OutputFile
 from dff_edge.runtime.tasks.drawing import draw_result
 
 DEFAULT_FPS = 30.0
-ENCODERS = ("libx264", "libopenh264", "libvpx-vp9")  # what browsers play; the first present is used
+ENCODERS = ("libx264", "libopenh264", "libvpx-vp9")  # for browsers; the first present is used
 
 _LOG = logging.getLogger("dff_edge.runtime")
 _OPTIONS = {
@@ -35,7 +35,7 @@ _OPTIONS = {
     "libopenh264": {},
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "row-mt": "1", "crf": "28", "b": "0"},
 }
-_BITS_PER_PIXEL = 0.15  # for the encoder that has no constant quality
+_BITS_PER_PIXEL = 0.15  # for the encoder without constant quality
 _TICKS_PER_S = 90_000
 _MIN_SIDE_PX = 16  # one macroblock
 # The number of BT.709 in all three colour fields of H.264: browsers guess at untagged video.
@@ -47,8 +47,8 @@ class VideoSink(Sink):
     """Writes ``out.mp4``: H.264 (VP9 where the build has no H.264), yuv420p, BT.709.
 
     The first frame fixes the size, made even by repeating the last row or column; later frames of
-    another size are fitted into it, logged once. Times are those of the frames; where a stamp does
-    not grow, the frame comes one nominal period after the one before. For the file see
+    another size are fitted into it, logged once. Times are those of the frames; a frame whose stamp
+    does not grow is placed one nominal period after the one before. For the file see
     ``OutputFile``.
     """
 
@@ -215,7 +215,7 @@ def _pick_encoder(uri: str, encoders: Sequence[str]) -> str:
 
 
 def _whole_fragments(path: Path) -> int:
-    """How many bytes of a fragmented MP4 are whole: the end of its last complete ``mdat``."""
+    """Return the complete bytes of a fragmented MP4: the end of its last complete ``mdat``."""
     whole = 0
     at = 0
     size = path.stat().st_size

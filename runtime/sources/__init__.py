@@ -1,4 +1,4 @@
-"""Where frames come from: `open_source` and what it gives."""
+"""Sources of frames: `open_source` and the classes behind it."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def open_source(uri: str | Path) -> Source:
     Args:
         uri: a video file, a folder or glob of images, a camera, a stream, or a synthetic scene.
             Images and scenes carry no time: their stamps are ``index / fps`` with fps 30 unless
-            ``?fps=`` says otherwise.
+            ``?fps=`` is given.
 
     Returns:
         An open source, a ``LiveSource`` where it is a camera or played with ``?rate=``; close it,
         or use it in a ``with`` block. Of a file the first frame has been decoded.
 
     Raises:
-        SourceError: it is absent, unreadable, or not reached.
-        ConfigError: the URI is not one, or has an unknown key.
+        SourceError: it is absent, unreadable, or not reachable.
+        ConfigError: the URI is invalid, or has an unknown key.
         MissingDependencyError: it needs an OpenCV with GStreamer.
 
     Example:

@@ -1,4 +1,4 @@
-"""What every source has in common, and the base of those that never drop a frame."""
+"""The base of all sources, and of those that never drop a frame."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import TracebackType
 from dff_edge.frames import Frame, FrameCounts
 from dff_edge.lifetime import bind
 
-DEFAULT_FPS = 30.0  # of what carries no time of its own: images and scenes
+DEFAULT_FPS = 30.0  # of sources without times of their own: images and scenes
 
 _LOG = logging.getLogger("dff_edge.runtime")
 _LOGGED_SKIPS = 10
@@ -20,17 +20,17 @@ _LOGGED_SKIPS = 10
 class Source(ABC):
     """An open source: an iterator of frames and a context manager.
 
-    Iterate in one thread; ``close`` may come from any other, and ends the iteration. Iterating
-    over a closed source gives nothing.
+    Iterate in one thread; ``close`` may be called in any other, and ends the iteration. Iterating
+    over a closed source yields nothing.
 
     Attributes:
         uri: as the user wrote it, without credentials.
-        live: whether frames that are not taken in time are replaced by newer ones.
+        live: whether frames that are not read in time are replaced by newer ones.
         fps: nominal frames per second, None where it is not known.
-        length: number of frames that the source says it has, None where it does not say. Containers
-            are sometimes wrong: use it for progress only.
+        length: number of frames that the source states, None where it does not. Containers are
+            sometimes wrong: use it for progress only.
         size: ``(H, W)`` of the first frame, None before it is known; later frames may differ.
-        counts: what became of the frames so far.
+        counts: outcome of the frames so far.
     """
 
     def __init__(self, uri: str, *, live: bool) -> None:
@@ -47,11 +47,11 @@ class Source(ABC):
 
     @abstractmethod
     def __next__(self) -> Frame:
-        """The next frame; blocks until there is one."""
+        """Return the next frame; blocks until there is one."""
 
     @abstractmethod
     def close(self) -> None:
-        """Release what the source holds. Safe to call twice."""
+        """Release the resources of the source. Safe to call twice."""
 
     def __enter__(self) -> Source:
         return self
@@ -65,7 +65,7 @@ class Source(ABC):
         self.close()
 
     def _skip(self, what: str) -> None:
-        """Count a frame that cannot be used; the first ten are logged."""
+        """Count a frame that cannot be used; log the first ten."""
         self.counts.fail(what)
         if self.counts.failed <= _LOGGED_SKIPS:
             _LOG.warning("%s: skipped a frame: %s", self.uri, what)
@@ -74,10 +74,10 @@ class Source(ABC):
 
 
 class PulledSource(Source):
-    """A source that makes a frame when it is asked for one, and so never drops any.
+    """A source that produces a frame on request, and so never drops any.
 
-    A subclass makes ``_frames`` (a generator), then calls ``_look_ahead``: the first frame is
-    decoded at once, so that what cannot be read at all fails on opening.
+    A subclass implements ``_frames`` (a generator), then calls ``_look_ahead``: the first frame is
+    decoded at once, so that an unreadable source fails on opening.
     """
 
     def __init__(self, uri: str) -> None:
@@ -105,10 +105,10 @@ class PulledSource(Source):
 
     @abstractmethod
     def _frames(self) -> Iterator[Frame]:
-        """Make the frames, counting what cannot be decoded with ``_skip``."""
+        """Yield the frames, counting undecodable ones with ``_skip``."""
 
     def _release(self) -> None:
-        """Close what is open; the generator is gone by then."""
+        """Close all open resources; the generator has ended by then."""
 
     def _look_ahead(self) -> None:
         self._iterator = self._frames()

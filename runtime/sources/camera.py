@@ -1,8 +1,8 @@
-"""A camera that comes back: its frames, its loss, and connecting to it anew.
+"""A camera that is reconnected when it is lost.
 
-One thread a connection reads it (`_Reader`); another watches (`CameraSource._watch`), so that a
-read or a connect that hangs is noticed too. What hangs is left behind and lets go of the camera
-when it returns, if ever.
+One thread per connection reads it (`_Reader`); another watches (`CameraSource._watch`), so that
+a read or a connect that hangs is detected too. A hanging call is left behind and releases the
+camera when it returns, if ever.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from dff_edge.runtime.kernels.resize import check_image
 from dff_edge.runtime.sources.capture import Capture, Shot
 from dff_edge.runtime.sources.live import LiveSource, Signal, State
 
-MAX_STUCK = 3  # connections that hang, before no further one is tried
+MAX_STUCK = 3  # hanging connections after which no further one is tried
 
 _LOG = logging.getLogger("dff_edge.runtime")
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a camera is waited for, in seconds.
+    """Limits on waiting for a camera, in seconds.
 
     Attributes:
-        gap_s: without a frame it is "stalled", and its next frame begins a new stretch. Of a
-            camera that states its rate, at least three of its frame periods.
-        lost_s: without a frame it is "lost", and is connected anew.
-        connect_s: for connecting, and then for the first frame, as long as nothing at all comes.
-        first_retry_s: pause before the first try to connect anew, doubled for each further one
-            until frames have come for ``lost_s``. Each pause is shortened by chance, to half at
-            most, so that many robots do not ask a camera at the same moment.
+        gap_s: after this time without a frame it is "stalled", and its next frame begins a new
+            segment. For a camera that states its rate, at least three of its frame periods.
+        lost_s: after this time without a frame it is "lost", and is reconnected.
+        connect_s: limit for connecting, and then for the first frame, if no data comes at all.
+        first_retry_s: pause before the first try to reconnect, doubled for each further one
+            until frames have come for ``lost_s``. Each pause is shortened at random, to half at
+            most, so that many robots do not query a camera at the same moment.
         max_retry_s: longest pause.
-        join_s: ``close`` waits at most so long for a read that hangs.
+        join_s: how long ``close`` waits at most for a read that hangs.
     """
 
     gap_s: float = 1.0
@@ -48,21 +48,21 @@ class Patience:
     connect_s: float = 20.0
     first_retry_s: float = 0.2
     max_retry_s: float = 5.0
-    join_s: float = 12.0  # OpenCV's V4L2 read gives up by itself after 10
+    join_s: float = 12.0  # OpenCV's V4L2 read times out after 10
 
 
 class CameraSource(LiveSource):
-    """Frames of a camera, the newest only, over all the connections that it takes.
+    """Frames of a camera, only the newest ones, over all its connections.
 
-    Opening it waits for the first connection. Whatever the camera gives before
-    the first frame is asked for is thrown away, so that it is fresh. An outage loses an unknown
-    number of frames: numbers go on, and ``stretch`` says that there was a gap.
+    Opening it waits for the first connection. Frames that arrive before the first one is
+    requested are dropped, so that it is current. An outage loses an unknown number of frames:
+    numbers continue, and ``stretch`` marks the gap.
 
     Args:
-        connect: makes a connection; called for each one, in a thread of its own.
-        uri: for messages; no credentials in it.
+        connect: creates a connection; called for each one, in a thread of its own.
+        uri: for messages; without credentials.
         retry_s: how long an outage may last before it is an error; None for ever, 0 not at all. A
-            connection that gives frames for less than ``lost_s`` does not end an outage.
+            connection that yields frames for less than ``lost_s`` does not end an outage.
         patience: when the camera counts as lost, and how it is retried.
 
     Raises:
@@ -81,7 +81,7 @@ class CameraSource(LiveSource):
         self.patience = patience or Patience()
         self._connect = connect
         self._retry_s = math.inf if retry_s is None else retry_s
-        self._lock = threading.Lock()  # of the threads below: no caller's thread ever takes it
+        self._lock = threading.Lock()  # between the threads below: no caller's thread acquires it
         self._state: State = "live"
         self._next_index = 0
         self._stretch = 0
@@ -116,7 +116,7 @@ class CameraSource(LiveSource):
 
     @property
     def stuck(self) -> int:
-        """Connections left behind in a call that has not returned yet; at most ``MAX_STUCK``."""
+        """Number of connections in a call that has not returned yet; at most ``MAX_STUCK``."""
         return sum(reader.thread.is_alive() for reader in self._stuck)
 
     def close(self) -> None:
@@ -160,7 +160,7 @@ class CameraSource(LiveSource):
         self._let_go(reader)
 
     def _watch(self, reader: _Reader, give_up_s: float) -> str:
-        """Wait until the connection has failed, and say why."""
+        """Wait until the connection has failed, and return the reason."""
         while not self._is_closed:
             if reader.failure is not None:
                 return reader.failure
@@ -189,13 +189,13 @@ class CameraSource(LiveSource):
         return "closed"
 
     def _take_on(self, capture: Capture) -> None:
-        """Learn what a new connection says of the camera."""
+        """Take over the properties of the camera from a new connection."""
         self.fps = capture.fps
         self.size = self.size or capture.size
         self._gap_s = max(self.patience.gap_s, 3 / capture.fps if capture.fps else 0.0)
 
     def _take_shot(self, reader: _Reader, shot: Shot | str | None) -> None:
-        """Make a frame of what a reader has read."""
+        """Make a frame of a reader's shot."""
         with self._lock:
             if reader.is_stopped or self._is_closed:
                 reader.is_stopped = True
@@ -217,7 +217,7 @@ class CameraSource(LiveSource):
                 return
             self._stretch += self._is_new_stretch
             self._is_new_stretch = False
-            skipped = shot.skipped if self._next_index else 0  # those before were not asked for
+            skipped = shot.skipped if self._next_index else 0  # earlier ones were not requested
             self.counts.dropped += skipped
             index = self._next_index + skipped
             self._next_index = index + 1
@@ -257,7 +257,7 @@ class CameraSource(LiveSource):
         self._end(
             f"Camera '{self.uri}' was lost after {self.counts.read} frames and did not come back "
             f"within {self._retry_s:g} s: {reason.rstrip('.')}. Check its power and cable or "
-            "network; ?retry=SECONDS waits longer, without retry it is waited for for ever."
+            "network; ?retry=SECONDS waits longer, without retry the wait has no limit."
         )
         _LOG.warning("camera %s: closed: given up after %g s", self.uri, self._retry_s)
 
@@ -266,7 +266,7 @@ class CameraSource(LiveSource):
             self._wake.wait(left_s)
 
     def _leave(self, reader: _Reader) -> None:
-        """See to a connection that is of no more use: gone, or stuck."""
+        """Join a connection that is no longer used, or count it as stuck."""
         self._stuck = [other for other in self._stuck if other.thread.is_alive()]
         if reader.failure is not None:
             reader.thread.join()  # it has nothing left to do
@@ -280,7 +280,7 @@ class CameraSource(LiveSource):
             )
 
     def _let_go(self, reader: _Reader) -> None:
-        """Wait for the last connection to end, and give those before it the same chance."""
+        """Wait for the last connection to end, and for those before it."""
         end_s = time.monotonic() + self.patience.join_s
         for other in (*self._stuck, reader):
             other.thread.join(max(0.0, end_s - time.monotonic()))
@@ -289,18 +289,18 @@ class CameraSource(LiveSource):
 
 
 class _Reader:
-    """One connection, from connecting to letting go, and the thread that does it."""
+    """One connection, from connecting to release, and the thread that runs it."""
 
     def __init__(self, source: CameraSource) -> None:
         self.heard_s = time.monotonic()  # when the latest frame came, or the connection was begun
-        self.alive_s = self.heard_s  # the same, or when data came that is no first frame yet
+        self.alive_s = self.heard_s  # the same, or when data came before the first frame
         self.first_s = math.nan  # when the first frame came
         self.has_frames = False
         self.is_stopped = False
         self.has_begun = Signal()  # connected, or failed to
         self.is_connected = False
         self.error: Exception | None = None
-        self.failure: str | None = None  # why it has ended; the camera is let go of by then
+        self.failure: str | None = None  # why it has ended; the camera is released by then
         self._source = source
         self.thread = Worker(self._run, f"dff-edge {source.uri} reader")
         self.thread.start()
@@ -314,8 +314,8 @@ class _Reader:
             self.has_begun.set()
             while not (self.is_stopped or self._source._is_closed):
                 self._source._take_shot(self, capture.read())
-        except Exception as error:  # raised by the constructor, or said by the watching thread
-            # Its traceback would tie this connection into a cycle and keep its memory for a while.
+        except Exception as error:  # raised by the constructor, or reported by the watching thread
+            # Its traceback would create a reference cycle that keeps the connection's memory.
             self.error = error.with_traceback(None)
         try:
             # Here and not in close: releasing while another thread reads is not safe.

@@ -1,4 +1,4 @@
-"""One connection to a camera, as the loop around it wants to have it."""
+"""The interface of a connection to a camera."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from typing import Any, NamedTuple, Protocol
 
 
 class Shot(NamedTuple):
-    """What a camera gives at a time.
+    """A picture from a camera.
 
     Attributes:
-        image: anything that ``check_image`` takes; never written to again.
-        stamp_s: ``time.monotonic()`` when it was taken, as far as that is known: when it arrived,
-            before it was decoded.
+        image: anything that ``check_image`` accepts; never written to again.
+        stamp_s: ``time.monotonic()`` of the capture as far as known: the time of arrival, before
+            decoding.
         follows: whether it follows the shot before, False where the camera's own clock jumped.
-        skipped: pictures between it and the shot before that were not decoded, or not made an
-            image, as it was newer.
+        skipped: pictures between this shot and the one before that were not decoded, or not
+            converted, because newer ones came.
     """
 
     image: Any
@@ -35,14 +35,14 @@ class Capture(Protocol):
     size: tuple[int, int] | None
 
     def read(self) -> Shot | str | None:
-        """Wait for the next picture, or say why one could not be read.
+        """Wait for the next picture, or return why one could not be read.
 
-        None says that something came, but no picture yet: ask again. Whoever gives it ends by
-        itself when no picture ever comes.
+        None means that data came, but no picture yet: call again. A connection on which no picture
+        ever comes ends by itself.
 
         Raises:
-            SourceError: nothing will come over this connection any more.
+            SourceError: the connection will yield no more pictures.
         """
 
     def release(self) -> None:
-        """Let go of the camera."""
+        """Release the camera."""

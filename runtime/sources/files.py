@@ -1,8 +1,8 @@
 """Frames of a video file, decoded by FFmpeg through PyAV.
 
-What FFmpeg can decode is delivered; what it cannot is counted and takes a number. A picture that is
-damaged, as the decoder or a look at the coded data says, counts as not decoded, and so do those
-that are predicted from it: their labels would be about a picture that never was.
+Pictures that FFmpeg cannot decode are counted and take a number. A picture that is damaged, by the
+decoder's report or by a check of the coded data, counts as not decoded, and so do those predicted
+from it: their labels would describe a picture that never existed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LOG = logging.getLogger("dff_edge.runtime")
 _MAX_READ_ERRORS = 20  # in a row, before the file counts as unreadable from there on
 
 # Formats that hold video themselves. Left out are FFmpeg's lists and playlists, which open further
-# files and addresses (and poll a live one for ever), its devices, and what makes pictures of text.
+# files and addresses (and poll a live one for ever), its devices, and formats that render text.
 FORMATS = (
     "3gp,apng,asf,av1,avi,dv,dvbts,flv,gif,h264,hevc,ivf,m4v,matroska,mjpeg,mjpeg_2000,mov,mp4,mpeg,"
     "mpegts,mpegvideo,mxf,nut,obu,ogg,rm,vc1,wtv,yuv4mpegpipe"
@@ -39,16 +39,16 @@ FORMATS = (
 
 
 class VideoFileSource(PulledSource):
-    """A video track of a file, the largest unless ``?track=`` says which.
+    """A video track of a file, the largest unless ``?track=`` selects one.
 
     Stamps are the presentation times of the container from the start of the stream (`Stamps`).
-    Rotation metadata and the shape of pixels are applied: images have square pixels, and are the
-    right way up. Packets without data, which some recorders write where the picture stays as it is,
-    are passed over.
+    Rotation metadata and the shape of pixels are applied: images have square pixels, and are
+    upright. Packets without data, which some recorders write where the picture does not change,
+    are skipped.
 
     Args:
         uri: the file.
-        container: of a recording that is elsewhere, open; from now on the source's.
+        container: an open one, of a recording that is elsewhere; owned by the source from now on.
     """
 
     def __init__(self, uri: SourceUri, container: Any = None) -> None:
@@ -60,7 +60,7 @@ class VideoFileSource(PulledSource):
             self._stream = pick_track(self._container, self._path, number)
             self._check_size()
             rate = self._stream.average_rate or self._stream.guessed_rate
-            if self._stream.start_time is None:  # a raw stream: what its headers say, not a guess
+            if self._stream.start_time is None:  # a raw stream: use its headers, not a guess
                 rate = self._stream.guessed_rate or rate
             self.fps = float(rate) if rate else None
             self.length = self._container_length()
@@ -123,7 +123,7 @@ class VideoFileSource(PulledSource):
         yield from self._decoder.finish()
 
     def _read_packets(self) -> Iterator[Any]:
-        """The packets that hold data."""
+        """Yield the packets that hold data."""
         errors = 0
         packets = self._container.demux(self._stream)
         while True:
@@ -132,8 +132,8 @@ class VideoFileSource(PulledSource):
             except StopIteration:
                 return
             except IndexError:
-                # Behind the last packet PyAV goes on to streams that have appeared since the file
-                # was opened, as damage makes them, and fails: it does not know those.
+                # After the last packet PyAV continues with streams that have appeared since the
+                # file was opened, as damage creates them, and fails: it does not know those.
                 return
             except av.error.FFmpegError as error:
                 self._fail(in_words(error))
@@ -159,7 +159,7 @@ class VideoFileSource(PulledSource):
         self._index += 1
 
     def _count_missing(self) -> None:
-        """Count the frames that the container's index lists and the file does not hold."""
+        """Count the frames that the container's index lists and the file lacks."""
         if self._empty:
             _LOG.info("%s: %d packets are empty: the picture stays", self.uri, self._empty)
         stated = self._stream.frames
@@ -168,7 +168,7 @@ class VideoFileSource(PulledSource):
             # An edit list hides frames from the index but not from the stated number.
             missing = _count_behind(self._stream.index_entries, self._last_time)
         elif self._container.format.name == "avi" and self._last_time is not None:
-            # Its times are numbers of pictures, of which some are not there: the picture stays.
+            # Its times are numbers of pictures, some of which are left out: the picture repeats.
             missing = stated - 1 - self._last_time
         if missing > 0 and self._packets:
             _LOG.warning(
@@ -191,7 +191,7 @@ class VideoFileSource(PulledSource):
 
 
 def _count_behind(index: Any, time: int | None) -> int:
-    """How many pictures an index lists behind a time of decoding."""
+    """Return how many pictures an index lists after a time of decoding."""
     count = 0
     while time is not None and count < len(index) and index[-1 - count].timestamp > time:
         count += 1
@@ -206,16 +206,16 @@ def _open_container(path: str) -> Any:
     if not os.path.getsize(path):
         raise SourceError(f"'{path}' is empty (0 bytes), expected a video file.")
     try:
-        # "file:" and the list of protocols: neither a name nor what a file says makes it call out.
+        # "file:" and the list of protocols: neither a name nor a file's content opens a connection.
         return av.open(
             f"file:{path}",
             options={
                 "protocol_whitelist": "file",
                 "format_whitelist": FORMATS,
-                "max_pixels": str(MAX_PICTURE_PX),  # it may decode a picture to see what it is
+                "max_pixels": str(MAX_PICTURE_PX),  # it may decode a picture to detect its format
             },
         )
-    except av.error.ArgumentError as error:  # how FFmpeg answers a format that is not listed
+    except av.error.ArgumentError as error:  # FFmpeg's error for a format that is not listed
         raise SourceError(
             f"'{path}' is not of a video format that dff-edge reads, such as mp4, mov, mkv, avi, "
             "ts or webm; playlists and text are not read."

@@ -23,11 +23,11 @@ from dff_edge.uri import IMAGE_SUFFIXES, SourceUri
 class ImageSource(PulledSource):
     """Images in natural order (frame2 before frame10), stamped ``index / fps``.
 
-    Images of 16 bits, with alpha, or in CMYK become 8-bit BGR; grey of more than 8 bits takes a
+    Images of 16 bits, with alpha, or in CMYK become 8-bit BGR; grey of more than 8 bits needs a
     ``?range=`` (`GreyLevels`); EXIF rotation is applied. Animations (WebP, PNG) and TIFFs of
-    several pages give all their pictures. A single animation has its own times, unless ``?fps=``
-    says otherwise. A picture that cannot be read is counted as failed and keeps its number. Hidden
-    files and files without an image's suffix are passed over.
+    several pages yield all their pictures. A single animation has its own times, unless ``?fps=``
+    is given. A picture that cannot be read is counted as failed and keeps its number. Hidden
+    files and files without the suffix of an image are skipped.
     """
 
     def __init__(self, uri: SourceUri) -> None:
@@ -79,12 +79,12 @@ def read_image(path: str | Path, *, as_stored: bool = False) -> Image:
 
     Args:
         path: of the file.
-        as_stored: pass EXIF rotation over; labels and boxes of data sets are of the pixels as they
+        as_stored: ignore EXIF rotation; labels and boxes of data sets belong to the pixels as they
             are stored.
 
     Raises:
         FrameError: it is missing, damaged, cut off, of an unknown format, of several pictures, or
-            of values whose range it does not state.
+            its values have a range that it does not state.
     """
     try:
         data = _read_file(path)
@@ -95,7 +95,7 @@ def read_image(path: str | Path, *, as_stored: bool = False) -> Image:
         return _to_image(page, GreyLevels())
     except GreyRangeError as error:
         raise FrameError(
-            f"'{path}' is grey of more than 8 bits, which do not say what is black and white; "
+            f"'{path}' is grey of more than 8 bits, which do not define black and white; "
             "convert it to 8 bits, by the same limits as all others"
         ) from error
     except FrameError as error:
@@ -103,7 +103,7 @@ def read_image(path: str | Path, *, as_stored: bool = False) -> Image:
 
 
 def natural_key(path: str) -> list[tuple[tuple[int, int, str], ...]]:
-    """Sort key by which numbers inside names count as numbers."""
+    """Return a sort key by which numbers inside names count as numbers."""
     return [
         tuple(
             (0, int(part), "") if part.isdecimal() else (1, 0, part.casefold())

@@ -1,4 +1,4 @@
-"""What all live sources have in common: the newest frame, and waiting for it."""
+"""The base of live sources: the newest frame, and waiting for it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ State = Literal["live", "stalled", "lost", "closed"]
 
 
 class Signal:
-    """Wakes one waiting thread; set beforehand, it wakes the next that waits.
+    """Wakes one waiting thread; if set beforehand, the next that waits.
 
-    It is a lock that native code alone takes and frees. ``threading.Event`` and ``Condition`` are
-    Python code: Ctrl-C at the wrong place in there leaves their lock taken, and all others waiting.
+    It is a lock that only native code acquires and releases. ``threading.Event`` and ``Condition``
+    are Python code: Ctrl-C inside them can leave their lock acquired, and all others waiting.
     """
 
     def __init__(self) -> None:
@@ -36,11 +36,11 @@ class Signal:
 
 
 class LiveSource(Source):
-    """A source that goes on by itself: a frame that is not taken in time is replaced by the next.
+    """A source that runs by itself: a frame that is not read in time is replaced by the next.
 
-    Take frames in one thread. ``state``, ``counts`` and ``close`` are for any thread; ``close``
-    ends a waiting ``next`` or ``read`` at once. Frames are numbered from the first time that one
-    is asked for.
+    Read frames in one thread. ``state``, ``counts`` and ``close`` are for any thread; ``close``
+    ends a waiting ``next`` or ``read`` at once. Frames are numbered from the first
+    request on.
     """
 
     def __init__(self, uri: str) -> None:
@@ -56,10 +56,10 @@ class LiveSource(Source):
     @property
     @abstractmethod
     def state(self) -> State:
-        """How the source is at this moment.
+        """State of the source at this moment.
 
-        "live": frames come. "stalled": none for a while, the connection stands. "lost": being
-        connected anew. "closed": closed, at its end, or given up; no frame will come.
+        "live": frames come. "stalled": none for a while, the connection is open. "lost": being
+        reconnected. "closed": closed, at its end, or given up; no frame will come.
         """
 
     def __next__(self) -> Frame:
@@ -69,7 +69,7 @@ class LiveSource(Source):
         return frame
 
     def read(self, timeout_s: float) -> Frame | None:
-        """The newest frame that was not taken yet, waited for at most so long.
+        """Return the newest frame that was not read yet; wait for it up to ``timeout_s``.
 
         Returns:
             None when there was none in time, and at once when ``state`` is "closed".
@@ -85,9 +85,9 @@ class LiveSource(Source):
             self._is_asked.set()
         end_s = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
-            is_over = self._is_over  # looked at first: the last frame comes before the end
+            is_over = self._is_over  # checked first: the last frame comes before the end
             if self._is_closed:
-                self._has_news.set()  # for whoever else may be waiting
+                self._has_news.set()  # for other threads that may be waiting
                 return None
             with suppress(IndexError):
                 frame = self._newest.popleft()
@@ -105,7 +105,7 @@ class LiveSource(Source):
                 return None
 
     def _put(self, frame: Frame) -> None:
-        """Make this the newest frame. For the one thread that makes frames."""
+        """Make this the newest frame. Called by the one thread that makes frames."""
         with suppress(IndexError):
             self._newest.popleft()
             self.counts.dropped += 1
@@ -114,14 +114,14 @@ class LiveSource(Source):
         self._has_news.set()
 
     def _end(self, failure: str | Exception | None = None) -> None:
-        """Say that no frame will come any more."""
+        """Note that no frame will come any more."""
         self._failure = failure
         self._is_over = True
         self._has_news.set()
 
 
 def _as_error(failure: str | Exception) -> SourceError:
-    """What is raised for a failure: made anew each time, as it collects a traceback."""
+    """Return the exception of a failure: a new one each time, as it collects a traceback."""
     if isinstance(failure, str):
         return SourceError(failure)
     if isinstance(failure, DffEdgeError):

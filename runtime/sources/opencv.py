@@ -1,4 +1,4 @@
-"""Cameras that OpenCV reads: V4L2 devices, CSI cameras and GStreamer pipelines."""
+"""Cameras read through OpenCV: V4L2 devices, CSI cameras and GStreamer pipelines."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from dff_edge.opencv import cv2
 from dff_edge.runtime.sources.capture import Shot
 from dff_edge.uri import SourceUri
 
-MAX_FAILED_READS = 10  # in a row, a frame period apart: then the device is gone
-MAX_WAITING = 10  # frames that a driver keeps at most, as OpenCV asks for
+MAX_FAILED_READS = 10  # in a row, a frame period apart, until the device counts as gone
+MAX_WAITING = 10  # frames that a driver queues at most, as OpenCV requests
 
 _FALLBACK_FPS = 30.0
-_AT_ONCE_S = 0.001  # a grab that takes less has not waited for its frame
-_OLDEST_S = 60.0  # of a driver's stamp: a greater age is that of another clock
+_AT_ONCE_S = 0.001  # a faster grab has not waited for its frame
+_OLDEST_S = 60.0  # of a driver's stamp: a greater age means another clock
 
 
 class OpenCvCapture:
     """A ``cv2.VideoCapture``: its newest frame, and whether its device is gone.
 
-    A driver fills its few buffers and then waits, so that what is grabbed after a pause is old.
-    Grabbing is quick and decoding comes with retrieving, so that old frames are grabbed and passed
-    over. A frame is the newest if the grab had to wait for it, or if it is younger than a period.
+    A driver fills its few buffers and then waits, so that frames grabbed after a pause are old.
+    Grabbing is quick and decoding is done on retrieval, so that old frames are grabbed and
+    skipped. A frame is the newest if the grab had to wait for it, or if it is within a period.
 
     Args:
-        device: opened.
+        device: an open one.
         has_stamps: whether its position is the time at which the kernel got the frame, by the clock
-            of ``time.monotonic()``, as V4L2's is. Else a frame that waited is taken to be as old as
-            the grab before: rather too old than too young.
+            of ``time.monotonic()``, as for V4L2. Else a frame that was queued is assumed to be as
+            old as the grab before: rather too old than too young.
     """
 
     def __init__(self, device: Any, *, has_stamps: bool = False) -> None:
@@ -67,7 +67,7 @@ class OpenCvCapture:
         self._device.release()
 
     def _grab_newest(self) -> int | None:
-        """Grab and stamp; return how many frames were passed over, None when grabbing failed."""
+        """Grab and stamp; return how many frames were skipped, None when grabbing failed."""
         period_s = 1.0 / (self.fps or _FALLBACK_FPS)
         before_s, skipped = self._looked_s, 0
         was_away = time.monotonic() - before_s > 2 * period_s  # so old frames may wait
@@ -100,12 +100,12 @@ def connect_v4l2(uri: SourceUri) -> OpenCvCapture:
 
     Raises:
         SourceError: it is absent, may not be used, or is busy.
-        ConfigError: an option has no sense.
+        ConfigError: an option is invalid.
     """
     width, height, fps = uri.integer("width"), uri.integer("height"), uri.per_second("fps")
     on_linux = sys.platform.startswith("linux")
     if on_linux:
-        # Asked of the system first: OpenCV would try every backend and complain on stderr.
+        # Checked first: OpenCV would try every backend and complain on stderr.
         path = f"/dev/video{int(uri.target)}" if uri.target.isdecimal() else uri.target
         _check_device(path, uri.text)
     backend = cv2.CAP_V4L2 if on_linux else cv2.CAP_ANY
@@ -134,7 +134,7 @@ def connect_gstreamer(uri: SourceUri) -> OpenCvCapture:
     Raises:
         MissingDependencyError: OpenCV is built without GStreamer.
         SourceError: the pipeline does not start.
-        ConfigError: an option has no sense.
+        ConfigError: an option is invalid.
     """
     pipeline = csi_pipeline(uri) if uri.kind == "csi" else complete_pipeline(uri.target)
     if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
@@ -144,7 +144,7 @@ def connect_gstreamer(uri: SourceUri) -> OpenCvCapture:
             "opencv-python and use the system's: JetPack's, or Debian's python3-opencv, in an "
             "environment made with --system-site-packages."
         )
-    # Timeouts are not set: older versions know none, and refuse. The camera loop has its own.
+    # Timeouts are not set: older versions refuse the option. The camera loop has its own.
     device = cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER)
     if not device.isOpened():
         device.release()
@@ -158,7 +158,7 @@ def connect_gstreamer(uri: SourceUri) -> OpenCvCapture:
 
 
 def csi_pipeline(uri: SourceUri) -> str:
-    """The pipeline of a Jetson's CSI camera, by default 1920 x 1080 at 30 frames per second."""
+    """Return the pipeline of a Jetson's CSI camera, by default 1920 x 1080 at 30 fps."""
     width, height = uri.integer("width", 1920), uri.integer("height", 1080)
     fps = uri.integer("fps", 30)
     return (
@@ -170,7 +170,7 @@ def csi_pipeline(uri: SourceUri) -> str:
 
 
 def complete_pipeline(pipeline: str) -> str:
-    """The pipeline with a sink that keeps the newest frame only, unless it has an appsink."""
+    """Return the pipeline with a sink of the newest frame only, unless it has an appsink."""
     if "appsink" in pipeline:
         return pipeline
     return (

@@ -1,4 +1,4 @@
-"""A recording played as if it were live: at a given rate, whether frames are taken or not."""
+"""A recording played as if it were live: at a given rate, whether frames are read or not."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from dff_edge.runtime.sources.live import LiveSource, Signal, State
 class PacedSource(LiveSource):
     """The frames of a recording, frame ``i`` at ``i / rate`` seconds after the first.
 
-    It begins when the first frame is asked for. Stamps are ``time.monotonic()`` as a frame is
-    handed over. Where decoding is slower than the rate, frames come as fast as they are decoded.
+    It begins when the first frame is requested. Stamps are ``time.monotonic()`` as a frame is
+    returned. Where decoding is slower than the rate, frames come as fast as they are decoded.
 
     Args:
         recording: closed with this source.
@@ -48,7 +48,7 @@ class PacedSource(LiveSource):
 
     def _play(self) -> None:
         self._is_asked.wait()
-        failure: Exception | None = None  # raised where frames are asked for
+        failure: Exception | None = None  # raised where frames are read
         try:
             self._play_frames(self.fps or 1.0)
         except Exception as error:

@@ -1,4 +1,4 @@
-"""Several sources in one command: a folder or a glob of videos is one source for each."""
+"""Several sources in one command: a folder or a glob of videos is one source per video."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ VIDEO_SUFFIXES = frozenset(
 
 
 def expand_sources(uris: Sequence[str]) -> list[str]:
-    """Return each source by itself.
+    """Return the list of single sources.
 
-    A folder or glob of images is one source. One of videos is as many, in natural order of their
-    names; a query (``?rate=30``) goes to each.
+    A folder or glob of images is one source. One of videos is one source per video, in natural
+    order of their names; a query (``?rate=30``) applies to each.
 
     Args:
         uris: as a user wrote them (see `dff_edge.uri`).
 
     Raises:
-        ConfigError: one is no source, or holds both images and videos.
+        ConfigError: one is not a source, or holds both images and videos.
         SourceError: a folder cannot be read.
 
     Example:
@@ -40,7 +40,7 @@ def expand_sources(uris: Sequence[str]) -> list[str]:
 def is_endless(uri: str) -> bool:
     """Return whether a source is a camera or stream, which does not end by itself.
 
-    ``http://`` may be either: a file that is served, or a camera.
+    ``http://`` may be either: a file on a server, or a camera.
     """
     parsed = parse_source(uri)
     if parsed.kind == "stream":
@@ -71,8 +71,8 @@ def _expand(uri: str) -> list[str]:
         folder = target.rstrip("/") if is_folder else os.path.dirname(target) or "."
         one, other = Path(images[0]).suffix, Path(videos[0]).suffix
         raise ConfigError(
-            f"'{uri}' holds {len(images)} images and {len(videos)} videos, expected one kind. Say "
-            f"which: '{folder}/*{one}' or '{folder}/*{other}'"
+            f"'{uri}' holds {len(images)} images and {len(videos)} videos, expected one kind. Name "
+            f"one: '{folder}/*{one}' or '{folder}/*{other}'"
         )
     query = uri[len(target) :] if uri.startswith(target) else ""
     return [path + query for path in sorted(videos, key=lambda path: (natural_key(path), path))]

@@ -1,4 +1,4 @@
-"""Frames of a synthetic street, drawn as they are asked for."""
+"""Frames of a synthetic street, rendered on request."""
 
 from __future__ import annotations
 

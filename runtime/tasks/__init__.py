@@ -1,4 +1,4 @@
-"""The tasks that networks are run for; see ``dff_edge.bundle.tasks`` for their other halves."""
+"""The tasks that networks are run for; see ``dff_edge.bundle.tasks`` for their other modules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A task as the runtime sees it: what becomes of the task network's outputs."""
+"""A task in the runtime: from the task network's outputs to a result."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from dff_edge.runtime.drawing.style import Style
 from dff_edge.runtime.drawing.text import Colours
 from dff_edge.runtime.tasks.decoders import Decoder
 
-A = TypeVar("A")  # what is said of a frame: a label map, ``Detections``, ...
+A = TypeVar("A")  # result for a frame: a label map, ``Detections``, ...
 Size = tuple[int, int]  # H, W
 
 
 @dataclass(frozen=True, slots=True)
 class AgreementRule:
-    """How much two precisions have to answer alike.
+    """Lower bounds on the agreement of two precisions.
 
     Attributes:
         least: share, 0..1, by precision.
-        unit: what is counted, such as "pixels".
-        text: what the share is of, to go on after a percentage.
+        unit: the things counted, such as "pixels".
+        text: the things that the share is of, to follow a percentage.
     """
 
     least: Mapping[Precision, float]
@@ -37,14 +37,14 @@ class AgreementRule:
 
 
 class Task(ABC, Generic[A]):
-    """Everything that the runtime asks of a task. One object serves all bundles and threads.
+    """The interface of a task for the runtime. One object serves all bundles and threads.
 
     Attributes:
         name: of the task.
-        gives_label_maps: whether its answers are label maps, which ``labels://`` writes.
-        gives_scores: whether its answers are objects with scores, which ``min_score`` is for.
-        deployed: how alike engines and the graphs that they were built from answer.
-        calibrated: how alike a precision and fp32 answer, on the frames of a calibration.
+        gives_label_maps: whether its results are label maps, which ``labels://`` writes.
+        gives_scores: whether its results are objects with scores, which ``min_score`` is for.
+        deployed: agreement of engines and the graphs that they were built from.
+        calibrated: agreement of a precision and fp32, on the frames of a calibration.
     """
 
     name: ClassVar[str]
@@ -60,25 +60,25 @@ class Task(ABC, Generic[A]):
         Args:
             manifest: of the bundle.
             threads: of the kernels, at most.
-            confidence: whether answers come with how sure they are, pixel by pixel.
+            confidence: whether results have a confidence for each pixel.
 
         Raises:
             ConfigError: the task has no confidence.
         """
 
     def whole_answer(self, outputs: Mapping[str, NDArray[Any]]) -> A | None:
-        """Return the answer that the graphs ``task`` and ``propagate`` end with.
+        """Return the result that the graphs ``task`` and ``propagate`` end with.
 
-        None if what they end with is for the decoder; see ``TaskFormat.whole_outputs``.
+        None if their outputs are for the decoder; see ``TaskFormat.whole_outputs``.
         """
         return None
 
     @abstractmethod
     def record(self, answer: A, classes: Sequence[str], min_score: float) -> dict[str, Any]:
-        """Return the answer's fields of a line of JSON.
+        """Return the result's fields of a line of JSON.
 
         Args:
-            answer: of a frame.
+            answer: result of a frame.
             classes: names of the classes.
             min_score: objects that score less are left out.
         """
@@ -95,29 +95,29 @@ class Task(ABC, Generic[A]):
         size: Size,
         caption: str | None = None,
     ) -> Image:
-        """Draw an answer over its frame.
+        """Draw a result over its frame.
 
         Args:
-            image: uint8 ``(h, w, 3)`` BGR, the frame, which may be smaller than it was.
-            answer: of the frame at its own size.
+            image: uint8 ``(h, w, 3)`` BGR, the frame, which may be scaled down.
+            answer: result of the frame at its own size.
             classes: names of the classes.
             colours: ``(red, green, blue)`` of each class.
-            style: what is drawn, and how.
+            style: which parts are drawn, and how.
             size: ``(H, W)`` of the frame.
             caption: a line for the top left corner.
         """
 
     @abstractmethod
     def shared(self, answer: A, expected: A) -> tuple[float, float]:
-        """Count what two engines, or an engine and its graph, say alike, and of how much."""
+        """Return the number of equal results of two engines, or engine and graph, and of all."""
 
     @abstractmethod
     def kept(self, answer: A, expected: A) -> tuple[float, float]:
-        """Count what a precision says as fp32 does (``expected``), and of how much."""
+        """Return the count of results equal to fp32's (``expected``), and of all."""
 
 
 def no_confidence(task: str, instead: str) -> ConfigError:
-    """Return the error of a confidence that is asked of a task without one."""
+    """Return the error of a confidence requested of a task without one."""
     return ConfigError(
         f"confidence was asked for, expected False: this bundle does {task}, {instead}."
     )

@@ -1,6 +1,6 @@
-"""The task's last step: from the task network's outputs to the answer for a frame.
+"""The last step of a task: from the task network's outputs to the result of a frame.
 
-The scheduler carries what goes in and what comes out without looking at it.
+The scheduler passes its inputs and outputs on unchanged.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Size = tuple[int, int]  # H, W
 
 
 class Answer(NamedTuple):
-    """What is said of a frame, at its size; see ``Result``. The receiver's."""
+    """Result for a frame, at its size; see ``Result``. Owned by the receiver."""
 
     labels: LabelMap | None = None
     confidence: NDArray[np.uint8] | None = None
@@ -29,18 +29,18 @@ class Answer(NamedTuple):
 
     @property
     def content(self) -> Any:
-        """The one of ``labels``, ``detections`` and ``values`` that the task gives."""
+        """The one of ``labels``, ``detections`` and ``values`` that the task predicts."""
         return first_given(self.labels, self.detections, self.values)
 
 
 class Decoder(Protocol):
-    """Decodes on the host. Not for two threads at once."""
+    """Decodes on the host. Not thread-safe."""
 
     def decode(self, outputs: Mapping[str, NDArray[Any]], size: Size) -> Answer:
-        """Give the answer for a frame.
+        """Return the result for a frame.
 
         Args:
-            outputs: what the task network gave, by name; only read.
+            outputs: outputs of the task network, by name; only read.
             size: ``(H, W)`` of the source frame.
         """
 
@@ -52,4 +52,4 @@ class DeviceDecoder(Decoder, Protocol):
     def decode_on_device(
         self, device: ImageDevice, outputs: Mapping[str, Buffer], size: Size, stream: Stream
     ) -> Answer:
-        """Enqueue the decoding; the answer's arrays are on the device."""
+        """Enqueue the decoding; the result's arrays are on the device."""

@@ -24,7 +24,7 @@ from dff_edge.runtime.tasks.decoders import Answer
 
 
 class BoxDecoder:
-    """The learned maps of R-FCN to detections. On the host wherever the maps were computed.
+    """Detections from the learned maps of R-FCN, on the host in any case.
 
     Args:
         settings: of the detector.
@@ -51,7 +51,7 @@ class BoxDecoder:
         self._detector = Detector(settings, cells, classes, stride=stride)
 
     def decode(self, outputs: Mapping[str, NDArray[Any]], size: Size) -> Answer:
-        """See ``Decoder.decode``; takes the maps of ``task_maps``, float32 ``(1, h, w, *)``."""
+        """See ``Decoder.decode``; reads the maps of ``task_maps``, float32 ``(1, h, w, *)``."""
         found = self._detector.finish(
             outputs["objectness"][0],
             outputs["deltas"][0],
@@ -64,7 +64,7 @@ class BoxDecoder:
 
 
 class Detection(Task[Detections]):
-    """Finds objects; answers are ``Detections`` in pixels of the frame."""
+    """Finds objects; results are ``Detections`` in pixels of the frame."""
 
     name = "detection"
     gives_scores = True
@@ -77,7 +77,7 @@ class Detection(Task[Detections]):
     calibrated = AgreementRule(
         {"int8": 0.9, "fp16": 0.98},
         "detections",
-        "of the detections that fp32 is sure of are found again",
+        "of the detections that are certain in fp32 are matched",
     )
 
     def decoder(
@@ -133,10 +133,10 @@ class Detection(Task[Detections]):
         return draw_boxes(image, shown, colours, classes, caption=caption)
 
     def shared(self, answer: Detections, expected: Detections) -> tuple[float, float]:
-        """See ``Task.shared``: the score that both give to the same objects, of all scores.
+        """See ``Task.shared``: the score that both assign to the same objects, of all scores.
 
-        It is twice the sum over pairs of the lower score, of the sum of all scores, so that what
-        both are sure of counts, and noise hardly. A pair is of one class and overlaps by half.
+        It is twice the sum over pairs of the lower score, by the sum of all scores, so that
+        certain detections count, and noise hardly. A pair is of one class and overlaps by half.
         """
         found = partners(answer, expected, min_iou=SAME_IOU)
         is_there = found >= 0
@@ -145,7 +145,7 @@ class Detection(Task[Detections]):
         return 2 * float(lower.sum(dtype=np.float64)), float(total)
 
     def kept(self, answer: Detections, expected: Detections) -> tuple[float, float]:
-        """See ``Task.kept``: objects that fp32 is sure of and that are found again."""
+        """See ``Task.kept``: objects that are certain in fp32 and are matched."""
         sure = expected.above(SURE_SCORE)
         return float((partners(sure, answer, min_iou=SAME_IOU) >= 0).sum()), float(len(sure))
 

@@ -1,4 +1,4 @@
-"""A result as a picture: what videos, windows and pages show."""
+"""A result drawn as a picture, for videos, windows and pages."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def draw_result(
         result: of any task.
         classes: names of the classes.
         colours: ``(red, green, blue)`` of each class.
-        style: what is drawn of it, and how.
-        max_side_px: what is larger is drawn smaller.
+        style: which parts are drawn, and how.
+        max_side_px: larger frames are scaled down to this side.
     """
     image = result.frame.image
     height, width = image.shape[:2]
@@ -48,7 +48,7 @@ def draw_result(
 
 
 def caption_of(result: Result) -> str:
-    """Return the line that says which frame it is and how old the features are that answered it.
+    """Return a line with the frame's number and the age of the features used for it.
 
     For example ``frame 12, key frame``, or ``frame 15, features 3 frames old``.
     """

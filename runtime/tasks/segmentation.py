@@ -28,14 +28,14 @@ class LabelDecoder:
 
     Attributes:
         threads: of the kernel, at most.
-        confidence: whether answers get one.
+        confidence: whether results get one.
     """
 
     threads: int = 1
     confidence: bool = False
 
     def decode(self, outputs: Mapping[str, NDArray[Any]], size: Size) -> Answer:
-        """See ``Decoder.decode``; takes ``scores``, float32 ``(1, h, w, K)``."""
+        """See ``Decoder.decode``; reads ``scores``, float32 ``(1, h, w, K)``."""
         confidence = np.empty(size, np.uint8) if self.confidence else None
         labels = decode_labels(
             outputs["scores"][0],
@@ -53,22 +53,22 @@ class LabelDecoder:
 
 
 class Segmentation(Task[LabelMap]):
-    """Labels every pixel; answers are label maps, uint8 ``(H, W)``."""
+    """Labels every pixel; results are label maps, uint8 ``(H, W)``."""
 
     name = "segmentation"
     gives_label_maps = True
     # Pixels on the borders between classes change with the last bit of the scores: FP32 of another
-    # library moves less than one in a thousand. FP16 has 2**13 times coarser numbers, and sums in
-    # another order. In INT8 a value that lies between two levels is rounded to the other one by
-    # another order of sums, and layers behind see a step.
+    # library changes less than one in a thousand. FP16 has 2**13 times coarser numbers, and sums in
+    # another order. In INT8 a value between two levels may be rounded to the other one by
+    # another order of sums, which later layers see as a step.
     deployed = AgreementRule(
         {"fp32": 0.999, "fp16": 0.99, "int8": 0.95}, "pixels", "of the pixels labelled"
     )
-    # What is usual of trained models; see the calibration of those that ship.
+    # Usual for trained models; see the calibration of those that ship.
     calibrated = AgreementRule(
         {"int8": 0.97, "fp16": 0.995},
         "pixels",
-        "of the pixels keep the label that fp32 gives them",
+        "of the pixels have the same label as in fp32",
     )
 
     def decoder(

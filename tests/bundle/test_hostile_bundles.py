@@ -235,8 +235,7 @@ def cut_at_no_number(model: onnx.ModelProto) -> None:
 
 
 def pooled_from_nothing(model: onnx.ModelProto) -> None:
-    """Found by fuzzing: RoiAlign of ONNX Runtime 1.32 reads maps that are empty, a segmentation
-    fault."""
+    """Found by fuzzing: a segmentation fault of ONNX Runtime 1.32, RoiAlign on empty maps."""
     in_front(
         model,
         node("Slice", ["features", "from", "to", "axes"], ["none"]),

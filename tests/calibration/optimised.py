@@ -1,4 +1,4 @@
-"""What ONNX Runtime makes of a graph before it runs it."""
+"""Graphs as ONNX Runtime optimises them before it runs them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is answered alike, against the runtime's own answers and against numbers by hand."""
+"""Agreement with fp32, against the runtime's own results and against numbers by hand."""
 
 from __future__ import annotations
 
@@ -112,10 +112,10 @@ def test_answers_come_first_and_the_worst_value_last():
     lines = describe("int8", "int8", 4_500_000, agreement(0.9961), maps)
 
     assert lines == [
-        "wrote int8, 4.5 MB: 99.6% of the pixels keep the label that fp32 gives them (99.6% on 8 "
+        "wrote int8, 4.5 MB: 99.6% of the pixels have the same label as in fp32 (99.6% on 8 "
         "key frames, 99.6% on 20 propagated frames)",
-        "  values of its maps are off by 0.4% of their range on average, one of all by 25.2% "
-        "(flow); that matters where an answer changes",
+        "  values of its maps are off by 0.4% of their range on average, at most by 25.2% "
+        "(flow); that matters where a result changes",
     ]
 
 
@@ -143,4 +143,4 @@ def test_nothing_to_compare_is_a_warning():
     lines = describe("int8", "int8", 1, nothing, [compared("features", 0.0, 0.0)])
 
     assert lines[0] == "wrote int8, 0.0 MB"
-    assert lines[1].startswith("Warning: what int8 detects was not compared with fp32, which is")
+    assert lines[1].startswith("Warning: detections of int8 were not compared with fp32")

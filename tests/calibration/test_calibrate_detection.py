@@ -57,7 +57,7 @@ def test_detections_of_fp32_are_found_again(calibrated):
     }  # fmt: skip
     assert all(int(r.inputs.split()[0]) >= 10 for r in own)  # sure enough to compare
     assert all(r.relative_error <= 0.2 for r in own)
-    assert sum("of the detections that fp32 is sure of are found again" in x for x in lines) == 4
+    assert sum("of the detections that are certain in fp32 are matched" in x for x in lines) == 4
 
 
 def same_boxes(found, expected):
@@ -128,7 +128,7 @@ def test_it_is_said_when_fp32_is_sure_of_nothing(clips, tmp_path_factory, monkey
         **SMALL,
     )  # fmt: skip
 
-    assert "Warning: what fp16 detects was not compared with fp32" in lines[-2]
+    assert "Warning: detections of fp16 were not compared with fp32" in lines[-2]
     assert not any(r.output == DETECTIONS and r.precision == "fp16" for r in made.manifest.parity)
 
 

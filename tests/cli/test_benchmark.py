@@ -67,7 +67,7 @@ def test_timeline_is_a_picture_and_a_trace(
     share = re.search(r"of the networks' streams in ([\d.]+)%", result.stderr)
     assert share is not None
     assert (float(share[1]) > 0) == (overlap == "on")
-    said = "overlap: as asked for" if overlap == "on" else "in order: as asked for"
+    said = "overlap: as requested" if overlap == "on" else "in order: as requested"
     assert f"int8: {said}" in result.stdout
 
 

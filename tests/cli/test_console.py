@@ -166,7 +166,7 @@ def on_a_terminal(*arguments):
 
 
 def shown_by(text):
-    """What a terminal shows at the end: of its language only what a progress bar uses."""
+    """Return the final text on a terminal, interpreting only what a progress bar uses."""
     lines, row = [""], 0
     for part in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|\n|[^\x1b\r\n]+", text):
         if part == "\n":

@@ -39,13 +39,13 @@ def test_run_writes_boxes_and_counts_them(dff_edge, detector, tmp_path):
 def test_run_refuses_label_maps_before_it_begins(dff_edge, detector, tmp_path):
     done = dff_edge("run", detector, SOURCE, "-o", f"labels://{tmp_path / 'labels'}")
     assert done.exit_code == 1
-    assert "takes label maps, and this bundle does detection" in done.stderr
+    assert "accepts label maps, and this bundle does detection" in done.stderr
 
 
 def test_threshold_is_for_bundles_that_detect(dff_edge, bundle_path):
     done = dff_edge("run", bundle_path, SOURCE, "--threshold", "0.3")
     assert done.exit_code == 2
-    assert "does segmentation, and gives no boxes" in done.stderr
+    assert "does segmentation, and returns no boxes" in done.stderr
 
 
 def test_evaluate_gives_map(dff_edge, detector):
@@ -86,7 +86,7 @@ def test_benchmark_gives_and_records_map(dff_edge, detector, tmp_path):
 def test_consistency_of_boxes_is_refused(dff_edge, detector):
     done = dff_edge("benchmark", detector, "--source", CLIPS, "--consistency")
     assert done.exit_code == 1
-    assert "it compares label maps, and this bundle gives boxes" in done.stderr
+    assert "it compares label maps, and this bundle predicts boxes" in done.stderr
 
 
 def test_inspect_names_the_task_and_the_maps(dff_edge, detector):

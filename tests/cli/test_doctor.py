@@ -15,7 +15,7 @@ from dff_edge.report.doctor import Finding
 
 @pytest.fixture
 def sections(monkeypatch):
-    """What ``examine`` finds, for the test to fill."""
+    """Results of ``examine``, for the test to fill."""
     found = {"Runtime": [Finding("numpy", "ok", "2.0", is_needed=True)]}
     monkeypatch.setattr(doctor, "examine", lambda: found)
     return found
@@ -42,14 +42,14 @@ def test_what_works_less_well_is_told_with_its_command(dff_edge, sections):
     warning = next(number for number, line in enumerate(lines) if "governor" in line)
     assert lines[warning].split() == ["warn", "governor", "powersave"]
     assert lines[warning + 1].split() == [">", "echo", "performance"]
-    assert lines[-1] == "Nothing that running on the CPU needs is missing."
+    assert lines[-1] == "Everything for running on the CPU is installed."
 
 
 def test_what_is_needed_and_missing_is_exit_code_1(dff_edge, sections, tmp_path):
     sections["Video"] = [Finding("av", "missing", "not installed", "pip install av", True)]
     done = dff_edge("doctor", "--json", tmp_path / "doctor.json")
     assert done.exit_code == 1
-    assert done.stdout.splitlines()[-1] == "Running on the CPU needs what is missing: av."
+    assert done.stdout.splitlines()[-1] == "Missing for running on the CPU: av."
     assert json.loads((tmp_path / "doctor.json").read_text())["is_fit"] is False
 
 

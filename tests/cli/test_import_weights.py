@@ -19,7 +19,7 @@ def _file(tmp_path):
 def test_what_is_printed_is_a_configuration(dff_edge, tmp_path):
     done = dff_edge("import-weights", _file(tmp_path), "-o", tmp_path / "out")
     assert done.exit_code == 0, done.output
-    assert "# not taken: fc.weight\n" in done.stdout
+    assert "# not imported: fc.weight\n" in done.stdout
     assert yaml.safe_load(done.stdout) == {
         "model": {"feature": {"name": "resnet18", "width": 0.125}},
         "init": {

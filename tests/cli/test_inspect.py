@@ -1,4 +1,4 @@
-"""What `dff-edge inspect` tells, of bundles by people whom nobody knows too."""
+"""Output of `dff-edge inspect`, for bundles of strangers too."""
 
 from __future__ import annotations
 

@@ -234,7 +234,7 @@ def test_ctrl_c_and_stop_leave_whole_files_and_end_the_server(bundle_path, tmp_p
             process.kill()  # nothing, where it has ended
 
     assert process.returncode == 0, stderr
-    assert "Stopped; what was written stays" in stderr
+    assert "Stopped; written results are kept" in stderr
     assert "Traceback" not in stderr
     assert numbers["source"]["state"] == "live"
     assert [sink["uri"] for sink in numbers["sinks"]] == [str(video), str(lines)]

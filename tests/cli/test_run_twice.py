@@ -119,8 +119,8 @@ def test_recording_of_another_run_is_replaced_when_this_one_ends(
         done = dff_edge("run", bundle_path, source, "-o", "out.jsonl", "--json", "-")
         assert done.exit_code == 0, done.output
     assert (
-        "out.jsonl is there from another run: this one writes to out.new.jsonl, which takes its "
-        "place when the run ends"
+        "out.jsonl is there from another run: this one writes to out.new.jsonl, which replaces it "
+        "when the run ends"
     ) in done.stderr
     assert "wrote out.jsonl (3 frames)" in done.stderr
     assert os.listdir(tmp_path) == ["out.jsonl"]
@@ -165,7 +165,7 @@ def test_labels_of_two_runs_are_not_mixed(dff_edge, bundle_path, tmp_path, monke
         before = content(folder)
         again = dff_edge("run", bundle_path, source.format(2), "-o", pattern)
         assert again.exit_code == 1
-        assert f"have them removed: '{pattern}?replace=yes'" in again.stderr
+        assert f"remove them: '{pattern}?replace=yes'" in again.stderr
         assert content(folder) == before
         again = dff_edge("run", bundle_path, source.format(2), "-o", f"{pattern}?replace=yes")
         assert again.exit_code == 0

@@ -107,7 +107,7 @@ def test_ctrl_c_says_how_to_go_on(dff_edge, config, tmp_path, monkeypatch, is_be
 
     done = dff_edge("train", config, "-o", tmp_path / "run")
 
-    hint = " The same command with --resume goes on in "
+    hint = " The same command with --resume resumes it in "
     assert done.exit_code == 1
     assert "Stopped by the keyboard." in done.stderr
     assert (hint in done.stderr) == is_begun

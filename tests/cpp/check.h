@@ -1,4 +1,4 @@
-// The least that a test program needs: CHECK counts and prints failures, main returns them.
+// A minimal test harness: CHECK counts and prints failures, main returns them.
 
 #pragma once
 

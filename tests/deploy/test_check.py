@@ -1,4 +1,4 @@
-"""What deploying compares: errors by hand, levels of bytes, frames."""
+"""Comparisons of a deployment: errors by hand, levels of bytes, frames."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_where_nothing_is_expected_any_value_is_all_wrong(got, error):
 def test_values_that_are_not_finite_are_an_error(value):
     engine = Stub({"x": (np.float32, (2,))}, {"y": (np.float16, (2,))}, lambda i: {"y": value})
 
-    with pytest.raises(EngineError, match="stub engine gave values that are not finite for 'y'"):
+    with pytest.raises(EngineError, match="stub engine has values that are not finite for 'y'"):
         relative_errors(engine, "task", reference("task", [[1, 2]], [[1, 2]]), None)
 
 

@@ -143,7 +143,7 @@ def test_a_graph_that_another_provider_optimised_is_refused():
     graph = make_model("task").SerializeToString()
 
     # What is not there is as what does not load: ONNX Runtime takes the CPU instead.
-    with pytest.raises(EngineError, match=f"{NO_PROVIDER} was asked for .* did not take it"):
+    with pytest.raises(EngineError, match=f"{NO_PROVIDER} was requested for .* did not accept it"):
         optimise(graph, name="fp32 task", provider=NO_PROVIDER)
 
 

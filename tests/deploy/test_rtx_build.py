@@ -1,4 +1,4 @@
-"""What TensorRT's parser makes of the graphs for it, and that they build; no GPU is needed."""
+"""The graphs for TensorRT in its parser, and builds of them; no GPU is needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What TensorRT's parser makes of a detector's graphs; no GPU is needed."""
+"""A detector's graphs in TensorRT's parser; no GPU is needed."""
 
 from __future__ import annotations
 

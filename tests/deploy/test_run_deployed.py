@@ -183,7 +183,7 @@ def test_precision_that_a_bundle_lacks_for_tensorrt_is_named(tmp_path, cache, tr
 
 def test_graphs_are_refused_where_they_cannot_be(deployable, emulation, monkeypatch):
     play_cuda_provider(monkeypatch)
-    with pytest.raises(EngineError, match="CUDA graphs were asked for with the engine 'cuda'"):
+    with pytest.raises(EngineError, match="CUDA graphs were requested with the engine 'cuda'"):
         Pipeline.open(deployable, engine="cuda", cuda=CudaOptions(graphs=True))
 
 
@@ -273,7 +273,7 @@ def test_damaged_engine_of_the_cpu_is_told_and_not_taken(deployable, cache, fram
 
     assert opened[1] == deployable.graph_bytes("fp32", "flow")
     assert "is damaged" in caplog.text
-    assert "own flow graph is taken" in caplog.text
+    assert "own flow graph is used" in caplog.text
 
 
 @pytest.mark.parametrize("options", [(), ("--graphs", "off", "--overlap", "off")])
@@ -292,7 +292,7 @@ def test_run_and_benchmark_take_the_deployed_engines(deployed, tmp_path, options
     settings = json.loads(numbers.read_text())["settings"]
     assert settings["engine"] == "tensorrt"
     told = settings["schedules"]["int8"]
-    assert ("as asked for" if options else "frames per second with overlap") in told
+    assert ("as requested" if options else "frames per second with overlap") in told
     lanes = json.loads(timeline.with_suffix(".json").read_text())["traceEvents"]
     streams = {event["args"]["name"] for event in lanes if event["name"] == "thread_name"}
     assert "networks" in streams or {"copy in", "flow", "task", "copy out"} <= streams

@@ -1,4 +1,4 @@
-// Functions that programs link to and the emulation does not have: each says so.
+// Functions that programs link to and the emulation lacks: each reports so.
 //
 // Those that pycuda refers to, which would not load without them. What is looked up through
 // cuGetProcAddress is simply not found.

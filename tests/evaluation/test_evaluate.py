@@ -204,7 +204,7 @@ def test_answers_of_another_task_are_refused(task, answer, expected):
     boxes = TrueBoxes(np.empty((0, 4), np.float32), np.empty(0, np.int32), np.empty(0, np.bool_))
     clip = ListClip([np.zeros((4, 6), np.uint8) if task == "segmentation" else boxes])
 
-    with pytest.raises(ConfigError, match=f"does not answer {expected}, expected of task"):
+    with pytest.raises(ConfigError, match=f"does not predict {expected}, expected of task"):
         evaluate(recorder, [clip], ["a"], 1, task=task)
 
 
@@ -219,7 +219,7 @@ def test_consistency_of_boxes_is_refused():
     flow = np.zeros((4, 6, 2), np.float32), np.zeros((4, 6), bool)
     recorder = Recorder(lambda k, i: Detections(*nothing))
 
-    with pytest.raises(ConfigError, match="asked of a model that gives no label maps"):
+    with pytest.raises(ConfigError, match="requested of a model without label maps"):
         temporal_consistency(recorder, [ListClip([None] * 2, flow)], 1, 1)
 
 

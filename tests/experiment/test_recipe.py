@@ -1,4 +1,4 @@
-"""What the variants of Table 3 share, and in what they differ."""
+"""Common parts and differences of the variants of Table 3."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the exported graphs look like."""
+"""Form of the exported graphs."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def test_full_disk_names_the_file_and_leaves_the_old_one(tmp_path, before):
     """
     done = run_python(code, path)
     assert done.stdout == (
-        f"'{path}' cannot be written, no room is left: File too large. What was there before is "
+        f"'{path}' cannot be written, no room is left: File too large. The file that was there is "
         "unchanged. Make room, or write somewhere else.\n"
     )
     assert os.listdir(tmp_path) == ([] if before is None else ["run.json"])

@@ -147,7 +147,7 @@ def test_jetson_in_a_slow_power_mode(tmp_path: Path) -> None:
     assert found["temperature"].state == "warn"
     assert found["temperature"].text == "96 C (cpu-thermal), slow from 99 C"
     assert found["memory"].state == "warn"
-    assert found["NVIDIA driver"].text == "that of Jetson Linux"
+    assert found["NVIDIA driver"].text == "the one of Jetson Linux"
 
 
 def test_container_without_sysfs(tmp_path: Path) -> None:

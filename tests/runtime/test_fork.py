@@ -1,4 +1,4 @@
-"""What a process has open, in its forked children: refused at once, and the parent's to the end.
+"""Open objects in forked children: refused at once, and the parent's live to the end.
 
 A script for each process; the child ends by the clock if it hangs.
 """

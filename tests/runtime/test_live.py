@@ -110,7 +110,7 @@ def test_source_without_a_usable_frame_leaves_everything_as_it_was(bundle, tmp_p
         report = runner.run("nothing.mp4", [*outputs, f"labels://{tmp_path}/labels"])
     assert (report.state, report.failure) == (
         "failed",
-        "nothing gave no frame that could be used.",
+        "nothing had no usable frame.",
     )
     assert os.listdir(tmp_path) == ["a.jsonl"]
     assert (tmp_path / "a.jsonl").read_bytes() == b"of another run"

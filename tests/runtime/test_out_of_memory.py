@@ -64,7 +64,7 @@ for _ in range(5):
     lines = done.stdout.splitlines()
     assert [line.split(" (")[0] for line in lines[:3]] == ["submit(): out of memory"] * 3
     assert "Failed to allocate 99532800 bytes" in lines[0]  # 4320 x 7680 x 3
-    assert "Take smaller frames" in lines[0]
+    assert "Use smaller frames" in lines[0]
     assert lines[3:] == ["1", "2", "3", "4", "5"]
 
 
@@ -82,7 +82,7 @@ print(threading.enumerate())
     assert (done.returncode, done.stderr) == (0, "")
     message, threads = done.stdout.splitlines()
     assert message.startswith(
-        "opening the pipeline: out of memory (Unable to allocate 3 GiB). Take smaller frames or "
+        "opening the pipeline: out of memory (Unable to allocate 3 GiB). Use smaller frames or "
         "fewer in flight (depth)"
     )
     assert "dff-" not in threads

@@ -1,4 +1,4 @@
-"""What a frame in flight tells of its stages."""
+"""Stage times of a frame in flight."""
 
 from types import SimpleNamespace
 

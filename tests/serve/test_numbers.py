@@ -1,4 +1,4 @@
-"""What the page says of a run, against numbers done by hand."""
+"""Numbers of a run's page, against numbers done by hand."""
 
 import json
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""What slow, bad and many clients can do to the server of a run's page."""
+"""Limits of the server of a run's page against slow, bad and many clients."""
 
 import contextlib
 import gc

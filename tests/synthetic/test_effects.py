@@ -1,4 +1,4 @@
-"""What the camera adds: light, vignetting, blur, noise."""
+"""Camera effects: light, vignetting, blur, noise."""
 
 import dataclasses
 

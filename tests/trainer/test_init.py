@@ -21,7 +21,7 @@ def initialised(**init):
 
 @pytest.fixture
 def classifier(tmp_path, model):
-    """What torchvision's file would hold: no feat_conv, no counters, but a classifier."""
+    """Return the contents of torchvision's file: no feat_conv, no counters, but a classifier."""
     tensors = {
         name: value.clone()
         for name, value in model.feature.state_dict().items()

@@ -44,7 +44,7 @@ def learner_of(model, kind, **changes):
 
 
 def trained(learner, batch, steps):
-    """What lightning does, without lightning; gives the loss of each step."""
+    """Run the steps as lightning does, without lightning; return the loss of each step."""
     learner.on_train_epoch_start()
     optimizer = learner.configure_optimizers()["optimizer"]
     losses = []

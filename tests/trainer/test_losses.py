@@ -36,7 +36,7 @@ def labels(rng):
 
 
 def upsampled(scores, size):
-    """What the loss sees: caught where it computes its cross entropy."""
+    """The inputs of the loss, caught where it computes its cross entropy."""
     seen = []
 
     def keep(full, *_arguments, **_options):

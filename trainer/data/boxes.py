@@ -1,4 +1,4 @@
-"""Boxes that are moved with the frame they are in."""
+"""Boxes under geometric changes of their frame."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from dff_edge.boxes import TrueBoxes, areas
 
 _MIN_SIDE_PX = 4.0  # below, a quarter of a feature cell, nothing can be learned of an object
-_MIN_SHARE = 0.25  # of a box that must be left within the frame
+_MIN_SHARE = 0.25  # of a box that must remain within the frame
 
 
 def clip_boxes(boxes: TrueBoxes, frame_size: tuple[int, int]) -> TrueBoxes:
-    """Cut boxes at the borders of the frame.
+    """Clip boxes at the borders of the frame.
 
     Those that are wholly outside are left out. Those of which less than a quarter is inside, or
     whose shorter side is below 4 pixels then, are ignored from now on.

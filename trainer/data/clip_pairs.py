@@ -27,8 +27,8 @@ from dff_edge.trainer.data.pairs import (
 class ClipPairs(LabelledPairs):
     """Pairs from labelled clips: i is a labelled frame, k up to ``max_distance`` frames before it.
 
-    Both frames and the truth of a pair are cut alike, resized to ``frame_size`` as the runtime
-    does it, and mirrored half of the time. At the start of a clip i - k is less than
+    Both frames and the labels of a pair are cropped alike, resized to ``frame_size`` as in the
+    runtime, and mirrored half of the time. At the start of a clip i - k is less than
     ``max_distance``. Arguments are those of ``LabelledPairs``.
     """
 
@@ -72,7 +72,7 @@ class ClipPairs(LabelledPairs):
         frames = jitter_colours(frames, rng, self.augment.colour)
         out = Truth()
         if truth.labels is not None:
-            # The exact kind: plain INTER_NEAREST is not about pixel centres as the others are.
+            # The exact kind: plain INTER_NEAREST is not aligned to pixel centres like the others.
             resized = cv2.resize(
                 window.cut(truth.labels, cv2.BORDER_CONSTANT),
                 self.frame_size[::-1],
@@ -98,7 +98,7 @@ class _Window(NamedTuple):
     width: int
 
     def cut(self, image: NDArray[np.uint8], border: int) -> NDArray[np.uint8]:
-        """Cut it out of an image ``(h, w, ...)``; what is outside labels is not scored."""
+        """Crop an image ``(h, w, ...)``; labels outside of it are not scored."""
         height, width = image.shape[:2]
         bottom, right = self.top + self.height, self.left + self.width
         rows = slice(max(self.top, 0), min(bottom, height))
@@ -113,6 +113,6 @@ class _Window(NamedTuple):
 
 
 def _place(rng: np.random.Generator, source: int, wanted: int) -> int:
-    """Draw where a window begins: within the frame, or with all of the frame in it."""
+    """Draw the start of a window: within the frame, or with all of the frame in it."""
     room = source - wanted
     return int(rng.integers(min(room, 0), max(room, 0) + 1))

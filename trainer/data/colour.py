@@ -20,19 +20,19 @@ def jitter_colours(
     """Change the colours of all images in the same way.
 
     Brightness, contrast and saturation are each multiplied by a factor of 1 - strength to
-    1 + strength, hue is turned by up to 30 degrees times the strength. All four are one affine map
+    1 + strength, hue is rotated by up to 30 degrees times the strength. All four are one affine map
     of the colours, so that nothing is rounded or clipped in between.
 
     Args:
         images: uint8 ``(H, W, 3)`` BGR each.
-        rng: what to draw from.
-        strength: 0 (the images come back as they are) to 1.
+        rng: random generator.
+        strength: 0 (the images are returned unchanged) to 1.
     """
     if strength == 0:
         return list(images)
     brightness, contrast, saturation = rng.uniform(1 - strength, 1 + strength, 3)
     turn = np.deg2rad(rng.uniform(-_HUE_DEGREES, _HUE_DEGREES) * strength)
-    # Saturation scales what differs from the grey of the same luma; hue turns it about that axis.
+    # Saturation scales the difference from the grey of the same luma; hue rotates it about grey.
     grey = np.outer(np.ones(3), _GREY)
     axis = np.ones(3) / np.sqrt(3)
     cross = np.cross(np.eye(3), axis)

@@ -1,7 +1,7 @@
 """Augmentation of pairs with true flow, as FlowNet was trained.
 
 Both frames are views of their pictures through one strong geometric change and a small relative
-motion; the flow is changed exactly. What is drawn is fitted into the pictures, so that no frame
+motion; the flow is changed exactly. The views are fitted into the pictures, so that no frame
 has an empty border.
 
 Source: Dosovitskiy et al., FlowNet: Learning Optical Flow with Convolutional Networks, ICCV 2015,
@@ -28,7 +28,7 @@ from dff_edge.opencv import cv2
 from dff_edge.trainer.data.motion import Matrix, apply, invert
 from dff_edge.trainer.data.pairs import FLOW_STRIDE
 
-# A pixel of the picture is one of the half-size frame, which the flow network sees.
+# A pixel of the picture is one of the half-size frame, which the flow network reads.
 PICTURE_PX = 0.5  # per pixel of the frame, before any scaling
 
 _TRANSLATION = 0.2  # of the picture's width, at most
@@ -76,7 +76,7 @@ def augment_flow(
     """Draw a change of a pair, and make the frames.
 
     Args:
-        rng: what to draw from.
+        rng: random generator.
         current, key: uint8 ``(h, w, 3)`` BGR, the pictures.
         flow_px: ``(h, w, 2)`` in pixels from ``current`` to ``key``, NaN where unknown.
         frame_size: H and W of the frames.
@@ -102,10 +102,10 @@ def plain_flow(
 def draw_views(
     rng: np.random.Generator, picture_size: tuple[int, int], frame_size: tuple[int, int]
 ) -> Views:
-    """Draw what part of the pictures the two frames show.
+    """Draw the part of the pictures that the two frames show.
 
     Args:
-        rng: what to draw from.
+        rng: random generator.
         picture_size: height and width of both pictures.
         frame_size: H and W of the frames.
     """
@@ -128,7 +128,7 @@ def view_pair(
 ) -> FlowPair:
     """Make the frames that two views show, and the flow between them.
 
-    What is at p in the current frame is at ``x = A p`` in its picture, at ``x + flow(x)`` in the
+    The point p of the current frame is at ``x = A p`` in its picture, at ``x + flow(x)`` in the
     other one, and so at ``B^-1 (x + flow(x))`` in the key frame, with A and B the views.
     """
     cells = (frame_size[0] // FLOW_STRIDE, frame_size[1] // FLOW_STRIDE)
@@ -183,13 +183,13 @@ def _fit(
     picture_size: tuple[int, int],
     frame_size: tuple[int, int],
 ) -> Views:
-    """Put two frames into their pictures, enlarging them where they would not fit.
+    """Fit two frames into their pictures, enlarging them if necessary.
 
     Args:
         current, key: (2, 2), rotation and scaling of the frames.
         shift: of the key frame against the current one, in pixels of the frame.
-        place: -1..1 from the first to the last place that is left for x and for y; what is drawn
-            is at most a fifth of the picture's width from the middle.
+        place: -1..1 from the first to the last possible place for x and for y, at most a
+            fifth of the picture's width from the middle.
         picture_size: height and width of both pictures.
         frame_size: H and W of the frames.
     """
@@ -217,12 +217,12 @@ def _rotation(radians: float) -> NDArray[np.float64]:
 def _about(
     linear: NDArray[np.float64], point: NDArray[np.float64], to: NDArray[np.float64]
 ) -> Matrix:
-    """The affine map with a linear part that takes a point to another."""
+    """Return the affine map with a linear part that maps a point to another."""
     return np.column_stack([linear, to - linear @ point])
 
 
 def _sample(flow_px: NDArray[np.float32], points: NDArray[np.float64]) -> NDArray[np.float32]:
-    """The flow at points, bilinear between pixel centres; NaN next to where it is unknown."""
+    """Return the flow at points, bilinear between pixel centres; NaN next to unknown flow."""
     x, y = np.moveaxis(points - 0.5, -1, 0).astype(np.float32)
     sampled: NDArray[np.float32] = np.asarray(
         cv2.remap(flow_px, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32

@@ -17,13 +17,13 @@ class FlyingChairsPairs(PairData):
     """Pairs of Flying Chairs; img1 is the current frame, img2 the key frame.
 
     The flow of the files leads from img1 to img2, so it is M[i->k] as it is.
-    Pairs of "train" are drawn and augmented. Those of "val" come in order, all of them once, and
-    the middle of the pictures is taken.
+    Pairs of "train" are drawn at random and augmented. Those of "val" come in order, each once,
+    cropped to the middle of the pictures.
 
     Args:
         root: the folder.
         split: "train" or "val".
-        seed: which stream of pairs.
+        seed: selects the stream of pairs.
         frame_size: H and W.
         length: number of items of "train".
         group: pairs in an item.
@@ -70,7 +70,7 @@ class FlyingChairsPairs(PairData):
         return stack_pairs(pairs)
 
     def _numbers_of(self, index: int, rng: np.random.Generator) -> list[int]:
-        """The numbers of the pairs of an item; the last one of "val" may have fewer."""
+        """Return the numbers of the pairs of an item; the last one of "val" may have fewer."""
         if self.is_held_out:
             return self.numbers[index * self.group : (index + 1) * self.group]
         return [self.numbers[int(rng.integers(len(self.numbers)))] for _ in range(self.group)]

@@ -1,4 +1,4 @@
-"""What pairs from labelled clips and from single labelled pictures are made of."""
+"""The base of pairs from labelled clips and from single labelled pictures."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class LabelledPairs(PairData):
 
     Args:
         clips: labelled frames.
-        seed: which stream of pairs.
+        seed: selects the stream of pairs.
         frame_size: H and W.
         class_count: K.
         length: number of items.
         group: pairs in an item, each from any frame.
         max_distance: largest i - k.
-        augment: how pairs are changed.
+        augment: random changes of pairs.
         task: whether pairs come with labels or with boxes.
 
     Raises:
@@ -66,7 +66,7 @@ def labelled_frames(clips: Sequence[LabelledClip]) -> list[tuple[int, int]]:
     if not labelled:
         raise ConfigError(
             "the training data has no labelled frame: in a folder, labels/ holds no PNG of a "
-            "frame's stem. `dff-edge data check` says what is there."
+            "frame's stem. `dff-edge data check` lists its contents."
         )
     return labelled
 
@@ -74,10 +74,10 @@ def labelled_frames(clips: Sequence[LabelledClip]) -> list[tuple[int, int]]:
 def read_frame(
     clip: LabelledClip, index: int, class_count: int, task: TaskName
 ) -> tuple[Image, Truth]:
-    """Return a labelled frame and what is true of it.
+    """Return a labelled frame with its labels or boxes.
 
     Raises:
-        SourceError: the truth does not fit the frame, or is of no class (``datasets/truth``), or
+        SourceError: the labels do not fit the frame, or are of no class (``datasets/truth``), or
             the data is of another task.
     """
     image = clip.image(index)

@@ -8,11 +8,11 @@ import numpy as np
 
 from dff_edge.trainer.data.pairs import PairBatch, PairData
 
-_CHOICE = 1  # keeps the choice apart from what the data sets draw from (seed, index)
+_CHOICE = 1  # separates the choice from the data sets' own use of (seed, index)
 
 
 class MixedPairs(PairData):
-    """Each item is one of a data set that is drawn anew, so a group is of one data set.
+    """Each item comes from one data set, drawn at random, so a group is of one data set.
 
     Args:
         parts: data sets of equal length.

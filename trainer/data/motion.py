@@ -56,7 +56,7 @@ class Layer(NamedTuple):
 
 
 class Wave(NamedTuple):
-    """A smooth bending of a frame: what is at p comes from ``p + bend(p)``.
+    """A smooth bending of a frame: the content at p comes from ``p + bend(p)``.
 
     Attributes:
         amplitude: px, for x and for y.
@@ -69,7 +69,7 @@ class Wave(NamedTuple):
     phase: NDArray[np.float64]
 
     def bend(self, points: Points) -> Points:
-        """Give the displacement at points ``(..., 2)``."""
+        """Return the displacement at points ``(..., 2)``."""
         return self.amplitude * np.sin(points @ self.frequency.T + self.phase)
 
 
@@ -79,7 +79,7 @@ class Motion:
 
     Attributes:
         frame_size: H and W of the frames.
-        layers: first the back, which is the whole picture as it is, then patches of it.
+        layers: first the back, which is the whole picture unchanged, then patches of it.
         wave: bends the current frame.
         picture_size: height and width of the picture.
         drive: moves a camera through the back; None for one that stays.
@@ -92,23 +92,23 @@ class Motion:
     drive: Drive | None = None
 
     def key_map(self) -> Points:
-        """For each pixel of the key frame where it is in the picture, ``(H, W, 2)``."""
+        """Return for each pixel of the key frame where it is in the picture, ``(H, W, 2)``."""
         return self._in_picture(_centres(self.frame_size), is_key=True)[0]
 
     def current_map(self) -> Points:
-        """For each pixel of the current frame where it is in the picture, ``(H, W, 2)``."""
+        """Return for each pixel of the current frame where it is in the picture, ``(H, W, 2)``."""
         points = _centres(self.frame_size)
         return self._in_picture(points + self.wave.bend(points), is_key=False)[0]
 
     def flow(self, stride: int) -> NDArray[np.float32]:
-        """Give the flow from the current frame to the key frame.
+        """Return the flow from the current frame to the key frame.
 
         Args:
             stride: s for the centres of s x s cells, whole ones only; 1 for every pixel.
 
         Returns:
-            float32 ``(H // s, W // s, 2)`` in pixels, NaN where what is seen in the current frame
-            is outside the key frame or hidden there, or is outside the picture.
+            float32 ``(H // s, W // s, 2)`` in pixels, NaN where a point of the current frame is
+            outside the key frame or hidden there, or is outside the picture.
         """
         height, width = self.frame_size
         points = _centres((height // stride, width // stride)) * stride
@@ -164,9 +164,9 @@ def draw_motion(
     Pan, zoom and turn are shared out evenly between the two frames.
 
     Args:
-        rng: what to draw from.
+        rng: random generator.
         picture_size: height and width of the picture.
-        frame_size: H and W of the frames; the whole picture is stretched to them, then enlarged.
+        frame_size: H and W of the frames; the whole picture is resized to them, then enlarged.
         distance: frames of video between the two; 0 gives two equal frames.
         enlarge: largest enlargement; more where the motion would leave the picture otherwise.
         shrink: smallest size of the picture in the frames, as a share of theirs. Below 1 frames
@@ -197,7 +197,7 @@ def draw_motion(
         grow = max(grow, *(2 * reach / (width, height)))
     step = np.array([picture_size[1] / width, picture_size[0] / height]) / grow
     room = np.array(picture_size[::-1]) - 2 * reach * step
-    if shrink == 1:  # of the longer side there may be too much by rounding
+    if shrink == 1:  # rounding may leave too much of the longer side
         room = np.maximum(room, 0)
     centre = reach * step + rng.uniform(0, 1, 2) * room
     still = _affine(np.diag(step * (-1 if mirror else 1, 1)), centre)
@@ -217,7 +217,7 @@ def _draw_patch(
     distance: int,
     step: NDArray[np.float64],
 ) -> Layer:
-    """A patch that moves with the picture and beyond it."""
+    """Draw a patch that moves with the picture and beyond it."""
     height, width = frame_size
     limit = np.array(picture_size[::-1]) / 2
     radius = np.minimum(rng.uniform(*_PATCH_RADIUS, 2) * height * step, limit)  # in the picture
@@ -239,7 +239,7 @@ def _draw_patch(
 
 
 def in_picture(places: Points, size: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Tell which places ``(..., 2)`` lie within a picture of ``(height, width)``."""
+    """Return which places ``(..., 2)`` lie within a picture of ``(height, width)``."""
     height, width = size
     inside = (places >= -_ROUNDING) & (places <= np.array([width, height]) + _ROUNDING)
     return np.asarray(inside.all(axis=-1))
@@ -258,7 +258,7 @@ def invert(matrix: Matrix) -> Matrix:
 
 
 def compose(outer: Matrix, inner: Matrix) -> Matrix:
-    """Give the affine map that does ``inner`` first."""
+    """Return the affine map that applies ``inner`` first."""
     return _affine(outer[:, :2] @ inner[:, :2], apply(outer, inner[:, 2]))
 
 
@@ -278,7 +278,7 @@ def _often_small(rng: np.random.Generator, size: int) -> NDArray[np.float64]:
 
 
 def _centres(size: tuple[int, int]) -> Points:
-    """Centres of pixels or cells, ``(H, W, 2)``."""
+    """Return the centres of pixels or cells, ``(H, W, 2)``."""
     rows, columns = np.meshgrid(np.arange(size[0]), np.arange(size[1]), indexing="ij")
     return np.asarray(np.stack([columns, rows], axis=-1) + 0.5, np.float64)
 

@@ -8,7 +8,7 @@ All names of labelled clips (``dff_edge/data/clips.py``), and
   2 : 1 ratio" (section 5.1 of the paper)
 - ``flyingchairs://ROOT?split=train``, for flow
 
-The split is that for training where a name says none.
+The split is that for training if the name has none.
 """
 
 from __future__ import annotations
@@ -55,15 +55,15 @@ def open_pairs(
 
     Args:
         data: ``train``, ``motion``, ``video_share``, ``augment`` and ``group`` are used.
-        seed: which stream of pairs.
+        seed: selects the stream of pairs.
         frame_size: H and W.
         class_count: K.
         length: number of items.
         max_distance: largest i - k.
-        for_flow: nothing but the flow of the pairs is used: synthetic scenes also give pairs with
+        for_flow: only the flow of the pairs is used: synthetic scenes also yield pairs with
             the key frame after the current one, and their classes need not be the model's.
         task: whether pairs come with labels or with boxes.
-        split: of data whose name says none.
+        split: the default split.
 
     Raises:
         ConfigError: for an unknown name or option, or another number of classes than the data's.
@@ -133,12 +133,12 @@ def open_pairs(
 
 
 def training_classes(uri: str, task: TaskName) -> tuple[str, ...] | None:
-    """The classes of training pairs for a task where their name tells them, else None."""
+    """Return the classes of training pairs for a task if their name determines them, else None."""
     return imagenet.CLASSES if uri.startswith(f"{VID_AND_DET}://") else class_names(uri, task)
 
 
 def moves_already(uri: str) -> bool:
-    """Whether pairs of this name come with motion and flow of their own."""
+    """Return whether pairs of this name have motion and flow of their own."""
     return uri.startswith(("synthetic://", f"{FLYING_CHAIRS}://"))
 
 
@@ -180,13 +180,13 @@ def _synthetic_pairs(
 
 
 def check_training_data(data: DataConfig, model: ModelConfig, *, trains_pairs: bool) -> None:
-    """Open a sample of the training data: refuse what cannot be meant, warn of the rest.
+    """Open a sample of the training data: raise for errors, warn of possible faults.
 
-    Drawn scenes are passed over, and Flying Chairs, whose labels are flow.
+    Generated scenes are skipped, and Flying Chairs, whose labels are flow.
 
     Args:
         data: ``train`` and ``motion`` are used.
-        model: whose task, classes and anchors are held against the data.
+        model: whose task, classes and anchors are checked against the data.
         trains_pairs: whether neighbouring frames are used.
 
     Raises:

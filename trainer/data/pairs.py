@@ -22,8 +22,8 @@ from dff_edge.data.datasets.label_png import NOT_SCORED
 from dff_edge.frames import Image, LabelMap
 
 IGNORED = NOT_SCORED  # label of pixels that count in no loss
-IGNORED_BOX = -1  # label of boxes in which an object is neither right nor wrong
-FLOW_STRIDE = 8  # px; true flow is given at this stride, that of the finest feature maps
+IGNORED_BOX = -1  # label of boxes in which a detection counts neither as right nor as wrong
+FLOW_STRIDE = 8  # px; stride of true flow, that of the finest feature maps
 
 
 class _Frames(TypedDict):
@@ -46,7 +46,7 @@ class PairBatch(_Frames, total=False):
         boxes: N tensors float32 ``(n, 4)`` xyxy, maxima exclusive, in pixels of the current frame
             at H x W; of detection data.
         box_labels: N tensors int64 ``(n,)``, class of each box, 0..K-1, or -1 for a region in which
-            finding an object is neither right nor wrong.
+            a detection counts neither as right nor as wrong.
     """
 
     labels: Tensor
@@ -55,7 +55,7 @@ class PairBatch(_Frames, total=False):
 
 
 class Truth(NamedTuple):
-    """What is true of a pair's current frame; None where the data does not say."""
+    """Labels or boxes of a pair's current frame; None where the data has none."""
 
     labels: LabelMap | None = None
     boxes: TrueBoxes | None = None
@@ -77,7 +77,7 @@ class PairData(Dataset[PairBatch]):
     Attributes:
         knows_flow: whether pairs come with true flow, which pre-training of the flow network needs.
         knows_truth: whether pairs come with labels or boxes, which all other training needs.
-        is_held_out: whether they are to watch progress on and come once, in order.
+        is_held_out: whether they are for validation and come once, in order.
     """
 
     knows_flow: bool
@@ -90,7 +90,7 @@ class PairData(Dataset[PairBatch]):
 
 
 def unknown_flow(frame_size: tuple[int, int]) -> NDArray[np.float32]:
-    """Give the flow of a pair whose flow nobody knows, NaN ``(H/8, W/8, 2)``."""
+    """Return the flow of a pair with unknown flow, NaN ``(H/8, W/8, 2)``."""
     height, width = frame_size
     return np.full((height // FLOW_STRIDE, width // FLOW_STRIDE, 2), np.nan, np.float32)
 

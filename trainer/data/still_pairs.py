@@ -1,6 +1,6 @@
 """Pairs from single labelled pictures: both frames are views of one, with motion between them.
 
-For data whose neighbouring frames are not there. What it cannot show is what comes into being
+For data without neighbouring frames. It cannot show objects that appear
 between two frames; flow networks learn real motion from it (docs/experiments, CamVid).
 """
 
@@ -29,10 +29,10 @@ _HALVE_FROM = 2.0  # pixels of the picture per pixel of the frame
 class StillPairs(LabelledPairs):
     """Pairs with synthetic motion, of labelled frames each for itself.
 
-    The distance is drawn from 0 to ``max_distance``, and the motion grows with it, as that of real
-    video does (``motion.py``); at 0 the frames are one. Up to two patches of the picture move on
-    their own, with their labels; on data with boxes none do, as they would hide objects. The truth
-    is the current frame's.
+    The distance is drawn from 0 to ``max_distance``, and the motion grows with it, like that of
+    real video (``motion.py``); at 0 the frames are equal. Up to two patches of the picture move on
+    their own, with their labels; none on data with boxes, as they would hide objects. Labels
+    are the current frame's.
 
     Neighbours of the labelled frames are not read. Arguments are those of ``LabelledPairs``.
 
@@ -87,7 +87,7 @@ class StillPairs(LabelledPairs):
         if truth.labels is not None:
             out = out._replace(labels=sample_labels(truth.labels, place))
         if truth.boxes is not None:
-            # The wave moves borders by less than they are drawn off; it is left out.
+            # The wave moves borders by less than their labelling error; it is left out.
             boxes = map_boxes(truth.boxes, motion.layers[0].current)
             out = out._replace(boxes=clip_boxes(boxes, self.frame_size))
         return Pair(frames[-1], frames[0], out, distance == 0, motion.flow(FLOW_STRIDE))
@@ -99,7 +99,7 @@ def sample(picture: Image, places: Points) -> Image:
     The picture is halved, as means of four pixels, while a step from pixel to pixel is two of its
     pixels or more; the rest is bilinear.
     """
-    # The median: a step over the border of a patch that moves on its own is a leap.
+    # The median: a step over the border of a patch that moves on its own is a jump.
     steps = np.linalg.norm(places[1::8, 1::8] - places[:-1:8, :-1:8], axis=-1)
     step = float(np.median(steps)) / np.sqrt(2)
     while step >= _HALVE_FROM and min(picture.shape[:2]) >= 2:
@@ -117,7 +117,7 @@ def sample(picture: Image, places: Points) -> Image:
 def sample_labels(labels: LabelMap, places: Points) -> LabelMap:
     """Read labels at places ``(H, W, 2)`` in edge coordinates, the nearest pixel's.
 
-    What is outside the picture by more than rounding is not scored.
+    Labels outside the picture by more than rounding are not scored.
     """
     x, y = np.moveaxis(np.floor(places).astype(int), -1, 0)
     height, width = labels.shape

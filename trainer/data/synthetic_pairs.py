@@ -1,4 +1,4 @@
-"""Pairs of synthetic street scenes, drawn without end."""
+"""Pairs of synthetic street scenes, generated without end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class SyntheticPairs(PairData):
     """Pairs of synthetic scenes, a new scene for every item.
 
     Args:
-        seed: which stream of scenes.
+        seed: selects the stream of scenes.
         split: split of the scenes.
         frame_size: H and W.
         length: number of items.

@@ -1,1 +1,1 @@
-"""Training of R-FCN: which boxes learn what, and the losses."""
+"""Training of R-FCN: targets of anchors and boxes, and the losses."""

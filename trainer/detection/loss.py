@@ -41,7 +41,7 @@ class DetectionLosses(NamedTuple):
     box: Tensor
 
     def total(self) -> Tensor:
-        """Compute the loss that is trained, their sum."""
+        """Return the loss that is trained, their sum."""
         return torch.stack(self).sum()
 
 
@@ -57,17 +57,17 @@ def detection_loss(
 ) -> DetectionLosses:
     """Compute the losses of a batch of frames.
 
-    Losses are means over frames of means within a frame: two halves of a batch, averaged, give what
-    the whole gives. The random order in which anchors are sampled is one for all frames, a function
-    of ``step``.
+    Losses are means over frames of means within a frame: averaging two halves of a batch equals
+    the whole batch. The random order in which anchors are sampled is one for all frames, a
+    function of ``step``.
 
     Args:
         maps: of N frames.
         frame_size: ``(H, W)`` in pixels.
         settings: of the head that made the maps.
-        boxes: N tensors ``(T, 4)`` xyxy in pixels; T may be 0, and an empty box is no object.
+        boxes: N tensors ``(T, 4)`` xyxy in pixels; T may be 0, and an empty box is not an object.
         labels: N tensors int64 ``(T,)``, 0..K-1, or -1 for an ignored region.
-        hard_examples: how many boxes of a frame count, those with the highest loss.
+        hard_examples: number of boxes of a frame that count, those with the highest loss.
         step: optimiser steps done so far.
 
     Raises:
@@ -92,7 +92,7 @@ def detection_loss(
         targets = anchor_targets(anchors, frame_size, boxes[n], labels[n], order)
         rpn_losses = _rpn_losses(logits[n], deltas[n], anchors, targets.is_object, targets.boxes)
         proposals = propose(logits[n], deltas[n], anchors, frame_size, settings)
-        # True boxes too: at first no proposal overlaps them, and nothing would be learnt of them.
+        # True boxes too: at first no proposal overlaps them, and they would not be learned.
         is_true = (labels[n] >= 0) & (boxes[n][:, 2:] > boxes[n][:, :2]).all(dim=1)
         candidates = torch.cat([proposals, boxes[n][is_true]])
         votes = position_sensitive_vote(maps.class_maps[n], candidates, settings.bins, stride)
@@ -116,7 +116,7 @@ def hard_example_losses(
         shifts: ``(R, 4)``, raw deltas.
         classes: int64 ``(R,)``: 0 background, 1..K, -1 does not count.
         wanted_shifts: ``(R, 4)``; those of the background do not matter.
-        most: how many count, those with the highest sum of both losses.
+        most: number of boxes that count, those with the highest sum of both losses.
 
     Returns:
         Two scalars, sums over those that count divided by their number; 0 where none does.

@@ -1,4 +1,4 @@
-"""What anchors and proposals should have said: targets of R-FCN's two stages.
+"""Targets of R-FCN's two stages: for anchors and for proposals.
 
 Source: Ren et al., "Faster R-CNN", NIPS 2015, section 3.1.2; the reference implementation of Deep
     Feature Flow.
@@ -56,7 +56,7 @@ def anchor_targets(
     labels: Tensor,
     order: Tensor,
 ) -> AnchorTargets:
-    """Say which anchors are objects, which background, and choose 256 that count.
+    """Label anchors as object or background, and choose 256 that count.
 
     Only anchors inside the frame count. One is an object at an IoU of 0.7 with a true box, or where
     no other inside has a higher IoU with that box; it is background below 0.3 with all of them. At
@@ -75,7 +75,7 @@ def anchor_targets(
     best_iou = anchors.new_zeros(len(anchors))
     targets = anchors
     if len(true):
-        iou = iou_matrix(anchors, true) * inside[:, None]  # those outside are nobody's best
+        iou = iou_matrix(anchors, true) * inside[:, None]  # anchors outside are the best of no box
         best_iou, nearest = iou.max(dim=1)
         targets = true[nearest]
         highest = iou.max(dim=0).values
@@ -92,7 +92,7 @@ def anchor_targets(
 
 
 def box_targets(candidates: Tensor, boxes: Tensor, labels: Tensor) -> BoxTargets:
-    """Give each candidate the class of the true box it overlaps most, from an IoU of 0.5 on.
+    """Assign each candidate the class of the true box it overlaps most, from an IoU of 0.5 on.
 
     Args:
         candidates: ``(R, 4)`` xyxy in pixels.
@@ -113,7 +113,7 @@ def box_targets(candidates: Tensor, boxes: Tensor, labels: Tensor) -> BoxTargets
 
 
 def is_inside(boxes: Tensor, frame_size: tuple[int, int]) -> Tensor:
-    """Say which boxes ``(n, 4)`` lie within a frame of ``(H, W)`` pixels, bool ``(n,)``."""
+    """Return which boxes ``(n, 4)`` lie within a frame of ``(H, W)`` pixels, bool ``(n,)``."""
     height, width = frame_size
     reach_out = (boxes[:, :2] < 0).any(dim=1) | (boxes[:, 2] > width) | (boxes[:, 3] > height)
     return ~reach_out
@@ -124,5 +124,5 @@ def _is_ignored(boxes: Tensor, regions: Tensor) -> Tensor:
 
 
 def _first(is_one: Tensor, order: Tensor, most: int) -> Tensor:
-    """Numbers of those that qualify, the first ``most`` in the given order."""
+    """Return the numbers of those that qualify, the first ``most`` in the given order."""
     return order[is_one[order]][:most]

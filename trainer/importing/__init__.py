@@ -1,4 +1,4 @@
-"""Weights from elsewhere as weights of this project."""
+"""Import of published weights as weights of this project."""
 
 from dff_edge.trainer.importing.import_weights import ImportCard, import_weights
 from dff_edge.trainer.importing.mxnet_params import read_mxnet_params

@@ -1,4 +1,4 @@
-"""The official code's ``.params``: whole models, and the ResNet and FlowNet that it starts from.
+"""The official code's ``.params``: whole models, and the ResNet and FlowNet that they start from.
 
 Source: github.com/msracver/Deep-Feature-Flow, ``dff_rfcn/symbols/resnet_v1_101_flownet_rfcn.py``
     (names and layouts), ``dff_rfcn/core/callback.py`` (the box layer for testing), and
@@ -10,7 +10,7 @@ Theirs and ours, by network:
              are divided by 255 after the mean, and lie as current and key frame, each RGB.
     task     A background and a foreground score for each anchor, where ours is their difference
              (a softmax of two is a sigmoid of that). Score maps lie class by class, ours bin by
-             bin. Of the boxes the first four are the background's, which nothing reads.
+             bin. Of the boxes the first four are the background's, which are unused.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ _NOTES = (
 
 
 def is_dff_params(tensors: Tensors) -> bool:
-    """Whether MXNet's arrays are a model of the official code, or a part of one."""
+    """Return whether MXNet's arrays are a model of the official code, or a part of one."""
     names = {name.partition(":")[2] for name in tensors}
     return bool(names & {"res2a_branch1_weight", "flow_conv1_weight", "rfcn_cls_weight"})
 
 
 def import_dff_params(tensors: Tensors) -> Imported:
-    """Take what is there of feature, flow and task network.
+    """Import the feature, flow and task networks that are there.
 
     Args:
         tensors: as in the file, names with ``arg:`` and ``aux:``.
@@ -87,7 +87,7 @@ def import_dff_params(tensors: Tensors) -> Imported:
 
 
 def _layer_and_part(name: str) -> tuple[str, str]:
-    """``bn2a_branch1_moving_var``: ``bn2a_branch1`` and ``running_var``."""
+    """Split ``bn2a_branch1_moving_var`` into ``bn2a_branch1`` and ``running_var``."""
     for theirs, ours in _BATCH_NORM.items():
         if name.endswith(f"_{theirs}"):
             return name.removesuffix(f"_{theirs}"), ours
@@ -96,7 +96,7 @@ def _layer_and_part(name: str) -> tuple[str, str]:
 
 
 def _feature_name(name: str) -> str | None:
-    """``layer2.2.bn3.weight`` of ``bn3b2_branch2c_gamma``; None for another network's layer."""
+    """Map ``bn3b2_branch2c_gamma`` to ``layer2.2.bn3.weight``; None for another network's layer."""
     layer, part = _layer_and_part(name)
     if layer in _FEATURE:
         return f"{_FEATURE[layer]}.{part}"
@@ -128,7 +128,7 @@ def _flow(tensors: Tensors) -> Network:
 
 
 def _task(tensors: Tensors) -> Network:
-    """R-FCN's four layers, in this project's layouts."""
+    """Return R-FCN's four layers, in this project's layouts."""
     missing = [
         name
         for layer in _TASK
@@ -169,5 +169,5 @@ def _task(tensors: Tensors) -> Network:
 
 
 def _bin_major(maps: Tensor, values: int, bins: int) -> Tensor:
-    """``(values * k * k, ...)`` to ``(k * k * values, ...)``."""
+    """Reorder ``(values * k * k, ...)`` to ``(k * k * values, ...)``."""
     return maps.reshape(values, bins**2, *maps.shape[1:]).transpose(0, 1).flatten(0, 1)

@@ -20,12 +20,12 @@ _FIRST = "_conv_stem.weight"
 
 
 def is_efficientnet_lite(tensors: Tensors) -> bool:
-    """Tell whether a file holds an EfficientNet with these names."""
+    """Return whether a file holds an EfficientNet with these names."""
     return _FIRST in tensors and "_blocks.0._depthwise_conv.weight" in tensors
 
 
 def import_efficientnet(tensors: Tensors) -> Network:
-    """Take an EfficientNet-Lite, without its last 1x1 convolution and classifier.
+    """Import an EfficientNet-Lite, without its last 1x1 convolution and classifier.
 
     Args:
         tensors: the whole file.
@@ -49,13 +49,13 @@ def import_efficientnet(tensors: Tensors) -> Network:
 
 
 def efficientnet_name(name: str) -> str:
-    """Give this project's name of a weight of the package."""
+    """Return this project's name of a weight of the package."""
     parts = (part.removeprefix("_") for part in name.split("."))
     return ".".join("block" if part == "blocks" else part for part in parts)
 
 
 def _settings(tensors: Tensors) -> dict[str, Any]:
-    """Find which of them has layers of these shapes."""
+    """Return the settings of the variant whose layers have these shapes."""
     shapes = {name: tuple(value.shape) for name, value in tensors.items()}
     for name in get_args(EfficientNetName):
         with torch.device("meta"):

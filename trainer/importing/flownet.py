@@ -1,10 +1,10 @@
-"""FlowNet "Simple" from elsewhere: ClementPinard/FlowNetPytorch and open-mmlab/mmtracking.
+"""FlowNet "Simple" of ClementPinard/FlowNetPytorch and open-mmlab/mmtracking.
 
-Both compute what ``FlowNetSimple`` computes, in the same unit (20 pixels of the frames that they
-see), with the current frame first. They see RGB frames, divided by 255, less a mean. What they do
-behind the last concatenation differs: they predict a flow on it at stride 4 and enlarge that, where
-this project, as the paper's reference code, averages it to stride 16 and predicts there with the
-same weights. So there is no flow at full size.
+Both compute the same as ``FlowNetSimple``, in the same unit (20 pixels of the frames that they
+read), with the current frame first. They read RGB frames, divided by 255, less a mean. They differ
+after the last concatenation: they predict a flow on it at stride 4 and enlarge that, whereas this
+project, as the paper's reference code, averages it to stride 16 and predicts there with the same
+weights. So there is no flow at full size.
 
 Source: github.com/ClementPinard/FlowNetPytorch, ``models/FlowNetS.py`` (keys ``conv3_1.0.weight``,
     with BatchNorm ``conv3_1.1.weight``; ``upsampled_flow6_to_5.weight``); mmtracking,
@@ -29,8 +29,8 @@ from dff_edge.trainer.importing.network import (
 )
 from dff_edge.trainer.importing.normalisation import Normalisation, swap_rgb
 
-# Subtracted of a frame's first, second and third channel, whatever these are: published weights
-# were trained with what is a mean of B, G, R taken from R, G, B.
+# Subtracted from a frame's first, second and third channel, whatever these are: published weights
+# were trained with a mean of B, G, R subtracted from R, G, B.
 _MEAN = (0.411 * 255, 0.432 * 255, 0.450 * 255)
 _STD = (255.0, 255.0, 255.0)
 _EPSILON = 1e-5  # of their BatchNorm
@@ -53,17 +53,17 @@ _MMTRACKING = {
 
 
 def is_flownet_pytorch(tensors: Tensors) -> bool:
-    """Whether it is FlowNetPytorch's FlowNet "Simple", with BatchNorm or without."""
+    """Return whether it is FlowNetPytorch's FlowNet "Simple", with BatchNorm or without."""
     return {"conv3_1.0.weight", "conv3.0.weight", "predict_flow6.weight"} <= tensors.keys()
 
 
 def mmtracking_flow_prefix(tensors: Tensors) -> str | None:
-    """Find what stands in front of the names of mmtracking's FlowNet; None where there is none."""
+    """Return the prefix of the names of mmtracking's FlowNet; None where there is none."""
     return next((p for p in ("", "motion.") if f"{p}conv3.1.conv.weight" in tensors), None)
 
 
 def import_flownet_pytorch(tensors: Tensors, *, is_caffe: bool) -> Network:
-    """Take FlowNetPytorch's network; its BatchNorm layers are folded into the convolutions.
+    """Import FlowNetPytorch's network; its BatchNorm layers are folded into the convolutions.
 
     Args:
         tensors: the whole file.
@@ -76,11 +76,11 @@ def import_flownet_pytorch(tensors: Tensors, *, is_caffe: bool) -> Network:
 
 
 def import_mmtracking_flow(tensors: Tensors, prefix: str, *, is_caffe: bool) -> Network:
-    """Take mmtracking's flow network.
+    """Import mmtracking's flow network.
 
     Args:
         tensors: the whole file.
-        prefix: in front of the network's names.
+        prefix: of the network's names.
         is_caffe: trained on BGR frames, else on RGB.
     """
     own = as_float(
@@ -94,19 +94,19 @@ def import_mmtracking_flow(tensors: Tensors, prefix: str, *, is_caffe: bool) -> 
 
 
 def fill_flownet(tensors: Tensors, *, is_rgb: bool) -> Network:
-    """Fill in the biases that a FlowNet may lack, and turn its input to BGR.
+    """Add the biases that a FlowNet may lack, and convert its input to BGR.
 
     Args:
         tensors: with this project's names.
         is_rgb: whether its frames are RGB, else BGR.
 
     Returns:
-        The network, its normalisation not said.
+        The network, its normalisation not set.
     """
     own = dict(tensors)
     for name, value in tensors.items():
         layer = name.removesuffix(".weight")
-        # Only the decoder of the originals may go without; a convolution that does is damaged.
+        # Only the decoder of the originals may lack biases; a convolution without one is damaged.
         if layer != name and layer.startswith(("deconv", "predict_flow", "upsample_flow", "flow")):
             is_transposed = layer.startswith(("deconv", "upsample_flow"))
             kernels = value.shape[1 if is_transposed else 0] if value.ndim == 4 else 0
@@ -128,7 +128,7 @@ def _finished(tensors: Tensors, is_caffe: bool) -> Network:
 
 
 def _renamer(layers: Mapping[str, str]) -> Callable[[str], str]:
-    """A name that is in no table stays, to be named as left over."""
+    """Return a function that renames by a table; other names stay, to be reported as left over."""
 
     def renamed(name: str) -> str:
         layer, _, part = name.rpartition(".")
@@ -138,17 +138,17 @@ def _renamer(layers: Mapping[str, str]) -> Callable[[str], str]:
 
 
 def _fold_batch_norm(tensors: Tensors) -> Tensors:
-    """Make ``conv.0``, without bias, and ``conv.1``, a BatchNorm, one convolution ``conv.0``."""
+    """Fold ``conv.0``, without bias, and ``conv.1``, a BatchNorm, into a convolution ``conv.0``."""
     folded = dict(tensors)
     for name in tensors:
         layer = name.removesuffix(".1.running_var")
         names = [f"{layer}.{part}" for part in _NORMALISED]
         if layer == name or not all(part in tensors for part in names):
-            continue  # what is left of an incomplete BatchNorm is named as left over
+            continue  # parts of an incomplete BatchNorm are reported as left over
         convolution(folded, names[0])
         weight, *normed = (folded.pop(part) for part in names)
         wrong = [tuple(value.shape) for value in normed if value.shape != weight.shape[:1]]
-        if wrong:  # a single number would be taken for all kernels
+        if wrong:  # a single number would be broadcast to all kernels
             raise CheckpointError(
                 f"{layer} has a BatchNorm of another shape: {wrong[0]} for a weight "
                 f"{tuple(weight.shape)}."

@@ -1,8 +1,8 @@
-"""Weights from elsewhere, written as this project's: one file a network, and a card.
+"""Published weights, written as this project's: one file per network, and a card.
 
-``feature.safetensors``, ``flow.safetensors`` and ``task.safetensors`` are what ``init.feature``,
-``init.flow`` and ``init.task`` of a training configuration take; ``card.json`` says where they come
-from and which settings of the model they need.
+``feature.safetensors``, ``flow.safetensors`` and ``task.safetensors`` are the values of
+``init.feature``, ``init.flow`` and ``init.task`` of a training configuration; ``card.json`` records
+their origin and the settings of the model that they need.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ _OPTIONAL = ("feat_conv.", "scale.")
 
 @dataclass(frozen=True)
 class ImportCard:
-    """What was imported, as ``card.json`` has it.
+    """Record of an import, the contents of ``card.json``.
 
     Attributes:
-        origin: what kind of file it was.
+        origin: kind of file.
         source: name of the file.
         sha256: of the file.
         dff_edge: version that wrote this.
         networks: SHA-256 of each file written, by "feature", "flow", "task".
         model: the settings that a model's configuration needs for them.
         feature_order: channel order of the feature network's input, for ``init.feature_order``.
-        left_out: names in the file of what was not taken.
+        left_out: names in the file that were not imported.
         notes: where the original computes something else, whatever its weights.
     """
 
@@ -70,10 +70,10 @@ class ImportCard:
     notes: tuple[str, ...]
 
     def config(self, folder: Path) -> str:
-        """Write the parts of a training configuration that take the weights, as YAML.
+        """Return the parts of a training configuration that use the weights, as YAML.
 
         Args:
-            folder: that they lie in.
+            folder: the folder of the weights.
         """
         init = {part: str(folder / _file(part)) for part in self.networks}
         if "feature" in init:
@@ -89,20 +89,20 @@ def import_weights(
     mean: Triple | None = None,
     std: Triple | None = None,
 ) -> ImportCard:
-    """Read a file from elsewhere and write its networks as safetensors, with a card.
+    """Read published weights and write its networks as safetensors, with a card.
 
     Args:
         path: a file of one of ``recognise.KNOWN``. Nothing in it is executed.
-        output: folder; made when missing. What an import before left in it is replaced.
+        output: folder; created where it is missing. Files of an earlier import in it are replaced.
         is_caffe: the weights come from Caffe: BGR frames, for a ResNet strides on the 1x1
             convolutions and no deviation.
-        mean: of the model that shall take the weights, BGR, 0..255. None for the mean that a
+        mean: of the model that will use the weights, BGR, 0..255. None for the mean that a
             feature network in the file was trained with, torchvision's for a file without.
-        std: the same of the deviations.
+        std: the same for the deviations.
 
     Raises:
-        CheckpointError: it cannot be read, is of no known kind, or lacks tensors, or the folder is
-            not one of an import; nothing is written.
+        CheckpointError: it cannot be read, is of no known kind, or lacks tensors, or the folder
+            holds other files; nothing is written.
         ConfigError: a deviation that is not positive.
     """
     imported = read_networks(path, is_caffe=is_caffe)
@@ -136,12 +136,12 @@ def _file(name: str) -> str:
 
 
 def _renormalised(name: str, network: Network, wanted: Normalisation) -> Network:
-    """Have a network expect frames that are normalised as wanted."""
+    """Rewrite a network for frames with the wanted normalisation."""
     made_for = network.normalisation
     first, norm = _first_layers(name, network)
     weight = network.tensors.get(first)
     if made_for is None or made_for == wanted or weight is None:
-        return network  # a first convolution that is missing is named by the check
+        return network  # a missing first convolution is reported by the check
     if weight.ndim != 4 or weight.shape[1] % 3:
         raise CheckpointError(
             f"{first} of the {name} network has shape {tuple(weight.shape)}, expected "
@@ -150,7 +150,7 @@ def _renormalised(name: str, network: Network, wanted: Normalisation) -> Network
     is_rgb = name == "feature"
     changed, shift = renormalise(swap_rgb(weight) if is_rgb else weight, made_for, wanted)
     tensors = {**network.tensors, first: swap_rgb(changed) if is_rgb else changed}
-    # Where the first convolution has no bias its BatchNorm takes the shift.
+    # If the first convolution has no bias, its BatchNorm absorbs the shift.
     bias, sign = (norm, -1) if is_rgb else ("conv1.0.bias", 1)
     if bias in tensors and tensors[bias].shape == shift.shape:
         tensors[bias] = tensors[bias] + sign * shift
@@ -158,7 +158,7 @@ def _renormalised(name: str, network: Network, wanted: Normalisation) -> Network
 
 
 def _first_layers(name: str, network: Network) -> tuple[str, str]:
-    """Name the first convolution's weight and the mean of the BatchNorm behind it."""
+    """Return the names of the first convolution's weight and of its BatchNorm's mean."""
     if name != "feature":
         return ("conv1.0.weight" if name == "flow" else ""), ""
     kind = str(network.settings["name"])
@@ -184,7 +184,7 @@ def _text(mean: Triple) -> str:
 
 
 def _model_settings(networks: dict[str, Network], normalisation: Normalisation) -> dict[str, Any]:
-    """What a model's configuration has to say for its parts to take the networks."""
+    """Return the settings of a model's configuration that the networks need."""
     model: dict[str, Any] = {
         name: dict(network.settings) for name, network in networks.items() if name != "task"
     }
@@ -202,8 +202,8 @@ def _model_settings(networks: dict[str, Network], normalisation: Normalisation) 
         if settings["anchors"] != RfcnSettings().anchors:
             raise CheckpointError(
                 f"R-FCN has {settings['anchors']} anchors a cell, expected "
-                f"{RfcnSettings().anchors}: those of the official configuration. Which sizes "
-                "others have is in no file."
+                f"{RfcnSettings().anchors}: those of the official configuration. The sizes "
+                "of others are in no file."
             )
     channels = {name: count for name, count in map(_channels, networks.items()) if count}
     if len(set(channels.values())) > 1:
@@ -214,7 +214,7 @@ def _model_settings(networks: dict[str, Network], normalisation: Normalisation) 
 
 
 def _channels(item: tuple[str, Network]) -> tuple[str, int | None]:
-    """C, as the shapes of a network say it."""
+    """Return C, by the shapes of a network."""
     name, network = item
     layer = {"feature": "feat_conv", "flow": "scale", "task": "objectness"}[name]
     weight = network.tensors.get(f"{layer}.weight")
@@ -228,7 +228,7 @@ def _colour(hue: float) -> list[int]:
 
 
 def _check(networks: dict[str, Network], model: dict[str, Any], origin: str) -> None:
-    """Compare every name and shape with the networks that the settings make."""
+    """Compare every name and shape with the networks of the settings."""
     settings = {
         "frame_size": [64, 64],
         "task": {"classes": ["any"], "colours": [[0, 0, 0]]},
@@ -246,7 +246,7 @@ def _check(networks: dict[str, Network], model: dict[str, Any], origin: str) -> 
     for name, network in networks.items():
         own = built.get_submodule(name)
         counters = [key for key in own.state_dict() if key.endswith("num_batches_tracked")]
-        absent = tuple(  # trained anew where the file knows nothing of it
+        absent = tuple(  # trained from scratch where the file lacks it
             layer
             for layer in _OPTIONAL
             if not any(key.startswith(layer) for key in network.tensors)
@@ -261,7 +261,7 @@ def _check(networks: dict[str, Network], model: dict[str, Any], origin: str) -> 
 
 
 def _prepare(output: Path) -> None:
-    """Make the folder, or take what an import before left in it out of the way."""
+    """Create the folder, or remove the files of an earlier import."""
     make_folder(output)
     if not (output / CARD).exists() and any(output.iterdir()):
         raise CheckpointError(

@@ -14,12 +14,12 @@ _KERNELS = 32  # of the first convolution at width 1
 
 
 def is_mobilenet_v2(tensors: Tensors) -> bool:
-    """Tell whether a file holds torchvision's MobileNetV2."""
+    """Return whether a file holds torchvision's MobileNetV2."""
     return {"features.0.0.weight", "features.1.conv.0.0.weight"} <= tensors.keys()
 
 
 def import_mobilenet(tensors: Tensors) -> Network:
-    """Take a MobileNetV2, without its last 1x1 convolution and classifier."""
+    """Import a MobileNetV2, without its last 1x1 convolution and classifier."""
     own = {
         name: value.float()
         for name, value in tensors.items()

@@ -1,6 +1,6 @@
 """MXNet's ``.params`` files: a list of named arrays, read byte by byte.
 
-Nothing in such a file is code. Every length in it is compared with the bytes that are left before
+Nothing in such a file is code. Every length in it is compared with the remaining bytes before
 anything is allocated.
 
 Layout, little-endian: 0x112 and 0 (uint64 each), the number of arrays (uint64), the arrays, the
@@ -26,7 +26,7 @@ from dff_edge.errors import CheckpointError
 MAGIC = struct.pack("<QQ", 0x112, 0)
 _V1, _V2, _V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
 _DTYPES = ("<f4", "<f8", "<f2", "u1", "<i4", "i1", "<i8")
-_MAX_AXES = 8  # anything above is a damaged file: weights have four at most
+_MAX_AXES = 8  # more means a damaged file: weights have four at most
 
 
 def read_mxnet_params(content: bytes, origin: str) -> dict[str, Tensor]:
@@ -34,14 +34,14 @@ def read_mxnet_params(content: bytes, origin: str) -> dict[str, Tensor]:
 
     Args:
         content: the whole file.
-        origin: what to call it in messages.
+        origin: its name in messages.
 
     Returns:
         Tensors by name, ``arg:`` and ``aux:`` still in front; float16 and float64 as float32.
 
     Raises:
-        CheckpointError: it is damaged, or holds what no weights file does (sparse or empty arrays,
-            a name twice); says what and at which byte.
+        CheckpointError: it is damaged, or holds something unusual for weights (sparse or empty
+            arrays, a name twice); reports what and at which byte.
     """
     reader = _Reader(content, origin)
     if reader.take(len(MAGIC)) != MAGIC:
@@ -58,7 +58,7 @@ def read_mxnet_params(content: bytes, origin: str) -> dict[str, Tensor]:
 
 
 class _Reader:
-    """Hands out bytes, and refuses to go past the end."""
+    """Returns bytes in order, and raises past the end."""
 
     def __init__(self, content: bytes, origin: str) -> None:
         self._content = content
@@ -82,7 +82,7 @@ class _Reader:
         return self.numbers(form)[0]
 
     def count(self, least_bytes: int) -> int:
-        """A number of things of which each takes so many bytes at least."""
+        """Read a number of items, each of at least ``least_bytes``."""
         count = self.number("Q")
         if count * least_bytes > self.left:
             raise self.error(f"it announces {count} entries and has {self.left} bytes left")
@@ -111,7 +111,7 @@ def _read_array(reader: _Reader) -> Tensor:
         raise reader.error(f"an array has type {code}, expected 0 to {len(_DTYPES) - 1}")
     dtype = np.dtype(_DTYPES[code])
     values = np.frombuffer(reader.take(math.prod(shape) * dtype.itemsize), dtype).reshape(shape)
-    with np.errstate(over="ignore"):  # too large for float32: infinite, which is refused by name
+    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which is refused
         # A copy: the buffer of the file is read-only.
         return torch.from_numpy(values.astype(np.float32 if dtype.kind == "f" else dtype))
 

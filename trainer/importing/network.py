@@ -1,4 +1,4 @@
-"""What an import comes to: networks with this project's names, and the settings that they need."""
+"""Results of an import: networks with this project's names, and the settings that they need."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Network:
-    """One network out of a foreign file.
+    """One network of an imported file.
 
     Attributes:
         tensors: float32 state dict with this project's names. The first convolution of a feature
-            network reads RGB, as in every published file and as ``init.feature_order`` has it;
-            that of a flow network reads BGR, as this project's.
-        settings: what its part of a model's configuration has to say.
+            network reads RGB, as in every published file and in ``init.feature_order``;
+            that of a flow network reads BGR, like this project's.
+        settings: settings of its part of a model's configuration.
         normalisation: of the frames that ``tensors`` expect; None for a task network.
     """
 
@@ -33,13 +33,13 @@ class Network:
 
 @dataclass(frozen=True)
 class Imported:
-    """All that is taken from a file.
+    """Everything imported from a file.
 
     Attributes:
-        origin: what kind of file it is, in words.
+        origin: kind of file, in words.
         networks: by the name of their part: "feature", "flow", "task".
-        left_out: names in the file of what is not taken.
-        notes: where the original does something else, whatever its weights.
+        left_out: names in the file that are not imported.
+        notes: where the original computes something else, whatever its weights.
     """
 
     origin: str
@@ -52,7 +52,7 @@ def convolution(tensors: Tensors, name: str) -> Tensor | None:
     """Return a convolution's weight, None where there is none.
 
     Raises:
-        CheckpointError: it is no weight of a convolution.
+        CheckpointError: it is not a weight of a convolution.
     """
     weight = tensors.get(name)
     if weight is not None and weight.ndim != 4:
@@ -66,7 +66,7 @@ def as_float(tensors: Tensors) -> Tensors:
     """Return tensors in float32.
 
     Raises:
-        CheckpointError: one holds whole, complex or truth values, which no weights are.
+        CheckpointError: one holds integer, complex or boolean values, which weights never are.
     """
     for name, value in tensors.items():
         if not value.is_floating_point():
@@ -75,10 +75,10 @@ def as_float(tensors: Tensors) -> Tensors:
 
 
 def rename(tensors: Tensors, rule: Callable[[str], str]) -> Tensors:
-    """Give tensors other names.
+    """Rename tensors.
 
     Raises:
-        CheckpointError: two would get the same.
+        CheckpointError: two would get the same name.
     """
     renamed: Tensors = {}
     origins: dict[str, str] = {}

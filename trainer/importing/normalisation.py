@@ -1,4 +1,4 @@
-"""Weights for frames that are normalised in another way.
+"""Conversion of weights for frames with another normalisation.
 
 A convolution of normalised frames is a convolution of the frames themselves, so weights that were
 trained with one mean and deviation can be rewritten for another. All triples are per channel in
@@ -19,7 +19,7 @@ Triple = tuple[float, float, float]
 
 
 class Normalisation(NamedTuple):
-    """What is done to a frame: ``(frame - mean) / std``."""
+    """Normalisation of a frame: ``(frame - mean) / std``."""
 
     mean: Triple
     std: Triple
@@ -32,18 +32,18 @@ IMAGENET = Normalisation((103.53, 116.28, 123.675), (57.375, 57.12, 58.395))
 def renormalise(
     weight: Tensor, made_for: Normalisation, wanted: Normalisation
 ) -> tuple[Tensor, Tensor]:
-    """Rewrite a first convolution for frames that are normalised in another way.
+    """Rewrite a first convolution for frames with another normalisation.
 
     Exact where both have the same mean. With another mean the frame's border differs: the
     convolution pads with zeros, which then stand for another colour.
 
     Args:
         weight: ``(kernels, 3 n, size, size)``, n frames one after the other, each BGR.
-        made_for: what ``weight`` expects.
-        wanted: what it shall expect.
+        made_for: normalisation that ``weight`` expects.
+        wanted: normalisation that the new weight expects.
 
     Returns:
-        The new weight, and what has to be added to the convolution's result, ``(kernels,)``.
+        The new weight, and an offset to be added to the convolution's result, ``(kernels,)``.
 
     Raises:
         ConfigError: a deviation that is not positive, NaN or infinity.
@@ -63,5 +63,5 @@ def renormalise(
 
 
 def swap_rgb(weight: Tensor) -> Tensor:
-    """Turn a first convolution from RGB to BGR or back, ``(kernels, 3 n, size, size)``."""
+    """Reverse a first convolution from RGB to BGR or back, ``(kernels, 3 n, size, size)``."""
     return torch.cat([frame.flip(1) for frame in weight.split(3, dim=1)], dim=1)

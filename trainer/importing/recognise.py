@@ -1,4 +1,4 @@
-"""From a file to networks: what kind it is, said by its content, not by its name."""
+"""Detection of the kind of a weights file by its content, and import of its networks."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def read_networks(path: Path, *, is_caffe: bool) -> Imported:
 def _classifier(
     origin: str, tensors: Tensors, feature: Network, own_name: Callable[[str], str]
 ) -> Imported:
-    """A file with one classification network, of which the end is left out."""
+    """Return a file with one classification network, without its end."""
     left_out = sorted(
         name
         for name in tensors
@@ -80,7 +80,7 @@ def _classifier(
 
 
 def _without_module(tensors: Tensors) -> Tensors:
-    """Take off what torch's DataParallel puts in front of every name."""
+    """Remove the prefix that torch's DataParallel puts before every name."""
     if all(name.startswith("module.") for name in tensors):
         return {name.removeprefix("module."): value for name, value in tensors.items()}
     return tensors

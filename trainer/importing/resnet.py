@@ -23,16 +23,16 @@ _BLOCKS: dict[tuple[str, tuple[int, ...]], str] = {
 
 
 def resnet_prefix(tensors: Tensors) -> str | None:
-    """Find what stands in front of a ResNet's names; None where there is no ResNet."""
+    """Return the prefix of a ResNet's names; None where there is no ResNet."""
     return next((p for p in _PREFIXES if f"{p}layer1.0.conv1.weight" in tensors), None)
 
 
 def import_resnet(tensors: Tensors, prefix: str, *, is_caffe: bool) -> Network:
-    """Take a ResNet, without classifier.
+    """Import a ResNet, without classifier.
 
     Args:
         tensors: the whole file.
-        prefix: in front of the network's names.
+        prefix: of the network's names.
         is_caffe: strides on the 1x1 convolutions, BGR frames less a mean; else torchvision's
             strides on the 3x3 convolutions and its normalisation.
 
@@ -43,7 +43,7 @@ def import_resnet(tensors: Tensors, prefix: str, *, is_caffe: bool) -> Network:
         {
             name.removeprefix(prefix): value
             for name, value in tensors.items()
-            # The counters of BatchNorm are of no use, and files of before torch 0.4.1 have none.
+            # The counters of BatchNorm are not needed, and files from before torch 0.4.1 have none.
             if name.startswith(tuple(f"{prefix}{layer}" for layer in _LAYERS))
             and not name.endswith("num_batches_tracked")
         }
@@ -57,11 +57,11 @@ def import_resnet(tensors: Tensors, prefix: str, *, is_caffe: bool) -> Network:
 
 
 def resnet_settings(tensors: Tensors, *, stride_in_1x1: bool) -> dict[str, Any]:
-    """Read off what a feature network's configuration has to say.
+    """Return the settings of a feature network's configuration for these tensors.
 
     Args:
         tensors: with torchvision's names, and perhaps ``feat_conv``.
-        stride_in_1x1: which no weight tells.
+        stride_in_1x1: cannot be inferred from weights.
 
     Raises:
         CheckpointError: a ResNet of another depth.

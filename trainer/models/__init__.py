@@ -1,4 +1,4 @@
-"""The networks of Deep Feature Flow, and what they cost.
+"""The networks of Deep Feature Flow, and their costs.
 
 Source: Zhu et al., "Deep Feature Flow for Video Recognition", CVPR 2017,
     https://arxiv.org/abs/1611.07715.

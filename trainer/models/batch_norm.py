@@ -20,17 +20,17 @@ class _FrozenBatchNorm2d(nn.BatchNorm2d):
 
 
 def freeze_batch_norm(module: nn.Module) -> int:
-    """Fix every BatchNorm below ``module`` for good.
+    """Freeze every BatchNorm below ``module`` permanently.
 
     Running statistics are used and no longer updated, also after
-    ``module.train()``; weight and bias take no gradient. Names in the state dict
+    ``module.train()``; weight and bias get no gradient. Names in the state dict
     do not change.
 
     Args:
         module: changed in place.
 
     Returns:
-        How many layers are now frozen.
+        The number of frozen layers.
     """
     frozen = 0
     for layer in module.modules():

@@ -18,7 +18,7 @@ from torch import Tensor
 # A network's raw outputs are multiplied by these, so that targets have about unit variance.
 PROPOSAL_STDS = (0.1, 0.1, 0.4, 0.4)  # anchor to proposal
 BOX_STDS = (0.1, 0.1, 0.2, 0.2)  # proposal to detection
-MAX_LOG_GROWTH = math.log(1000 / 16)  # exp of what an untrained network says must stay finite
+MAX_LOG_GROWTH = math.log(1000 / 16)  # exp of an untrained network's output must stay finite
 
 _Stds = tuple[float, float, float, float]
 
@@ -29,7 +29,7 @@ def encode(boxes: Tensor, references: Tensor, stds: _Stds) -> Tensor:
     Args:
         boxes: not empty.
         references: of the same shape, not empty.
-        stds: what decoding multiplies by.
+        stds: factors of the decoding.
     """
     centres, sizes = _centres_and_sizes(boxes)
     from_centres, from_sizes = _centres_and_sizes(references)
@@ -44,9 +44,9 @@ def decode(deltas: Tensor, references: Tensor, stds: _Stds) -> Tensor:
     which are limited to 62.5.
 
     Args:
-        deltas: raw, as a network gives them.
+        deltas: raw outputs of a network.
         references: of the same shape.
-        stds: what the deltas are multiplied by.
+        stds: factors on the deltas.
 
     Example:
         >>> two_wide = torch.tensor([[10.0, 0, 0, 0]])
@@ -61,20 +61,20 @@ def decode(deltas: Tensor, references: Tensor, stds: _Stds) -> Tensor:
 
 
 def clip_boxes(boxes: Tensor, frame_size: tuple[int, int]) -> Tensor:
-    """Cut boxes off at the borders of a frame of ``(H, W)`` pixels."""
+    """Clip boxes at the borders of a frame of ``(H, W)`` pixels."""
     height, width = frame_size
     return boxes.clamp(min=0).minimum(boxes.new_tensor([width, height, width, height]))
 
 
 def iou_matrix(boxes: Tensor, others: Tensor) -> Tensor:
-    """Intersection over union ``(n, m)`` of boxes ``(n, 4)`` and others ``(m, 4)``; empty: 0."""
+    """Return the IoU ``(n, m)`` of boxes ``(n, 4)`` and others ``(m, 4)``; empty: 0."""
     shared = _shared_areas(boxes, others)
     union = _areas(boxes)[:, None] + _areas(others)[None, :] - shared
     return torch.where(union > 0, shared / union.clamp(min=torch.finfo(union.dtype).tiny), 0.0)
 
 
 def share_inside(boxes: Tensor, others: Tensor) -> Tensor:
-    """Share ``(n, m)`` of the area of each box ``(n, 4)`` that lies in each other ``(m, 4)``."""
+    """Return the share ``(n, m)`` of the area of each box ``(n, 4)`` that lies in each other."""
     areas = _areas(boxes)[:, None]
     shared = _shared_areas(boxes, others)
     return torch.where(areas > 0, shared / areas.clamp(min=torch.finfo(areas.dtype).tiny), 0.0)

@@ -1,4 +1,4 @@
-"""What the networks cost, counted, and what Deep Feature Flow saves by it.
+"""Counted costs of the networks, and the savings of Deep Feature Flow.
 
 Source: Zhu et al., "Deep Feature Flow for Video Recognition", CVPR 2017,
     https://arxiv.org/abs/1611.07715, section 3, "Inference Complexity Analysis".
@@ -31,7 +31,7 @@ _WARP_MACS_PER_FEATURE = 5
 def macs(module: nn.Module, *shapes: tuple[int, ...]) -> int:
     """Count the multiply-adds of a module on inputs of the given shapes.
 
-    Runs on the meta device: no numbers are computed, and ``module`` is left alone.
+    Runs on the meta device: no numbers are computed, and ``module`` is not changed.
 
     Args:
         module: called with one tensor for each shape.
@@ -54,7 +54,7 @@ def feature_macs(feature: nn.Module, frame_size: tuple[int, int]) -> int:
 
 
 def flow_macs(flow: FlowNetwork, frame_size: tuple[int, int]) -> int:
-    """Count O(F) + O(S) for one frame of ``(H, W)``, of which it sees half-size ones."""
+    """Count O(F) + O(S) for one frame of ``(H, W)``, which it reads at half size."""
     half = (1, 3, -(-frame_size[0] // 2), -(-frame_size[1] // 2))
     return macs(flow, half, half)
 

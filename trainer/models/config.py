@@ -1,4 +1,4 @@
-"""The configuration of a model: everything needed to build it before its weights come."""
+"""The configuration of a model: everything needed to build it before its weights are loaded."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _MEAN = (103.53, 116.28, 123.675)
 _STD = (57.375, 57.12, 58.395)
 
 FeatureName = Literal[ResNetName, MobileNetName, EfficientNetName]
-_ANY_SIDE_PX = 64  # of a frame that all networks take
+_ANY_SIDE_PX = 64  # of a frame that all networks accept
 # The flow network's maps have whole cells only where half the frame is a multiple of 8.
 FrameSide = Annotated[int, Field(ge=32, le=8192, multiple_of=16)]
 Width = Annotated[float, Field(gt=0, le=16)]
@@ -44,11 +44,11 @@ class FeatureConfig(Settings):
     """The feature network.
 
     Attributes:
-        name: which ResNet or EfficientNet-Lite, or MobileNetV2.
+        name: the ResNet, EfficientNet-Lite or MobileNetV2.
         width: multiplies the kernels of every layer below the neck.
-        channels: those of ``feat_conv``; None takes 1024 for ResNet-50 and 101, 256 for the others.
+        channels: those of ``feat_conv``; None means 1024 for ResNet-50 and 101, 256 for the others.
         stride_in_1x1: for bottleneck weights of the original kind.
-        stride: pixels of the frame in a feature cell, each way: 16, as in the paper, or 8.
+        stride: pixels of the frame per feature cell, each way: 16, as in the paper, or 8.
         neck: "dilated", the paper's, keeps the last maps at the stride by dilated convolutions;
             "pyramid" leaves them at 32 and joins finer ones to them.
     """
@@ -74,7 +74,7 @@ class FlowConfig(Settings):
     """The flow network.
 
     Attributes:
-        name: which FlowNet.
+        name: the FlowNet.
         width: multiplies the kernels of every layer but the heads.
         scale: whether there is a scale field.
     """
@@ -93,10 +93,10 @@ class ModelConfig(Settings):
         task: the task network.
         split: where the task network begins, the paper's Table 5. "head": with its learned 1x1
             maps, its one layer. A step of the feature network that reads maps at the feature
-            stride, such as ``feat_conv`` or ``layer4.0``: that step and all behind it belong to
+            stride, such as ``feat_conv`` or ``layer4.0``: that step and all after it belong to
             the task network. "none": the learned maps themselves are propagated. Weights have the
-            same names wherever it is.
-        frame_size: ``(H, W)`` in pixels that the networks see, multiples of 16.
+            same names in all cases.
+        frame_size: ``(H, W)`` in pixels of the networks' input, multiples of 16.
         mean: per channel, BGR, 0..255.
         std: per channel, BGR, 0..255.
     """
@@ -131,7 +131,7 @@ class ModelConfig(Settings):
 
     @property
     def rfcn(self) -> RfcnSettings | None:
-        """What detection knows beside its weights; None for other tasks."""
+        """Settings of detection beside its weights; None for other tasks."""
         return self.task.rfcn if isinstance(self.task, DetectionConfig) else None
 
     @model_validator(mode="after")
@@ -161,7 +161,7 @@ def build_model(config: ModelConfig) -> DeepFeatureFlow:
         ``torch.device("meta")`` it takes no memory.
 
     Raises:
-        ConfigError: its weights would not fit into this machine, or are absurdly many.
+        ConfigError: its weights would not fit into this machine, or are unreasonably many.
     """
     with torch.device("meta"):
         size = sum(value.numel() * value.element_size() for value in _build(config).parameters())
@@ -174,7 +174,7 @@ def build_model(config: ModelConfig) -> DeepFeatureFlow:
 
 
 def _most_bytes() -> float:
-    """No network for video has more, and no process can hold more."""
+    """Return the limit of a model's size: that of any network for video, and of this process."""
     try:
         memory = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     except (OSError, ValueError):
@@ -204,7 +204,7 @@ def _build(config: ModelConfig) -> DeepFeatureFlow:
 
 @lru_cache(maxsize=16)
 def split_points(feature: FeatureConfig) -> Mapping[str, int]:
-    """Find where a feature network can be cut: the steps that read maps at the feature stride.
+    """Return the split points of a feature network: steps that read maps at the feature stride.
 
     Returns:
         Channels of the maps that a step reads, by its name, in order.

@@ -1,4 +1,4 @@
-"""From R-FCN's maps to objects: proposals, votes, boxes, and no object twice.
+"""Detection from R-FCN's maps: proposals, votes, boxes, suppression of duplicates.
 
 Source: Dai et al., "R-FCN", NIPS 2016; Zhu et al., CVPR 2017, arXiv:1611.07715, section 4, "Object
     Detection", and the settings of the reference implementation.
@@ -53,7 +53,7 @@ def detect(maps: RfcnMaps, frame_size: tuple[int, int], settings: RfcnSettings) 
 
 
 def _best(scores: Tensor, boxes: Tensor, settings: RfcnSettings) -> Detections:
-    """The detections of scores ``(P, K)`` and boxes ``(P, 4)``."""
+    """Return the detections of scores ``(P, K)`` and boxes ``(P, 4)``."""
     all_boxes = np.ascontiguousarray(boxes.cpu().numpy(), np.float32)
     by_class = np.ascontiguousarray(scores.cpu().numpy().T, np.float32)  # (K, P)
     is_solid = (all_boxes[:, 2:] > all_boxes[:, :2]).all(axis=1)  # NaN is not

@@ -1,4 +1,4 @@
-"""Deep Feature Flow: feature, flow and task network put together.
+"""Deep Feature Flow: feature, flow and task network combined.
 
 Source: Zhu et al., "Deep Feature Flow for Video Recognition", CVPR 2017,
     https://arxiv.org/abs/1611.07715, section 3 and Figure 2.
@@ -28,7 +28,7 @@ from dff_edge.trainer.models.rfcn import RfcnMaps
 from dff_edge.trainer.models.task_head import TaskHead
 from dff_edge.trainer.models.warp import warp_features
 
-HEAD, NONE = "head", "none"  # splits that are no step of the feature network
+HEAD, NONE = "head", "none"  # splits that are not steps of the feature network
 
 
 class DeepFeatureFlow(nn.Module):
@@ -40,10 +40,10 @@ class DeepFeatureFlow(nn.Module):
         feature: normalised frame to features.
         flow: normalised half-size key and current frame to flow and scale.
         task: features to the maps that the task's loss and decoder read.
-        task_name: what the model does.
+        task_name: name of the task.
         mean: per channel, BGR, 0..255.
         std: per channel, BGR, 0..255.
-        rfcn: of detection, what turns the maps into boxes; None for other tasks.
+        rfcn: settings that turn the maps of detection into boxes; None for other tasks.
         split: where the task network begins: ``HEAD``, a step of ``feature.blocks()``, or
             ``NONE``. Steps from there on run on every frame, although their weights stay those of
             ``feature``; with ``NONE`` the learned maps run on key frames only.
@@ -71,7 +71,7 @@ class DeepFeatureFlow(nn.Module):
         self.task = task
 
     def extract(self, frame: Tensor) -> Tensor:
-        """Compute the features ``(N, C, h, w)`` of frames: all that is left of the split."""
+        """Compute the features ``(N, C, h, w)`` of frames: all steps before the split."""
         before, _ = cut(self.feature, self.split)
         maps = _run(before, self.normalize(frame))
         return maps if self.split != NONE else join(self.task(maps))
@@ -98,7 +98,7 @@ class DeepFeatureFlow(nn.Module):
         return flow, scale
 
     def propagate(self, key_features: Tensor, key: Tensor, current: Tensor) -> Tensor:
-        """Carry key-frame features to the current frame, Eq. (3).
+        """Propagate key-frame features to the current frame, Eq. (3).
 
         Args:
             key_features: ``(N, C, h, w)``, from ``extract(key)``.
@@ -116,7 +116,7 @@ class DeepFeatureFlow(nn.Module):
         return self.answer(self.extract(frame))
 
     def forward(self, key: Tensor, current: Tensor, same: Tensor | None = None) -> Any:
-        """Compute what the task network says of current frames, from their key frames.
+        """Compute the task network's outputs for current frames, from their key frames.
 
         Args:
             key: key frames.
@@ -141,7 +141,7 @@ class DeepFeatureFlow(nn.Module):
 
 
 def cut(network: FeatureNetwork, split: str) -> tuple[list[Step], list[Step]]:
-    """Give the steps of a feature network before and behind a split point."""
+    """Return the steps of a feature network before and after a split point."""
     names = [name for name, _ in network.blocks()]
     steps = [step for _, step in network.blocks()]
     place = len(names) if split in (HEAD, NONE) else names.index(split)
@@ -149,7 +149,7 @@ def cut(network: FeatureNetwork, split: str) -> tuple[list[Step], list[Step]]:
 
 
 def join(maps: Tensor | RfcnMaps) -> Tensor:
-    """Make one tensor of the learned maps, for the warp."""
+    """Concatenate the learned maps to one tensor, for the warp."""
     return maps if isinstance(maps, Tensor) else torch.cat(tuple(maps), dim=1)
 
 

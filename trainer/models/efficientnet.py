@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0, 1 and 2: EfficientNets without what integer kernels are slow at.
+"""EfficientNet-Lite0, 1 and 2: EfficientNets without operators that are slow in integer kernels.
 
 Inverted residuals as MobileNetV2's, some of them with 5x5 depthwise convolutions; no squeeze and
 excitation, ReLU6 in place of swish. Published weights were trained on frames normalised by
@@ -7,7 +7,7 @@ excitation, ReLU6 in place of swish. Published weights were trained on frames no
 Source: Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", ICML
     2019, https://arxiv.org/abs/1905.11946, Table 1; the Lite variants: TensorFlow's model garden,
     ``efficientnet_lite_builder.py`` of github.com/tensorflow/tpu.
-Differs from them: the last stages keep the stride that the features are to have, with dilated
+Differs from them: the last stages keep the feature stride, with dilated
     convolutions from there on; the 1x1 convolution to 1280 kernels is left out; no stochastic
     depth. Names of the weights are those of the package ``efficientnet_lite_pytorch`` without
     the underscores (and ``block`` for ``_blocks``), but frames are BGR: published RGB weights need
@@ -68,7 +68,7 @@ class SameConv2d(nn.Conv2d):
     """A convolution with TensorFlow's "same" padding, without bias.
 
     The output has ceil(n / stride) cells of n. Where an odd number of cells has to be added, the
-    larger half is below and to the right; so how much is added depends on the size of the maps.
+    larger half is below and to the right; so the padding depends on the size of the maps.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class SameConv2d(nn.Conv2d):
         )
 
     def _padding_of(self, axis: int, cells: int) -> tuple[int, int]:
-        """Cells to add before and behind the maps along an axis."""
+        """Return the cells to add before and after the maps along an axis."""
         stride, reach = self.stride[axis], self.dilation[axis] * (self.kernel_size[axis] - 1)
         outputs = -(-cells // stride)
         total = max((outputs - 1) * stride + reach + 1 - cells, 0)
@@ -158,7 +158,7 @@ class EfficientNetLite(FeatureNetwork):
     """An EfficientNet-Lite with a neck on top.
 
     Args:
-        name: which of them.
+        name: the variant.
         width: multiplies the kernels of every layer below the neck; 1.0 gives the published shapes.
         channels: C, the channels of the features.
         stride: S, pixels of the frame per feature cell.
@@ -204,8 +204,8 @@ class EfficientNetLite(FeatureNetwork):
                         expansion=stage.expansion,
                         size=stage.size,
                         stride=step.stride if index == 0 else 1,
-                        # The convolution that had the stride keeps its taps; those behind it
-                        # spread theirs, so that every second cell is as it was.
+                        # The convolution that had the stride keeps its taps; those after it
+                        # spread theirs, so that every second cell is as before.
                         dilation=dilation if index == 0 else step.dilation,
                     )
                 )
@@ -226,14 +226,14 @@ class EfficientNetLite(FeatureNetwork):
 
 
 def _scaled(stage: _Stage, number: int, scaling: _Scaling) -> tuple[int, int]:
-    """Kernels and blocks of a stage; depth leaves the first and the last stage alone."""
+    """Return kernels and blocks of a stage; depth does not apply to the first and last stage."""
     is_fixed = number in (0, len(_STAGES) - 1)
     blocks = stage.blocks if is_fixed else math.ceil(scaling.depth * stage.blocks)
     return _round_kernels(stage.kernels * scaling.width), blocks
 
 
 def _round_kernels(kernels: float) -> int:
-    """The nearest multiple of 8, or the next one where that is less than nine tenths."""
+    """Return the nearest multiple of 8, or the next one where that is less than nine tenths."""
     rounded = max(8, int(kernels + 4) // 8 * 8)
     return rounded if rounded >= 0.9 * kernels else rounded + 8
 

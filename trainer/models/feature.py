@@ -1,4 +1,4 @@
-"""What all feature networks share: a body of named steps, and a neck that makes features of it.
+"""The base of all feature networks: a body of named steps, and a neck that makes the features.
 
 Runs on key frames only, so it may be heavy.
 
@@ -33,7 +33,7 @@ Step = Callable[[Tensor], Tensor]
 
 
 class DilatedStage(NamedTuple):
-    """How a stage keeps to the stride of the body: of its first block, and where it gets to."""
+    """Stride and dilation of a stage, and the stride that it reaches."""
 
     stride: int
     dilation: int
@@ -41,7 +41,7 @@ class DilatedStage(NamedTuple):
 
 
 def dilate(strides: Sequence[int], reached: int, limit: int) -> list[DilatedStage]:
-    """Trade the strides of stages for dilation, from a stride of the frame on.
+    """Replace the strides of stages by dilation, from a stride of the frame on.
 
     Args:
         strides: of the stages of a classification network, in order.
@@ -70,7 +70,7 @@ class FeatureNetwork(nn.Module):
     at each finer stride.
 
     A subclass builds its layers under the published names, lists them in ``body``, and calls
-    ``_finish`` when they stand.
+    ``_finish`` at the end.
 
     Args:
         stride: S, 8 or 16.
@@ -78,7 +78,7 @@ class FeatureNetwork(nn.Module):
 
     Attributes:
         input_conv: name of the convolution that reads the frames.
-        left_out: prefixes of what a published file holds and this network has not.
+        left_out: prefixes of tensors in published files that this network lacks.
         channels: C.
 
     Raises:
@@ -110,7 +110,7 @@ class FeatureNetwork(nn.Module):
 
         ``forward`` is these steps one after the other, so a cut between any two of them
         is a split point of the task network. A pyramid reads maps of several steps, so the body
-        and what joins them are one step.
+        and the joining layers are one step.
 
         Returns:
             Those of ``body`` or ``("pyramid", ...)``, and ``("feat_conv", ...)``.
@@ -119,7 +119,7 @@ class FeatureNetwork(nn.Module):
         return [*steps, ("feat_conv", self._features)]
 
     def body_parameters(self) -> Iterator[nn.Parameter]:
-        """Give the parameters below the neck."""
+        """Yield the parameters below the neck."""
         return (p for name, p in self.named_parameters() if not name.startswith(NECK))
 
     def forward(self, frame: Tensor) -> Tensor:
@@ -160,7 +160,7 @@ class FeatureNetwork(nn.Module):
         return torch.relu(top)
 
     def _finish(self, kernels: dict[int, int], channels: int) -> None:
-        """Put the neck on the body, and give all layers their first weights.
+        """Add the neck to the body, and initialise all layers.
 
         Args:
             kernels: of the body's last maps at each stride.
@@ -191,7 +191,7 @@ def _lateral(kernels: int) -> nn.Sequential:
 
 
 def _doubling() -> nn.Sequential:
-    """Twice as many rows and columns: each cell becomes four, none of which another one reaches."""
+    """Return a layer that doubles rows and columns: each cell becomes four, without overlap."""
     return nn.Sequential(
         nn.ConvTranspose2d(_PYRAMID_KERNELS, _PYRAMID_KERNELS, 2, stride=2, bias=False),
         nn.BatchNorm2d(_PYRAMID_KERNELS),

@@ -1,6 +1,6 @@
 """The flow networks: from a pair of half-size frames to flow and scale field.
 
-Runs on every frame that is no key frame, so its cost decides the speed-up.
+Runs on every frame that is not a key frame, so its cost determines the speed-up.
 
 Source: Zhu et al., "Deep Feature Flow for Video Recognition", CVPR 2017,
     https://arxiv.org/abs/1611.07715, section 4, "Flow Network"; FlowNet of Fischer et
@@ -46,10 +46,10 @@ _PAIR_CHANNELS = 6
 
 
 class FlowNetwork(nn.Module):
-    """What all flow networks share: their input and the two heads, which read maps at stride 16.
+    """The base of all flow networks: their input and the two heads, which read maps at stride 16.
 
-    For features at stride 8 the heads give the values of 2 x 2 feature cells side by side, which
-    are then put in their places (``spread``).
+    For features at stride 8 the heads output the values of 2 x 2 feature cells as channels, which
+    are then moved to their places (``spread``).
 
     A subclass builds the layers in between and names them in ``decode``.
 
@@ -69,12 +69,12 @@ class FlowNetwork(nn.Module):
 
     @property
     def cells_per_head_cell(self) -> int:
-        """Feature cells in a cell of the maps that the heads read, each way."""
+        """Feature cells per cell of the maps that the heads read, each way."""
         return _HEAD_STRIDE // self.stride
 
     @property
     def cells_per_unit(self) -> float:
-        """Feature cells in the unit of the layers."""
+        """Feature cells per unit of the layers."""
         return UNIT_PX / self.stride
 
     def decode(self, pair: Tensor, multi_scale: bool) -> tuple[Tensor, list[Tensor]]:
@@ -135,7 +135,7 @@ class FlowNetwork(nn.Module):
         return flow, None if self.scale is None else self.spread(self.scale(maps))
 
     def spread(self, maps: Tensor) -> Tensor:
-        """Put what a head says of the feature cells of each of its cells in their places.
+        """Move a head's outputs for the feature cells of each of its cells to their places.
 
         Args:
             maps: ``(N, n r r, H / 16, W / 16)``, r = 16 / S; cell by cell, row by row.
@@ -151,7 +151,7 @@ class FlowNetwork(nn.Module):
         return cells.reshape(-1, count, ratio * height, ratio * width)
 
     def _initialise(self, negative_slope: float) -> None:
-        """Start all layers; called by a subclass when they stand."""
+        """Initialise all layers; called by a subclass when they are built."""
         for name, layer in self.named_modules():
             if not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
                 continue
@@ -160,7 +160,7 @@ class FlowNetwork(nn.Module):
             if name.startswith("upsample_flow"):
                 _set_bilinear(layer)
             elif name.startswith("predict_flow") or layer is self.flow:
-                nn.init.normal_(layer.weight, std=1e-3)  # starts at "nothing moves"
+                nn.init.normal_(layer.weight, std=1e-3)  # starts without motion
             elif isinstance(layer, nn.ConvTranspose2d):
                 # Torch takes a transposed convolution's fan from its outputs. Each output
                 # sums in_channels * 4 * 4 / (2 * 2) products.
@@ -248,7 +248,7 @@ class FlowNetHalf(FlowNetSimple):
 class FlowNetInception(FlowNetwork):
     """FlowNet Inception: Inception modules, a short decoder, 1.5 GMAC at 512 x 1024.
 
-    Shaped by what takes time in INT8 on a CPU, not by multiply-adds alone: one stride 4
+    Shaped by the costs of INT8 on a CPU, not by multiply-adds alone: one stride 4
     convolution on the six input channels, no average pooling, coarse flows that are
     predicted for pre-training only, and few channels where the heads read.
 
@@ -396,8 +396,8 @@ def _relu_deconv(in_kernels: int, kernels: int) -> nn.Sequential:
 
 
 def _crop(maps: Tensor, like: Tensor) -> Tensor:
-    """Cut off the row or column that upsampling adds where the finer level is odd."""
-    # Padding 1 has already cut what the reference's Crop at offset (1, 1) cuts above and
+    """Crop the row or column that upsampling adds where the finer level is odd."""
+    # Padding 1 has already removed what the reference's Crop at offset (1, 1) removes above and
     # left. Skipped where it would do nothing, so that no Slice is exported.
     if maps.shape[-2:] == like.shape[-2:]:
         return maps
@@ -405,7 +405,7 @@ def _crop(maps: Tensor, like: Tensor) -> Tensor:
 
 
 def _set_bilinear(layer: nn.Module) -> None:
-    """Start a 4x4 stride 2 transposed convolution as bilinear interpolation."""
+    """Initialise a 4x4 stride 2 transposed convolution as bilinear interpolation."""
     assert isinstance(layer, nn.ConvTranspose2d)
     line = torch.tensor([0.25, 0.75, 0.75, 0.25])
     with torch.no_grad():

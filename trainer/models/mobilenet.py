@@ -1,8 +1,8 @@
 """A light feature network: MobileNetV2 at stride 16 that ends in a dilated 3x3 convolution.
 
 Source: Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR 2018,
-    https://arxiv.org/abs/1801.04381, Table 2. Not in the Deep Feature Flow paper; what the paper
-    does to ResNet's last stage and on top of it is done here.
+    https://arxiv.org/abs/1801.04381, Table 2. Not in the Deep Feature Flow paper; the paper's
+    changes to ResNet's last stage and above are applied here.
 Differs from torchvision: with the neck "dilated" the stages that would be coarser than the features
     have stride 1, and they and those behind them dilated convolutions; the 1x1 convolution to 1280
     kernels (``features.18``) is left out, which would make ``feat_conv`` four times as large. Names

@@ -1,6 +1,6 @@
-"""Input normalisation, and the half-size frame that the flow network sees.
+"""Input normalisation, and the half-size frame that the flow network reads.
 
-Frames travel as BGR 0..255. Normalisation is a module, so that it ends up inside
+Frames are passed as BGR 0..255. Normalisation is a module, so that it becomes part of
 every exported graph and the device feeds plain uint8 frames.
 
 Source: Zhu et al., "Deep Feature Flow for Video Recognition", CVPR 2017,

@@ -24,7 +24,7 @@ def anchor_boxes(
     stride: int,
     device: torch.device | None = None,
 ) -> Tensor:
-    """Give the anchors of all cells, float32 ``(n, 4)`` xyxy in pixels of the frame.
+    """Return the anchors of all cells, float32 ``(n, 4)`` xyxy in pixels of the frame.
 
     Anchor a of cell (y, x) is number ``(y * w + x) * A + a``; its centre is the cell's, of
     ``stride`` pixels each way.
@@ -43,7 +43,7 @@ def anchor_boxes(
 
 
 def per_anchor(objectness: Tensor, deltas: Tensor) -> tuple[Tensor, Tensor]:
-    """Line the maps up with ``anchor_boxes``: ``(N, n)`` logits and ``(N, n, 4)`` raw deltas.
+    """Align the maps with ``anchor_boxes``: ``(N, n)`` logits and ``(N, n, 4)`` raw deltas.
 
     Args:
         objectness: ``(N, A, h, w)``.
@@ -61,11 +61,11 @@ def propose(
     frame_size: tuple[int, int],
     settings: RfcnSettings,
 ) -> Tensor:
-    """Choose the boxes of one frame that are worth classifying.
+    """Choose the boxes of one frame to be classified.
 
-    Of the ``proposals_before_nms`` best anchors, of equal ones the first, those are taken whose box
-    is not empty within the frame; greedy suppression leaves ``proposals`` of them at most. An
-    anchor with a logit or deltas of NaN is never taken.
+    Of the ``proposals_before_nms`` best anchors, of equal ones the first, those are kept whose box
+    is not empty within the frame; greedy suppression leaves at most ``proposals`` of them. An
+    anchor with a logit or deltas of NaN is never kept.
 
     Args:
         logits: ``(n,)``.
@@ -77,7 +77,7 @@ def propose(
     Returns:
         float32 ``(P, 4)`` xyxy inside the frame, best first, without gradient; P may be 0.
     """
-    # torch sorts NaN before all numbers; suppression leaves no box of such a score.
+    # torch sorts NaN before all numbers; suppression keeps no box of such a score.
     order = logits.nan_to_num(nan=-torch.inf).sort(descending=True, stable=True).indices
     order = order[: settings.proposals_before_nms]
     boxes = clip_boxes(decode(deltas[order].float(), anchors[order], PROPOSAL_STDS), frame_size)

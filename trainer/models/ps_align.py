@@ -4,8 +4,7 @@ Source: Dai et al., "R-FCN", NIPS 2016, section 2, Eq. (1), with average voting.
 Differs from it: a bin averages four bilinear samples, as RoIAlign does (He et al., "Mask R-CNN",
     ICCV 2017), where R-FCN averages the cells of a bin after rounding its borders.
 
-The definition, which the graph and the native code equal. A box (x1, y1, x2, y2) in pixels lies
-in the frame, a cell is S px wide and high, and integer coordinates are cell centres. With
+The definition, shared with the graph and the native code: a box (x1, y1, x2, y2) in pixels lies
 ``bw = (x2 - x1) / S / k`` and ``bh = (y2 - y1) / S / k``, sample (t, s), each 0 or 1, of bin (row
 i, column j) is at
 
@@ -13,7 +12,7 @@ i, column j) is at
     v = y1 / S - 0.5 + (i + (t + 0.5) / 2) * bh,    clamped to [0, h - 1]
 
 in map ``(i * k + j) * D + d`` for output d, interpolated bilinearly. The vote of output d is the
-mean over the k * k bins and their four samples. So pools ONNX's RoiAlign with half_pixel
+mean over the k * k bins and their four samples. This equals ONNX's RoiAlign with half_pixel
 coordinates, sampling_ratio 2 and mode avg.
 """
 
@@ -45,7 +44,7 @@ def position_sensitive_vote(maps: Tensor, boxes: Tensor, bins: int, stride: int)
         ``(R, D)``.
 
     Raises:
-        ShapeError: if the maps are no multiple of the bins, or boxes are not ``(R, 4)``.
+        ShapeError: if the maps are not a multiple of the bins, or boxes are not ``(R, 4)``.
     """
     if maps.ndim != 3 or maps.shape[0] % bins**2:
         raise ShapeError(
@@ -64,7 +63,7 @@ def position_sensitive_vote(maps: Tensor, boxes: Tensor, bins: int, stride: int)
 
 
 def _sampling_grid(boxes: Tensor, bins: int, size: torch.Size) -> Tensor:
-    """Coordinates of grid_sample ``(k * k, R, 4, 2)`` of the samples of boxes in cells."""
+    """Return grid_sample coordinates ``(k * k, R, 4, 2)`` of the samples of boxes in cells."""
     height, width = size
     steps = torch.arange(bins * _SAMPLES, dtype=boxes.dtype, device=boxes.device)
     shares = (steps + 0.5) / (bins * _SAMPLES)

@@ -42,7 +42,7 @@ _DEPTHS: dict[str, _Depth] = {
 
 
 class _Block(nn.Module):
-    """What both kinds of residual block share: the sum with the shortcut."""
+    """The base of both kinds of residual block: the sum with the shortcut."""
 
     conv1: nn.Conv2d
     bn1: nn.BatchNorm2d
@@ -119,7 +119,7 @@ class ResNet(FeatureNetwork):
 
     Raises:
         ConfigError: if the name is unknown, the width or the channels are not positive,
-            or ``stride_in_1x1`` is asked of a network without bottlenecks.
+            or ``stride_in_1x1`` is set for a network without bottlenecks.
 
     Example:
         >>> ResNet("resnet18")(torch.zeros(1, 3, 64, 96)).shape
@@ -170,7 +170,7 @@ class ResNet(FeatureNetwork):
 
     @staticmethod
     def default_channels(name: ResNetName) -> int:
-        """Say how many feature channels a network has when none are asked for."""
+        """Return the default number of feature channels of a network."""
         return _DEPTHS[name].default_channels
 
     def body(self) -> list[tuple[str, Step]]:
@@ -195,8 +195,8 @@ def _checked_depth(name: str, channels: int | None, stride_in_1x1: bool) -> _Dep
         raise ConfigError(f"channels is {channels}, expected at least 1.")
     if stride_in_1x1 and not _DEPTHS[name].is_bottleneck:
         raise ConfigError(
-            f"stride_in_1x1 was asked of {name}, whose blocks have no 1x1 convolution. "
-            "Leave it out, or take resnet50 or resnet101."
+            f"stride_in_1x1 was set for {name}, whose blocks have no 1x1 convolution. "
+            "Leave it out, or use resnet50 or resnet101."
         )
     return _DEPTHS[name]
 

@@ -1,12 +1,12 @@
 """The task network of object detection: R-FCN's learned maps, all of them 1x1 convolutions.
 
-Runs on every frame, so it has to stay small. What turns the maps into boxes has no weights:
+Runs on every frame, so it has to stay small. The steps from the maps to boxes have no weights:
 ``proposals`` and ``detect``.
 
 Source: Zhu et al., "Deep Feature Flow for Video Recognition", CVPR 2017,
     https://arxiv.org/abs/1611.07715, section 4, "Object Detection"; Dai et al., "R-FCN", NIPS 2016.
 Differs from the paper: a logit for each anchor in place of a softmax over object and background,
-    which is the sigmoid of their difference; it takes half of the maps. Import of weights with both
+    which is the sigmoid of their difference; it needs half of the maps. Import of weights with both
     subtracts them.
 
 Shapes: N batch, C channels, A anchors a cell, K classes, k bins in each direction, h x w feature
@@ -25,7 +25,7 @@ from dff_edge.trainer.models.task_head import TaskHead
 
 
 class RfcnMaps(NamedTuple):
-    """What R-FCN learns, at every feature cell.
+    """R-FCN's learned outputs at every feature cell.
 
     Deltas and box maps are raw: decoding multiplies them by ``PROPOSAL_STDS`` and ``BOX_STDS``
     (``box_coding``), export folds these into the weights.
@@ -46,7 +46,7 @@ class RfcnMaps(NamedTuple):
 
 
 def map_depths(classes: int, settings: RfcnSettings) -> tuple[int, int, int, int]:
-    """Say how many channels each of ``RfcnMaps`` has, for K classes."""
+    """Return how many channels each of ``RfcnMaps`` has, for K classes."""
     anchors, bins = settings.anchors, settings.bins**2
     return anchors, 4 * anchors, bins * (classes + 1), bins * 4
 
@@ -97,5 +97,5 @@ class RfcnHead(TaskHead):
         return RfcnMaps(*maps.split(self.depths, 1))
 
     def forward(self, features: Tensor) -> RfcnMaps:
-        """The same as ``maps``, for those who call any task network."""
+        """Call ``maps``, the common interface of task networks."""
         return self.maps(features)

@@ -1,4 +1,4 @@
-"""The configuration of a task network, and the network that it asks for."""
+"""The configuration of a task network, and the network that it builds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dff_edge.trainer.models.segmentation import SegmentationHead
 from dff_edge.trainer.models.task_head import TaskHead
 from dff_edge.trainer.settings import Settings, refuse_truth_values
 
-_MAX_CLASSES = 255  # label maps are uint8, and 255 is what does not count
+_MAX_CLASSES = 255  # label maps are uint8, and 255 is not scored
 
 Colour = tuple[
     Annotated[int, Field(ge=0, le=255)],
@@ -23,7 +23,7 @@ Colour = tuple[
 
 
 class ClassesConfig(Settings):
-    """What every task has: its classes, and a network.
+    """The base of all tasks' settings: the classes, and a network.
 
     Attributes:
         takes_class_weights: whether ``StageConfig.class_weights`` is for it.
@@ -39,11 +39,11 @@ class ClassesConfig(Settings):
     @property
     @abstractmethod
     def map_channels(self) -> int:
-        """Channels of all maps that the network gives."""
+        """Return the number of channels of all maps of the network."""
 
     @abstractmethod
     def head(self, channels: int) -> TaskHead:
-        """Build the network on features of so many channels."""
+        """Build the network on features of ``channels`` channels."""
 
     def check_channels(self, channels: int) -> None:
         """Raise ValueError if features of so many channels cannot be read."""
@@ -73,7 +73,7 @@ class SegmentationConfig(ClassesConfig):
 
     @property
     def map_channels(self) -> int:
-        """See ``ClassesConfig.map_channels``: one a class."""
+        """See ``ClassesConfig.map_channels``: one per class."""
         return len(self.classes)
 
     def head(self, channels: int) -> SegmentationHead:
@@ -82,14 +82,14 @@ class SegmentationConfig(ClassesConfig):
 
 
 def _without_truth_values(rfcn: Any) -> Any:
-    """All of it is numbers, and pydantic takes true for one."""
+    """Raise for truth values among the numbers, which pydantic would accept as 1 and 0."""
     for key, value in rfcn.items() if isinstance(rfcn, dict) else ():
         refuse_truth_values(value, str(key))
     return rfcn
 
 
 class DetectionConfig(ClassesConfig):
-    """Object detection by R-FCN; the background is no entry of ``classes``.
+    """Object detection by R-FCN; the background is not an entry of ``classes``.
 
     Attributes:
         name: the task.
@@ -118,7 +118,7 @@ class DetectionConfig(ClassesConfig):
 
 
 def _name(task: Any) -> Any:
-    """Which of them; a task without a name is segmentation, the only one there once was."""
+    """Return the task's name; without a name it is segmentation, once the only task."""
     if isinstance(task, dict):
         return task.get("name", "segmentation")
     return getattr(task, "name", None)

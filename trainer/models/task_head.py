@@ -1,4 +1,4 @@
-"""What all task networks have in common."""
+"""The base of all task networks."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ class TaskHead(nn.Module):
     """A task network: features to the maps that the task's loss and decoder read."""
 
     def parts(self, maps: Tensor) -> Any:
-        """Return what ``forward`` gives, of maps that ``join`` made one tensor."""
+        """Return the outputs of ``forward`` from maps that ``join`` made one tensor."""
         return maps

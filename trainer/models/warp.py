@@ -1,4 +1,4 @@
-"""The feature warp with autograd: what training uses, and what the device must equal.
+"""The feature warp with autograd: used in training, and the reference for the device.
 
 Source: Zhu et al., "Deep Feature Flow for Video Recognition", CVPR 2017,
     https://arxiv.org/abs/1611.07715, section 3.

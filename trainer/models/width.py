@@ -1,4 +1,4 @@
-"""The width multiplier: how layers get fewer kernels for small devices."""
+"""The width multiplier: fewer kernels per layer for small devices."""
 
 from __future__ import annotations
 

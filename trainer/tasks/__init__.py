@@ -1,4 +1,4 @@
-"""The tasks that are trained; see ``dff_edge.bundle.tasks`` for their other halves.
+"""The tasks that are trained; see ``dff_edge.bundle.tasks`` for their other modules.
 
 Their networks are chosen by the configuration, ``dff_edge.trainer.models.task_config``.
 """

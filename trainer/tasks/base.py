@@ -1,4 +1,4 @@
-"""A task as the trainer sees it: its loss, and what a torch model says of a frame."""
+"""A task in the trainer: its loss, and the results of a torch model for a frame."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Size = tuple[int, int]  # H, W
 
 
 class TrainedTask(ABC):
-    """Everything that the trainer asks of a task, beside its network.
+    """The interface of a task for the trainer, beside its network.
 
     Attributes:
         name: of the task.
@@ -38,10 +38,10 @@ class TrainedTask(ABC):
         """Compute the losses of a batch, whose sum is trained.
 
         Args:
-            model: that gave the maps.
-            maps: what its task network says of the current frames.
-            batch: what is true of them.
-            stage: how they are trained.
+            model: the model of the maps.
+            maps: outputs of its task network for the current frames.
+            batch: their labels or boxes.
+            stage: settings of the stage.
             class_weights: ``(K,)``, or None for equal weights.
             step: optimiser steps done so far.
 
@@ -51,11 +51,11 @@ class TrainedTask(ABC):
 
     @abstractmethod
     def predict(self, model: DeepFeatureFlow, maps: Any, frame_size: Size, size: Size) -> Any:
-        """Return what is said of one frame, as the runtime does.
+        """Return the result for one frame, as the runtime does.
 
         Args:
-            model: that gave the maps.
-            maps: what its task network says of the frame.
+            model: the model of the maps.
+            maps: outputs of its task network for the frame.
             frame_size: ``(H, W)`` of the networks.
             size: ``(H, W)`` of the source frame.
         """

@@ -1,7 +1,7 @@
-"""What a manifest says that its graphs say too: levels of bytes, precision, the mean, R-FCN.
+"""Comparison of a manifest with its graphs: levels of bytes, precision, the mean, R-FCN.
 
-The runtime acts on the manifest, an engine on the graph. Where the two differ every result is
-wrong and nothing else would tell, so they are compared when a bundle is written and when it is
+The runtime uses the manifest, an engine the graph. Where the two differ every result is
+wrong without another sign, so they are compared when a bundle is written and when it is
 opened. Shapes of inputs and outputs, and with them frame size, channels, classes, anchors a cell
 and bins, are compared by ``GraphContract``.
 
@@ -36,7 +36,7 @@ _MEAN_ERROR, _HALF_MEAN_ERROR = 1e-3, 0.125  # rounding of float32; of float16 b
 
 
 def compared_inputs(nodes: list[Node]) -> set[str]:
-    """Name the stored tensors whose numbers are compared here."""
+    """Return the names of the stored tensors whose numbers are compared here."""
     operands = {n.inputs[1] for n in nodes if n.operator in ("Add", "Sub") and len(n.inputs) > 1}
     wanted = set(operands)
     for node in nodes:
@@ -55,12 +55,12 @@ def disagreements(
     graph: CheckedGraph,
     flavour: Flavour,
 ) -> list[str]:
-    """Say where a graph differs from its manifest; empty when it does not.
+    """Describe how a graph differs from its manifest; empty if it does not.
 
     Args:
         manifest: of the bundle.
-        precision, name, flavour: which of its graphs.
-        graph: it, whose inputs and outputs are the contract's.
+        precision, name, flavour: of the graph.
+        graph: the graph, whose inputs and outputs match the contract.
     """
     problems = list(_precision_problems(precision, graph))
     levels = manifest.map_levels(precision, flavour)
@@ -76,7 +76,7 @@ def disagreements(
 
 
 class _Wiring:
-    """Who makes and who reads each value of a graph."""
+    """Producers and readers of each value of a graph."""
 
     def __init__(self, graph: CheckedGraph) -> None:
         self.graph = graph
@@ -87,15 +87,15 @@ class _Wiring:
                 self._readers.setdefault(name, []).append(node)
 
     def readers(self, name: str) -> list[Node]:
-        """The nodes that read a value."""
+        """Return the nodes that read a value."""
         return self._readers.get(name, [])
 
     def stored(self, name: str) -> NDArray[Any] | None:
-        """The numbers of a value, where they are stored and kept."""
+        """Return the numbers of a value, where they are stored and kept."""
         return self.graph.values[name].values
 
     def levels(self, node: Node) -> tuple[float, int] | None:
-        """Step and zero of Q or DQ; None where there is one for each of an axis."""
+        """Return step and zero of Q or DQ; None for levels per channel."""
         step, zero = (self.stored(name) for name in node.inputs[1:3])
         if step is None or zero is None or step.shape != ():
             return None
@@ -130,7 +130,7 @@ def _level_problems(levels: MapLevels, wiring: _Wiring) -> Iterator[str]:
 
 
 def _reading_problems(wiring: _Wiring, name: str, levels: Levels, what: str) -> Iterator[str]:
-    """Whoever reads bytes turns them into floats by their levels."""
+    """Check that the readers of bytes dequantise them by their levels."""
     for node in wiring.readers(name):
         if node.operator in _MOVES:
             yield from _reading_problems(wiring, node.outputs[0], levels, what)
@@ -141,7 +141,7 @@ def _reading_problems(wiring: _Wiring, name: str, levels: Levels, what: str) -> 
 
 
 def _making_problems(wiring: _Wiring, name: str, levels: Levels, what: str) -> Iterator[str]:
-    """Bytes are made of floats by their levels, or are those of a stored one."""
+    """Check that bytes are quantised by their levels, or are those of a stored one."""
     node = wiring.makers.get(name)
     while node is not None and node.operator in (*_MOVES, "Clip"):
         if node.operator == "Clip":  # a ReLU on bytes
@@ -161,7 +161,7 @@ def _making_problems(wiring: _Wiring, name: str, levels: Levels, what: str) -> I
 
 
 def _warped(wiring: _Wiring) -> Iterator[str]:
-    """Names of what the warp gives: the function, the plugin, or the last of its nodes."""
+    """Yield names of the warp's outputs: of the function, the plugin, or the last of its nodes."""
     for node in wiring.graph.file.nodes:
         if node.domain == LOCAL_DOMAIN and node.operator in (WARP_FUNCTION, WARP_PLUGIN):
             yield node.outputs[0]
@@ -176,7 +176,7 @@ def _warped(wiring: _Wiring) -> Iterator[str]:
 
 
 def _warped_problems(wiring: _Wiring, name: str, levels: Levels) -> Iterator[str]:
-    """What was warped has the levels of the features."""
+    """Check that the warp's output has the levels of the features."""
     if wiring.graph.values[name].dtype.kind != "f":
         yield from _reading_problems(wiring, name, levels, "what was warped")
         return
@@ -204,7 +204,7 @@ def _plugin_problems(levels: MapLevels | None, graph: CheckedGraph) -> Iterator[
 
 
 def _mean_problems(mean: NDArray[np.float64], wiring: _Wiring) -> Iterator[str]:
-    """The frames less the mean is what a network begins with."""
+    """Check that a network begins by subtracting the mean from the frames."""
     for frame in _FRAMES:
         if frame not in wiring.graph.file.inputs:
             continue
@@ -222,7 +222,7 @@ def _mean_problems(mean: NDArray[np.float64], wiring: _Wiring) -> Iterator[str]:
 
 
 def _subtracted(wiring: _Wiring, frame: str) -> tuple[NDArray[np.float64], float] | None:
-    """What is subtracted from a frame, and how exactly it is stored."""
+    """Return the value subtracted from a frame, and the error bound of its storage."""
     pending = [frame]
     while pending:
         for node in wiring.readers(pending.pop()):
@@ -237,7 +237,7 @@ def _subtracted(wiring: _Wiring, frame: str) -> tuple[NDArray[np.float64], float
 
 
 def _operand(wiring: _Wiring, name: str) -> tuple[NDArray[Any] | None, float]:
-    """The numbers of a stored operand, of floats or bytes, and how exact they are."""
+    """Return the numbers of a stored operand, of floats or bytes, and their error bound."""
     value, maker = wiring.graph.values[name], wiring.makers.get(name)
     if maker is None or maker.operator != "DequantizeLinear":
         return value.values, _HALF_MEAN_ERROR if value.dtype == HALF else _MEAN_ERROR

@@ -1,7 +1,7 @@
-"""A file read once from its start to its end: hashed on the way, and never held as a whole.
+"""A file read once from its start to its end: hashed on the way, and never held in memory.
 
-What was parsed is what the digest is of, however the file changes meanwhile, and a file of
-gigabytes takes no more memory than the parts of it that are looked at.
+The digest is of exactly the parsed bytes, even if the file changes meanwhile, and a file of
+gigabytes takes no more memory than the parts that are parsed.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import BinaryIO
 
 from dff_edge.bundle.graphs.protobuf import read_varint, truncated
 
-_CHUNK_BYTES = 1 << 20  # of what is only hashed
-_AHEAD_BYTES = 1 << 16  # read at once of what is looked at
+_CHUNK_BYTES = 1 << 20  # of data that is only hashed
+_AHEAD_BYTES = 1 << 16  # read at once of data that is parsed
 _LONGEST_VARINT = 10
 
 
@@ -21,7 +21,7 @@ class ByteStream:
 
     Args:
         file: at its start.
-        size: how many bytes it has. One more that comes is an error of the caller's, who compares
+        size: its number of bytes. Further ones are an error that the caller detects by comparing
             digests.
     """
 
@@ -35,15 +35,15 @@ class ByteStream:
 
     @property
     def position(self) -> int:
-        """How many bytes were taken or skipped."""
+        """Number of bytes read or skipped."""
         return self._chunk_start + self._at
 
     def take(self, count: int, message: str) -> memoryview:
-        """Read bytes to be looked at.
+        """Read bytes to be parsed.
 
         Args:
-            count: how many; the caller bounds it.
-            message: what they belong to.
+            count: their number; the caller bounds it.
+            message: what they belong to, for errors.
 
         Raises:
             WireError: the file has fewer.
@@ -55,7 +55,7 @@ class ByteStream:
         return self._chunk[at : at + count]
 
     def skip(self, count: int, message: str) -> None:
-        """Pass over bytes that are only hashed.
+        """Skip bytes that are only hashed.
 
         Raises:
             WireError: the file has fewer.
@@ -78,7 +78,7 @@ class ByteStream:
         return value
 
     def sha256(self) -> str:
-        """Read to the end, whatever is there, and give the digest of all of it."""
+        """Read to the end of the file, and return the digest of all of it."""
         while True:
             chunk = self._file.read(_CHUNK_BYTES)
             if not chunk:
@@ -86,7 +86,7 @@ class ByteStream:
             self._hash.update(chunk)
 
     def _fill(self, count: int, message: str) -> None:
-        """Have at least ``count`` bytes at hand."""
+        """Buffer at least ``count`` bytes."""
         parts = [bytes(self._chunk[self._at :])]
         held = len(parts[0])
         while held < count:

@@ -1,4 +1,4 @@
-"""Whether a file is fit for its places in a bundle."""
+"""Check of a graph's file for its uses in a bundle."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _PLUGIN_USE: tuple[Flavour, GraphName] = ("trt", "propagate")
 def read_graph(
     stream: ByteStream, name: str, uses: Collection[tuple[Flavour, GraphName]]
 ) -> CheckedGraph:
-    """Read a file and refuse it where it is not fit for any bundle in its places.
+    """Read a file and raise if it is invalid for its uses in any bundle.
 
     Args:
         stream: the file, at its start.
-        name: what messages call it.
-        uses: which graphs it is; of fp32, most serve both flavours.
+        name: its name in messages.
+        uses: the graphs that it serves as; of fp32, most serve both flavours.
 
     Raises:
         BundleError: see ``check_stream``, and ``check_for_tensorrt`` for that flavour; or a graph
-            that is for the plugin and does not call it once.
+            for the plugin that does not call it exactly once.
     """
     plugin = set(uses) == {_PLUGIN_USE}
     flavour: Flavour = "trt" if any(own == "trt" for own, _ in uses) else "ort"
@@ -38,7 +38,7 @@ def read_graph(
     count = graph.summary.operators[f"{LOCAL_DOMAIN}::{WARP_PLUGIN}"]
     if _PLUGIN_USE in uses and count != 1:
         raise BundleError(
-            f"{name} has {count} nodes {WARP_PLUGIN}, expected 1: it is the graph that takes the "
+            f"{name} has {count} nodes {WARP_PLUGIN}, expected 1: it is the graph that uses the "
             "warp from TensorRT's plugin. Export and calibrate the bundle again."
         )
     if flavour == "trt":
@@ -49,7 +49,7 @@ def read_graph(
 def read_graph_bytes(
     data: bytes, name: str, uses: Collection[tuple[Flavour, GraphName]]
 ) -> CheckedGraph:
-    """``read_graph`` of bytes in memory."""
+    """Call ``read_graph`` on bytes in memory."""
     return read_graph(ByteStream(io.BytesIO(data), len(data)), name, uses)
 
 
@@ -61,17 +61,17 @@ def check_graph(
     graph: CheckedGraph,
     flavour: Flavour = "ort",
 ) -> None:
-    """Refuse a graph that is not the one that it should be.
+    """Raise unless a graph is the expected one.
 
     Args:
         manifest: of the bundle.
-        precision, name, flavour: which of its graphs it should be.
-        file_name: what messages call it.
-        graph: what ``read_graph`` gave.
+        precision, name, flavour: of the expected graph.
+        file_name: its name in messages.
+        graph: from ``read_graph``.
 
     Raises:
-        BundleError: inputs and outputs that differ from the contract, costs out of proportion, or
-            what the manifest says otherwise.
+        BundleError: inputs and outputs that differ from the contract, excessive costs, or
+            values that differ from the manifest.
     """
     summary = graph.summary
     problems = manifest.contract(precision, name, flavour).problems(summary.inputs, summary.outputs)

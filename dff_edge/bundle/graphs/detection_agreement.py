@@ -1,6 +1,6 @@
-"""R-FCN's settings in a manifest against the constants of the portable form.
+"""Comparison of R-FCN's settings in a manifest with the constants of the portable form.
 
-The device acts on the manifest's; in task.onnx and propagate.onnx the same numbers stand as
+The device uses the manifest's; in task.onnx and propagate.onnx the same numbers are
 constants (``dff_edge/onnx_graphs/detection.py``), the anchors as a table.
 """
 
@@ -22,7 +22,7 @@ _SAMPLES = 2  # of a bin, each way
 
 
 def rfcn_problems(manifest: Manifest, graph: CheckedGraph) -> Iterator[str]:
-    """Say where the constants of a task graph are not the manifest's settings."""
+    """Describe where the constants of a task graph are not the manifest's settings."""
     rfcn = manifest.rfcn
     assert rfcn is not None
     height, width = (side // manifest.stride for side in manifest.frame_size)
@@ -70,7 +70,7 @@ def rfcn_problems(manifest: Manifest, graph: CheckedGraph) -> Iterator[str]:
 
 
 def _compare(what: str, found: list[Any], expected: list[Any], error: float = 0) -> Iterator[str]:
-    """Compare numbers and tables, as float32."""
+    """Yield the differences of numbers and tables, as float32."""
     fits = len(found) == len(expected) and all(
         own is not None and _is_near(np.asarray(own), np.asarray(wanted), error)
         for own, wanted in zip(found, expected, strict=True)

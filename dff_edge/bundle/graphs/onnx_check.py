@@ -1,14 +1,14 @@
 """Check an ONNX file before any native code parses it.
 
-ONNX Runtime and TensorRT parse and compute in C++, where a hostile file can kill the process, take
-all memory or never end. Only what dff-edge's own export and calibration write is let through: whole
-and self-contained files (``onnx_reader``) of a list of operators with bounded attributes
-(``onnx_operators``), whose shapes all follow from the inputs (``onnx_shapes``). So what a graph
-costs is known here, and bounded by the size of the frame.
+ONNX Runtime and TensorRT parse and compute in C++, where a hostile file can kill the process, use
+all memory or never end. Only files that dff-edge's own export and calibration write are accepted:
+complete and self-contained files (``onnx_reader``) of a list of operators with bounded attributes
+(``onnx_operators``), whose shapes all follow from the inputs (``onnx_shapes``). So the cost of a
+graph is known here, and bounded by the size of the frame.
 
-What is left to a stranger: a graph that is well-formed, within the bounds and slow, at most some
+These remain possible: a graph that is well-formed, within the bounds and slow, at most some
 fifteen times as slow as the largest networks of this toolkit at that frame size; weights that
-compute nonsense; and whatever mistakes are in the engines' kernels of these operators.
+compute nonsense; and faults in the engines' kernels of these operators.
 """
 
 from __future__ import annotations
@@ -48,17 +48,17 @@ from dff_edge.printable import printable
 
 @dataclass(frozen=True, slots=True)
 class GraphSummary:
-    """What a checked ONNX file holds.
+    """Properties of a checked ONNX file.
 
     Attributes:
         inputs: the graph's inputs by name, in order.
         outputs: the graph's outputs by name, in order.
         opset: version of the standard operator set.
-        operators: how many nodes of each operator, those of functions included.
+        operators: number of nodes of each operator, those of functions included.
         dtypes: types of all values that are stored or computed.
         work: additions, products and comparisons of one run, at most.
-        largest_bytes: of a value, or of the memory that a kernel takes for itself.
-        all_bytes: of all values together. Engines take less, for most values follow each other in
+        largest_bytes: of a value, or of the scratch memory of a kernel.
+        all_bytes: of all values together. Engines use less, for most values follow each other in
             the same memory.
     """
 
@@ -74,12 +74,12 @@ class GraphSummary:
 
 @dataclass(slots=True)
 class CheckedGraph:
-    """A file that was let through.
+    """A file that has passed the checks.
 
     Attributes:
-        file: what it holds.
-        summary: what it is.
-        values: every value of the graph by name, of functions only what they give.
+        file: its contents.
+        summary: its properties.
+        values: every value of the graph by name, of functions only their outputs.
     """
 
     file: OnnxFile
@@ -90,7 +90,7 @@ class CheckedGraph:
 def check_onnx(
     data: bytes, name: str, *, flavour: Flavour = "ort", plugin: bool = False
 ) -> CheckedGraph:
-    """``check_stream`` for bytes in memory."""
+    """Call ``check_stream`` on bytes in memory."""
     return check_stream(
         ByteStream(io.BytesIO(data), len(data)), name, flavour=flavour, plugin=plugin
     )
@@ -104,14 +104,14 @@ def check_stream(
     plugin: bool = False,
     kept: Callable[[list[Node]], set[str]] = lambda nodes: set(),
 ) -> CheckedGraph:
-    """Walk an ONNX file and refuse it unless it is whole, self-contained and bounded.
+    """Parse an ONNX file and raise unless it is complete, self-contained and bounded.
 
     Args:
         stream: the file, at its start.
-        name: what messages call it, for example ``"int8/feature.onnx"``.
-        flavour: whose graph it is.
+        name: its name in messages, for example ``"int8/feature.onnx"``.
+        flavour: of the graph.
         plugin: whether it may use TensorRT's plugin.
-        kept: says which stored tensors' numbers the caller looks at.
+        kept: returns the names of the stored tensors whose numbers the caller needs.
 
     Raises:
         BundleError: truncated or damaged; operators, attributes or types that no graph of a bundle
@@ -172,12 +172,12 @@ class _Walk:
             found = values.get(name)
             if found is None or (found.dtype, found.shape) != (spec.dtype, spec.shape):
                 told = found and f"computes {found.dtype.name} {found.shape} as it"
-                raise WireError(f"tells of the value {spec}, and {told or 'computes none'}")
+                raise WireError(f"declares the value {spec}, and {told or 'computes none'}")
         for name in file.outputs:
             if values[name].is_stored:
-                raise WireError(f"gives a stored tensor as its output '{name}'")
+                raise WireError(f"has a stored tensor as its output '{name}'")
             if values[name].is_most:
-                raise WireError(f"gives rows of which there may be none as its output '{name}'")
+                raise WireError(f"has rows of which there may be none as its output '{name}'")
         return values
 
     def _nodes(self, nodes: Sequence[Node], values: dict[str, Value], depth: int) -> None:
@@ -194,7 +194,7 @@ class _Walk:
                 value = values.get(name)
                 if value is None:
                     raise WireError(
-                        f"has {node} that reads '{name}', which nothing before it gives"
+                        f"has {node} that reads '{name}', which nothing before it computes"
                     )
                 inputs.append(value)
             made = (
@@ -204,7 +204,7 @@ class _Walk:
                 self._add(values, name, value, str(node))
 
     def _operator(self, node: Node, depth: int) -> Operator:
-        """What a node may look like, which it does."""
+        """Return the rules of a node's operator; raise where the node violates them."""
         operator = OPERATORS.get(node.operator) if node.domain == "" else None
         is_plugin = node.domain == LOCAL_DOMAIN and node.operator == WARP_PLUGIN
         if is_plugin and self.plugin and depth == 0:
@@ -227,7 +227,7 @@ class _Walk:
         return outcome.outputs
 
     def _call(self, node: Node, arguments: list[Value]) -> tuple[Value, ...]:
-        """Compute the shapes in a function. It calls no other."""
+        """Compute the shapes in a function, which calls no other."""
         function = self.functions[node.operator]
         fits = len(arguments) == len(function.inputs) and len(node.outputs) == len(function.outputs)
         if node.attributes or not fits:
@@ -242,16 +242,16 @@ class _Walk:
 
     def _add(self, values: dict[str, Value], name: str, value: Value, maker: str) -> None:
         if not name or name in values:
-            raise WireError(f"has {maker} that gives '{name}', a name that is taken or none")
+            raise WireError(f"has {maker} that defines '{name}', a name that is taken or empty")
         size = value.bytes
-        if size == 0:  # which kernels read all the same
-            raise WireError(f"has {maker} that gives '{name}' of shape {value.shape}, of nothing")
+        if size == 0:  # which kernels read nevertheless
+            raise WireError(f"has {maker} that defines '{name}' of shape {value.shape}, of nothing")
         values[name] = value
         self.all_bytes += size
         self.largest_bytes = max(self.largest_bytes, size)
 
 
-# Of one graph: what any may have, how much more for each pixel of the frame, and the most of all. A
+# Limits of one graph: a base, an addition for each pixel of the frame, and a maximum. A
 # ResNet-101 in FP32 has 576 bytes in one value, 3,607 in all and 272,000 steps a pixel
 # (benchmarks/graph_costs.py); in INT8 twice as many bytes in all; with twice the width, twice the
 # bytes and four times the steps.
@@ -268,7 +268,7 @@ _WORDS: Final = {
 
 
 def cost_limits(pixels: int) -> dict[str, int]:
-    """Give the most that a graph may ask for, by the name of the attribute of its summary.
+    """Return the limits of a graph's costs, by attribute of its summary.
 
     Args:
         pixels: H x W of the network's frames.
@@ -277,7 +277,7 @@ def cost_limits(pixels: int) -> dict[str, int]:
 
 
 def cost_problem(summary: GraphSummary, pixels: int) -> str | None:
-    """Say what of a graph is out of proportion; None when nothing is.
+    """Describe which cost of a graph is excessive; None if none is.
 
     Args:
         summary: of the graph.
@@ -287,7 +287,7 @@ def cost_problem(summary: GraphSummary, pixels: int) -> str | None:
         found = getattr(summary, name)
         if found > most:
             return (
-                f"wants {found} {_WORDS[name]}, expected at most {most} for a frame of {pixels} "
+                f"needs {found} {_WORDS[name]}, expected at most {most} for a frame of {pixels} "
                 "pixels"
             )
     return None

@@ -1,6 +1,6 @@
-"""What an ONNX file holds, as plain records: nodes, stored tensors, values.
+"""Contents of an ONNX file as plain records: nodes, stored tensors, values.
 
-``onnx_reader`` makes them of a file's bytes; nothing in them is computed or trusted.
+``onnx_reader`` creates them from a file's bytes; nothing in them is computed or trusted.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Tensor:
     Attributes:
         name: empty where it is an attribute without one.
         dtype, shape: of its values.
-        values: them, read-only; None where they were passed over.
+        values: its numbers, read-only; None where they were skipped.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Tensor:
 
 
 class Node(NamedTuple):
-    """A node, as written: nothing of its operator is checked."""
+    """A node, as written: its operator is not checked yet."""
 
     operator: str
     domain: str
@@ -63,13 +63,13 @@ class Function:
 
 @dataclass(slots=True)
 class OnnxFile:
-    """What a file holds.
+    """Contents of a file.
 
     Attributes:
         nodes: of the graph, in order.
         tensors: stored ones, by name.
         inputs, outputs: of the graph, by name, in order.
-        values: types and shapes that are told of other values.
+        values: stated types and shapes of other values.
         opset: version of the standard operators.
         functions: local ones, by name.
     """

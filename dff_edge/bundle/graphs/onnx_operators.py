@@ -1,8 +1,8 @@
-"""The operators that the graphs of a bundle may use: what export and calibration write, no more.
+"""The operators allowed in a bundle's graphs: those that export and calibration write.
 
 ``tests/onnx_graphs/test_operators.py`` derives the list from them, so that an operator that is no
-longer written leaves it. There is no control flow, nothing that makes much of little (Expand, Tile,
-ConstantOfShape, Resize, NonZero), and nothing that reads files.
+longer written must be removed. There is no control flow, no operator that makes large outputs of
+small inputs (Expand, Tile, ConstantOfShape, Resize, NonZero), and none that reads files.
 """
 
 from __future__ import annotations
@@ -70,17 +70,17 @@ _CONVOLUTION = {
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """What a node of an operator may look like.
+    """Rules for the nodes of an operator.
 
     Attributes:
         rule: its shapes and costs.
-        inputs: numbers of inputs that there may be; none is left out.
-        attributes: what each may be; others are refused.
+        inputs: allowed numbers of inputs; none may be left out.
+        attributes: test of each allowed one; others are refused.
         required: attributes that must be there.
-        outputs: how many there are.
-        kept: which inputs' stored numbers the rule looks at.
-        tensorrt: whether graphs for TensorRT have it.
-        rows: whether it may read rows of which there may be fewer than their shape says.
+        outputs: number of outputs.
+        kept: the inputs whose stored numbers the rule reads.
+        tensorrt: whether graphs for TensorRT may use it.
+        rows: whether it may read a tensor with fewer rows than its shape states.
     """
 
     rule: Rule
@@ -232,7 +232,7 @@ PLUGIN: Final = Operator(
 
 
 def kept_inputs(nodes: Iterable[Node]) -> set[str]:
-    """Name the stored tensors whose numbers the rules look at."""
+    """Return the names of the stored tensors whose numbers the rules read."""
     return {
         node.inputs[at]
         for node in nodes
@@ -243,7 +243,7 @@ def kept_inputs(nodes: Iterable[Node]) -> set[str]:
 
 
 def check_node(node: Node, operator: Operator, flavour: Flavour) -> None:
-    """Compare a node with what its operator may look like.
+    """Check a node against the rules of its operator.
 
     Raises:
         WireError: a number of inputs or outputs, or an attribute, that no graph of a bundle has.

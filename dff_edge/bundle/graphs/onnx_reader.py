@@ -1,9 +1,9 @@
 """Read an ONNX file into records, strictly and in one pass.
 
-Only what the graphs of a bundle have is taken: a field that neither export nor calibration writes
-is refused by name, so are subgraphs, tensors in other files, lists of tensors and everything of
-which two parsers could think differently. Weights are passed over; what shapes and levels are told
-by is kept.
+Only fields that the graphs of a bundle use are accepted: a field that neither export nor
+calibration writes is refused by name, so are subgraphs, tensors in other files, lists of tensors
+and everything that two parsers could interpret differently. Weights are skipped; values that
+define shapes and levels are kept.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ IR_VERSIONS = range(7, 15)
 MAX_ELEMENTS = 1 << 31
 MAX_RANK = 6
 MAX_NODES = 5_000  # a ResNet-101 in Q/DQ form has about 1,000
-MAX_NODE_VALUES = 64  # inputs and outputs of one
+MAX_NODE_VALUES = 64  # inputs and outputs of one node
 MAX_MESSAGE_BYTES = 1 << 24  # a node's; one with the coordinates of a large map has 2 MB
 SMALL_BYTES = 1 << 16  # of a tensor that is read at once
 MAX_KEPT_BYTES = 1 << 28  # of one whose values are kept
@@ -74,12 +74,12 @@ def read_onnx(stream: ByteStream, wanted: Callable[[list[Node]], set[str]]) -> O
     """Read an ONNX file.
 
     Args:
-        stream: at its start; the file may go on behind what was read where this fails.
-        wanted: says of the nodes which stored tensors are looked at, however large.
+        stream: at its start; where this fails, it may not be at its end.
+        wanted: returns, for the nodes, the names of stored tensors to be kept, however large.
 
     Raises:
-        WireError: damaged, truncated, or holding what no graph of a bundle needs. The message is
-            a sentence without its subject, the file.
+        WireError: damaged, truncated, or holding something that no graph of a bundle needs. The
+            message is a sentence without its subject, the file.
     """
     return _Reader(stream, wanted).model()
 
@@ -137,10 +137,10 @@ class _Reader:
                 own[spec.name] = spec
 
     def _fields_of(self, message: str, end: int) -> Iterator[tuple[str, int | str]]:
-        """Read a message that is too large to be held, field by field, in the order of numbers.
+        """Read a message that is too large for memory, field by field, in the order of numbers.
 
         Yields:
-            Name and value; of bytes and nested messages their length, to be read or passed over
+            Name and value; for bytes and nested messages their length, to be read or skipped
             before the next one.
         """
         stream, known, last = self._stream, FIELDS[message], 0
@@ -225,7 +225,7 @@ class _Reader:
         fields = read_fields("Attribute", data, self._budget)
         name, told = _text(fields, "name"), _integer(fields, "type", 0)
         kinds = [kind for kind in _ATTRIBUTE_TYPES if kind in fields]
-        kind = kinds[0] if kinds else "ints"  # an empty list leaves no trace
+        kind = kinds[0] if kinds else "ints"  # an empty list has no field
         if len(kinds) > 1 or told != _ATTRIBUTE_TYPES[kind]:
             raise WireError(
                 f"has an attribute '{name}' of {operator} of type {told}, with {kinds or 'nothing'}"
@@ -256,7 +256,7 @@ class _Reader:
         self._file.tensors[tensor.name] = tensor
 
     def _large_tensor(self, end: int, wanted: set[str]) -> Tensor:
-        """Read a tensor piece by piece; its values are passed over where they are not wanted."""
+        """Read a tensor piece by piece; its values are skipped where they are not wanted."""
         fields: _Fields = {}
         passed, is_kept = 0, False
         for name, value in self._fields_of("Tensor", end):
@@ -278,10 +278,10 @@ class _Reader:
         """Check a tensor against its type and shape.
 
         Args:
-            fields: of it.
-            where: it is, for messages.
+            fields: its fields.
+            where: its place, for messages.
             is_kept: whether its values are wanted.
-            passed: how many raw bytes of it were passed over.
+            passed: number of its raw bytes that were skipped.
         """
         name = _text(fields, "name")
         label = f"the tensor '{name}' ({where})"
@@ -341,7 +341,7 @@ class _Reader:
 
 
 def _opset(entries: list[_Fields]) -> int:
-    """Find the version of the standard operators; the local domain may be named beside them."""
+    """Return the version of the standard operators; the local domain may be listed beside them."""
     versions = [_integer(e, "version", 0) for e in entries if _text(e, "domain") == ""]
     others = {_text(entry, "domain") for entry in entries} - {"", LOCAL_DOMAIN}
     if others:

@@ -1,11 +1,11 @@
-"""What each operator of a bundle's graphs makes of shapes and types, and what that costs.
+"""Output shapes and types of each operator of a bundle's graphs, and its costs.
 
-The graphs are static: every shape follows from the inputs' and from stored numbers. Only how many
-rows NonMaxSuppression chooses depends on the frame; there a shape says the most that there may be,
-and such rows may only be cut, looked up and put in places, for kernels trust that maps are not
-empty.
+The graphs are static: every shape follows from the inputs' and from stored numbers. Only the
+number of rows that NonMaxSuppression returns depends on the frame; there a shape states the
+maximum, and such rows may only be sliced, gathered and scattered, for kernels rely on maps that
+are not empty.
 
-A rule is called with a node whose attributes were checked (``onnx_operators``) and gives its
+A rule is called with a node whose attributes were checked (``onnx_operators``) and returns its
 outputs; where the inputs do not fit, it raises ``WireError`` with the rest of the sentence "has the
 Conv node 'x', ...".
 
@@ -47,7 +47,7 @@ MAX_PAIRS = 1 << 29  # seconds; 6,000 candidates and 300 proposals have 2 millio
 
 
 def same(node: Node, inputs: Inputs) -> Outcome:
-    """Give the first input's type and shape: what works number by number."""
+    """Return the first input's type and shape: for elementwise operators."""
     first = inputs[0]
     return one(first.dtype, first.shape)
 
@@ -138,7 +138,7 @@ def concat(node: Node, inputs: Inputs) -> Outcome:
 
 
 def transpose(node: Node, inputs: Inputs) -> Outcome:
-    """Infer Transpose by a told order."""
+    """Infer Transpose by a stated order."""
     (value,) = inputs
     order = numbers(node, "perm", ())
     check(sorted(order) == list(range(len(value.shape))), "has an order of all axes", inputs)
@@ -218,7 +218,7 @@ def top(node: Node, inputs: Inputs) -> Outcome:
 
 
 def suppress(node: Node, inputs: Inputs) -> Outcome:
-    """Infer NonMaxSuppression of one frame; the shape is the most that may be left."""
+    """Infer NonMaxSuppression of one frame; the shape is the maximum."""
     boxes, scores = inputs[:2]
     (most,) = stored(inputs[2], "how many", shape=(1,))
     limits = [stored(own, "its limits", (1,), FLOAT)[0] for own in inputs[3:]]
@@ -290,7 +290,7 @@ def warp(node: Node, inputs: Inputs) -> Outcome:
 
 
 def _broadcast(inputs: Inputs) -> Shape:
-    """The shape of several tensors together, numpy's rule."""
+    """Return the broadcast shape of several tensors, by numpy's rule."""
     rank = max(len(value.shape) for value in inputs)
     shape = []
     for sizes in zip(*((1,) * (rank - len(v.shape)) + v.shape for v in inputs), strict=True):
@@ -301,14 +301,14 @@ def _broadcast(inputs: Inputs) -> Shape:
 
 
 def _place_depth(value: Value, places: Value, inputs: Inputs) -> int:
-    """How many axes a place names."""
+    """Return how many axes an index addresses."""
     is_fit = places.dtype == INT64 and len(places.shape) > 0 and not value.is_most
     check(is_fit and 1 <= places.shape[-1] <= len(value.shape), "has places in its data", inputs)
     return places.shape[-1]
 
 
 def _check_levels(node: Node, inputs: Inputs) -> None:
-    """Steps and zeros are stored, and there are one or as many as the axis is long."""
+    """Check that steps and zeros are stored, and are single or one per channel."""
     value, step, zero = inputs
     steps = stored(step, "its steps", dtype=FLOAT)
     is_sane = bool((np.isfinite(steps) & (steps > 0)).all())

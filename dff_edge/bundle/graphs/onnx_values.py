@@ -1,4 +1,4 @@
-"""The values that nodes read and give: types, shapes, and the numbers of stored ones."""
+"""Inputs and outputs of nodes: types, shapes, and the numbers of stored ones."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ MAX_RANK = 6
 
 
 class Value(NamedTuple):
-    """A tensor that a node reads or gives.
+    """A tensor that a node reads or computes.
 
     Attributes:
-        dtype, shape: of it.
+        dtype, shape: of the tensor.
         is_stored: whether it is a constant of the graph.
-        values: its numbers; None where it is computed, or they were passed over.
-        is_most: whether there may be fewer rows than the shape says, down to none.
+        values: its numbers; None where it is computed, or they were skipped.
+        is_most: whether there may be fewer rows than the shape states, down to none.
     """
 
     dtype: np.dtype[Any]
@@ -40,17 +40,17 @@ class Value(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """How much memory it takes."""
+        """Size in memory."""
         return prod(self.shape) * self.dtype.itemsize
 
 
 class Outcome(NamedTuple):
-    """What a node gives.
+    """Outputs and costs of a node.
 
     Attributes:
         outputs: in order.
-        work: additions, products, comparisons: how many steps it takes.
-        scratch_bytes: the most memory that a kernel takes beside inputs and outputs.
+        work: number of steps: additions, products, comparisons.
+        scratch_bytes: maximum memory of a kernel beside inputs and outputs.
     """
 
     outputs: tuple[Value, ...]
@@ -62,12 +62,12 @@ Inputs = Sequence[Value]
 
 
 def one(dtype: np.dtype[Any], shape: Shape) -> Outcome:
-    """Give an outcome of one value, a step for each number."""
+    """Return an outcome of one value, a step for each number."""
     return Outcome((Value(dtype, shape),), prod(shape))
 
 
 def check(is_fit: bool, expected: str, inputs: Inputs) -> None:
-    """Raise unless inputs are as expected; ``expected`` goes on after "which"."""
+    """Raise unless inputs are as expected; ``expected`` continues a sentence after "which"."""
     if not is_fit:
         told = ", ".join(f"{value.dtype.name} {list(value.shape)}" for value in inputs)
         raise WireError(f"which {expected}, with the inputs {told or 'of none'}")
@@ -76,7 +76,7 @@ def check(is_fit: bool, expected: str, inputs: Inputs) -> None:
 def stored(
     value: Value, what: str, shape: Shape | None = None, dtype: np.dtype[Any] = INT64
 ) -> NDArray[Any]:
-    """Return the numbers of a stored input; ``what`` they are is told where it is none."""
+    """Return the numbers of a stored input; ``what`` names them in the error if it is not."""
     has_shape = shape is None or value.shape == shape
     if value.values is None or not has_shape or value.dtype != dtype:
         raise WireError(f"which has {what} stored, {dtype.name} {shape or value.shape}")

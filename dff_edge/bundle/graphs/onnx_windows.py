@@ -1,4 +1,4 @@
-"""``onnx_shapes`` of what moves a window over maps: convolutions, pooling, sampling."""
+"""Shape rules of operators that move a window over maps: convolution, pooling, sampling."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def sample_grid(node: Node, inputs: Inputs) -> Outcome:
 
 
 def _window(node: Node, inputs: Inputs) -> tuple[Shape, Shape, Shape, int]:
-    """Strides, dilations, pads and groups of a convolution."""
+    """Return strides, dilations, pads and groups of a convolution."""
     frame, kernel = inputs[:2]
     is_fit = len(frame.shape) == len(kernel.shape) == 4 and frame.dtype == kernel.dtype
     is_fit = is_fit and frame.dtype in FLOATS and min(kernel.shape) >= 1
@@ -121,7 +121,7 @@ def _window(node: Node, inputs: Inputs) -> tuple[Shape, Shape, Shape, int]:
 def _moved(
     sides: Shape, kernel: Shape, strides: Shape, dilations: Shape, pads: Shape, inputs: Inputs
 ) -> Shape:
-    """How often a window fits, in both dimensions."""
+    """Return how often a window fits, in both dimensions."""
     found = tuple(
         (sides[at] + pads[at] + pads[at + 2] - dilations[at] * (kernel[at] - 1) - 1) // strides[at]
         + 1
@@ -138,5 +138,5 @@ def _check_bias(inputs: Inputs, count: int) -> None:
 
 
 def _pointer(frame: Value) -> int:
-    """Bytes that a kernel may keep for each value under its window: it, or where it is."""
+    """Return the bytes that a kernel may keep for each value under its window."""
     return max(frame.dtype.itemsize, 8)

@@ -1,8 +1,8 @@
-"""The protobuf wire format, as far as an ONNX file needs it, and strictly.
+"""The protobuf wire format, the part that ONNX files need, read strictly.
 
 Reads one message at a time into its fields without descending, so that the
-caller decides how deep to go. Whatever two parsers could read differently is
-refused: unknown fields, repeated singular fields, wrong wire types, groups,
+caller decides how deep to go. Everything that two parsers could read differently
+is refused: unknown fields, repeated singular fields, wrong wire types, groups,
 over-long varints, text that is not UTF-8.
 
 Format: https://protobuf.dev/programming-guides/encoding
@@ -24,12 +24,12 @@ FieldValue: TypeAlias = int | float | str | memoryview
 
 
 class WireError(ValueError):
-    """The bytes are not the message that they should be."""
+    """The bytes are not a valid message."""
 
 
 @dataclass(slots=True)
 class Budget:
-    """Fields that may still be read; bounds the time a hostile file can take."""
+    """Number of fields that may still be read; bounds the time of parsing a hostile file."""
 
     fields_left: int = 400_000  # a ResNet-101 in Q/DQ form has about 100,000
 
@@ -44,8 +44,8 @@ class Budget:
             raise WireError("has too many fields to be a graph of this toolkit")
 
 
-# Kinds of a field: "int" varint; "f32", "f64" fixed width; "text" UTF-8; "bytes"; anything else
-# names a message. "*" in front: repeated.
+# Kinds of a field: "int" varint; "f32", "f64" fixed width; "text" UTF-8; "bytes"; any other is
+# the name of a message. "*" in front: repeated.
 SCHEMA: Final[dict[str, dict[int, tuple[str, str]]]] = {
     "Model": {
         1: ("ir_version", "int"),
@@ -215,7 +215,7 @@ _FIXED = {"f32": ("<f", 4), "f64": ("<d", 8)}
 
 
 def read_fields(message: str, data: memoryview, budget: Budget) -> dict[str, list[FieldValue]]:
-    """Read the fields of one message; nested messages come as unread bytes.
+    """Read the fields of one message; nested messages are returned as unread bytes.
 
     Args:
         message: its name in ``SCHEMA``.
@@ -285,7 +285,7 @@ def read_fields(message: str, data: memoryview, budget: Budget) -> dict[str, lis
 
 
 def read_varint(data: memoryview, at: int) -> tuple[int, int]:
-    """Read an unsigned number of up to 64 bits; give it and where it ends."""
+    """Read an unsigned number of up to 64 bits; return it and its end."""
     if at < len(data) and data[at] < 0x80:  # nearly all are of one byte
         return data[at], at + 1
     value = shift = 0
@@ -313,7 +313,7 @@ def read_text(payload: memoryview, name: str) -> str:
 
 
 def refused(number: int, message: str) -> WireError:
-    """Give the error of a field that is unknown, or that no graph of a bundle needs."""
+    """Return the error for a field that is unknown, or that no graph of a bundle needs."""
     field = FIELDS[message].get(number)
     if field is None:
         return WireError(f"holds unknown field {number} in a {message} message")
@@ -321,14 +321,14 @@ def refused(number: int, message: str) -> WireError:
 
 
 def truncated(message: str, wanted: int, left: int) -> WireError:
-    """Give the error of a message that ends too early."""
+    """Return the error for a message that ends too early."""
     return WireError(
-        f"is truncated or damaged: a {message} message wants {wanted} bytes where {left} are left"
+        f"is truncated or damaged: a {message} message needs {wanted} bytes where {left} are left"
     )
 
 
 def signed(number: int) -> int:
-    """Read the 64 bits of a number as int64."""
+    """Convert the 64 bits of a number to int64."""
     return number - (1 << 64) if number >> 63 else number
 
 

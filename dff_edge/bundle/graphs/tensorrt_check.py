@@ -1,9 +1,9 @@
-"""Check that TensorRT would compute a graph as it is written.
+"""Check that TensorRT computes a graph as it is written.
 
-TensorRT quantises to int8 around zero. Its parser takes uint8 for int8 with no more than a
+TensorRT quantises to int8 around zero. Its parser reads uint8 as int8 with no more than a
 warning where the zero point is 0, which clips the upper half of all values: the graph builds and
-is wrong. So whatever is quantised otherwise never reaches it. That there are no functions, no
-operators of ONNX Runtime alone and no name for two values was found before (``onnx_check``).
+is wrong. So graphs with any other quantisation are refused. ``onnx_check`` has already excluded
+functions, operators of ONNX Runtime alone and two values of one name.
 
 The parser's behaviour was seen with TensorRT for RTX 1.7.1: see tests/deploy/test_rtx_build.py.
 """
@@ -19,11 +19,11 @@ _CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")
 
 
 def check_for_tensorrt(graph: CheckedGraph, name: str) -> None:
-    """Refuse a graph that TensorRT would misread.
+    """Raise for a graph that TensorRT would misread.
 
     Args:
-        graph: for TensorRT.
-        name: what messages call it.
+        graph: a graph for TensorRT.
+        name: its name in messages.
 
     Raises:
         BundleError: a QuantizeLinear or DequantizeLinear whose zero points are not int8 zeros, or

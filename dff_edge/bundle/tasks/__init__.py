@@ -1,8 +1,8 @@
-"""What bundles say of a task: the names of all tasks, and what the graphs of each give.
+"""Tasks of bundles: the names of all tasks, and the outputs of each one's graphs.
 
-A task has a module of its name in three packages, each of which knows what its layer has to:
+A task has a module of its name in three packages, each for the needs of its layer:
 ``bundle.tasks`` (the contract of its graphs), ``runtime.tasks`` (decoding, drawing, JSON) and
-``evaluation.tasks`` (metric and truth). A fourth one, ``trainer.tasks``, is for those that are
+``evaluation.tasks`` (metric and labels). A fourth one, ``trainer.tasks``, is for those that are
 trained here. ``TASKS`` names those of the package; others are registered.
 """
 

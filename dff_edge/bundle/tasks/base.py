@@ -11,15 +11,15 @@ Cells = tuple[int, int]  # h, w of the feature map
 
 
 class TaskFormat(ABC):
-    """What the graphs of a task give, and what its manifest says.
+    """Outputs of a task's graphs, and its entries in the manifest.
 
     Attributes:
         name: of the task.
-        decoding: the manifest's word for the step from the task network's outputs to the answer.
-        runtime_graph: the graph for ONNX Runtime that the runtime takes for the task network.
-            "task_maps" if ``task`` goes on to the answer itself, which native code does faster.
-        settings: the manifest's field that the task needs, and no other task has; None for none.
-        truth: which of ``LabelledClip`` its truth is.
+        decoding: the manifest's word for the step from the task network's outputs to the result.
+        runtime_graph: the graph for ONNX Runtime that the runtime runs as the task network.
+            "task_maps" if ``task`` continues to the result itself, which native code does faster.
+        settings: the manifest's field that this task alone needs; None for none.
+        truth: the method of ``LabelledClip`` that returns its labels.
     """
 
     name: ClassVar[str]
@@ -44,5 +44,5 @@ class TaskFormat(ABC):
         """
 
     def whole_outputs(self, cells: Cells, classes: int, settings: Any) -> tuple[TensorSpec, ...]:
-        """Return the outputs of ``task`` and ``propagate`` where they go on to the answer."""
+        """Return the outputs of ``task`` and ``propagate`` where they continue to the result."""
         return self.outputs(cells, classes, settings)

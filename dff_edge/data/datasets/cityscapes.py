@@ -5,8 +5,8 @@
 of a snippet are those of its sequence from 19 before the labelled one to 10 after it.
 
 Source of names, ids and the 19 classes: cityscapesScripts, helpers/labels.py (MIT). The 30 classes
-of Cordts et al., CVPR 2016, which Deep Feature Flow speaks of, are the ids 4 to 33: static,
-dynamic and ground, then all that is no void.
+of Cordts et al., CVPR 2016, which the Deep Feature Flow paper uses, are the ids 4 to 33: static,
+dynamic and ground, then all that are not void.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _SCORED_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31,
 _IDS = {"19": _SCORED_IDS, "30": tuple(range(_FIRST_ID, _FIRST_ID + len(_NAMES)))}
 _LABELS = re.compile(r"(.+)_(\d{6})_(\d{6})_gtFine_labelIds\.png")
 _WHERE_FROM = (
-    "Cityscapes is to be had from cityscapes-dataset.com: gtFine_trainvaltest.zip, "
+    "Cityscapes is available from cityscapes-dataset.com: gtFine_trainvaltest.zip, "
     "leftImg8bit_sequence_trainvaltest.zip (video) or leftImg8bit_trainvaltest.zip (labelled "
     "frames alone, sequence=0)."
 )
@@ -81,7 +81,7 @@ class CityscapesClip(FilesClip):
 
 
 def class_names(_root: Path, options: dict[str, str]) -> tuple[str, ...]:
-    """Name the 19 or 30 classes."""
+    """Return the names of the 19 or 30 classes."""
     return tuple(_NAMES[i - _FIRST_ID].replace("_", " ") for i in _IDS[options["ids"]])
 
 
@@ -114,7 +114,7 @@ def list_clips(root: Path, options: dict[str, str]) -> Listing:
             missing = [image for image in names if image not in there]
             if missing:
                 listing.problems.append(f"{images_dir / missing[0]} is missing")
-            # What follows a gap is another stretch: only frames that join the labelled one count.
+            # A gap begins another segment: only frames that join the labelled one count.
             run = _around(names, there, labelled - first)
             if run is None:
                 continue
@@ -137,7 +137,7 @@ def list_clips(root: Path, options: dict[str, str]) -> Listing:
 
 
 def _around(names: list[str], there: set[str], labelled: int) -> tuple[int, int] | None:
-    """First and last + 1 of the frames without a gap about the labelled one, None without it."""
+    """Return first and last + 1 of the frames without a gap around the labelled one, or None."""
     if names[labelled] not in there:
         return None
     start = stop = labelled

@@ -1,6 +1,6 @@
 """COCO's JSON format, with and without video, as labelling tools write it.
 
-What is taken beside COCO-VID's ``videos`` (id, name), ``images`` (id, file_name, video_id,
+These are accepted beside COCO-VID's ``videos`` (id, name), ``images`` (id, file_name, video_id,
 frame_id), ``annotations`` (image_id, category_id, bbox) and ``categories`` (id, name):
 
 - ids that are numbers, numbers as text, or text; categories that start at 0 or have gaps
@@ -10,7 +10,7 @@ frame_id), ``annotations`` (image_id, category_id, bbox) and ``categories`` (id,
 - Roboflow's first category, which stands for the project and has no boxes: it is no class
 - backslashes in file names (Label Studio on Windows); ``ignore`` beside ``iscrowd``
 
-What does not fit together is refused with the entry and the field: an id that is given twice, an
+Contradictions are refused with the entry and the field: an id that is given twice, an
 image in two videos, a file that is two images, a frame of a video twice.
 """
 
@@ -42,7 +42,7 @@ _NUMBER_AT_END = re.compile(r"(?<!\d)(\d{1,18})$", re.ASCII)
 
 
 class CocoImage(NamedTuple):
-    """One picture: ``frame`` is its number in its video, ``size`` (H, W) as the file says it."""
+    """One picture: ``frame`` is its number in its video, ``size`` (H, W) as the file states it."""
 
     id: Id
     file: str
@@ -60,13 +60,13 @@ class CocoObject(NamedTuple):
 
 @dataclass(frozen=True)
 class CocoFile:
-    """What a file holds.
+    """Contents of a file.
 
     Attributes:
         classes: names of the categories in the order of their ids.
         videos: images of each video by its name, in the order of their frames.
         objects: by the image's id.
-        problems: what was left out or made up for, a line each.
+        problems: entries that were left out or amended, a line each.
     """
 
     classes: tuple[str, ...]
@@ -76,7 +76,7 @@ class CocoFile:
 
 
 def read_coco(path: Path) -> CocoFile:
-    """Return what a file holds; it is read anew when it was written to.
+    """Return the contents of a file; it is read again when it was written to.
 
     Raises:
         SourceError: it is missing, damaged, or contradicts itself.
@@ -119,7 +119,7 @@ class _Entry:
 
     @property
     def name(self) -> str:
-        """Where it is, for errors."""
+        """Its place in the file, for errors."""
         kind, index = self._place
         own = f" (id {_short(self.fields['id'])})" if "id" in self.fields else ""
         return f"{kind}[{index}]{own}"
@@ -209,13 +209,13 @@ def _parse(content: dict[str, Any]) -> CocoFile:
     if twice:
         problems.append(f"{twice} annotations repeat another one, box and class; left out")
     if rotated:
-        problems.append(f"{rotated} boxes are rotated (attributes.rotation); taken as upright")
+        problems.append(f"{rotated} boxes are rotated (attributes.rotation); read as upright")
     boxes = {image: list(found) for image, found in objects.items()}
     return CocoFile(tuple(names.values()), videos, boxes, problems)
 
 
 def _categories(values: list[Any], annotations: list[_Entry], problems: list[str]) -> dict[Id, str]:
-    """Names by id in the order of the ids, without Roboflow's entry for the whole project."""
+    """Return names by id in the order of the ids, without Roboflow's entry for the project."""
     names: dict[Id, str] = {}
     taken: set[str] = set()
     above: dict[Id, Any] = {}
@@ -338,7 +338,7 @@ def _videos_of_names(
 
 
 def _split_name(file_name: str) -> tuple[str, int | None]:
-    """What names of one video have in common, and the number at the end of this one."""
+    """Return the common part of the names of one video, and the number at the end of this one."""
     path = PurePosixPath(file_name)
     stem = _PREPENDED.sub("", _APPENDED.sub("", path.stem))
     number = _NUMBER_AT_END.search(stem)
@@ -361,6 +361,6 @@ def _some(names: dict[Id, int]) -> str:
 
 
 def _short(value: Any) -> str:
-    """A value for messages, bounded however deep and long it is."""
+    """Return a value for messages, of bounded length."""
     text = reprlib.repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -1,7 +1,7 @@
 """Video in COCO's format: one JSON file for all videos of a split.
 
-What the file may look like is in ``coco_json``. Classes are the categories in the order of their
-ids. Every image counts as labelled. A video of which frames are missing is several clips.
+See ``coco_json`` for the format. Classes are the categories in the order of their
+ids. Every image counts as labelled. A video with missing frames becomes several clips.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dff_edge.errors import SourceError
 
 
 class CocoClip(FilesClip):
-    """One video; ``objects`` holds the boxes of each of its frames, as the file gives them."""
+    """One video; ``objects`` holds the boxes of each of its frames, as in the file."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ def list_clips(root: Path, options: dict[str, str]) -> Listing:
 
     Args:
         root: the JSON file.
-        options: ``images``, the folder of the frames, relative to the file's; by default that.
+        options: ``images``, the folder of the frames, relative to the file's, which is the default.
 
     Raises:
         SourceError: as ``read_coco``, or no video has all its images.
@@ -107,7 +107,7 @@ def list_clips(root: Path, options: dict[str, str]) -> Listing:
 
 
 def _consecutive(numbers: list[int]) -> list[slice]:
-    """Where numbers that rise go on without a gap."""
+    """Return the slices of rising numbers without a gap."""
     gaps = [n for n in range(1, len(numbers)) if numbers[n] != numbers[n - 1] + 1]
     return [slice(start, end) for start, end in pairwise([0, *gaps, len(numbers)])]
 

@@ -1,13 +1,13 @@
-"""Whether frames that follow each other are of one video, or unrelated pictures.
+"""Detection of unrelated pictures among the frames of a clip.
 
-Propagation learns and is calibrated on pairs of frames, and nothing tells a folder of stills from a
-video but the pictures. Two frames are related if optical flow carries them to each other and back:
-of the pixels, weighted by their contrast, at least 40% come back to within a pixel, at 192 pixels
-on the longer side. Where flow finds no match it invents one, which does not lead back.
+Propagation learns and is calibrated on pairs of frames, and only the pictures tell a folder of
+stills from a video. Two frames are related if optical flow carries them to each other and back:
+of the pixels, weighted by their contrast, at least 40% return to within a pixel, at 192 pixels
+on the longer side. Where flow has no match it invents one, which does not lead back.
 
-`python benchmarks/continuity.py --source ...` measures it: neighbours of drawn streets give 0.9 and
-more, in the dark too, other streets and noise at most 0.38; CamVid, from a car, gives 0.83 and more
-at 7 Hz, 0.6 at 3 Hz, and at 1 Hz anything from 0.06 to 0.86.
+`python benchmarks/continuity.py --source ...` measures it: neighbours in rendered streets reach
+0.9 and more, in the dark too, other streets and noise at most 0.38; CamVid, from a car, reaches
+0.83 and more at 7 Hz, 0.6 at 3 Hz, and at 1 Hz anything from 0.06 to 0.86.
 
 Source: forward-backward consistency, as in Sundaram et al., Dense Point Trajectories by
     GPU-accelerated Large Displacement Optical Flow, ECCV 2010; the flow is DIS (Kroeger et al.,
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from dff_edge.frames import Image
 from dff_edge.opencv import cv2
 
-MIN_CARRIED = 0.4  # share of what must come back, for two frames to be related
+MIN_CARRIED = 0.4  # share of pixels that must return, for two frames to be related
 MOST_PAIRS = 32
 
 _SIDE_PX = 192
@@ -48,11 +48,11 @@ class Frames(Protocol):
 
 @dataclass
 class Continuity:
-    """How many pairs of neighbouring frames were looked at.
+    """Numbers of pairs of neighbouring frames that were compared.
 
     Attributes:
-        pairs: in all.
-        unrelated: those that show other things, by clip and frame.
+        pairs: all of them.
+        unrelated: those without a common content, by clip and frame.
     """
 
     pairs: int = 0
@@ -75,7 +75,7 @@ def measure_continuity(clips: Sequence[Frames], most: int = MOST_PAIRS) -> Conti
 
     Args:
         clips: of frames, which are read in rising order.
-        most: pairs that are looked at, evenly spread.
+        most: maximum number of pairs, evenly spread.
     """
     places = [(number, i) for number, clip in enumerate(clips) for i in range(1, len(clip))]
     found = Continuity()

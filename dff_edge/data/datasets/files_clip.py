@@ -1,4 +1,4 @@
-"""Clips whose frames are image files, and what a look at a data set's folders gives."""
+"""Clips whose frames are image files, and the listing of a data set's folders."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class FilesClip:
         name: of the clip.
         folder: of the frames.
         images: their files in order, below ``folder``.
-        truth_folder: of what is true of frames.
-        truths: its files by index of the frame; those frames count as labelled.
+        truth_folder: of the labels or boxes.
+        truths: their files by index of the frame; those frames count as labelled.
     """
 
     def __init__(
@@ -56,11 +56,11 @@ class FilesClip:
         return self.folder / self.images[index]
 
     def truth_path(self, index: int) -> Path:
-        """Return the file of what is true of a labelled frame."""
+        """Return the file of the labels or boxes of a labelled frame."""
         return self.truth_folder / self.truths[index]
 
     def image(self, index: int) -> Image:
-        """Return a frame as it is stored: EXIF rotation is passed over.
+        """Return a frame as it is stored, without EXIF rotation.
 
         Raises:
             FrameError: the file is damaged or gone.
@@ -68,7 +68,7 @@ class FilesClip:
         return read_image(self.image_path(index), as_stored=True)
 
     def is_turned(self, index: int) -> bool:
-        """Return whether a frame is shown otherwise than it is stored, by its EXIF orientation.
+        """Return whether EXIF orientation makes viewers show a frame differently from its pixels.
 
         Raises:
             SourceError: the file cannot be read.
@@ -100,17 +100,17 @@ class FilesClip:
         return None
 
     def flow(self, current: int, key: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]] | None:
-        """Return None: nobody knows the true flow of real video."""
+        """Return None: the true flow of real video is unknown."""
         return None
 
 
 @dataclass
 class Listing:
-    """What a look at the folders of a data set gave.
+    """Contents of a data set's folders.
 
     Attributes:
-        clips: what can be used.
-        problems: what cannot be used, a line each.
+        clips: usable clips.
+        problems: unusable files, a line each.
     """
 
     clips: list[FilesClip]
@@ -118,7 +118,7 @@ class Listing:
 
 
 def missing_folder(root: Path, expected: str, where_from: str) -> SourceError:
-    """Return the error for a data set that is not where it was said to be."""
+    """Return the error for a data set that is not in the given folder."""
     if root.is_dir():
         return SourceError(f"'{root}' has no folder {expected}. {where_from}")
     return SourceError(f"There is no folder '{root}', expected it to hold {expected}. {where_from}")
@@ -139,7 +139,7 @@ class Entries(NamedTuple):
 
 
 def list_folder(folder: Path) -> Entries:
-    """Return what a folder holds.
+    """Return the contents of a folder.
 
     Raises:
         SourceError: it cannot be read.
@@ -173,10 +173,10 @@ def by_stem(folder: Path, names: Iterable[str], what: str) -> dict[str, str]:
     Args:
         folder: that holds them.
         names: of files.
-        what: they are, for the error.
+        what: a noun for them, in the error.
 
     Raises:
-        SourceError: two have one stem, so that it does not tell which of them is meant.
+        SourceError: two have one stem, which is therefore ambiguous.
     """
     found: dict[str, str] = {}
     for name in names:
@@ -190,5 +190,5 @@ def by_stem(folder: Path, names: Iterable[str], what: str) -> dict[str, str]:
 
 
 def some(names: Sequence[str], what: str) -> str:
-    """Return how many there are and which is the first: "3 PNGs (a.png first)"."""
+    """Return the number and the first of some names: "3 PNGs (a.png first)"."""
     return f"{len(names)} {what} ({names[0]}{' first' if len(names) > 1 else ''})"

@@ -1,4 +1,4 @@
-"""What a sample of labelled data gives to think about: the one place of these messages.
+"""Findings in a sample of labelled data: errors, warnings and their messages.
 
 ``dff-edge data check`` prints all findings; training and evaluation refuse errors and log warnings
 through ``check_clips``.
@@ -34,12 +34,12 @@ _log = logging.getLogger("dff_edge.data")
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found.
+    """One finding.
 
     Attributes:
         name: of the check, for programs.
         severity: "error" if the data cannot be used as it is, "warning" if it may be wrong.
-        text: for people: what was found, what it means, what to do.
+        text: for people: the finding, its meaning, and what to do.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Finding:
 
 
 class Anchors(NamedTuple):
-    """The boxes that a detector starts from.
+    """The anchors of a detector.
 
     Attributes:
         sizes: float32 ``(A, 2)``, width and height in pixels of the network's frame.
@@ -68,19 +68,19 @@ def check_clips(
     anchors: Anchors | None = None,
     pairs: bool = False,
 ) -> None:
-    """Open a sample of labelled frames, refuse what cannot be meant, and log warnings of the rest.
+    """Open a sample of labelled frames, raise for errors, and log warnings.
 
     Args:
         clips: the data.
-        name: of it, for messages.
-        task: what it is used for.
+        name: its name in messages.
+        task: its intended use.
         classes: of the model, K names.
         anchors: of a detector that is trained on it.
         pairs: whether neighbouring frames are used as pairs.
 
     Raises:
         SourceError: a frame is damaged, a label is of no class, label maps hold one class alone
-            beside what is not scored, or boxes lie outside their frames.
+            beside unscored pixels, or boxes lie outside their frames.
     """
     sample = take_sample(clips, task, len(classes))
     for finding in find(sample, task, classes, anchors=anchors, pairs=pairs):
@@ -98,7 +98,7 @@ def find(
     anchors: Anchors | None = None,
     pairs: bool = True,
 ) -> list[Finding]:
-    """Return what a sample gives to think about, errors first.
+    """Return the findings in a sample, errors first.
 
     Args:
         sample: of the labelled frames.
@@ -181,7 +181,7 @@ def _boxes(sample: Sample) -> list[Finding]:
         text = f"{sample.clipped} of {total} boxes reach past the border, and are clipped there"
         found.append(Finding("boxes_clipped", "note", text))
     if sample.ignored:
-        text = f"{sample.ignored} of {total} boxes are ignored (crowds): finding them is not scored"
+        text = f"{sample.ignored} of {total} boxes are ignored (crowds): they are not scored"
         found.append(Finding("boxes_ignored", "note", text))
     return found
 
@@ -227,7 +227,7 @@ def _pictures(sample: Sample, pairs: bool) -> list[Finding]:
                 "exif_rotation",
                 "warning",
                 f"{len(sample.turned)} of {sample.opened} pictures are shown turned or mirrored by "
-                f"their EXIF orientation ({sample.turned[0]}). They are taken as they are stored: "
+                f"their EXIF orientation ({sample.turned[0]}). They are read as they are stored: "
                 "their labels must be of the stored pixels",
             )
         )

@@ -27,7 +27,7 @@ _MAX_FLO_BYTES = 12 + 8 * MAX_PICTURE_PX
 _MAX_LIST_BYTES = 1 << 20  # of half a million pairs
 _UNKNOWN_FLOW_PX = 1e9  # and beyond, by the convention of .flo files
 _WHERE_FROM = (
-    "It is to be had from the University of Freiburg (lmb.informatik.uni-freiburg.de, data set "
+    "It is available from the University of Freiburg (lmb.informatik.uni-freiburg.de, data set "
     "Flying Chairs), the split file from the same page"
 )
 
@@ -65,7 +65,7 @@ def list_chairs(root: Path) -> dict[str, tuple[Path, list[int]]]:
 
 
 def file_names(number: int) -> tuple[str, str, str]:
-    """Names of the first picture, the second, and the flow of a pair."""
+    """Return the names of the first picture, the second, and the flow of a pair."""
     return f"{number:05}_img1.ppm", f"{number:05}_img2.ppm", f"{number:05}_flow.flo"
 
 
@@ -73,7 +73,7 @@ def read_flo(path: Path) -> NDArray[np.float32]:
     """Read a .flo file: float32 202021.25, int32 width and height, float32 (dx, dy) by rows.
 
     Returns:
-        float32 ``(H, W, 2)`` in pixels, NaN where the file says unknown.
+        float32 ``(H, W, 2)`` in pixels, NaN where the file marks it as unknown.
 
     Raises:
         SourceError: it cannot be read, or is no .flo file, or is cut short.

@@ -62,7 +62,7 @@ def list_clips(root: Path, _options: dict[str, str]) -> Listing:
         _add(listing, name, images / name, held, labels / name)
         if held.folders:
             listing.problems.append(
-                f"{images / name}: {some(held.folders, 'folders')} in a clip's folder, passed over"
+                f"{images / name}: {some(held.folders, 'folders')} in a clip's folder, ignored"
             )
     if lost := sorted(set(list_folder(labels).folders) - set(inside.folders)):
         listing.problems.append(f"{labels}: {some(lost, 'folders')} with no folder in {images}")
@@ -74,7 +74,7 @@ def list_clips(root: Path, _options: dict[str, str]) -> Listing:
 
 
 def _add(listing: Listing, name: str, images: Path, inside: Entries, labels: Path) -> None:
-    """Add the clip of one folder, where it holds images, and what is wrong with it."""
+    """Add the clip of one folder, where it holds images, and its faults."""
     pictures = [n for n in inside.files if _suffix(n) in IMAGE_SUFFIXES]
     if lost := [n for n in inside.others if _suffix(n) in IMAGE_SUFFIXES]:
         listing.problems.append(f"{images}: {some(lost, 'names')} of no file, left out")

@@ -1,11 +1,11 @@
-"""Label maps from PNG files: the numbers that are stored, not the colours that they are shown in.
+"""Label maps from PNG files: the stored numbers, not the colours of their display.
 
 Of a PNG with a palette (Pascal VOC's, for example) the numbers are the palette's indices; of grey
-ones with 1, 2 or 4 bits the stored values, which picture readers spread over 0..255. With 16 bits
-the values must fit 8, but for 65535, which is taken for 255.
+ones with 1, 2 or 4 bits the stored values, which picture readers scale to 0..255. With 16 bits
+the values must fit 8, but for 65535, which is read as 255.
 
-Decoding is OpenCV's. It is handed the size and the pixels alone, as grey: samples of a palette lie
-in the file as grey ones do, and palette, transparency and the like are about how it is shown.
+Decoding is OpenCV's. It gets the size and the pixels alone, as grey: samples of a palette are
+stored like grey ones, and palette, transparency and the like affect the display only.
 
 Source of the layout: W3C, Portable Network Graphics (PNG) Specification, sections 5, 11.2 and 11.3.
 """
@@ -26,7 +26,7 @@ from dff_edge.frames import LabelMap
 from dff_edge.opencv import cv2
 from dff_edge.runtime.sources.decoding.picture_size import check_size
 
-NOT_SCORED = 255  # label of pixels that are in no loss and no score
+NOT_SCORED = 255  # label of pixels that are left out of losses and scores
 
 _WHAT = "a PNG of class numbers, with one channel or a palette"
 _MAX_BYTES = 1 << 28
@@ -37,7 +37,7 @@ _NOT_SCORED_16 = 65535
 
 
 class PngHeader(NamedTuple):
-    """What a PNG says of itself before its pixels."""
+    """The header of a PNG."""
 
     width: int
     height: int
@@ -70,7 +70,7 @@ def read_label_png(path: Path) -> LabelMap:
         raise SourceError(f"{path} is damaged: its pixels cannot be decoded.")
     if header.depth == 16:
         return _in_8_bits(decoded, path)
-    # OpenCV spreads 1, 2 and 4 bits over 0..255.
+    # OpenCV scales 1, 2 and 4 bits to 0..255.
     return np.asarray(decoded // (255 // (2**header.depth - 1)), np.uint8)
 
 
@@ -87,7 +87,7 @@ def _in_8_bits(decoded: object, path: Path) -> LabelMap:
 
 
 def _parse(data: bytes, path: Path) -> tuple[PngHeader, bytes]:
-    """The header, and the compressed pixels."""
+    """Return the header, and the compressed pixels."""
     if not data.startswith(_SIGNATURE):
         raise SourceError(f"{path} is no PNG, whatever its name; expected {_WHAT}.")
     header: PngHeader | None = None
@@ -114,7 +114,7 @@ def _parse(data: bytes, path: Path) -> tuple[PngHeader, bytes]:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Kind and content of each chunk, up to the first damaged one."""
+    """Yield kind and content of each chunk, up to the first damaged one."""
     at = len(_SIGNATURE)
     while at + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, at)

@@ -1,4 +1,4 @@
-"""What a labelled clip is, wherever its frames come from."""
+"""The interface of a labelled clip, whatever the source of its frames."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from dff_edge.frames import Image, LabelMap
 class LabelledClip(Protocol):
     """Consecutive frames of one video, some of them labelled.
 
-    What it hands out may be handed out again: the caller does not write to it. Labels and boxes are
-    as the data has them; ``dff_edge.data.datasets.truth`` holds them against the frame.
+    Returned arrays may be shared: the caller must not write to them. Labels and boxes are
+    as in the data; ``dff_edge.data.datasets.truth`` checks them against the frame.
     """
 
     name: str
@@ -39,7 +39,7 @@ class LabelledClip(Protocol):
         ...
 
     def boxes(self, index: int) -> TrueBoxes | None:
-        """Return the objects in a frame, in its pixels, or None where nobody looked for them."""
+        """Return the objects in a frame, in its pixels, or None where it is not annotated."""
         ...
 
     def flow(self, current: int, key: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]] | None:

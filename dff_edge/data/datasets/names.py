@@ -2,7 +2,7 @@
 
 - ``cityscapes://ROOT?split=val&ids=19``; ``ids=30`` for all classes, ``sequence=0`` for the
   labelled frames alone
-- ``vid://ROOT?split=val``, ImageNet VID; ``frames=15`` to take that many frames of each snippet as
+- ``vid://ROOT?split=val``, ImageNet VID; ``frames=15`` to use that many frames of each snippet as
   labelled, evenly spread
 - ``det://ROOT?split=train``, the images of ImageNet DET that VID's 30 classes are in, by the
   official list in ROOT; ``list=FILE`` for another
@@ -10,8 +10,8 @@
 - ``cocovid://ANNOTATIONS.json?images=FOLDER``, video in COCO's format
 - a path without ``NAME://``: a labelled folder (``folder.py``)
 
-ROOT is a path, relative or absolute (``cityscapes:///data/cityscapes``). For training there are two
-more, of which no clips are listed here: ``vid+det://`` and ``flyingchairs://``.
+ROOT is a path, relative or absolute (``cityscapes:///data/cityscapes``). Training also accepts
+``vid+det://`` and ``flyingchairs://``, of which no clips are listed here.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class DataSet:
 
     Attributes:
         title: for people.
-        task: what its truth is for.
+        task: of its labels.
         splits: names of its splits; empty where it has none.
-        choices: other keys of its names, with the values they may have; None for any.
-        list: clips of one split, and what is wrong with its files.
-        classes: names of its classes; None where the files do not tell them.
+        choices: other keys of its names, with their allowed values; None for any.
+        list: returns the clips of one split, and the faults of its files.
+        classes: returns the names of its classes; None where the files do not define them.
     """
 
     title: str
@@ -107,7 +107,7 @@ DATA_SETS = {
 
 @dataclass(frozen=True)
 class DataName:
-    """The name of a data set, parsed; its files were not looked at."""
+    """The name of a data set, parsed; its files are not read."""
 
     text: str
     kind: DataSet
@@ -115,19 +115,19 @@ class DataName:
     options: dict[str, str]
 
     def listing(self) -> Listing:
-        """Return its clips, and what is wrong with its files.
+        """Return its clips, and the faults of its files.
 
         Raises:
-            SourceError: it is not there, or not as it should be.
+            SourceError: it is missing, or its layout is wrong.
             ConfigError: the value of an option is not allowed.
         """
         return self.kind.list(self.root, self.options)
 
     def clips(self) -> Sequence[FilesClip]:
-        """Return its clips; what is wrong with its files is logged.
+        """Return its clips; log the faults of its files.
 
         Raises:
-            SourceError: it is not there, or not as it should be.
+            SourceError: it is missing, or its layout is wrong.
             ConfigError: the value of an option is not allowed.
         """
         listing = self.listing()
@@ -142,16 +142,16 @@ class DataName:
         return listing.clips
 
     def classes(self) -> tuple[str, ...] | None:
-        """Return the names of its classes, None where its files do not tell them."""
+        """Return the names of its classes, None where its files do not define them."""
         return self.kind.classes(self.root, self.options)
 
 
 def parse_data_name(uri: str, *, split: str = "val") -> DataName | None:
-    """Return the data set that a name means, without opening it; None where it means none.
+    """Parse the name of a data set, without opening it; None for other names.
 
     Args:
         uri: the name.
-        split: where the name says none.
+        split: the default split.
 
     Raises:
         ConfigError: it has no root, or an option that its data set does not know.
@@ -204,7 +204,7 @@ def vid_and_det(uri: str) -> tuple[str, str]:
 
 
 def parse_chairs_name(uri: str) -> tuple[Path, str | None]:
-    """Return the folder and the split of ``flyingchairs://``, None where the name says none.
+    """Return the folder and the split of ``flyingchairs://``, None where the name has none.
 
     Raises:
         ConfigError: it has no folder, or another option, or another split.

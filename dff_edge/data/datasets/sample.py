@@ -1,6 +1,6 @@
-"""A look at some labelled frames, before a day of work is put into them.
+"""A sample of labelled frames, to check data before a day of work is put into it.
 
-``take_sample`` opens frames and counts; what the counts mean is said in ``findings``.
+``take_sample`` opens frames and counts; ``findings`` interprets the counts.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from dff_edge.data.datasets.truth import FittedBoxes, true_boxes, true_labels
 from dff_edge.errors import DffEdgeError, FrameError, SourceError
 from dff_edge.frames import LabelMap
 
-SAMPLE = 50  # labelled frames that are opened, evenly spread
+SAMPLE = 50  # number of labelled frames that are opened, evenly spread
 
 
 @dataclass
 class Sample:
-    """What labelled frames hold.
+    """Contents of labelled frames.
 
     Attributes:
-        labelled: frames with labels or boxes, in all.
+        labelled: number of frames with labels or boxes.
         alone: of them, those with no frame before: no pair (k, i) with i > k ends there.
-        opened: of them, those that were opened and are sound.
-        frames_with: opened frames in which each class is, by its number.
+        opened: of them, those that were opened and are valid.
+        frames_with: number of opened frames with each class, by its number.
         pixels: int64 ``(256,)``, pixels of label maps by label.
         shows_classes: False where all label maps together, opened or not, hold at most one class,
             beside pixels that are not scored.
@@ -40,9 +40,9 @@ class Sample:
         ignored: of them, those that count neither way (crowds).
         clipped, outside, flat: as in ``FittedBoxes``.
         box_sizes: float32 ``(n, 2)``, width and height of the boxes as shares of the frame.
-        turned: frames that EXIF has shown turned or mirrored; their pixels are taken as stored.
+        turned: frames with an EXIF rotation or mirroring; their pixels are used as stored.
         continuity: of opened frames and those before them.
-        damaged: what is wrong with the frames that cannot be used, a line each.
+        damaged: faults of the frames that cannot be used, a line each.
     """
 
     labelled: int = 0
@@ -73,10 +73,10 @@ def take_sample(
     """Open labelled frames, and the frames before them.
 
     Args:
-        clips: that hold them.
+        clips: the clips of the frames.
         task: whether label maps or boxes are read.
         class_count: K, None where it is not known: then any label counts.
-        most: how many, evenly spread; None for all.
+        most: maximum number, evenly spread; None for all.
         progress: called with (frames opened, frames to open).
     """
     labelled = [(clip, i) for clip in clips for i in range(len(clip)) if clip.is_labelled(i)]
@@ -101,7 +101,7 @@ def take_sample(
 def _open(
     clip: LabelledClip, index: int, task: TaskName, class_count: int | None, sample: Sample
 ) -> list[NDArray[np.float32]]:
-    """Count what a frame holds; gives the sizes of its boxes."""
+    """Count a frame's labels or boxes; return the sizes of its boxes."""
     image = clip.image(index)
     size = (image.shape[0], image.shape[1])
     before = clip.image(index - 1) if index else None
@@ -144,13 +144,13 @@ def _count_boxes(fitted: FittedBoxes, size: tuple[int, int], sample: Sample) -> 
 
 
 def _shows_classes(pixels: NDArray[np.int64]) -> bool:
-    """Whether label maps, where there are some, hold two classes, or one and nothing unscored."""
+    """Return whether label maps, where there are some, hold two classes, or one and 255."""
     classes = int(np.count_nonzero(pixels[:NOT_SCORED]))
     return classes > 1 or not pixels[NOT_SCORED]
 
 
 def _find_class(labelled: Sequence[tuple[LabelledClip, int]], pixels: NDArray[np.int64]) -> bool:
-    """Look through all labels for a second class, which the sample may have missed."""
+    """Search all labels for a second class, which the sample may have missed."""
     seen = set(np.flatnonzero(pixels[:NOT_SCORED]).tolist())
     for clip, index in labelled:
         try:
@@ -165,7 +165,7 @@ def _find_class(labelled: Sequence[tuple[LabelledClip, int]], pixels: NDArray[np
 
 
 def _spread(count: int, most: int | None) -> list[int]:
-    """At most so many of ``count`` numbers, evenly spread."""
+    """Return at most ``most`` of ``count`` numbers, evenly spread."""
     if most is None or count <= most:
         return list(range(count))
     return [int((n + 0.5) * count / most) for n in range(most)]

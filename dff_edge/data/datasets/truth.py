@@ -1,12 +1,12 @@
-"""What counts of a labelled frame's truth, held against the frame: the one rule for every use.
+"""Checked labels and boxes of a frame: the same rules for every use.
 
-Training, evaluation and ``data check`` read truths through these two functions, so that what one
-refuses no other takes.
+Training, evaluation and ``data check`` read labels and boxes through these two functions, so
+that all accept the same.
 
-- Labels and boxes belong to a frame of one size: the label map's own, or the one that annotations
-  say. Another size is refused; where the file asks to be shown turned by EXIF, that is named.
+- Labels and boxes belong to a frame of one size: the label map's own, or the one stated in the
+  annotations. Another size is refused; if the file has an EXIF rotation, the message names it.
 - Labels are 0..K-1, or 255 for pixels that are not scored. Others are refused.
-- Boxes are clipped at the border of the frame; what has no area, or lies outside, is left out.
+- Boxes are clipped at the border of the frame; boxes without area, or outside, are left out.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from dff_edge.data.datasets.labelled_clip import LabelledClip
 from dff_edge.errors import SourceError
 from dff_edge.frames import LabelMap
 
-_BEYOND_PX = 1.0  # by which a box may reach past the border without a word: rounding
+_BEYOND_PX = 1.0  # by which a box may reach past the border without a report: rounding
 
 
 class FittedBoxes(NamedTuple):
-    """Boxes in a frame, and what became of the others.
+    """Boxes in a frame, and the numbers of the changed ones.
 
     Attributes:
         boxes: clipped, all with an area.
-        clipped: how many reached past the border by more than a pixel, and were clipped.
-        outside: how many lay wholly outside, and were left out.
-        flat: how many had no area of their own, and were left out.
+        clipped: number of boxes that reached past the border by more than a pixel.
+        outside: number of boxes that lay wholly outside, which are left out.
+        flat: number of boxes without an area of their own, which are left out.
     """
 
     boxes: TrueBoxes
@@ -47,7 +47,7 @@ def true_labels(
     """Return the label map of a frame, uint8 ``(H, W)``: 0..K-1 and 255.
 
     Args:
-        clip: that holds the frame.
+        clip: the clip of the frame.
         index: of the frame.
         size: ``(H, W)`` of the frame.
         class_count: K, None where it is not known: then any label counts.
@@ -82,7 +82,7 @@ def true_boxes(
     Arguments are those of ``true_labels``.
 
     Returns:
-        None where nobody looked for objects in the frame.
+        None where the frame is not annotated.
 
     Raises:
         SourceError: the annotations are of a frame of another size, or have a class of K and above,
@@ -102,7 +102,7 @@ def true_boxes(
 
 
 def fit_boxes(truth: TrueBoxes, size: tuple[int, int]) -> FittedBoxes:
-    """Clip boxes at the border of a frame of ``size`` (H, W), and leave out what has no area.
+    """Clip boxes at the border of a frame of ``size`` (H, W), and drop those without area.
 
     Example:
         >>> given = TrueBoxes(np.float32([[-8, 2, 4, 6], [9, 9, 9, 12]]), np.int32([0, 1]),
@@ -138,7 +138,7 @@ def _check_size(
     )
     if isinstance(clip, FilesClip) and clip.is_turned(index):
         text += (
-            " The picture is shown turned, by its EXIF rotation, and taken as it is stored. Turn "
+            " The picture has an EXIF rotation, which is not applied. Turn "
             "the stored pixels (exiftran -ai, or PIL.ImageOps.exif_transpose), and labels of what "
             "is shown fit."
         )

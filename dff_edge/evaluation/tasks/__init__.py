@@ -1,4 +1,4 @@
-"""The tasks that are measured; see ``dff_edge.bundle.tasks`` for their other halves."""
+"""The tasks that are measured; see ``dff_edge.bundle.tasks`` for their other modules."""
 
 from __future__ import annotations
 

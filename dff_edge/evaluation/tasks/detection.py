@@ -11,7 +11,7 @@ from dff_edge.evaluation.tasks.base import MeasuredTask
 
 
 class MeasuredDetection(MeasuredTask[Detections]):
-    """Detections held against true boxes."""
+    """Detections compared with true boxes."""
 
     name = "detection"
     metric = BoxAccuracy.metric
@@ -28,7 +28,7 @@ class MeasuredDetection(MeasuredTask[Detections]):
         return isinstance(answer, Detections)
 
     def share_right(self, answer: Detections, truth: TrueBoxes, class_count: int) -> float | None:
-        """See ``MeasuredTask.share_right``: of the true objects, those that were found."""
+        """See ``MeasuredTask.share_right``: of the true objects, those that were matched."""
         matches = match(answer, truth, class_count)
         wanted = int(matches.truths.sum())
         return float(matches.right.sum() / wanted) if wanted else None

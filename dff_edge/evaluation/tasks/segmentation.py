@@ -13,7 +13,7 @@ from dff_edge.frames import LabelMap
 
 
 class MeasuredSegmentation(MeasuredTask[LabelMap]):
-    """Label maps held against label maps."""
+    """Label maps compared with label maps."""
 
     name = "segmentation"
     metric = LabelAccuracy.metric

@@ -1,6 +1,6 @@
-"""What this machine has for dff-edge, what it lacks, and the command that adds it.
+"""Report on this machine: what it has for dff-edge, what it lacks, and how to add it.
 
-Imports the standard library only: on a machine where numpy does not load, the doctor still comes.
+Imports the standard library only: it works on a machine where numpy does not load.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ __all__ = ["Finding", "examine", "examine_machine", "is_fit"]
 
 
 def examine(root: Path = Path("/")) -> dict[str, list[Finding]]:
-    """Look at the machine and at the installed packages.
+    """Examine the machine and the installed packages.
 
     Args:
         root: the folder that holds ``proc``, ``sys``, ``dev`` and ``etc``.
 
     Returns:
-        Findings by section. Nothing raises: what could not be read says so.
+        Findings by section. Nothing raises: unreadable values are reported as such.
     """
     package = Path(__file__).parents[2]
     parts = (
@@ -35,7 +35,7 @@ def examine(root: Path = Path("/")) -> dict[str, list[Finding]]:
 
 
 def examine_machine(root: Path) -> dict[str, list[Finding]]:
-    """The part of ``examine`` that is read from files under ``root``."""
+    """Return the part of ``examine`` that is read from files under ``root``."""
     return {
         "CPU": [
             *look("model", cpu.model, root),
@@ -59,6 +59,6 @@ def examine_machine(root: Path) -> dict[str, list[Finding]]:
 
 
 def is_fit(sections: dict[str, list[Finding]]) -> bool:
-    """Whether all that running a bundle on the CPU needs is there."""
+    """Return whether everything for running a bundle on the CPU is there."""
     findings = [finding for section in sections.values() for finding in section]
     return not any(finding.is_needed and finding.state == "missing" for finding in findings)

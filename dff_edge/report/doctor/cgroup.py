@@ -1,4 +1,4 @@
-"""The limits that a container sets, in both versions of Linux control groups."""
+"""Limits of a container, in both versions of Linux control groups."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dff_edge.report.doctor.finding import read_text
 
 
 def cpu_quota(root: Path) -> float | None:
-    """CPU time that this process may use, in cores; None where nothing limits it."""
+    """Return the CPU time that this process may use, in cores; None without a limit."""
     quotas = [_quota_of(folder) for folder in _folders(root, "cpu")]
     return min((quota for quota in quotas if quota is not None), default=None)
 
 
 def memory_limit(root: Path) -> int | None:
-    """Bytes that this process may use; None where nothing limits it."""
+    """Return the bytes that this process may use; None without a limit."""
     limits = []
     for folder in _folders(root, "memory"):
         for name in ("memory.max", "memory.limit_in_bytes"):
@@ -26,7 +26,7 @@ def memory_limit(root: Path) -> int | None:
 
 
 def _folders(root: Path, controller: str) -> Iterator[Path]:
-    """The groups that this process is in, innermost first."""
+    """Yield the groups that this process is in, innermost first."""
     for line in _read_or_empty(root / "proc/self/cgroup").splitlines():
         _, controllers, group = line.split(":", 2)
         if controller in controllers.split(","):
@@ -36,7 +36,7 @@ def _folders(root: Path, controller: str) -> Iterator[Path]:
         else:
             continue
         parts = PurePosixPath(group).parts[1:]
-        if ".." in parts:  # a group outside of what this container sees
+        if ".." in parts:  # a group outside of this container's view
             parts = ()
         for depth in range(len(parts), -1, -1):
             yield base.joinpath(*parts[:depth])

@@ -1,4 +1,4 @@
-"""What holds the clock down: governor, caps, power mode, heat."""
+"""Limits of the CPU's clock: governor, caps, power mode, heat."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from dff_edge.report.doctor.finding import Finding, read_text
 
 _CPUS = "sys/devices/system/cpu"
-_HOT_C = 85.0  # where the system names no limit
+_HOT_C = 85.0  # where the system has no limit
 _NEAR_C = 5.0
 
 _SET_GOVERNOR = (
@@ -20,7 +20,7 @@ _RANGES_ITSELF = ("intel_pstate", "amd-pstate-epp")  # drivers whose "powersave"
 
 
 def power_mode(root: Path) -> Iterator[Finding]:
-    """The Jetson's release and power mode; nothing on other machines."""
+    """Yield the Jetson's release and power mode; nothing on other machines."""
     release_file = root / "etc/nv_tegra_release"
     if not release_file.exists():
         return
@@ -57,7 +57,7 @@ def power_mode(root: Path) -> Iterator[Finding]:
 
 
 def governor(root: Path) -> Iterator[Finding]:
-    """What sets the clock; anything but ``performance`` lets it start low in every frame."""
+    """Yield the governor of the clock; any but ``performance`` starts each frame slowly."""
     folders = _cpufreq_folders(root)
     if not folders:
         yield _no_cpufreq("governor")
@@ -82,7 +82,7 @@ def governor(root: Path) -> Iterator[Finding]:
 
 
 def frequency(root: Path) -> Iterator[Finding]:
-    """The clock now and the fastest that the hardware has, in GHz."""
+    """Yield the current clock and the fastest one of the hardware, in GHz."""
     folders = _cpufreq_folders(root)
     if not folders:
         yield _no_cpufreq("frequency")
@@ -102,7 +102,7 @@ def frequency(root: Path) -> Iterator[Finding]:
 
 
 def throttling(root: Path) -> Iterator[Finding]:
-    """How often heat has slowed the CPU down since it was started."""
+    """Yield how often heat has slowed down the CPU since boot."""
     counts = {}
     for name in ("core", "package"):
         files = sorted(root.glob(f"{_CPUS}/cpu[0-9]*/thermal_throttle/{name}_throttle_count"))
@@ -120,7 +120,7 @@ def throttling(root: Path) -> Iterator[Finding]:
 
 
 def temperature(root: Path) -> Iterator[Finding]:
-    """The part that is nearest to the temperature at which the system slows down."""
+    """Yield the part that is nearest to the temperature at which the system slows down."""
     zones = []
     for folder in sorted(root.glob("sys/class/thermal/thermal_zone[0-9]*")):
         try:
@@ -131,7 +131,7 @@ def temperature(root: Path) -> Iterator[Finding]:
             limit = _slow_down_c(folder)
             zones.append((limit - degrees, degrees, limit, read_text(folder / "type")))
     if not zones:
-        yield Finding("temperature", "info", "unreadable: no zone in /sys/class/thermal tells one")
+        yield Finding("temperature", "info", "unreadable: no zone in /sys/class/thermal has one")
         return
     margin, degrees, limit, name = min(zones)
     text = f"{degrees:.0f} C ({name}), slow from {limit:.0f} C"
@@ -142,7 +142,7 @@ def temperature(root: Path) -> Iterator[Finding]:
 
 
 def _slow_down_c(zone: Path) -> float:
-    """The lowest temperature at which this zone makes the system slower, or a usual one."""
+    """Return the lowest temperature at which this zone slows the system, or a usual one."""
     limits = []
     for file in zone.glob("trip_point_*_type"):
         if read_text(file) in ("passive", "hot"):

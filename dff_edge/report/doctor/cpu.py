@@ -1,4 +1,4 @@
-"""The CPU: model, instructions that decide the speed of INT8, cores, memory."""
+"""The CPU: model, instructions that determine the speed of INT8, cores, memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dff_edge.report.doctor.finding import Finding, read_text
 
 # Rates are multiply-adds per instruction, against FP32 in vectors of the same width.
 _X86 = {
-    "avx2": "32-byte vectors; INT8 takes three instructions for one: at most 1.3 x FP32",
+    "avx2": "32-byte vectors; INT8 needs three instructions instead of one: at most 1.3 x FP32",
     "avx512f": "64-byte vectors: FP32 and INT8 at up to twice AVX2",
     "avx512_vnni": "INT8 multiply-add in one instruction, 64 bytes: up to 4 x FP32",
     "avx_vnni": "INT8 multiply-add in one instruction, 32 bytes: up to 4 x FP32",
@@ -37,7 +37,7 @@ _LITTLE_MEMORY_BYTES = 512e6
 
 
 def model(root: Path) -> Iterator[Finding]:
-    """The CPU's name, and the board's where the firmware tells it."""
+    """Yield the CPU's name, and the board's where the firmware reports it."""
     known = _cpuinfo(root)
     part = known.get("CPU part", "")
     name = known.get("model name") or _ARM_PARTS.get(part, f"CPU part {part}" if part else "")
@@ -48,7 +48,7 @@ def model(root: Path) -> Iterator[Finding]:
 
 
 def instructions(root: Path) -> Iterator[Finding]:
-    """One finding for each instruction set that matters, then the verdict on INT8."""
+    """Yield a finding for each relevant instruction set, then the verdict on INT8."""
     known = _cpuinfo(root)
     if "flags" in known:
         flags, meanings = set(known["flags"].split()), _X86
@@ -75,7 +75,7 @@ def instructions(root: Path) -> Iterator[Finding]:
 
 
 def cores(root: Path) -> Iterator[Finding]:
-    """Cores that this process may use, by affinity and by the container's quota."""
+    """Yield the cores that this process may use, by affinity and by the container's quota."""
     allowed = _allowed_cores(root)
     online_file = root / "sys/devices/system/cpu/online"
     if online_file.exists():
@@ -98,7 +98,7 @@ def cores(root: Path) -> Iterator[Finding]:
 
 
 def memory(root: Path) -> Iterator[Finding]:
-    """Memory of the machine, what is free of it, and the container's limit."""
+    """Yield the memory of the machine, its free part, and the container's limit."""
     kilobytes = {}
     for line in read_text(root / "proc/meminfo").splitlines():
         name, _, value = line.partition(":")
@@ -117,7 +117,7 @@ def memory(root: Path) -> Iterator[Finding]:
 
 
 def _cpuinfo(root: Path) -> dict[str, str]:
-    """The first value of each name in /proc/cpuinfo."""
+    """Return the first value of each name in /proc/cpuinfo."""
     known: dict[str, str] = {}
     for line in read_text(root / "proc/cpuinfo").splitlines():
         name, _, value = line.partition(":")
@@ -134,7 +134,7 @@ def _allowed_cores(root: Path) -> set[int]:
 
 
 def _numbers(ranges: str) -> set[int]:
-    """The numbers of a list such as ``0-3,8``."""
+    """Return the numbers of a list such as ``0-3,8``."""
     found: set[int] = set()
     for part in ranges.strip().split(","):
         first, _, last = part.partition("-")

@@ -14,14 +14,14 @@ _DISPLAY_CLASS = "0x03"  # PCI class, first byte
 
 
 def cameras(root: Path) -> Iterator[Finding]:
-    """Each /dev/video*, and whether this user may open it. Opens none."""
+    """Yield each /dev/video*, and whether this user may open it. Opens none."""
     nodes = sorted(root.glob("dev/video*"), key=lambda node: (len(node.name), node.name))
     if not nodes:
         yield Finding(
             "cameras",
             "info",
             "none (no /dev/video*)",
-            "plug one in; into a container it comes with: docker run --device /dev/video0",
+            "plug one in; for a container use: docker run --device /dev/video0",
         )
     for node in nodes:
         name_file = root / "sys/class/video4linux" / node.name / "name"
@@ -38,7 +38,7 @@ def cameras(root: Path) -> Iterator[Finding]:
 
 
 def display(root: Path) -> Iterator[Finding]:
-    """Whether there is a screen for the sink ``display://``."""
+    """Yield whether there is a screen for the sink ``display://``."""
     for name in ("WAYLAND_DISPLAY", "DISPLAY"):
         if os.environ.get(name):
             yield Finding("display", "ok", f"{name} is {os.environ[name]}")
@@ -48,13 +48,13 @@ def display(root: Path) -> Iterator[Finding]:
 
 
 def nvidia_driver(root: Path) -> Iterator[Finding]:
-    """The driver's version, or the graphics card that has none."""
+    """Yield the driver's version, or the graphics card without a driver."""
     version_file = root / "proc/driver/nvidia/version"
     if version_file.exists():
         version = re.search(r"\s(\d+\.\d+(?:\.\d+)?)\s", read_text(version_file))
         yield Finding("NVIDIA driver", "info", version[1] if version else "of unknown version")
     elif (root / "etc/nv_tegra_release").exists():
-        yield Finding("NVIDIA driver", "info", "that of Jetson Linux")
+        yield Finding("NVIDIA driver", "info", "the one of Jetson Linux")
     elif _has_nvidia_card(root):
         yield Finding(
             "NVIDIA driver",

@@ -1,4 +1,4 @@
-"""One line of the doctor's report, and what becomes of a look that fails."""
+"""A line of the doctor's report, and the handling of probes that fail."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Look = Callable[[Path], Iterator["Finding"]]
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found under one name.
+    """A finding under one name.
 
     Attributes:
-        state: ``warn``: works, but slower or worse than it could; ``missing``: not there, or there
+        state: ``warn``: works, but slower or worse than it could; ``missing``: absent, or present
             and broken; ``info``: neither good nor bad.
-        fix: the command that adds what is missing or mends it; empty where there is none.
+        fix: the command that adds or repairs it; empty where there is none.
         is_needed: whether running on the CPU needs it.
     """
 
@@ -30,7 +30,7 @@ class Finding:
 
 
 def look(name: str, probe: Look, root: Path) -> list[Finding]:
-    """Run one probe; where it fails, what it found before stays, and the reason is added."""
+    """Run one probe; where it fails, keep its findings so far and add the reason."""
     found: list[Finding] = []
     try:
         for finding in probe(root):
@@ -39,11 +39,11 @@ def look(name: str, probe: Look, root: Path) -> list[Finding]:
         reason = error.strerror or str(error)
         where = f": {error.filename}" if error.filename else ""
         found.append(Finding(name, "info", f"unreadable: {reason}{where}"))
-    except Exception as error:  # an odd machine must not end the report
+    except Exception as error:  # an unusual machine must not end the report
         found.append(Finding(name, "warn", f"unreadable: {type(error).__name__}: {error}"))
     return found
 
 
 def read_text(path: Path) -> str:
-    """A small file of the system, without the blanks and NUL bytes around it."""
+    """Return a small file of the system, without the blanks and NUL bytes around it."""
     return path.read_text(encoding="utf-8", errors="replace").strip(" \t\r\n\0")

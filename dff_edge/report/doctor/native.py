@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dff_edge.report.doctor.finding import Finding
 
-_PARTS = (  # name, file, variable that names another one, CMake's options
+_PARTS = (  # name, file, variable for another one, CMake's options
     ("CUDA kernels", "libdff_cuda.so", "DFF_CUDA_LIBRARY", "-C cmake.define.DFF_CUDA=ON"),
     (
         "TensorRT plugin",
@@ -20,7 +20,7 @@ _PARTS = (  # name, file, variable that names another one, CMake's options
 
 
 def gpu_libraries(folder: Path) -> Iterator[Finding]:
-    """Each library that was built, or how to build it.
+    """Yield each library that was built, or how to build it.
 
     Args:
         folder: of the package ``dff_edge``.

@@ -44,13 +44,13 @@ def _nothing(facts: Facts) -> list[Finding]:
 
 @dataclass(frozen=True)
 class Package:
-    """A package to look at.
+    """A package to examine.
 
     Attributes:
-        module: what is imported.
-        section: where it is told.
-        extra: of dff-edge, that brings it; None for one that it always has.
-        details: further findings, of the facts that ``probe.main`` gives.
+        module: the module to import.
+        section: section of the report.
+        extra: of dff-edge, that provides it; None for one that is always required.
+        details: further findings, from the facts of ``probe.main``.
     """
 
     module: str
@@ -126,7 +126,7 @@ _NATIVE_FIX = "pip install --force-reinstall --no-deps .   # in dff-edge's folde
 
 
 def examine_packages(packages: tuple[Package, ...] = PACKAGES) -> dict[str, list[Finding]]:
-    """Import each package elsewhere and tell how it went, by section."""
+    """Import each package in a process of its own and report the outcome, by section."""
     with ThreadPoolExecutor(_PROCESSES) as pool:
         all_facts = list(pool.map(lambda package: _facts_of(package.module), packages))
     sections: dict[str, list[Finding]] = {}
@@ -140,7 +140,7 @@ def _findings(package: Package, facts: Facts) -> list[Finding]:
         found = [Finding(package.module, "ok", facts["version"], is_needed=package.is_needed)]
         try:
             return found + package.details(facts)
-        except Exception as error:  # facts of a version that nobody has seen
+        except Exception as error:  # facts of an unknown version
             text = f"unreadable: {type(error).__name__}: {error}"
             return [*found, Finding(f"{package.module}: details", "warn", text)]
     if facts.get("is_absent"):
@@ -151,7 +151,7 @@ def _findings(package: Package, facts: Facts) -> list[Finding]:
 
 
 def _add(package: Package) -> str:
-    """The command for a package that is not there."""
+    """Return the command for a package that is missing."""
     if package.module == "dff_edge._native":
         return _NATIVE_FIX
     if package.extra is not None:
@@ -160,7 +160,7 @@ def _add(package: Package) -> str:
 
 
 def _mend(package: Package, error: str) -> str:
-    """The command for a package that is there and does not load."""
+    """Return the command for a package that is installed and does not load."""
     problem = load_problem(error, package.module, installed_as(package.module))
     if problem is not None:
         return problem.fix
@@ -176,7 +176,7 @@ def _reinstall(module: str) -> str:
 
 
 def _facts_of(module: str) -> Facts:
-    """What ``probe.main`` writes of a module, or how its process ended."""
+    """Return the output of ``probe.main`` for a module, or how its process ended."""
     code = (
         f"import sys; sys.path[:] = {sys.path!r}; "
         f"from dff_edge.report.doctor.probe import main; main({module!r})"
@@ -219,7 +219,7 @@ def _either(name: str, text: str, fix: str) -> Finding:
 
 
 def _optional(name: str, text: str, fix: str) -> Finding:
-    """What few machines want, so that a build without it is no fault."""
+    """Return a finding on a feature that few need, so that its absence is no fault."""
     return Finding(name, "info", "no", fix) if text == "NO" else Finding(name, "ok", text.lower())
 
 

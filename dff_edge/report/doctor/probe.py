@@ -1,4 +1,4 @@
-"""Imports one package and says as JSON what it can do; run in a process that may die of it.
+"""Import of one package and its features as JSON; run in a process that may die of it.
 
 Imports the standard library only, like all of the doctor.
 """
@@ -17,7 +17,7 @@ ENCODERS = ("libx264", "libopenh264", "libvpx-vp9")
 
 def main(module_name: str) -> None:
     """Write one line of JSON to stdout: ``version`` and facts, or ``error``."""
-    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # nobody is told of a look
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # no telemetry for a probe
     try:
         module = importlib.import_module(module_name)
         facts = {"version": _version(module), **_FACTS.get(module_name, _no_facts)(module)}
@@ -28,7 +28,7 @@ def main(module_name: str) -> None:
 
 
 def opencv_build(information: str) -> dict[str, str]:
-    """What ``cv2.getBuildInformation()`` says of GStreamer, V4L2 and windows.
+    """Return the parts of ``cv2.getBuildInformation()`` on GStreamer, V4L2 and windows.
 
     Returns:
         ``gstreamer``, ``v4l2`` and ``gui``, each the text of the build or ``"NO"``.
@@ -36,7 +36,7 @@ def opencv_build(information: str) -> dict[str, str]:
     lines = [line.partition(":") for line in information.splitlines() if ":" in line]
     values = {name.strip(): value.strip() for name, _, value in lines}
     gui = values.get("GUI", "")
-    if not gui:  # older builds list them, one a line
+    if not gui:  # older builds list them, one per line
         toolkits = [name for name in ("QT", "GTK+", "Cocoa", "Win32 UI") if _is_yes(values, name)]
         gui = toolkits[0] if toolkits else "NO"
     return {
@@ -56,7 +56,7 @@ def _version(module: Any) -> str:
 
 
 def _parents(module_name: str) -> list[str]:
-    """The module and the packages around it: ``a.b`` gives ``a``, ``a.b``."""
+    """Return the module and the packages around it: ``a.b`` becomes ``a``, ``a.b``."""
     words = module_name.split(".")
     return [".".join(words[: count + 1]) for count in range(len(words))]
 

@@ -1,4 +1,4 @@
-"""The context of a GPU: the driver, and what has to be freed with it."""
+"""The context of a GPU: the driver, and the resources to be freed with it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dff_edge.runtime.devices.cuda.ledger import Ledger
 class CudaContext:
     """The part of a device that its streams, events, images and buffers use.
 
-    They keep it, for it must not go before them.
+    They keep a reference to it, as it must outlive them.
 
     Attributes:
         driver: the package that the GPU is used through.

@@ -21,14 +21,14 @@ from dff_edge.runtime.devices.cuda.driver import (
     StreamHandle,
 )
 
-_NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: in no order with the default stream
-# CU_EVENT_BLOCKING_SYNC: who waits sleeps; by default it would keep a core busy all the while.
+_NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: not ordered with the default stream
+# CU_EVENT_BLOCKING_SYNC: the waiting thread sleeps; by default it would keep a core busy.
 _SLEEPING_EVENT = 1
 _DEFAULT_PINNED = 0
 
 _ADVICE = {
     "CUDA_ERROR_OUT_OF_MEMORY": (
-        "Close other programs that use the GPU, or take fewer frames in flight (depth)."
+        "Close other programs that use the GPU, or lower the number of frames in flight (depth)."
     ),
     "CUDA_ERROR_NO_DEVICE": (
         "CUDA_VISIBLE_DEVICES may hide it; in a container, start it with the NVIDIA runtime."
@@ -37,7 +37,7 @@ _ADVICE = {
 
 
 class CudaPythonDriver:
-    """A device's primary context by ``cuda.bindings.driver``. See ``Driver``.
+    """A device's primary context through ``cuda.bindings.driver``. See ``Driver``.
 
     Args:
         ordinal: number of the device, as ``nvidia-smi`` and CUDA_VISIBLE_DEVICES count.
@@ -153,7 +153,7 @@ class CudaPythonDriver:
         self._call("cuEventDestroy", event)
 
     def begin_capture(self, stream: StreamHandle) -> None:
-        # Of this thread only: others go on allocating and asking for events meanwhile.
+        # For this thread only: others go on allocating and querying events.
         mode = self._api.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
         self._call("cuStreamBeginCapture", stream, mode)
 
@@ -181,7 +181,7 @@ class CudaPythonDriver:
         return self._context
 
     def _call(self, name: str, *arguments: Any) -> Any:
-        """Call a function of the driver; its results, one by itself, or CudaError."""
+        """Call a driver function; return its result, or the tuple of several; raise CudaError."""
         status, *results = getattr(self._api, name)(*arguments)
         if int(status) != 0:
             raise self._error(name, status)
@@ -202,15 +202,15 @@ class CudaPythonDriver:
 
 
 def check_ordinal(ordinal: int, count: int) -> None:
-    """Refuse a device that is not there.
+    """Raise unless there is a device of this number.
 
     Raises:
-        EngineError: saying how many there are.
+        EngineError: reports how many devices there are.
     """
     if not 0 <= ordinal < count:
         there = "there is no GPU" if count == 0 else f"there are {count}, numbered from 0"
         raise EngineError(
-            f"CUDA device {ordinal} was asked for and {there}. CUDA_VISIBLE_DEVICES says which "
+            f"CUDA device {ordinal} was requested and {there}. CUDA_VISIBLE_DEVICES says which "
             "this process may see."
         )
 

@@ -1,4 +1,4 @@
-"""An NVIDIA GPU as a device. See ``runtime.devices.base`` for what the words mean."""
+"""An NVIDIA GPU as a device. See ``runtime.devices.base`` for the terms."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def open_device(driver: DriverName | None = None, ordinal: int = 0) -> CudaDevic
     """Open a GPU.
 
     Args:
-        driver: the package to go through; ``None`` takes cuda-python where it is installed, and
+        driver: the package to use; ``None`` uses cuda-python where it is installed, and
             pycuda otherwise.
         ordinal: number of the GPU.
 
     Raises:
         ConfigError: for another driver.
-        MissingDependencyError: neither package is installed, or not the one asked for.
+        MissingDependencyError: neither package is installed, or not the requested one.
         EngineError: no NVIDIA driver, or no such GPU.
     """
     if driver is None:
@@ -51,7 +51,7 @@ def open_device(driver: DriverName | None = None, ordinal: int = 0) -> CudaDevic
 
 
 class CudaDevice(CudaContext):
-    """A GPU. Devices of the same GPU share its primary context, and may exchange nothing else.
+    """A GPU. Devices of the same GPU share its primary context, but must not exchange objects.
 
     Attributes:
         name: for example "Orin".
@@ -87,7 +87,7 @@ class CudaDevice(CudaContext):
         return CudaStream(self, name, priority=priority)
 
     def external_stream(self, handle: int, name: str = "external") -> ExternalStream:
-        """A stream that something else made, to be waited for or to wait."""
+        """Wrap a stream made elsewhere, so that it can be waited for or wait."""
         return ExternalStream(self, handle, name)
 
     def host_stream(self, name: str) -> CudaHostStream:
@@ -113,8 +113,10 @@ class CudaDevice(CudaContext):
             self.driver.copy_out(cuda_buffer.array, cuda_buffer.pointer, cuda_stream.stream)
 
     def check_image(self, image: Any) -> Any:
-        """Give an image as what a frame may hold: numpy's as the CPU takes them, or in place what
-        has ``__cuda_array_interface__`` or DLPack and is on this GPU. See ``frames.py``.
+        """Return an image in the form that a frame may hold.
+
+        numpy arrays are treated as on the CPU; arrays of this GPU that have
+        ``__cuda_array_interface__`` or DLPack are read in place. See ``frames.py``.
 
         Raises:
             FrameError: for anything else.
@@ -143,12 +145,12 @@ class CudaDevice(CudaContext):
             flow: float32 ``(N, h, w, 2)``, ``(dx, dy)`` in feature cells.
             scale: like features; ``None`` for one everywhere.
             out: like features; it overlaps none of them.
-            stream: where.
-            levels: what int8 maps mean; their zeros must be 0.
+            stream: the stream to enqueue on.
+            levels: quantisation of int8 maps; their zeros must be 0.
 
         Raises:
             ShapeError: buffers that do not fit each other.
-            ConfigError: levels where maps are floats, none where they are int8, a zero that is
+            ConfigError: levels with float maps, no levels with int8 maps, or a zero that is
                 not 0.
         """
         shape, dtype = self._check_maps(features, flow, scale, out)
@@ -182,7 +184,8 @@ class CudaDevice(CudaContext):
         """Enqueue the decoding of float32 scores ``(1, h, w, K)``.
 
         Returns:
-            Labels uint8 of ``size`` and their confidence or None, on the device; the receiver's.
+            Labels uint8 of ``size`` and their confidence or None, on the device, owned by the
+            receiver.
         """
         buffer, cuda_stream = self._buffer(scores), _cuda_stream(stream)
         labels = self._arrays.array(size)
@@ -202,7 +205,7 @@ class CudaDevice(CudaContext):
     def close(self) -> None:
         """Free everything: streams, events, buffers; closing twice is allowed.
 
-        Results that were handed out stay valid until they are let go.
+        Results that were handed out stay valid until they are released.
         """
         if self._intake is not None:
             self._intake.close()
@@ -270,8 +273,8 @@ def _close(driver: Driver, handles: Ledger, memory: Ledger, arrays: ArrayPool) -
         # Memory first, for CUDA then waits for all work: no thread is left waiting for an event.
         errors = [*memory.free_all(), *handles.free_all()]
         if errors and not _works(driver):
-            errors = []  # after a failure, which came out of a stream, CUDA frees nothing
-    arrays.close()  # and the driver, when nobody holds an array any more
+            errors = []  # after a failure, which a stream has reported, CUDA frees nothing
+    arrays.close()  # and the driver, when no array is held any more
     if errors:
         raise errors[0]
 
@@ -294,18 +297,18 @@ def _cuda_stream(stream: Stream) -> CudaStream:
 
 
 def _scale_step(dtype: np.dtype[Any], levels: MapLevels | None) -> float:
-    """The step of int8 scale bytes; 1 where it means nothing."""
+    """Return the step of int8 scale bytes; 1 for other maps."""
     if (levels is not None) != (dtype == np.int8):
         given = "levels" if levels is not None else "no levels"
         raise ConfigError(
             f"{given} came with maps of {dtype}, expected levels with int8 maps and no others. "
-            "On GPUs INT8 is symmetric int8: take the bundle's trt flavour."
+            "On GPUs INT8 is symmetric int8: use the bundle's trt flavour."
         )
     if levels is None:
         return 1.0
     if (levels.features.zero, levels.scale.zero) != (0, 0):
         raise ConfigError(
             f"the zeros of features and scale are {levels.features.zero} and {levels.scale.zero}, "
-            "expected 0 and 0: on GPUs INT8 is symmetric. Take the bundle's trt flavour."
+            "expected 0 and 0: on GPUs INT8 is symmetric. Use the bundle's trt flavour."
         )
     return levels.scale.step

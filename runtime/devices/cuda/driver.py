@@ -1,4 +1,4 @@
-"""What the device asks of CUDA, and the words that both Python packages for it are put into."""
+"""The interface to the CUDA driver that both Python packages for it implement."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dff_edge.errors import EngineError
 
-StreamHandle = Any  # what the package calls a stream
+StreamHandle = Any  # of the package's own type
 EventHandle = Any
 GraphHandle = Any
 
@@ -32,25 +32,25 @@ class CudaError(EngineError):
 
 
 class DeviceMemory(NamedTuple):
-    """Memory on the device: its address, and what the package frees it by."""
+    """Memory on the device: its address, and the handle that the package frees it by."""
 
     pointer: int
     handle: Any
 
 
 class PinnedMemory(NamedTuple):
-    """Page-locked host memory as bytes, and what the package frees it by."""
+    """Page-locked host memory as bytes, and the handle that the package frees it by."""
 
     array: NDArray[np.uint8]
     handle: Any
 
 
 class CurrentContext:
-    """Makes a context current in the calling thread, for the time of a ``with`` block; nests.
+    """Makes a context current in the calling thread for a ``with`` block; can be nested.
 
     Args:
-        push: makes it current.
-        pop: restores what was current before.
+        push: makes the context current.
+        pop: restores the previous one.
     """
 
     def __init__(self, push: Callable[[], None], pop: Callable[[], None]) -> None:
@@ -71,10 +71,11 @@ class CurrentContext:
 
 
 class Driver(Protocol):
-    """One device's primary context, which is shared with everything else in the process.
+    """One device's primary context, which is shared with all CUDA users in the process.
 
-    All but ``current`` and ``close`` are called with the context current, and raise ``CudaError``.
-    Work on streams is enqueued, never waited for, where the name does not say ``synchronize``.
+    All methods but ``current`` and ``close`` are called with the context current, and raise
+    ``CudaError``. Work on streams is enqueued, and never waited for unless the name says
+    ``synchronize``.
     """
 
     name: str  # "cuda-python" or "pycuda"
@@ -84,22 +85,22 @@ class Driver(Protocol):
     compute_capability: tuple[int, int]
 
     def current(self) -> CurrentContext:
-        """Make the context current in this thread while inside."""
+        """Return a context manager that makes the context current in this thread."""
 
     def memory_info(self) -> tuple[int, int]:
-        """Bytes of device memory, free and in all."""
+        """Return the bytes of device memory, free and in all."""
 
     def allocate(self, nbytes: int) -> DeviceMemory:
-        """New device memory, contents undefined."""
+        """Allocate device memory, contents undefined."""
 
     def free(self, memory: DeviceMemory) -> None:
-        """Free it, which may wait for the whole device."""
+        """Free device memory, which may wait for the whole device."""
 
     def allocate_pinned(self, nbytes: int) -> PinnedMemory:
-        """New host memory that the device can copy from and to by itself."""
+        """Allocate page-locked host memory, which the device can copy from and to by itself."""
 
     def free_pinned(self, memory: PinnedMemory) -> None:
-        """Free it; its array must not be touched any more."""
+        """Free page-locked memory; its array must not be touched any more."""
 
     def copy_in(self, pointer: int, array: NDArray[Any], stream: StreamHandle) -> None:
         """Enqueue a copy of a contiguous pinned array to the device."""
@@ -108,55 +109,55 @@ class Driver(Protocol):
         """Enqueue a copy from the device to a contiguous pinned array."""
 
     def create_stream(self, priority: int) -> StreamHandle:
-        """New stream, in no order with the default stream; lower numbers go first."""
+        """Create a stream, not ordered with the default stream; lower priorities run first."""
 
     def foreign_stream(self, handle: int) -> StreamHandle:
-        """A stream that something else in the process made and frees."""
+        """Wrap a stream that other code in the process made and frees."""
 
     def stream_number(self, stream: StreamHandle) -> int:
-        """CUDA's handle as other libraries take it."""
+        """Return CUDA's handle in the form that other libraries accept."""
 
     def is_stream_done(self, stream: StreamHandle) -> bool:
-        """Whether everything enqueued is done."""
+        """Return whether everything enqueued is done."""
 
     def synchronize_stream(self, stream: StreamHandle) -> None:
         """Wait for everything enqueued, without the GIL."""
 
     def destroy_stream(self, stream: StreamHandle) -> None:
-        """Free it; what is enqueued is still done."""
+        """Free a stream; work that is enqueued is still done."""
 
     def create_event(self) -> EventHandle:
-        """New event that keeps the time."""
+        """Create an event that records its time."""
 
     def record(self, event: EventHandle, stream: StreamHandle) -> None:
-        """Mark the work enqueued so far."""
+        """Record an event: mark the work enqueued so far."""
 
     def wait(self, stream: StreamHandle, event: EventHandle) -> None:
         """Have the stream wait for the event's latest record."""
 
     def is_event_done(self, event: EventHandle) -> bool:
-        """Whether the latest record is done; True when never recorded."""
+        """Return whether the latest record is done; True when never recorded."""
 
     def synchronize_event(self, event: EventHandle) -> None:
         """Wait for the latest record, without the GIL."""
 
     def elapsed_ms(self, start: EventHandle, end: EventHandle) -> float:
-        """Milliseconds between two records that are done."""
+        """Return the milliseconds between two records that are done."""
 
     def destroy_event(self, event: EventHandle) -> None:
-        """Free it."""
+        """Free an event."""
 
     def begin_capture(self, stream: StreamHandle) -> None:
-        """Have what this thread enqueues from now on recorded instead of run."""
+        """Record what this thread enqueues from now on instead of running it."""
 
     def end_capture(self, stream: StreamHandle) -> GraphHandle:
-        """What was recorded, ready to launch."""
+        """End the recording and return it as a graph, ready to launch."""
 
     def launch(self, graph: GraphHandle, stream: StreamHandle) -> None:
-        """Enqueue what was recorded."""
+        """Enqueue a graph."""
 
     def destroy_graph(self, graph: GraphHandle) -> None:
-        """Free it; a launch that is under way ends first."""
+        """Free a graph; a launch that is under way ends first."""
 
     def close(self) -> None:
-        """Let go of the context. Closing twice is allowed."""
+        """Release the context. Closing twice is allowed."""

@@ -1,8 +1,8 @@
 """Images that are on the device already: from CuPy, torch, a hardware decoder.
 
-An image is uint8 ``(H, W, 3)`` BGR, pixels side by side; rows may be padded. It comes by DLPack
+An image is uint8 ``(H, W, 3)`` BGR, pixels side by side; rows may be padded. It is passed by DLPack
 or by ``__cuda_array_interface__``, and is read in place: it must not be written to before its
-result is there. Where an object has both, DLPack is taken: it always says when the image is
+result is there. Where an object has both, DLPack is used: it always tells when the image is
 written, and the interface only in version 3 (torch's is version 2).
 """
 
@@ -30,9 +30,9 @@ class DeviceImage:
     Attributes:
         pointer: address of its first pixel.
         shape: ``(H, W, 3)``.
-        row_bytes: from one row to the next.
-        ready: when its producer has written it; None where it is written.
-        owner: keeps the memory.
+        row_bytes: distance from one row to the next.
+        ready: event that its producer has written it; None where it is written already.
+        owner: the object that keeps the memory alive.
     """
 
     pointer: int
@@ -43,16 +43,16 @@ class DeviceImage:
 
 
 def is_device_image(image: Any) -> bool:
-    """Whether something says that it is an array outside numpy."""
+    """Return whether an object offers an array interface other than numpy's."""
     return hasattr(image, "__cuda_array_interface__") or hasattr(image, "__dlpack__")
 
 
 def take_image(image: Any, device: CudaContext, intake: CudaStream) -> DeviceImage:
-    """Take an image from another library, without a copy and without waiting for it.
+    """Accept an image of another library, without a copy and without waiting for it.
 
     Args:
         image: has ``__cuda_array_interface__`` or ``__dlpack__``.
-        device: where it must be.
+        device: the device that it must be on.
         intake: a stream that waits for the producer of the image.
 
     Raises:
@@ -109,7 +109,7 @@ def _from_dlpack(image: Any, device: CudaContext, intake: CudaStream) -> DeviceI
 def _layout(
     shape: tuple[int, ...], strides_bytes: tuple[int, ...] | None
 ) -> tuple[tuple[int, int, int], int]:
-    """The shape and the bytes of a row, of uint8 ``(H, W, 3)``."""
+    """Return the shape and the row bytes of a uint8 ``(H, W, 3)`` image."""
     if len(shape) != 3 or shape[2] != _CHANNELS:
         raise FrameError(
             f"The frame has shape {shape}, expected (H, W, 3) BGR on the device. Channels come "
@@ -123,7 +123,7 @@ def _layout(
     packed = width * channels
     row, pixel, channel = strides_bytes or (packed, channels, 1)
     if height == 1:
-        row = packed  # nobody steps along it, and libraries put anything there
+        row = packed  # of one row: the stride is unused, and libraries put any value there
     if (width > 1 and pixel != channels) or channel != 1 or row < packed:
         raise FrameError(
             f"The frame of shape {shape} has strides {strides_bytes}, expected pixels side by side "

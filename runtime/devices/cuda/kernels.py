@@ -85,7 +85,7 @@ class Kernels:
         out_size: tuple[int, int],
         stream: int,
     ) -> None:
-        """Enqueue the stretching of a uint8 image ``(H, W, 3)``; sizes are ``(H, W)``."""
+        """Enqueue the resizing of a uint8 image ``(H, W, 3)``; sizes are ``(H, W)``."""
         self._call("dff_cuda_resize", image, *size, row_bytes, out, *out_size, stream)
 
     def decode(
@@ -108,7 +108,7 @@ class Kernels:
 
 
 def library_path() -> Path:
-    """Where the kernels are: beside the native module, or where ``$DFF_CUDA_LIBRARY`` says.
+    """Return the library's path: ``$DFF_CUDA_LIBRARY``, or beside the native module.
 
     Raises:
         MissingDependencyError: when there is no such file.

@@ -1,7 +1,7 @@
-"""What a device has to free: each thing once, at the latest when the device closes.
+"""Resources that a device has to free: each once, at the latest when the device closes.
 
-A finaliser calls no CUDA: it may run in any thread, in the middle of a capture. What was dropped
-is noted, and freed by the next call that may free things.
+Finalisers call no CUDA function: they may run in any thread, in the middle of a capture. Dropped
+resources are noted, and freed by the next call that may free memory.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from dff_edge.errors import PipelineError
 
 
 class Handle:
-    """Something that CUDA made, until it is freed.
+    """A resource of CUDA, until it is freed.
 
     Args:
-        value: what the package calls it.
-        free: frees it.
+        value: the handle of the driver's package.
+        free: called with the value, frees it.
     """
 
     def __init__(self, value: Any, free: Callable[[Any], None]) -> None:
@@ -34,11 +34,11 @@ class Handle:
             PipelineError: when it is freed.
         """
         if self._free is None:
-            raise PipelineError("the CUDA device is closed, and what it made with it.")
+            raise PipelineError("the CUDA device is closed, and its resources with it.")
         return self._value
 
     def free(self) -> None:
-        """Free it, if that was not done."""
+        """Free the resource, unless that was done."""
         free, self._free = self._free, None
         value, self._value = self._value, None
         if free is not None:
@@ -46,7 +46,7 @@ class Handle:
 
 
 class Ledger:
-    """Things of one kind that CUDA made."""
+    """Resources of one kind that CUDA has allocated."""
 
     def __init__(self) -> None:
         self._held: dict[int, Handle] = {}
@@ -54,12 +54,12 @@ class Ledger:
         self._keys = itertools.count()
 
     def hold(self, owner: object, value: Any, free: Callable[[Any], None]) -> Handle:
-        """Take note of something, to be freed some time after its owner is gone.
+        """Register a resource, to be freed some time after its owner is gone.
 
         Args:
-            owner: what stands for it.
-            value: what the package calls it.
-            free: frees it; must not refer to ``owner``.
+            owner: the Python object that represents the resource.
+            value: the handle of the driver's package.
+            free: called with the value, frees it; must not refer to ``owner``.
         """
         key = next(self._keys)
         handle = self._held[key] = Handle(value, free)
@@ -74,12 +74,12 @@ class Ledger:
                 handle.free()
 
     def free_all(self) -> list[Exception]:
-        """Free everything, the newest first; gives what went wrong."""
+        """Free everything, the newest first; return the errors."""
         errors: list[Exception] = []
         while self._held:
             _, handle = self._held.popitem()
             try:
                 handle.free()
-            except Exception as error:  # the others are freed all the same
+            except Exception as error:  # the others are freed nevertheless
                 errors.append(error)
         return errors

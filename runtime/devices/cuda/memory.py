@@ -1,4 +1,4 @@
-"""Memory on the device: tensors' buffers, and arrays that are given away."""
+"""Memory on the device: buffers of tensors, and arrays handed to the caller."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from dff_edge.runtime.devices.cuda.ledger import Handle
 
 _DLPACK_CUDA = 2  # kDLCUDA
 _DLPACK_UINT = 1  # kDLUInt
-_MAX_KEPT = 32  # blocks that wait to be given away again
+_MAX_KEPT = 32  # freed blocks that are kept for reuse
 
 
 class CudaBuffer:
-    """Memory of one tensor on the device; ``CudaDevice.buffer`` makes them.
+    """Memory of one tensor on the device; made by ``CudaDevice.buffer``.
 
     Attributes:
         spec: name, dtype and shape.
@@ -31,16 +31,16 @@ class CudaBuffer:
         nbytes: size.
 
     Args:
-        device: makes it and frees it.
+        device: allocates and frees the memory.
         spec: of the tensor.
-        host: whether there is pinned memory beside it.
+        host: whether to allocate pinned host memory beside it.
     """
 
     def __init__(self, device: CudaContext, spec: TensorSpec, *, host: bool = False) -> None:
         driver = device.driver
         self.spec = spec
         self.nbytes = math.prod(spec.shape) * spec.dtype.itemsize
-        self._device = device  # which must not go before its buffers
+        self._device = device  # must outlive its buffers
         self._pinned: Handle | None = None
         size = max(self.nbytes, 1)  # CUDA allocates nothing of size zero
         with driver.current():
@@ -54,7 +54,7 @@ class CudaBuffer:
 
     @property
     def array(self) -> NDArray[Any]:
-        """The pinned memory beside it; no array of it may be used after the buffer or the device.
+        """The pinned host memory; its arrays must not be used after the buffer or device is closed.
 
         Raises:
             ShapeError: when there is none.
@@ -63,14 +63,14 @@ class CudaBuffer:
         if self._pinned is None:
             raise ShapeError(
                 f"'{self.spec.name}' is on the device only, expected a buffer that the host can "
-                "touch. Make it with device.buffer(spec, host=True)."
+                "access. Make it with device.buffer(spec, host=True)."
             )
         pinned: PinnedMemory = self._pinned.get()
         return pinned.array[: self.nbytes].view(self.spec.dtype).reshape(self.spec.shape)
 
     @property
     def device(self) -> CudaContext:
-        """Where it is."""
+        """The device that it is on."""
         return self._device
 
     @property
@@ -79,10 +79,10 @@ class CudaBuffer:
 
 
 class DeviceArray:
-    """An array on the device that belongs to its receiver: a label map, a confidence.
+    """An array on the device that belongs to its receiver: a label map or a confidence map.
 
-    CuPy, torch and others take it without a copy (``cupy.asarray``, ``torch.from_dlpack``). Its
-    memory is used again when the last of them has let go; work that reads it must be done by then.
+    CuPy, torch and others use it without a copy (``cupy.asarray``, ``torch.from_dlpack``). Its
+    memory is reused when the last reference is gone; work that reads it must be done by then.
 
     Attributes:
         shape: for example ``(H, W)``.
@@ -116,15 +116,16 @@ class DeviceArray:
         dl_device: tuple[int, int] | None = None,
         copy: bool | None = None,
     ) -> object:
-        """A DLPack capsule, unversioned. Results are written when they are handed out, so there is
-        nothing that ``stream`` would have to wait for.
+        """Return a DLPack capsule, unversioned.
+
+        Results are written when they are handed out: there is nothing for ``stream`` to wait for.
 
         Raises:
             BufferError: for a copy or another device.
         """
         if copy or dl_device not in (None, self.__dlpack_device__()):
             raise BufferError(
-                f"a copy, or one on device {dl_device}, was asked for; a label map is handed out "
+                f"a copy, or one on device {dl_device}, was requested; a label map is handed out "
                 f"as it is on device {self.__dlpack_device__()}. Copy it afterwards."
             )
         return _native.export_dlpack(
@@ -132,18 +133,18 @@ class DeviceArray:
         )
 
     def copy_to_host(self) -> NDArray[np.uint8]:
-        """A copy in host memory; waits for it."""
+        """Return a copy in host memory; waits for it."""
         return self._pool.copy_to_host(self)
 
 
 class ArrayPool:
-    """Blocks of device memory that are given away and come back.
+    """Blocks of device memory that are handed out and reused.
 
-    Arrays that are still with their receivers when the device closes stay valid: the last one that
-    is let go frees what is left.
+    Arrays that are still held by their receivers when the device closes stay valid: the last one to
+    be released frees the rest.
 
     Args:
-        driver: allocates; it is closed when the pool is and nothing is given away any more.
+        driver: allocates; closed when the pool is closed and no array is held any more.
     """
 
     def __init__(self, driver: Driver) -> None:
@@ -151,10 +152,10 @@ class ArrayPool:
         self._free: dict[int, deque[DeviceMemory]] = {}  # by size
         self._given: set[int] = set()  # addresses
         self._is_closed = False
-        self._closings = deque([driver.close])  # taken by the one that closes
+        self._closings = deque([driver.close])  # popped by the thread that closes
 
     def array(self, shape: tuple[int, ...]) -> DeviceArray:
-        """An array of uint8, contents undefined; allocates when no block of its size came back."""
+        """Return a uint8 array, contents undefined; allocates if no block of its size is free."""
         memory = self._take(math.prod(shape))
         array = DeviceArray(self, memory, shape)
         self._given.add(memory.pointer)
@@ -162,7 +163,7 @@ class ArrayPool:
         return array
 
     def copy_to_host(self, array: DeviceArray) -> NDArray[np.uint8]:
-        """A copy of an array; waits for it."""
+        """Return a copy of an array in host memory; waits for it."""
         driver = self.driver
         with driver.current():
             pinned = driver.allocate_pinned(array.nbytes)
@@ -177,12 +178,12 @@ class ArrayPool:
                 driver.free_pinned(pinned)
 
     def close(self) -> None:
-        """Free what has come back, and the rest when it does. Closing twice is allowed."""
+        """Free unused blocks now, and the others when released. Closing twice is allowed."""
         if not self._is_closed:
             self._is_closed = True
             self._close_when_unused()
 
-    # Receivers let go in any thread, at any moment: each step on the collections is one of theirs.
+    # Arrays are released in any thread, at any moment: each step on the collections is atomic.
 
     def _take(self, size: int) -> DeviceMemory:
         try:
@@ -205,7 +206,7 @@ class ArrayPool:
             return
         try:
             close = self._closings.pop()
-        except IndexError:  # another thread let go of the last array at the same moment
+        except IndexError:  # another thread released the last array at the same moment
             return
         try:
             with self.driver.current():
@@ -229,12 +230,12 @@ def _allocate(driver: Driver, size: int, purpose: str) -> DeviceMemory:
             error.call,
             error.reason,
             f"{size} bytes were wanted for {purpose}, {free} of {total} are free. Close other "
-            "programs that use the GPU, or take fewer frames in flight (depth).",
+            "programs that use the GPU, or lower the number of frames in flight (depth).",
         ) from error
 
 
 def _interface(pointer: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> dict[str, Any]:
-    # Of version 3; no stream: whoever is given it is told when it is written.
+    # Of version 3; no stream: the array is written before it is handed out.
     return {
         "shape": shape,
         "typestr": dtype.str,

@@ -34,9 +34,9 @@ _LEGACY_STREAM = (0, 1)  # the default stream's numbers
 
 
 class PycudaDriver:
-    """A device's primary context by ``pycuda.driver``. See ``Driver``.
+    """A device's primary context through ``pycuda.driver``. See ``Driver``.
 
-    pycuda has no graphs, no priorities, and does not take a stream that somebody else made.
+    pycuda has no graphs and no priorities, and does not accept streams of other libraries.
 
     Args:
         ordinal: number of the device.
@@ -99,7 +99,7 @@ class PycudaDriver:
     def foreign_stream(self, handle: int) -> StreamHandle:
         if handle not in _LEGACY_STREAM:
             raise _unsupported(f"stream {handle:#x} of another library")
-        return None  # what pycuda takes for the default stream
+        return None  # pycuda's name for the default stream
 
     def stream_number(self, stream: StreamHandle) -> int:
         return 0 if stream is None else int(stream.handle)
@@ -111,7 +111,7 @@ class PycudaDriver:
         self._call("cuStreamSynchronize", _made_here(stream).synchronize)
 
     def destroy_stream(self, stream: StreamHandle) -> None:
-        """Nothing to call: pycuda frees it with its last reference, which the caller drops."""
+        """Do nothing: pycuda frees a stream with its last reference, which the caller drops."""
 
     def create_event(self) -> EventHandle:
         return self._call("cuEventCreate", self._api.Event, _SLEEPING_EVENT)
@@ -132,7 +132,7 @@ class PycudaDriver:
         return float(self._call("cuEventElapsedTime", end.time_since, start))
 
     def destroy_event(self, event: EventHandle) -> None:
-        """Nothing to call, as of streams."""
+        """Do nothing: pycuda frees an event with its last reference, which the caller drops."""
 
     def begin_capture(self, stream: StreamHandle) -> None:
         raise _unsupported("CUDA graphs")
@@ -150,7 +150,7 @@ class PycudaDriver:
         if self._context is not None:
             context, self._context = self._context, None
             handle = context.handle
-            # Only while it is current does pycuda let go of a context in any thread ...
+            # pycuda releases a context in any thread only while it is current ...
             self._call("cuCtxPushCurrent", context.push)
             self._call("cuDevicePrimaryCtxRelease", context.detach)
             _pop_detached(handle)
@@ -172,7 +172,7 @@ def _call(name: str, api: ModuleType, function: Callable[..., Any], *arguments: 
 
 
 def _pop_detached(handle: int) -> None:
-    """... and then leaves it on CUDA's stack, below what was current before."""
+    """... and then leaves it on CUDA's stack, below the previous one."""
     library = ctypes.CDLL("libcuda.so.1")
     above, popped = ctypes.c_void_p(), ctypes.c_void_p()
     library.cuCtxPopCurrent_v2(ctypes.byref(above))

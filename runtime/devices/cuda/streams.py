@@ -1,4 +1,4 @@
-"""Streams and events of CUDA, and streams of the CPU beside them. See ``runtime.devices.base``."""
+"""Streams and events of CUDA, and host streams beside them. See ``runtime.devices.base``."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from dff_edge.runtime.devices.cuda.ledger import Handle
 
 
 class CudaEvent:
-    """An event that keeps the time; ``CudaStream.event`` makes them.
+    """An event that records its time; made by ``CudaStream.event``.
 
     Args:
-        device: makes it and frees it.
+        device: creates and frees it.
     """
 
     def __init__(self, device: CudaContext) -> None:
         self._driver = driver = device.driver
-        self._device = device  # which must not go before its events
+        self._device = device  # must outlive its events
         with driver.current():
             self._event = device.handles.hold(self, driver.create_event(), driver.destroy_event)
 
     @property
     def handle(self) -> EventHandle:
-        """What the driver's package calls it."""
+        """Handle of the driver's package."""
         return self._event.get()
 
     @property
@@ -46,14 +46,14 @@ class CudaEvent:
 
 
 class CudaStream:
-    """Work in order on the device, in no order with the default stream.
+    """A stream on the device, not ordered with the default stream.
 
-    After a failure all calls raise: CUDA does nothing more in this process. Nobody is left waiting.
+    After a failure all calls raise and none blocks: CUDA does no more work in this process.
 
     Args:
-        device: makes it and frees it.
+        device: creates and frees it.
         name: for traces and messages.
-        priority: lower numbers go first; 0 is the default, and cuda-python takes others.
+        priority: lower numbers run first; 0 is the default, and only cuda-python accepts others.
     """
 
     def __init__(self, device: CudaContext, name: str, *, priority: int = 0) -> None:
@@ -73,13 +73,13 @@ class CudaStream:
 
     @property
     def stream(self) -> StreamHandle:
-        """What the driver's package calls it; ``handle`` is CUDA's number.
+        """Handle of the driver's package; ``handle`` is CUDA's number.
 
         Raises:
             PipelineError: after closing.
         """
         if self._is_closed:
-            raise PipelineError(f"stream '{self.name}' is closed and takes no more work.")
+            raise PipelineError(f"stream '{self.name}' is closed and accepts no more work.")
         return self._stream.get()
 
     def event(self) -> CudaEvent:
@@ -118,7 +118,7 @@ class CudaStream:
             raise self._failure(error) from error
 
     def abandon(self) -> None:
-        """Nothing: the device runs what it was given."""
+        """Do nothing: the device runs all that was enqueued."""
 
     def close(self) -> None:
         if self._is_closed:
@@ -128,7 +128,7 @@ class CudaStream:
                 self._driver.synchronize_stream(self.stream)
                 self._stream.free()
         except CudaError:
-            pass  # it came out of synchronize or raise_failure; CUDA frees all with the context
+            pass  # reported by synchronize or raise_failure; CUDA frees all with the context
         self._is_closed = True
 
     def _failure(self, error: CudaError) -> PipelineError:
@@ -136,15 +136,15 @@ class CudaStream:
 
 
 class ExternalStream(CudaStream):
-    """A stream that something else made: torch, CuPy, a decoder. It is never freed here.
+    """A stream made elsewhere: by torch, CuPy or a decoder. It is never freed here.
 
     Args:
-        device: where it works.
-        handle: CUDA's number of it; it must live as long as this.
+        device: the device that the stream is on.
+        handle: CUDA's number of the stream; it must outlive this object.
         name: for messages.
 
     Raises:
-        EngineError: pycuda takes none but the default stream.
+        EngineError: pycuda accepts only the default stream.
     """
 
     def __init__(self, device: CudaContext, handle: int, name: str = "external") -> None:
@@ -153,15 +153,15 @@ class ExternalStream(CudaStream):
 
 
 class CudaHostStream(CpuStream):
-    """A thread of the CPU whose ``wait`` takes events of CUDA too.
+    """A thread of the CPU whose ``wait`` accepts events of CUDA too.
 
-    What is awaited is the event's latest record at the time of the call: a stream of the device
-    waits for it at once, and the thread for that stream.
+    It waits for the event's latest record at the time of the call: a stream of the device waits for
+    the event at once, and the thread for that stream.
     """
 
     def __init__(self, device: CudaContext, name: str) -> None:
         self._relay = CudaStream(device, f"{name} relay")
-        self._arrivals: deque[CudaEvent] = deque()  # events that no wait needs now
+        self._arrivals: deque[CudaEvent] = deque()  # events that are free for reuse
         super().__init__(name)
 
     def wait(self, event: Event) -> None:

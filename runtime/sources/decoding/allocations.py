@@ -1,9 +1,9 @@
 """A bound on what FFmpeg allocates for a camera.
 
-FFmpeg takes memory as a camera asks for it: 2 GB for a session description that is announced as so
-long, more and more for a picture that never ends. Its bound for a single allocation is the only
-handle there is (``-max_alloc`` of its command; PyAV has no name for it), and it is one for the
-whole process.
+FFmpeg allocates as much as a camera demands: 2 GB for a session description that is announced as so
+long, more and more for a picture that never ends. The only control is its bound for a single
+allocation (``-max_alloc`` of its command; PyAV does not expose it), and it applies to the whole
+process.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LOG = logging.getLogger("dff_edge.runtime")
 
 @functools.cache
 def bound_allocations() -> bool:
-    """Have FFmpeg refuse larger allocations; return whether that could be said to it."""
+    """Make FFmpeg refuse larger allocations; return whether that was possible."""
     try:
         # The symbol is looked up in the libraries that PyAV's own is linked with.
         set_bound = ctypes.CDLL(av._core.__file__).av_max_alloc

@@ -1,9 +1,9 @@
-"""From the packets of a video track to its pictures, with what is wrong with each.
+"""Decoding of the packets of a video track, with the damage found in each picture.
 
-What FFmpeg says of damage differs from decoder to decoder, so it is asked for as much as each can
-say, and the coded data is looked at besides: of MJPEG all of it (`jpeg`), of H.264 and HEVC the
-headers (`nal_units`). Most damage inside a slice of HEVC, VP9, AV1 or FFV1 is not told by FFmpeg,
-unless the stream has checksums, and not seen here (`python benchmarks/damaged_video.py`).
+FFmpeg's reports of damage differ from decoder to decoder, so all that each can report are enabled,
+and the coded data is checked as well: of MJPEG all of it (`jpeg`), of H.264 and HEVC the
+headers (`nal_units`). Most damage inside a slice of HEVC, VP9, AV1 or FFV1 is not reported by
+FFmpeg, unless the stream has checksums, and not detected (`python benchmarks/damaged_video.py`).
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from dff_edge.runtime.sources.decoding.stamps import Stamps
 
 _CUT_OFF = "its data is cut off"
 _HOLE = "there is a hole in its data"
-_HOLE_BYTES = 512  # zeros in a row, a sector of a disk: more than arithmetic codes ever give
-_MAX_IN_DECODER = 256  # packets that a decoder may keep back, with its threads
+_HOLE_BYTES = 512  # zeros in a row, a sector of a disk: longer than in any arithmetic code
+_MAX_IN_DECODER = 256  # packets that a decoder may delay, with its threads
 _CONCEALED = "the decoder found damage in it"
 _B_PICTURE = 3  # AV_PICTURE_TYPE_B
 
-# Decoders that tell nothing of concealed damage, and so may use threads.
+# Decoders that do not report concealed damage, and so may use threads.
 _SILENT = frozenset({"av1", "hevc", "libdav1d", "vp8", "vp9", "vvc"})
-# Of these the pictures come out in the order that they are decoded in.
+# For these, pictures are output in the order of decoding.
 _IN_ORDER = frozenset({"av1", "libdav1d", "vp8", "vp9"})
 
 
@@ -39,7 +39,7 @@ class Decoder:
 
     Args:
         stream: of PyAV; nothing of it may have been decoded yet.
-        format_name: of the container, in FFmpeg's words.
+        format_name: FFmpeg's name of the container.
         fps: nominal frame rate, None where it is not known.
     """
 
@@ -56,8 +56,8 @@ class Decoder:
         self._is_transport = format_name == "mpegts"
         self._is_after_loss = False
         self._headers: H264Headers | HevcHeaders | None = None
-        # Not frame threads: there an error comes late, and one at the end of the file takes the
-        # good frames with it that wait beside it.
+        # Not frame threads: with them an error is reported late, and one at the end of the file
+        # drops the good frames that are queued beside it.
         stream.thread_type = "SLICE"
         options = {"max_pixels": str(MAX_PICTURE_PX)}
         if codec.name == "h264":
@@ -71,9 +71,9 @@ class Decoder:
         codec.copy_opaque = True
 
     def send(self, packet: Any) -> Iterator[Coded]:
-        """Decode a packet; give the pictures that are now known to be good, or not."""
+        """Decode a packet; yield the pictures that are now known to be good, or not."""
         coded = self._look(packet)
-        is_lost = packet.is_corrupt and not self._is_transport  # the container knows that it is cut
+        is_lost = packet.is_corrupt and not self._is_transport  # marked as truncated
         if is_lost:
             coded.problem = _CUT_OFF
         self._order.send(coded)
@@ -84,7 +84,7 @@ class Decoder:
         yield from self._order.take()
 
     def finish(self) -> Iterator[Coded]:
-        """Give the pictures that the decoder has kept back."""
+        """Yield the pictures that the decoder has delayed."""
         try:
             for picture in self._stream.decode(None):
                 self._receive(picture)
@@ -104,7 +104,7 @@ class Decoder:
             coded.problem = _HOLE
         if self._codec.name == "mjpeg":
             coded.problem = _problem_of_jpeg(bytes(packet))
-        if self._is_transport and self._codec.name != "h264":  # that numbers its pictures
+        if self._is_transport and self._codec.name != "h264":  # h264 numbers its pictures
             # A transport packet is missing, of this picture's data or of the next one's.
             if packet.is_corrupt or self._is_after_loss:
                 coded.problem = coded.problem or _CUT_OFF
@@ -113,14 +113,14 @@ class Decoder:
 
     def _decode(self, packet: Any, coded: Coded) -> None:
         if not self._codec.is_open and getattr(self._headers, "has_checksums", False):
-            # Of streams without them it would refuse what cameras write beside their pictures.
+            # Without them it would refuse streams for the data that cameras write beside pictures.
             self._codec.options = {**self._codec.options, "err_detect": "crccheck+explode"}
         self.stamps.send(packet)
         self._sent[self._number] = coded
         # An object of its own: PyAV keeps them by their address, for all streams of the process,
         # and small integers have one address each.
         packet.opaque = (self._number,)
-        self._sent.pop(self._number - _MAX_IN_DECODER, None)  # a field, or what is never shown
+        self._sent.pop(self._number - _MAX_IN_DECODER, None)  # a field, or a hidden picture
         self._number += 1
         try:
             pictures = self._stream.decode(packet)
@@ -135,7 +135,7 @@ class Decoder:
             self._receive(picture)
 
     def _show_failed(self, before: int | None) -> None:
-        """Give those that failed their place: by their time, at once where that is not known."""
+        """Place the failed pictures in the order, by time, or at once where that is not known."""
         waiting = []
         for coded in self._failed:
             if before is None or coded.time is None or coded.time <= before:

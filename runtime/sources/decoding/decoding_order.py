@@ -1,8 +1,8 @@
-"""Which pictures of a video are good, when some are damaged and others refer to them.
+"""Detection of bad pictures in a video with damage: those that refer to damaged ones.
 
-A decoder says of a picture that it concealed damage in it. The pictures that are predicted from it
-it calls good: they show the same damage, carried on by motion, up to the next key frame. So a
-picture is judged in the order of decoding, by what was decoded before it, and given out in the
+A decoder reports that it concealed damage in a picture. Pictures predicted from it are reported
+as good, though they show the same damage, carried on by motion, up to the next key frame. So a
+picture is judged in the order of decoding, by the pictures decoded before it, and returned in the
 order of presentation.
 """
 
@@ -16,21 +16,21 @@ from typing import Any
 MAX_REORDERED = 17  # pictures decoded before one that is shown earlier: H.264 and HEVC keep 16
 
 AFTER_DAMAGE = "it is predicted from a damaged or missing picture"
-NOT_SHOWN = "the decoder gives no picture for it"
+NOT_SHOWN = "the decoder outputs no picture for it"
 
 
 @dataclass(slots=True, eq=False)
 class Coded:
-    """A coded picture, on its way through the decoder.
+    """A coded picture on its way through the decoder.
 
     Attributes:
-        problem: why it is not to be used, None while nothing is known against it.
+        problem: why it must not be used, None while no problem is known.
         is_reference: whether others may be predicted from it.
         is_key: whether decoding can begin with it, or with the ``refresh`` pictures before it, over
             which a camera without key frames sends the whole picture in parts.
-        must_show: whether the decoder gives a picture for it, if nothing is wrong.
-        picture: what the decoder made of it.
-        time: anything that the caller wants to keep with it.
+        must_show: whether the decoder outputs a picture for it, if there is no problem.
+        picture: the decoder's output for it.
+        time: any value of the caller's, kept with it.
     """
 
     problem: str | None = None
@@ -40,16 +40,16 @@ class Coded:
     must_show: bool = False
     picture: Any = None
     time: Any = None
-    place: int = -1  # in the order of presentation; -1 as long as it is not shown
+    place: int = -1  # in the order of presentation; -1 until it is shown
     is_judged: bool = False
 
 
 class DecodingOrder:
-    """Coded pictures in, judged ones out.
+    """Judges coded pictures, which are passed in the order of decoding.
 
     Args:
-        keeps_order: whether pictures are predicted from each other, and come out of the decoder in
-            another order than they went in; else each is judged as it is shown.
+        keeps_order: whether pictures are predicted from each other, and output by the decoder in
+            another order than they were passed in; else each is judged as it is shown.
     """
 
     def __init__(self, *, keeps_order: bool) -> None:
@@ -57,18 +57,18 @@ class DecodingOrder:
         self._decoding: deque[Coded] = deque()
         self._showing: deque[Coded] = deque()
         self._shown = 0
-        self._is_broken = False  # what is predicted from here on is damaged
-        self._was_broken = False  # the same before the last key frame, for what is shown before it
+        self._is_broken = False  # pictures predicted from here on are damaged
+        self._was_broken = False  # the same before the last key frame, for pictures shown before it
         self._key_place = -1
-        self._whole = 0  # pictures in a row, in the order of decoding, that are whole themselves
+        self._whole = 0  # pictures in a row, in the order of decoding, without damage of their own
 
     def send(self, coded: Coded) -> None:
-        """Take note of a picture that goes to the decoder."""
+        """Register a picture that is passed to the decoder."""
         if self._keeps_order:
             self._decoding.append(coded)
 
     def show(self, coded: Coded) -> None:
-        """Take note of a picture that came out of the decoder, or that has failed for good."""
+        """Register a picture that the decoder has output, or that has failed for good."""
         if coded.place >= 0:
             return
         coded.place = self._shown
@@ -78,10 +78,10 @@ class DecodingOrder:
             self._decoding.append(coded)
 
     def take(self, *, is_over: bool = False) -> Iterator[Coded]:
-        """Give out what is judged, in the order of presentation.
+        """Yield the judged pictures, in the order of presentation.
 
         Args:
-            is_over: whether the decoder is empty: what it has not shown it never will.
+            is_over: whether the decoder is empty, so that missing pictures will never be shown.
         """
         while self._decoding:
             coded = self._decoding[0]
@@ -96,7 +96,7 @@ class DecodingOrder:
             yield self._showing.popleft()
 
     def _give_up(self, coded: Coded) -> None:
-        """See to a picture that the decoder does not show."""
+        """Handle a picture that the decoder does not output."""
         if coded.must_show or coded.problem is not None:
             coded.problem = coded.problem or NOT_SHOWN
             self.show(coded)

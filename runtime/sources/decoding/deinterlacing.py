@@ -1,4 +1,4 @@
-"""Interlaced video: pictures of two fields, half a frame period apart, which comb what moves."""
+"""Interlaced video: pictures of two fields, half a frame apart, with combing on moving objects."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _LOG = logging.getLogger("dff_edge.runtime")
 class Deinterlacer:
     """Deinterlaces pictures that are marked as interlaced, one picture for each, by FFmpeg's bwdif.
 
-    ``?deinterlace=auto`` does so, and is what is done without it; ``off`` leaves all pictures as
-    they are, ``on`` takes all for interlaced, as recordings may be that do not say so.
+    ``?deinterlace=auto`` does so, and is the default; ``off`` leaves all pictures as they are,
+    ``on`` treats all as interlaced, for recordings that lack the mark.
     """
 
     def __init__(self, uri: SourceUri) -> None:
@@ -35,7 +35,7 @@ class Deinterlacer:
         self._notes: deque[Any] = deque()
 
     def push(self, picture: Any, note: Any) -> list[tuple[Any, Any]]:
-        """Give a picture in, with a note of it; take out those that are ready, with their notes."""
+        """Pass a picture in, with a note; return those that are ready, with their notes."""
         if self._mode == "auto" and not self._is_at_work and picture.interlaced_frame:
             self._is_at_work = True
             _LOG.warning(
@@ -48,7 +48,7 @@ class Deinterlacer:
         return self._noted(self._chain.push(picture))
 
     def flush(self) -> list[tuple[Any, Any]]:
-        """Take out what is kept back."""
+        """Return the pictures that are still inside."""
         return self._noted(self._chain.flush())
 
     def _noted(self, pictures: list[Any]) -> list[tuple[Any, Any]]:

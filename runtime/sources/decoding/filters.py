@@ -21,7 +21,7 @@ class FilterChain:
         self._form: tuple[object, ...] = ()
 
     def push(self, picture: Any) -> list[Any]:
-        """Give a picture in, and take out what is ready: none, one or several."""
+        """Pass a picture in; return those that are ready: none, one or several."""
         form = (
             picture.width,
             picture.height,
@@ -37,7 +37,7 @@ class FilterChain:
         return ready + self._pull()
 
     def flush(self) -> list[Any]:
-        """Take out what is kept back. The chain begins anew."""
+        """Return the pictures that are still inside. The chain starts over."""
         if self._graph is None:
             return []
         self._graph.push(None)

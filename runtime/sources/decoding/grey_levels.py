@@ -1,16 +1,16 @@
-"""How grey pictures of more than 8 bits, those of thermal cameras above all, become 8 bits.
+"""Conversion of grey pictures of more than 8 bits, typically thermal ones, to 8 bits.
 
-A file says how many bits a value is stored in, not which values are black and white: a room seen
-by a thermal camera takes a few hundred of 65,536. Cut to their high byte such pictures are one
-grey, and stretched one by one they flicker. So the limits hold for a whole source:
+A file states how many bits a value is stored in, not which values are black and white: a room seen
+by a thermal camera uses a few hundred of 65,536. Reduced to their high byte such pictures are one
+grey, and scaled one by one they flicker. So the limits hold for a whole source:
 
-- ``?range=MIN..MAX``: these values are black and white; what lies beyond is clipped.
+- ``?range=MIN..MAX``: these values are black and white; values beyond are clipped.
 - ``?range=auto``: the limits of the first picture, but for a thousandth at each end.
 - ``?range=full``: all values that the format can hold.
 
 Without it, grey of 9 to 14 bits has its full range: there the format states the sensor's own depth.
-Grey of 16 bits, and of floating point, is refused with the three ways out. 8-bit grey is stretched
-only where a range is given. Colour has its full range always.
+Grey of 16 bits, and of floating point, is refused with a message on the three choices. 8-bit grey
+is scaled only where a range is given. Colour always has its full range.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from dff_edge.uri import SourceUri
 _LOG = logging.getLogger("dff_edge.runtime")
 _NUMBER = r"([+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?)"
 _OUTSIDE = 0.001  # share of the pixels at each end that "auto" clips: dead pixels among them
-_NARROW = 0.125  # of the range: a first picture that takes less is told
+_NARROW = 0.125  # of the range: a first picture that uses less is logged
 
 
 class GreyRangeError(FrameError):
@@ -41,10 +41,10 @@ class GreyLevels:
     """The range of a source's grey pictures.
 
     Args:
-        uri: its ``range`` is taken; None for the rules without it.
+        uri: its ``range`` is used; None for the default rules.
 
     Raises:
-        ConfigError: ``range`` is not one.
+        ConfigError: ``range`` is invalid.
     """
 
     def __init__(self, uri: SourceUri | None = None) -> None:
@@ -68,7 +68,7 @@ class GreyLevels:
             white: the largest value that its format can hold, where it states that.
 
         Raises:
-            GreyRangeError: it takes a ``?range=`` to know what its values mean.
+            GreyRangeError: the meaning of its values is unknown without a ``?range=``.
         """
         if grey.dtype == np.uint8 and not self._rule:
             return _as_bgr(grey)
@@ -90,7 +90,7 @@ class GreyLevels:
                 info = np.iinfo(grey.dtype)
                 return float(info.min), float(white or info.max)
             raise GreyRangeError(
-                f"its values are {grey.dtype}, of which the full range means nothing; say "
+                f"its values are {grey.dtype}, whose full range has no meaning; use "
                 "?range=MIN..MAX or ?range=auto"
             )
         if white is not None:
@@ -98,8 +98,8 @@ class GreyLevels:
         low, high = _limits_in(grey)
         full = ", or ?range=full for all that 16 bits hold" if is_integer else ""
         raise GreyRangeError(
-            f"it is grey of {8 * grey.dtype.itemsize} bits, which do not say what is black and "
-            f"white: most of its values lie from {low:g} to {high:g}. Say ?range={low:g}..{high:g} "
+            f"it is grey of {8 * grey.dtype.itemsize} bits, which do not define black and "
+            f"white: most of its values lie from {low:g} to {high:g}. Use ?range={low:g}..{high:g} "
             f"or other limits, ?range=auto for those of the first picture{full}"
         )
 
@@ -110,8 +110,8 @@ class GreyLevels:
             _LOG.warning("%s: range=%g..%g, of the first picture, for all of them", name, *limits)
         elif self._rule in ("", "full") and high - low < _NARROW * (limits[1] - limits[0]):
             _LOG.warning(
-                "%s: the first picture takes %g..%g of 0..%g, nearly one grey; ?range=auto or "
-                "?range=MIN..MAX stretches it",
+                "%s: the first picture uses %g..%g of 0..%g, nearly one grey; ?range=auto or "
+                "?range=MIN..MAX scales it",
                 *(name, low, high, limits[1]),
             )
 
@@ -139,7 +139,7 @@ def _limits_in(grey: NDArray[Any]) -> tuple[float, float]:
 
 
 def _stretch(grey: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
-    """Values as bytes, rounded; what is no number is black."""
+    """Return values scaled to bytes, rounded; NaN is black."""
     if grey.dtype in (np.uint8, np.uint16):
         table = np.arange(np.iinfo(grey.dtype).max + 1, dtype=np.float64)
         stretched: NDArray[np.uint8] = _stretch(table, low, high)[grey]

@@ -1,9 +1,9 @@
-"""HDR and wide colours, brought to what cameras give and networks are trained on.
+"""HDR and wide colours, converted to the range of ordinary cameras and training data.
 
-The rule: reference white is white. It is 203 cd/m2 of PQ and 75% of HLG (ITU-R BT.2408); what is
-brighter is clipped, as it is by a camera without HDR. Light is computed from the signal (SMPTE
-ST 2084; BT.2100 for HLG, on a display of 1000 cd/m2), taken from BT.2020's primaries to BT.709's
-(BT.2407), and encoded for a display of BT.1886. Colours that BT.709 lacks are clipped.
+The rule: reference white is white. It is 203 cd/m2 of PQ and 75% of HLG (ITU-R BT.2408); brighter
+values are clipped, as by a camera without HDR. Light is computed from the signal (SMPTE
+ST 2084; BT.2100 for HLG, on a display of 1000 cd/m2), converted from BT.2020's primaries to
+BT.709's (BT.2407), and encoded for a display of BT.1886. Colours that BT.709 lacks are clipped.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ def to_standard(signal: NDArray[np.uint16], transfer: int, primaries: int) -> Im
 
     Args:
         signal: uint16 ``(H, W, 3)`` RGB, its full range.
-        transfer: number of its transfer characteristics; PQ, HLG, or else taken for BT.1886's.
-        primaries: number of its colour primaries; BT.2020, or else taken for BT.709's.
+        transfer: number of its transfer characteristics; PQ, HLG, or else treated as BT.1886's.
+        primaries: number of its colour primaries; BT.2020, or else treated as BT.709's.
     """
     light: NDArray[Any] = _light_table(transfer)[signal]
-    if transfer == HLG:  # the brighter the scene, the more contrast the display gives it
+    if transfer == HLG:  # the display's contrast grows with the brightness of the scene
         luminance = cv2.transform(light, np.array([_LUMINANCE], np.float32))
         light *= cv2.pow(luminance, 0.2)[:, :, None] * np.float32(1000 / _REFERENCE_WHITE)
     if primaries == BT2020:
@@ -55,7 +55,7 @@ def to_standard(signal: NDArray[np.uint16], transfer: int, primaries: int) -> Im
 
 @cache
 def _light_table(transfer: int) -> NDArray[np.float32]:
-    """Light by signal: 1 is reference white, but of HLG the largest light of the scene."""
+    """Return light by signal: 1 is reference white, for HLG the largest light of the scene."""
     signal = np.arange(65536) / 65535
     if transfer == PQ:
         root = signal ** (1 / 78.84375)

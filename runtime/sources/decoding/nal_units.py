@@ -1,8 +1,9 @@
-"""H.264 and HEVC as far as it says which pictures are missing, and which others need them.
+"""Headers of H.264 and HEVC: which pictures are missing, and which others need them.
 
-FFmpeg's H.264 decoder fills gaps in the sequence of pictures with what it has, and its HEVC decoder
-conceals damage, without saying so. Here the headers are read: of NAL units (ITU-T H.264 and H.265,
-annex B and 7.3.1), sequence and picture parameter sets, slices, and recovery points.
+FFmpeg's H.264 decoder fills gaps in the sequence of pictures with earlier ones, and its HEVC
+decoder conceals damage, without reporting it. This module reads the headers of NAL units (ITU-T
+H.264 and H.265, annex B and 7.3.1), sequence and picture parameter sets, slices, and recovery
+points.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from dataclasses import dataclass
 
 from dff_edge.runtime.sources.decoding.decoding_order import Coded
 
-_HOLE_ZEROS = 16  # in a unit, which has no three in a row, or behind it: a hole in the file
-_HEADER_BYTES = 96  # of a slice or parameter set, looked at
+_HOLE_ZEROS = 16  # in or after a unit, which has no three in a row: a hole in the file
+_HEADER_BYTES = 96  # parsed of a slice or parameter set
 
 MISSING = "pictures before it are missing"
 _HOLE = "there is a hole in its data"
@@ -21,7 +22,7 @@ _BAD_UNITS = "its data does not fit together"
 
 
 class H264Headers:
-    """What the headers of H.264 packets say, packet by packet in the order of decoding.
+    """Headers of H.264 packets, packet by packet in the order of decoding.
 
     Args:
         extradata: of the codec: an avcC record, or units with start codes, or nothing.
@@ -33,13 +34,13 @@ class H264Headers:
         self._sequence_of: dict[int, int] = {}  # by the number of a picture parameter set
         self._last_number: int | None = None  # frame_num of the reference picture before
         self._recovers_in: int | None = None  # reference pictures
-        self._refreshed = 0  # pictures since that was said
+        self._refreshed = 0  # pictures since the recovery point
         self._first_field: tuple[int, int] | None = None  # number and parity, of half a picture
         for unit in _sets_of(extradata, self._length_bytes):
             self._read_set(unit)
 
     def look(self, packet: bytes, *, is_key: bool) -> Coded:
-        """Return what the headers of a packet say of its picture."""
+        """Return the properties of a packet's picture, from its headers."""
         coded = Coded(is_key=is_key, is_reference=False)
         recovers_in: int | None = None
         slices = 0
@@ -64,7 +65,7 @@ class H264Headers:
         return coded
 
     def _follow(self, coded: Coded, unit: bytes, recovers_in: int | None) -> None:
-        """Compare a picture's number with the one before; see whether decoding can begin there."""
+        """Compare a picture's number with the one before; check if decoding can begin there."""
         bits = _Bits(unit[1:_HEADER_BYTES])
         try:
             bits.exp_golomb()  # first macroblock
@@ -76,7 +77,7 @@ class H264Headers:
             if sequence.may_have_fields and bits.take(1):
                 field = bits.take(1)
         except (IndexError, KeyError):
-            return  # without parameter sets the decoder gives no picture either
+            return  # without parameter sets the decoder outputs no picture either
         size = 1 << sequence.number_bits
         last = self._last_number
         # Both fields of a picture come out of the decoder as one.
@@ -111,18 +112,18 @@ class H264Headers:
                 picture = bits.exp_golomb()
                 self._sequence_of[picture] = bits.exp_golomb()
         except IndexError:
-            return  # it is cut off; the decoder refuses it too
+            return  # truncated; the decoder refuses it too
 
 
 class HevcHeaders:
-    """What the headers of HEVC packets say."""
+    """Headers of HEVC packets."""
 
     def __init__(self, extradata: bytes | None) -> None:
         self._length_bytes = _length_bytes(extradata, 21, 1)
         self.has_checksums = False  # of decoded pictures, in the packets so far
 
     def look(self, packet: bytes, *, is_key: bool) -> Coded:
-        """Return what the headers of a packet say of its picture."""
+        """Return the properties of a packet's picture, from its headers."""
         coded = Coded(is_key=is_key)
         for unit in _units(packet, self._length_bytes):
             if isinstance(unit, str):
@@ -141,7 +142,7 @@ class HevcHeaders:
 
 @dataclass(frozen=True, slots=True)
 class _Sequence:
-    """Of a sequence parameter set."""
+    """Fields of a sequence parameter set."""
 
     number_bits: int
     allows_gaps: bool
@@ -150,7 +151,7 @@ class _Sequence:
 
 
 class _Bits:
-    """Bits of a unit, without its emulation prevention bytes. IndexError behind the end."""
+    """Bits of a unit, without its emulation prevention bytes. IndexError past the end."""
 
     def __init__(self, data: bytes) -> None:
         data = data.replace(b"\0\0\3", b"\0\0")
@@ -216,7 +217,7 @@ def _skip_scaling_list(bits: _Bits, size: int) -> None:
 
 
 def _recovery_point(unit: bytes, before: int | None) -> int | None:
-    """The number of reference pictures up to an exact one, of supplemental information."""
+    """Return the number of reference pictures up to an exact one, from SEI messages."""
     data = unit[1:].replace(b"\0\0\3", b"\0\0")
     at = 0
     while at + 2 <= len(data):
@@ -241,14 +242,14 @@ def _recovery_point(unit: bytes, before: int | None) -> int | None:
 
 
 def _length_bytes(extradata: bytes | None, at: int, version: int) -> int:
-    """How many bytes say the length of a unit; 0 where start codes stand between them."""
+    """Return the bytes of a unit's length field; 0 where start codes separate units."""
     if extradata is None or len(extradata) <= at or extradata[0] != version:
         return 0
     return (extradata[at] & 3) + 1
 
 
 def _sets_of(extradata: bytes | None, length_bytes: int) -> Iterator[bytes]:
-    """The parameter sets of H.264's extradata."""
+    """Yield the parameter sets of H.264's extradata."""
     if not extradata:
         return
     if not length_bytes:
@@ -268,7 +269,7 @@ def _sets_of(extradata: bytes | None, length_bytes: int) -> Iterator[bytes]:
 
 
 def _units(packet: bytes, length_bytes: int) -> Iterator[bytes | str]:
-    """The units of a packet; a string says what is wrong, and ends it."""
+    """Yield the units of a packet; a string reports a fault, and is the last."""
     if not length_bytes:
         yield from (unit for unit in _between_start_codes(packet) if unit)
         return

@@ -27,7 +27,7 @@ class Page(NamedTuple):
     """A picture as it is stored: grey ``(H, W)`` or BGR(A) ``(H, W, C)``, of any type.
 
     Attributes:
-        pixels: decoded, turned by EXIF unless it was asked for as stored.
+        pixels: decoded, rotated by EXIF unless requested as stored.
         duration_s: how long an animation shows it, None where it is none.
         white: the largest value that the file states, None where it is that of the type.
     """
@@ -56,7 +56,7 @@ def read_pages(data: bytes, *, as_stored: bool = False) -> Iterator[Page]:
 
     Args:
         data: the file, of a format that `check_stated_size` knows.
-        as_stored: pass EXIF rotation over.
+        as_stored: ignore EXIF rotation.
 
     Raises:
         FrameError: it is damaged, cut off, too large, of an unknown format, or of several pictures
@@ -67,7 +67,7 @@ def read_pages(data: bytes, *, as_stored: bool = False) -> Iterator[Page]:
     flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
     flags |= cv2.IMREAD_IGNORE_ORIENTATION if as_stored else 0
     count = count_pages(data)
-    array = np.frombuffer(data, np.uint8).reshape(1, -1)  # OpenCV 4's WebP wants a row
+    array = np.frombuffer(data, np.uint8).reshape(1, -1)  # OpenCV 4's WebP needs a row
     if count > 1 and not _CAN_READ_SEVERAL:
         raise FrameError(
             f"it holds {count} pictures, which OpenCV {cv2.__version__} does not read; install "
@@ -75,7 +75,7 @@ def read_pages(data: bytes, *, as_stored: bool = False) -> Iterator[Page]:
         )
     if as_stored and _is_tiff(data) and is_turned_tiff(data):
         raise FrameError(
-            "it is a TIFF with an orientation, which OpenCV applies always; labels are of the "
+            "it is a TIFF with an orientation, which OpenCV always applies; labels belong to the "
             "pixels as they are stored. Store it upright"
         )
     if _is_tiff(data) and (pages := tiff_pages(data)) != [0]:
@@ -123,7 +123,7 @@ def _decoded(decode: Any, *arguments: Any) -> Any:
 
 
 def _check_whole(data: bytes) -> None:
-    """Refuse what decoders would fill up: OpenCV 4 with grey, libjpeg with what it likes."""
+    """Raise for a truncated file, which decoders would fill up: OpenCV 4 with grey, for example."""
     if data.startswith(b"\xff\xd8"):
         damage = damage_in_jpeg(data)
         if damage is not None:
@@ -133,7 +133,7 @@ def _check_whole(data: bytes) -> None:
 
 
 def _stated_white(data: bytes) -> int | None:
-    """The largest value of a PNM, which states it; of 8 bits and less OpenCV sees to it."""
+    """Return the largest value of a PNM, which states it; 8 bits and less are left to OpenCV."""
     if not re.match(rb"P[2356]\s", data):
         return None
     words = b" ".join(line.split(b"#")[0] for line in data[:1024].split(b"\n")).split()

@@ -1,8 +1,7 @@
-"""What a picture says of its size, read before it is decoded.
+"""The size that a picture's header states, read before it is decoded.
 
-A few bytes can ask for gigabytes: a PNG of 2.6 MB for 3 GB. So pictures of files and of cameras
-pass through here before a decoder sees them, and what no decoder of ours would be given has no
-size here.
+A few bytes can claim gigabytes: a PNG of 2.6 MB for 3 GB. So pictures of files and of cameras
+are checked here before they are decoded; formats that are never decoded have no size here.
 """
 
 from __future__ import annotations
@@ -15,14 +14,14 @@ from dff_edge.runtime.kernels.resize import MAX_SIDE_PX
 
 MAX_PICTURE_PX = 1 << 26  # 67 million, 8192 x 8192: twice 8K video; 200 MB as BGR
 
-_MAX_TIFF_ENTRIES = 200_000  # of all pages: ten thousand of them, or a list that runs in circles
+_MAX_TIFF_ENTRIES = 200_000  # of all pages: ten thousand of them, or a circular list
 
 
 def check_stated_size(data: bytes) -> tuple[int, int]:
     """Return the size ``(H, W)`` that a picture states, of several pages the largest.
 
     Args:
-        data: the file: PNG, JPEG, WebP, GIF, TIFF, BMP, JPEG 2000 or PNM, told by content.
+        data: the file: PNG, JPEG, WebP, GIF, TIFF, BMP, JPEG 2000 or PNM, detected by content.
 
     Raises:
         FrameError: it is none of these, states no size, or one that is too large to be decoded.
@@ -30,7 +29,7 @@ def check_stated_size(data: bytes) -> tuple[int, int]:
     size = stated_size(data)
     if size is None:
         raise FrameError(
-            "it is damaged or not an image that is read here (PNG, JPEG, WebP, GIF, TIFF, BMP, "
+            "it is damaged or not an image of a supported format (PNG, JPEG, WebP, GIF, TIFF, BMP, "
             "JPEG 2000, PNM)"
         )
     check_size(*size)
@@ -61,7 +60,7 @@ def stated_size(data: bytes) -> tuple[int, int] | None:
         if re.match(magic, data, re.DOTALL):
             try:
                 return size_of(data)
-            except (IndexError, ValueError):  # it ends within its header
+            except (IndexError, ValueError):  # the data ends within its header
                 return None
     return None
 
@@ -125,7 +124,7 @@ def _pnm_size(data: bytes) -> tuple[int, int] | None:
 
 def _jp2_size(data: bytes) -> tuple[int, int] | None:
     at = 0
-    while data[at : at + 4] != b"\xff\x4f\xff\x51":  # the codestream, which states it itself
+    while data[at : at + 4] != b"\xff\x4f\xff\x51":  # the codestream, which states the size too
         length, head = _number(data, at, 4), 8
         if length == 1:
             length, head = _number(data, at + 8, 8), 16
@@ -156,7 +155,7 @@ def tiff_pages(data: bytes) -> list[int]:
 
 
 def is_turned_tiff(data: bytes) -> bool:
-    """Return whether a TIFF is to be turned or mirrored for being looked at (tag Orientation)."""
+    """Return whether a TIFF must be rotated or mirrored for display (tag Orientation)."""
     try:
         return any(tags[274] > 1 for tags in _tiff_directories(data))
     except (IndexError, ValueError):
@@ -164,7 +163,7 @@ def is_turned_tiff(data: bytes) -> bool:
 
 
 def _tiff_directories(data: bytes) -> list[dict[int, int]]:
-    """The tags of each directory that are asked for here. ValueError: they do not end."""
+    """Return the tags of each directory that are used here; raise ValueError for too many."""
     order = "little" if data[:2] == b"II" else "big"
     is_big = _number(data, 2, 2, order) == 43
     word, count_size, entry_size = (8, 8, 20) if is_big else (4, 2, 12)
@@ -175,7 +174,7 @@ def _tiff_directories(data: bytes) -> list[dict[int, int]]:
         count = _number(data, at, count_size, order)
         entries += count + 1
         if entries > _MAX_TIFF_ENTRIES:
-            raise ValueError("more directories than a file has, or in circles")
+            raise ValueError("too many directories, or a circular list")
         tags = {254: 0, 256: 0, 257: 0, 274: 1}  # the last one: 1 is upright
         first = at + count_size
         for entry in range(first, first + count * entry_size, entry_size):

@@ -1,12 +1,12 @@
-"""From what FFmpeg decodes, through PyAV, to images; and its errors in plain words.
+"""Images from the pictures that FFmpeg decodes, through PyAV; and its errors in plain words.
 
-Images are uint8 BGR with the full range, as OpenCV has them:
+Images are uint8 BGR with the full range, as in OpenCV:
 
 - YCbCr is converted by the matrix and range that the stream states. Where it states no matrix it is
   BT.601, as in FFmpeg and OpenCV.
 - More than 8 bits are brought to 8, grey by `GreyLevels`.
-- HDR (PQ, HLG) and the wide primaries of BT.2020 are brought to BT.709 (`hdr`): reference white is
-  white, and what is brighter is clipped.
+- HDR (PQ, HLG) and the wide primaries of BT.2020 are converted to BT.709 (`hdr`): reference white
+  is white, and brighter parts are clipped.
 - Pixels that are not square are made square: the picture is enlarged along its shorter unit.
 - Rotation and mirroring of the metadata are applied.
 """
@@ -36,9 +36,9 @@ _MOST_ASPECT = 4  # of a pixel: no video has longer ones, a damaged header may
 class ImageMaker:
     """Makes BGR images of a stream's decoded pictures.
 
-    Of pictures of one rotation only the first is asked for its whole matrix, which says whether it
-    is mirrored too. Asking PyAV for a picture's side data ties the picture into a cycle, which
-    keeps its memory until Python's garbage collection comes by, hundreds of pictures later.
+    Only the first picture of each rotation is queried for its whole matrix, which tells whether it
+    is mirrored too. Querying PyAV for a picture's side data creates a reference cycle, which keeps
+    the picture's memory until Python's garbage collection, hundreds of pictures later.
 
     Args:
         name: of the source, for the log.
@@ -53,15 +53,15 @@ class ImageMaker:
         self._is_told = False
 
     def image_of(self, picture: Any, aspect: Fraction | None = None) -> Image:
-        """Give a picture as an image of its own.
+        """Return a picture as an image in memory of its own.
 
         Args:
             picture: of PyAV.
             aspect: width of a pixel over its height; None where it is not stated.
 
         Raises:
-            FrameError: it has no size that an image can have.
-            GreyRangeError: it is grey, and its range has to be given.
+            FrameError: its size is not valid for an image.
+            GreyRangeError: it is grey, and its range must be given.
         """
         height, width = square_size(picture.height, picture.width, aspect)
         check_size(height, width)
@@ -90,8 +90,8 @@ class ImageMaker:
         if not self._is_told:
             self._is_told = True
             _LOG.warning(
-                "%s: is HDR or of wide colours (BT.2020), and is brought to BT.709: its reference "
-                "white is white, what is brighter is clipped",
+                "%s: is HDR or of wide colours (BT.2020), and is converted to BT.709: its "
+                "reference white is white, brighter parts are clipped",
                 self._name,
             )
         signal = self._scaled(picture, size, "rgb48le")
@@ -122,7 +122,7 @@ def square_size(height: int, width: int, aspect: Fraction | None) -> tuple[int, 
 
 
 def in_words(error: BaseException) -> str:
-    """Return FFmpeg's words without its numbers and addresses."""
+    """Return FFmpeg's message without its numbers and addresses."""
     words = getattr(error, "strerror", None) or str(error)
     return (
         str(words)
@@ -133,7 +133,7 @@ def in_words(error: BaseException) -> str:
 
 
 def _turned(image: Image, matrix: np.ndarray[Any, np.dtype[np.int32]]) -> Image:
-    """Turn and mirror as a display matrix says: x' = a x + c y, y' = b x + d y."""
+    """Rotate and mirror by a display matrix: x' = a x + c y, y' = b x + d y."""
     a, b, c, d = (int(matrix[i]) for i in (0, 1, 3, 4))
     if abs(b) > abs(a):  # x of the file runs along y of the display
         image = image.transpose(1, 0, 2)

@@ -1,4 +1,4 @@
-"""When the pictures of a file are to be shown."""
+"""Presentation times of the pictures of a file."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class Stamps:
 
     They are those of the container, from the start that it states. Exceptions:
 
-    - AVI numbers its pictures in the order of decoding and knows no other; FFmpeg calls that their
-      presentation time. So the n-th picture that is shown takes the n-th of these times.
-    - Raw streams have no times, or guessed ones: they go by the frame rate, from 0.
-    - Where times stand still or go back, as in joined recordings, they go on by the frame period.
+    - AVI numbers its pictures in the order of decoding only, which FFmpeg reports as their
+      presentation time. So the n-th picture that is shown gets the n-th of these times.
+    - Raw streams have no times, or guessed ones: the frame rate is used, from 0.
+    - Where times stand still or go back, as in joined recordings, they advance by the frame period.
     """
 
     def __init__(self, format_name: str, stream: Any, fps: float | None) -> None:
@@ -29,32 +29,32 @@ class Stamps:
 
     @property
     def are_of_decoding(self) -> bool:
-        """Whether the container knows the order of decoding only."""
+        """Whether the container states the order of decoding only."""
         return self._slots is not None
 
     def send(self, packet: Any) -> None:
-        """Take note of a packet that goes to the decoder."""
+        """Register a packet that is passed to the decoder."""
         if self._slots is not None:
             self._slots.append(packet.dts)
 
     def drop(self, packet: Any) -> None:
-        """Take note that a packet that was sent gives no picture."""
+        """Register that a packet yields no picture."""
         if self._slots is not None and packet.dts in self._slots:
             self._slots.remove(packet.dts)
 
     def time_of(self, picture: Any) -> int | None:
-        """Return the container's time of the next picture that the decoder shows."""
+        """Return the container's time of the next picture that the decoder outputs."""
         if self._slots is not None:
             return self._slots.popleft() if self._slots else None
         time: int | None = picture.pts
         return time
 
     def stamp(self, time: int | None, index: int) -> float:
-        """Return the stamp of a picture that is given out, in seconds.
+        """Return the stamp of a picture that is returned, in seconds.
 
         Args:
-            time: what ``time_of`` gave for it.
-            index: its number; what failed before it has one too.
+            time: result of ``time_of`` for it.
+            index: its number; pictures that failed are numbered too.
         """
         stamp_s = None
         if time is not None and self._unit:

@@ -1,4 +1,4 @@
-"""Which video track of a file is played, and the shape of its pixels."""
+"""Choice of a file's video track, and the shape of its pixels."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _LOG = logging.getLogger("dff_edge.runtime")
 
 
 def pick_track(container: Any, path: str, number: int | None) -> Any:
-    """Return the stream of a container that is to be played.
+    """Return the stream of a container to be played.
 
-    Covers and other still pictures are none. Of several tracks the one with the largest picture is
-    taken and told: the mark "default" stands on previews too.
+    Covers and other still pictures are ignored. Of several tracks the one with the largest picture
+    is used, and logged: the mark "default" stands on previews too.
 
     Args:
         container: open, of PyAV.
@@ -43,7 +43,7 @@ def pick_track(container: Any, path: str, number: int | None) -> Any:
         raise SourceError(f"'{path}': this build of PyAV has no decoder for its video stream.")
     if number is None and len(tracks) > 1:
         _LOG.warning(
-            "%s: has %d video tracks, %s; taken is %d, the largest. ?track=N takes another",
+            "%s: has %d video tracks, %s; using %d, the largest. ?track=N selects another",
             path,
             len(tracks),
             listed,
@@ -53,7 +53,7 @@ def pick_track(container: Any, path: str, number: int | None) -> Any:
 
 
 class PixelAspect:
-    """Width over height of a track's pixels: what the container says, else the coded stream.
+    """Width over height of a track's pixels: as the container states, else the coded stream.
 
     Broadcasts change it in the middle, from 4:3 to 16:9 and back.
     """
@@ -64,13 +64,13 @@ class PixelAspect:
         self._of_container = stated if stated != self._codec.sample_aspect_ratio else None
 
     def now(self) -> Fraction | None:
-        """Return that of the pictures that are being decoded, None where nobody states it."""
+        """Return that of the pictures that are being decoded, None where neither states it."""
         aspect: Fraction | None = self._of_container or self._codec.sample_aspect_ratio
         return aspect
 
 
 def _picture_px(stream: Any) -> int:
-    """Of streams alike the first is the largest; one without a decoder is the smallest."""
+    """Return the size to compare tracks by; one without a decoder is the smallest."""
     codec = stream.codec_context
     return codec.width * codec.height if codec is not None else -1
 
@@ -84,5 +84,5 @@ def _describe(stream: Any) -> str:
 
 
 def _is_still(stream: Any) -> bool:
-    """Whether the stream is the cover of an audio file, or a thumbnail."""
+    """Return whether the stream is the cover of an audio file, or a thumbnail."""
     return bool(int(stream.disposition) & int(_STILL))

@@ -1,11 +1,11 @@
-"""Reading a TCP connection, and knowing when its data arrived.
+"""Reading a TCP connection with the time of arrival of its data.
 
-A reading thread may get round to it late: the process was stopped, the machine is busy. The kernel
-goes on receiving and, on Linux, keeps the time of arrival of what waits: SO_TIMESTAMPNS, for TCP
-since 4.14. A read is told that of its last byte, and small packets that wait together have that of
-the last of them; so of what waits only the newest is told rightly, and `waiting` says when there is
-more. Elsewhere what waited already is taken to have arrived when the connection was last seen
-empty: rather too old than too young.
+A reading thread may be late: the process was stopped, the machine is busy. The kernel
+continues to receive and, on Linux, keeps the time of arrival of queued data: SO_TIMESTAMPNS, for
+TCP since 4.14. A read gets that of its last byte, and small packets that are queued together have
+that of the last of them; so only the newest of the queued data has its right time, and `waiting`
+tells whether there is more. Elsewhere queued data is assumed to have arrived when the connection
+was last seen empty: rather too old than too young.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 _SO_TIMESTAMPNS = 35  # asm-generic/socket.h; Python has no name for it
 _TIMESPEC = struct.Struct("@ll")
 _ROOM = socket.CMSG_SPACE(_TIMESPEC.size)
-_SLICE_S = 0.25  # a wait is looked at so often: its end may have come
-_AT_ONCE_S = 0.0005  # a read that takes less has not waited
+_SLICE_S = 0.25  # interval at which a wait checks its deadline
+_AT_ONCE_S = 0.0005  # a faster read has not waited
 
 
 class SilenceError(TimeoutError):
-    """Nothing came for too long, or not enough; the message says it to the user."""
+    """Too little data or none came in time; the message is written for the user."""
 
 
 class ArrivalReader(io.RawIOBase):
@@ -41,9 +41,9 @@ class ArrivalReader(io.RawIOBase):
 
     Attributes:
         arrival_s: ``time.monotonic()`` at the arrival of the last byte that was read.
-        deadline_s: no read goes on beyond it.
-        fills: whether a read waits until its buffer is full. Python takes its global lock anew
-            after each call that waits, which takes long while other threads compute.
+        deadline_s: no read lasts longer.
+        fills: whether a read waits until its buffer is full. Python acquires its global lock
+            again after each call that waits, which takes long while other threads compute.
 
     Args:
         connection: connected; closed with the reader.
@@ -101,7 +101,7 @@ class ArrivalReader(io.RawIOBase):
                 has_waited = now_s - start_s >= _AT_ONCE_S
                 self._empty_s = start_s if has_waited else self._empty_s
                 stamp_s = now_s if has_waited else self._empty_s
-            # The other clock may have been set meanwhile.
+            # The wall clock may have been set meanwhile.
             self.arrival_s = min(max(stamp_s, self.arrival_s), now_s)
             if not count or not self.fills:
                 break
@@ -113,18 +113,18 @@ class ArrivalReader(io.RawIOBase):
         super().close()
 
     def abort(self) -> None:
-        """End a read that another thread waits in."""
+        """End a read in another thread."""
         try:
             self._socket.shutdown(socket.SHUT_RDWR)
         except OSError:
-            pass  # it has ended by itself
+            pass  # the connection has ended already
 
     def _receive(self, view: memoryview) -> tuple[int, float | None]:
-        """Receive what there is; return the number of bytes and, where known, their arrival."""
+        """Receive what is available; return the number of bytes and, where known, their arrival."""
         if isinstance(self._socket, ssl.SSLSocket):
             stamp_s = None
             if self._has_stamps and not self._socket.pending():
-                # Encrypted as it still is, the kernel can be asked about it.
+                # The kernel can be queried while the data is still encrypted.
                 peek = socket.socket.recvmsg(self._socket, 1, _ROOM, socket.MSG_PEEK)
                 stamp_s = _stamp_in(peek[1])
             elif self._has_stamps:
@@ -138,18 +138,18 @@ class ArrivalReader(io.RawIOBase):
 
 
 def _ask_for_stamps(connection: socket.socket) -> bool:
-    """Have the kernel keep times of arrival; return whether it does."""
+    """Make the kernel keep times of arrival; return whether it does."""
     if sys.platform != "linux":
         return False
     try:
         connection.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-    except OSError:  # of a sandbox that plays Linux
+    except OSError:  # in a sandbox that emulates Linux
         return False
     return True
 
 
 def _stamp_in(ancillary: list[tuple[int, int, bytes]]) -> float | None:
-    """Return the time of arrival by ``time.monotonic()``; the kernel gives it by the wall clock."""
+    """Return the time of arrival by ``time.monotonic()``; the kernel's is by the wall clock."""
     for level, kind, data in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS) and len(data) == _TIMESPEC.size:
             seconds, nanoseconds = _TIMESPEC.unpack(data)

@@ -1,4 +1,4 @@
-"""When a network camera's picture was taken, told from its own time and its arrival."""
+"""Time of capture of a network camera's pictures, from the camera's time and the arrival."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dff_edge.runtime.sources.network.parts import Part
 
-JUMP_S = 1.0  # of the camera's clock against ours, between two pictures: it was set
+JUMP_S = 1.0  # between two pictures, of the camera's clock against ours: the clock was set
 WINDOW_S = 5.0
 
-HOLD_UP_S = 0.1  # beyond the usual interval, before a picture is taken for one that was held up
-USUAL = 15  # intervals that say what is usual
-BEHIND_S = 0.01  # a picture that comes so soon after the one before was waiting behind it
-PROBATION_S = 1.0  # that a camera's times must agree with ours before they are used
+HOLD_UP_S = 0.1  # beyond the usual interval, before a picture counts as delayed
+USUAL = 15  # number of intervals that define the usual one
+BEHIND_S = 0.01  # a picture that comes so soon after the one before was queued behind it
+PROBATION_S = 1.0  # how long a camera's times must agree with ours before they are used
 
 
 class CameraClock:
-    """Turns a camera's times into ours.
+    """Converts a camera's times to ours.
 
-    The picture that came fastest of the last 5 to 10 seconds says how the two clocks differ; one
-    that came later was held up on its way, and its stamp is that much before its arrival. The time
-    that even the fastest one took is not known and not in the stamp. A hold-up that lasts longer
-    is taken for the way's usual time; so neither drift nor a wrong rate of the camera adds up.
+    The picture with the least delay in the last 5 to 10 seconds defines the difference of the
+    clocks; a later one was delayed on the network, and its stamp is that much before its arrival.
+    The delay of even the fastest one is unknown and not in the stamp. A delay that lasts longer
+    counts as the usual one of the network; so neither drift nor a wrong rate accumulates.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class CameraClock:
         self._window_end_s = 0.0
 
     def stamp(self, time_s: float, arrival_s: float) -> tuple[float, bool]:
-        """Give the stamp of a picture, and whether the camera's clock went on since the last.
+        """Return the stamp of a picture, and whether the camera's clock has continued.
 
         Args:
             time_s: by the camera's clock.
@@ -51,16 +51,16 @@ class CameraClock:
             self._window_end_s = arrival_s + WINDOW_S
         else:
             self._offsets_s = (min(offset_s, self._offsets_s[0]), self._offsets_s[1])
-        # Of a time too large for its fractions to count, the sum may lie beyond the arrival.
+        # With a time too large for fractions, the sum may lie after the arrival.
         return min(time_s + min(self._offsets_s), arrival_s), went_on
 
 
 class PartClock:
     """Stamps of the pictures of an MJPEG stream.
 
-    A camera that gives times (``X-Timestamp``) is believed once they have gone on as ours did for a
-    second; until then, and of all others, a picture's arrival counts. A time that stands still or
-    leaps ends that.
+    A camera that sends times (``X-Timestamp``) is believed once they have advanced like ours for a
+    second; until then, and for all others, a picture's arrival counts. A time that stands still or
+    jumps ends that.
     """
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class PartClock:
         self._is_believed = False
 
     def stamp(self, part: Part) -> tuple[float, bool]:
-        """Return the stamp of a picture, and whether the camera's clock went on since the last."""
+        """Return the stamp of a picture, and whether the camera's clock has continued."""
         by_arrival_s = self._arrivals.stamp(part.first_s, part.last_s)
         if part.time_s is None:
             self._since, self._is_believed = None, False
@@ -84,25 +84,25 @@ class PartClock:
             return by_arrival_s, not was_believed
         ours_s = part.first_s - self._since[1]
         if not self._is_believed and ours_s >= PROBATION_S:
-            # One that counts in other units runs at another rate.
+            # A time in other units runs at another rate.
             self._is_believed = abs(part.time_s - self._since[0] - ours_s) < 0.1 * ours_s
             self._since = part.time_s, part.first_s
         return (by_camera_s if self._is_believed else by_arrival_s), True
 
 
 class ArrivalClock:
-    """Stamps of pictures that carry no time of their own: when their first bytes arrived.
+    """Stamps of pictures that carry no time of their own: the arrival of their first bytes.
 
-    After a longer silence than usual that is too young: what comes then may have waited on its way,
-    or in the camera, since it was due, and so may what comes right behind it. Such pictures are
-    stamped as early as they can have been taken: rather too old is told than too young. A hold-up
-    that lasts is taken for the way's usual time after ``WINDOW_S``.
+    After a longer silence than usual that is too young: the next picture may have been delayed on
+    the network, or in the camera, since it was due, and so may those right after it. Such pictures
+    are stamped with the earliest time at which they can have been taken: rather too old than too
+    young. A delay that lasts counts as the usual one after ``WINDOW_S``.
     """
 
     def __init__(self) -> None:
         self._intervals_s: deque[float] = deque(maxlen=USUAL)
         self._last: tuple[float, float, float] | None = None  # first bytes, last bytes, stamp
-        self._late_s = 0.0  # how late the pictures may be that come now
+        self._late_s = 0.0  # how late the current pictures may be
         self._late_until_s = -math.inf
 
     def stamp(self, first_s: float, last_s: float) -> float:

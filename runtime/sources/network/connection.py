@@ -1,9 +1,9 @@
-"""Connecting to what an address names: a camera over RTSP or HTTP.
+"""Connections to addresses: to a camera over RTSP or HTTP, or a recording.
 
-RTSP is FFmpeg's. HTTP is read here (`web.py`), so that what arrives is stamped as it arrives and
-bounded as it comes: MJPEG is taken apart here too (`parts.py`), the rest is given to FFmpeg.
-FFmpeg's own errors name the address with its credentials, so none is passed on. Certificates are
-not checked: cameras sign their own.
+RTSP is left to FFmpeg. HTTP is read here (`web.py`), so that data is stamped as it arrives and
+bounded: MJPEG is split into pictures here too (`parts.py`), the rest is passed to FFmpeg.
+FFmpeg's own errors contain the address with its credentials, so none is passed on. Certificates
+are not checked: cameras sign their own.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from dff_edge.runtime.sources.network.stream import FORMATS, StreamCapture
 from dff_edge.runtime.sources.network.web import WebBody, open_web
 from dff_edge.uri import SourceUri
 
-_LOOK_S = 1.0  # at most, at a stream for what it holds
+_LOOK_S = 1.0  # at most, of a stream to detect its contents
 _NO_STREAM = "it is not a video stream that dff-edge reads; playlists are not read"
 _NO_RTSP = "its answer is not RTSP as it should be"
-_SILENT = "it takes the connection, but gives no usable answer in time"
+_SILENT = "it accepts the connection, but sends no usable answer in time"
 
 
 class RecordingFound(Exception):  # noqa: N818 - no error
-    """An address gives no stream, but a recording, which ``body`` has from its beginning."""
+    """An address is not a stream but a recording; ``body`` starts at its beginning."""
 
     def __init__(self, body: WebBody) -> None:
         super().__init__("it is a recording")
@@ -42,16 +42,16 @@ class RecordingFound(Exception):  # noqa: N818 - no error
 
 
 def connect_stream(uri: SourceUri, *, recordings: bool = False) -> Capture:
-    """Connect to a stream, up to knowing what it holds.
+    """Connect to a stream and detect its contents.
 
     Args:
         uri: the address.
-        recordings: whether it may turn out to be a recording: what has a length and is not
-            multipart, or whatever comes, as ``?as=`` says.
+        recordings: whether it may be a recording: a body that has a length and is not
+            multipart, or any body if ``?as=`` says so.
 
     Raises:
         RecordingFound: it is one; the caller closes its body.
-        SourceError: it is not reached, refuses, sends nothing, or sends no video.
+        SourceError: it is not reachable, refuses, sends nothing, or sends no video.
     """
     try:
         if uri.target.lower().startswith("rtsp"):
@@ -97,7 +97,7 @@ def _refuse_recordings_keys(uri: SourceUri) -> None:
 
 
 class _WebCapture(StreamCapture):
-    """A stream over HTTP that FFmpeg takes apart."""
+    """A stream over HTTP that FFmpeg demultiplexes."""
 
     def __init__(self, body: WebBody, parts: PartReader, uri: SourceUri) -> None:
         self._body = body
@@ -117,7 +117,7 @@ class _WebCapture(StreamCapture):
 
 
 class _Bytes:
-    """What FFmpeg reads: a body of which the beginning has been looked at."""
+    """The file that FFmpeg reads: a body whose beginning has been read already."""
 
     def __init__(self, body: WebBody, beginning: bytes) -> None:
         self._body = body
@@ -134,7 +134,7 @@ def _connect_rtsp(uri: SourceUri) -> Capture:
         "rtsp",
         {
             "protocol_whitelist": "rtp,srtp,tcp,tls,udp",
-            # The socket's own bound, for closing, which says good-bye to the camera.
+            # The socket's own limit, for closing, which sends the camera a farewell.
             "timeout": str(int(1e6 * limits.READ_TIMEOUT_S)),
             "rtsp_transport": uri.options.get("transport", "tcp"),
             "allowed_media_types": "video",
@@ -168,7 +168,7 @@ def _open_container(file: Any, format_name: str | None, options: dict[str, str])
     except SourceError as error:  # of ours, passed on by FFmpeg
         problem = str(error)
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        # Silence has many names at FFmpeg, by what it was that was not answered.
+        # FFmpeg reports silence by many errors, depending on the request without an answer.
         is_silent = time.monotonic() - since_s >= limits.READ_TIMEOUT_S
         problem = _SILENT if is_silent else _why_not_opened(error, format_name)
     raise SourceError(problem)
@@ -180,7 +180,7 @@ def _why_not_opened(error: Exception, format_name: str | None) -> str:
     if isinstance(error, av.error.ArgumentError | av.error.InvalidDataError):  # formats not listed
         return _NO_RTSP if format_name == "rtsp" else _NO_STREAM
     code = getattr(error, "errno", None)
-    if code == errno.EIO:  # FFmpeg says no more than that
+    if code == errno.EIO:  # FFmpeg reports no details
         return "no connection; is the host's name right?"
     if code == errno.EPROTONOSUPPORT:
         return "the camera does not offer this transport; try ?transport=udp, or tcp"

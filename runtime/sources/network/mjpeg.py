@@ -1,8 +1,8 @@
 """A connection to an MJPEG camera over HTTP: one thread receives, another decodes.
 
-The receiving one keeps up with whatever the camera sends, stamps by the arrival of the data, and
-keeps the newest picture only: each is whole in itself, so that those in between are dropped as they
-are. The thread that reads the capture decodes.
+The receiving thread keeps up with whatever the camera sends, stamps pictures by the arrival of the
+data, and keeps the newest only: each is complete in itself, so that those in between can be
+dropped undecoded. The thread that reads the capture decodes.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from dff_edge.runtime.sources.network.parts import PartReader
 from dff_edge.runtime.sources.network.receiver import Receiver
 from dff_edge.runtime.sources.network.web import WebBody
 
-_LARGE_BYTES = 1 << 18  # of a JPEG, from where checking it takes a millisecond
+_LARGE_BYTES = 1 << 18  # size of a JPEG from which its check takes a millisecond
 
 
 class MjpegCapture:
     """The newest picture of a stream of JPEGs.
 
     Args:
-        body: of the answer; from now on the capture's.
-        parts: reads it, and may have looked at its beginning.
+        body: of the response; owned by the capture from now on.
+        parts: reads it, and may have read its beginning.
         name: of the camera, for the thread.
     """
 
@@ -71,15 +71,15 @@ class _Picture(NamedTuple):
     data: bytes | bytearray
     stamp_s: float
     follows: bool
-    skipped: int  # that it has taken the place of
+    skipped: int  # pictures that it has replaced
 
 
 class _Newest(Receiver[_Picture]):
     """Receives pictures and keeps the newest.
 
-    After a hold-up many wait in the connection. One behind which another one waits already is
-    passed over: it is old, and how old only the last of them tells. No more are than waited at
-    once, so that one comes through also where reading does not keep up.
+    After a delay many are queued in the connection. A picture with another one queued behind it is
+    skipped: it is old, and only the last one has a known age. No more are skipped than were queued
+    at once, so that some come through even where reading does not keep up.
     """
 
     def __init__(self, parts: PartReader, name: str) -> None:
@@ -88,7 +88,7 @@ class _Newest(Receiver[_Picture]):
         self._clock = PartClock()
         self._follows = True
         self._passed_over = 0
-        self._left_bytes = 0  # that may be passed over
+        self._left_bytes = 0  # that may be skipped
         self._start(name)
 
     def _receive(self) -> _Picture | None:
@@ -118,12 +118,12 @@ class _Newest(Receiver[_Picture]):
 class JpegDecoder:
     """Decodes the pictures of one stream. FFmpeg takes three quarters of OpenCV's time for it.
 
-    Large ones are looked at for damage meanwhile, by another thread.
+    Another thread checks large ones for damage meanwhile.
     """
 
     def __init__(self) -> None:
         self._codec = av.CodecContext.create("mjpeg", "r")
-        self._codec.thread_count = 1  # frame threads keep a picture back each
+        self._codec.thread_count = 1  # each frame thread delays a picture
         self._codec.options = {"max_pixels": str(MAX_PICTURE_PX)}
         self._images = ImageMaker()
         self._checker = ThreadPoolExecutor(1, "dff-edge JPEG check")
@@ -132,7 +132,7 @@ class JpegDecoder:
         """Decode a picture.
 
         Raises:
-            FrameError: it is none, too large, or damaged.
+            FrameError: it is no JPEG, too large, or damaged.
         """
         data = bytes(data)
         if len(data) < _LARGE_BYTES:
@@ -143,7 +143,7 @@ class JpegDecoder:
         try:
             image = self._decode(data)
         finally:
-            _refuse(check.result())  # which says more than the decoder
+            _refuse(check.result())  # which reports more than the decoder
         return image
 
     def close(self) -> None:
@@ -167,7 +167,7 @@ def _refuse(fault: str | None) -> None:
 
 
 def fault_in_jpeg(data: bytes) -> str | None:
-    """Say why a JPEG is not to be decoded, too large or damaged; None where it is fine."""
+    """Return why a JPEG must not be decoded, too large or damaged; None where it is fine."""
     try:
         check_stated_size(data)
     except FrameError as error:

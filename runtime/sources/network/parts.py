@@ -1,7 +1,7 @@
-"""The pictures of an MJPEG stream, whole and not decoded.
+"""The pictures of an MJPEG stream, complete and undecoded.
 
 Over HTTP they are the parts of a multipart/x-mixed-replace body, with or without their lengths, or
-they just follow each other. What ends a picture is its stated length, else its own structure: the
+they just follow each other. A picture ends by its stated length, else by its own structure: the
 next boundary would come with the next picture only.
 """
 
@@ -26,13 +26,13 @@ _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 
 
 class Part(NamedTuple):
-    """One picture, as it came.
+    """One picture, as received.
 
     Attributes:
-        data: a JPEG, as far as the camera says.
+        data: a JPEG, as far as the camera states.
         first_s: ``time.monotonic()`` at the arrival of its first bytes.
         last_s: the same of its last ones.
-        time_s: by the camera's own clock, None where it does not say.
+        time_s: by the camera's own clock, None where it sends none.
     """
 
     data: bytes | bytearray
@@ -45,7 +45,7 @@ class PartReader:
     """Reads the pictures of a body.
 
     Args:
-        body: of the answer; closed by the caller.
+        body: of the response; closed by the caller.
     """
 
     def __init__(self, body: WebBody) -> None:
@@ -54,15 +54,15 @@ class PartReader:
         self._has_parts = body.kind.startswith("multipart/")
         self._delimiter = _delimiter_of(body.boundary)
         self._trusts_lengths = True
-        self._was_measured = False  # the part before ended where its length said
+        self._was_measured = False  # the part before had the stated length
         self._size = 0  # of the picture before, in bytes
 
     def read(self) -> Part:
         """Wait for the next picture.
 
         Raises:
-            SourceError: the connection failed or has ended, or what comes is no such stream, or
-                too much.
+            SourceError: the connection failed or has ended, or the data is no such stream, or too
+                large.
         """
         self._body.allow(time.monotonic() + limits.PICTURE_S)
         while True:
@@ -79,21 +79,21 @@ class PartReader:
 
     @property
     def waiting(self) -> int:
-        """Bytes that are here already and belong to the pictures that come next."""
+        """Number of bytes that have arrived and belong to the next pictures."""
         return len(self._buffer) + self._body.waiting
 
     def starts_with_jpeg(self) -> bool:
-        """Whether the body begins with a JPEG; waits for its first bytes."""
+        """Return whether the body begins with a JPEG; waits for its first bytes."""
         while len(self._buffer) < 3:
             self._fill(1024)
         return self._buffer.startswith(_START + b"\xff")
 
     def taken(self) -> bytes:
-        """Return what has been looked at, for another to read it first."""
+        """Return the bytes read so far, for another reader to read them first."""
         return bytes(self._buffer)
 
     def _next_headers(self) -> dict[str, str]:
-        """Go on behind the next boundary and the headers of its part."""
+        """Advance past the next boundary and return the headers of its part."""
         skipped = 0
         while True:
             line = self._line()
@@ -125,7 +125,7 @@ class PartReader:
         return line in self._delimiter
 
     def _line(self) -> bytes:
-        """Take a line, or a piece of one that is too long for a header."""
+        """Return a line, or a piece of one that is too long for a header."""
         while (end := self._buffer.find(b"\n")) < 0 and len(self._buffer) < limits.MAX_HEADER_BYTES:
             self._fill(1024)
         count = end + 1 if end >= 0 else len(self._buffer)
@@ -148,7 +148,7 @@ class PartReader:
         return data
 
     def _take_unmeasured(self) -> bytearray:
-        """Take a JPEG by its own structure, or what there is up to the next boundary."""
+        """Return a JPEG by its own structure, or the data up to the next boundary."""
         jpeg = _JpegFinder()
         looked_at = 0
         while True:
@@ -165,7 +165,7 @@ class PartReader:
                     f"it sends a picture that has no end within {limits.MAX_PICTURE_BYTES} bytes"
                 )
             looked_at = max(0, len(self._buffer) - limits.MAX_HEADER_BYTES)
-            # Small reads where pictures are small: each tells when its last byte arrived.
+            # Small reads where pictures are small: each read returns the arrival of its last byte.
             self._fill(min(max(self._size // 8, _LEAST_BYTES), _MOST_BYTES))
 
     def _find_boundary(self, start: int) -> int:
@@ -180,14 +180,14 @@ class PartReader:
 
 
 class _JpegFinder:
-    """Finds where a JPEG begins and ends, in data that grows."""
+    """Finds the start and the end of a JPEG in data that grows."""
 
     def __init__(self) -> None:
         self._start = -1
-        self._place = 0  # up to where it has been looked at
+        self._place = 0  # position up to which it has been searched
 
     def find(self, data: bytearray) -> tuple[int, int] | None:
-        """Return the first place of a JPEG and the one behind it, None as long as more comes."""
+        """Return the start of a JPEG and the position after it, None until it is complete."""
         if self._start < 0:
             self._start = data.find(_START, self._place)
             self._place = self._start + 2 if self._start >= 0 else max(0, len(data) - 1)
@@ -208,11 +208,11 @@ class _JpegFinder:
 
 
 def _delimiter_of(boundary: str | None) -> tuple[bytes, ...] | None:
-    """Return what a boundary line may be, None where the first one is to tell."""
+    """Return the possible boundary lines, None where the first one defines it."""
     if not boundary:
         return None
     name = boundary[:200].strip().encode("latin-1", "replace")
-    # Some say it with the two hyphens that are to be put before it.
+    # Some state it with the two hyphens that are to be put before it.
     return (b"--" + name, name) if name.startswith(b"--") else (b"--" + name,)
 
 
@@ -222,7 +222,7 @@ def _length_of(headers: dict[str, str]) -> int | None:
 
 
 def _time_of(headers: dict[str, str]) -> float | None:
-    """Return what mjpg-streamer, uStreamer, ESP32-CAM and others say: seconds of their clock."""
+    """Return the camera's time in seconds, as mjpg-streamer, ESP32-CAM and others send it."""
     try:
         time_s = float(headers["x-timestamp"])
     except (KeyError, ValueError):

@@ -1,4 +1,4 @@
-"""The thread that receives: it never decodes, so that nothing waits in the connection unseen."""
+"""A receiving thread that never decodes, so that no data waits in the connection unseen."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from dff_edge.lifetime import Worker
 
 Item = TypeVar("Item")
 
-_LOOK_S = 0.5  # how often `take` comes back while nothing comes
+_LOOK_S = 0.5  # `take` returns after this time without data
 
 
 class Receiver(ABC, Generic[Item]):
-    """Receives in a thread of its own; what it receives waits for the thread that decodes.
+    """Receives items in a thread of its own, and queues them for the thread that decodes.
 
-    A subclass says how to receive, and what is dropped where more comes than is taken. It starts
-    the thread by ``_start`` when it is complete.
+    A subclass defines how to receive, and which items are dropped when too many are queued. It
+    starts the thread by ``_start`` when it is complete.
     """
 
     def __init__(self) -> None:
@@ -29,10 +29,10 @@ class Receiver(ABC, Generic[Item]):
         self._thread: Worker | None = None
 
     def take(self) -> Item | None:
-        """Take the next item, waited for a moment; None when there was none.
+        """Return the next item, waiting for it briefly; None when there was none.
 
         Raises:
-            Exception: what ended the receiving, when all that came before it has been taken.
+            Exception: the one that ended the receiving, after all items before it have been taken.
         """
         with self._news:
             if not self._queue and self._failure is None:
@@ -51,11 +51,11 @@ class Receiver(ABC, Generic[Item]):
 
     @abstractmethod
     def _receive(self) -> Item | None:
-        """Wait for the next item; None when there was none. Raise when none will come any more."""
+        """Wait for the next item; None when there was none. Raise at the end."""
 
     @abstractmethod
     def _put(self, item: Item) -> None:
-        """Append an item to ``_queue``, and drop what is too much. ``_news`` is held."""
+        """Append an item to ``_queue``, and drop surplus ones. ``_news`` is held."""
 
     def _start(self, name: str) -> None:
         self._thread = Worker(self._run, name)

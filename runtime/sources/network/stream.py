@@ -1,9 +1,9 @@
-"""Streams that FFmpeg takes apart and decodes, through PyAV: RTSP, and what HTTP brings.
+"""Streams that FFmpeg demultiplexes and decodes, through PyAV: RTSP, and streams over HTTP.
 
 One thread receives packets and stamps them, another decodes. Pictures of most codecs need those
-before them, so none can be left out at will: where decoding does not keep up, pictures that no
-other needs go first, then all up to the next key frame. What is decoded is made an image only when
-nothing newer waits.
+before them, so none can be dropped freely: where decoding does not keep up, pictures that no
+other needs are dropped first, then all up to the next key frame. A decoded picture is converted to
+an image only if no newer one is queued.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from dff_edge.runtime.sources.network.mjpeg import fault_in_jpeg
 from dff_edge.runtime.sources.network.receiver import Receiver
 from dff_edge.uri import SourceUri
 
-# As for files, what opens further addresses is left out.
+# As for files, formats that open further addresses are left out.
 FORMATS = "flv,h264,hevc,matroska,mjpeg,mov,mp4,mpegts,mpegvideo,ogg,rtsp,sdp,webm"
 
 _ENDED = "the stream has ended"
-_LATE_S = 0.1  # of what waits to be decoded: pictures that no other needs are left out
-_BEHIND_S = 0.25  # likewise: a key frame that waits is gone to at once
-_HOPELESS_S = 4.0  # likewise: nothing is decoded before the next key frame
-_QUEUE_BYTES = 64 << 20  # likewise, of packets
+_LATE_S = 0.1  # backlog of decoding from which pictures that no other needs are dropped
+_BEHIND_S = 0.25  # backlog from which decoding skips to a queued key frame at once
+_HOPELESS_S = 4.0  # backlog from which nothing is decoded before the next key frame
+_QUEUE_BYTES = 64 << 20  # the same limit in bytes of packets
 _HEALS_S = 10.0  # after which a picture counts as whole again though no key frame came
-_TOLD_DROPS = 3  # once is a hold-up
-_UNSEEN_S = 0.1  # an image is made at least so often, also of what is not the newest
+_TOLD_DROPS = 3  # a single one is a passing delay
+_UNSEEN_S = 0.1  # an image is made at least so often, even if it is not the newest
 
 _LOG = logging.getLogger("dff_edge.runtime")
 
@@ -47,11 +47,11 @@ _LOG = logging.getLogger("dff_edge.runtime")
 class StreamCapture:
     """A connection that FFmpeg reads.
 
-    FFmpeg itself gives a picture of an H.264 stream only when the next one begins: one frame period
-    later.
+    FFmpeg itself outputs a picture of an H.264 stream only when the next one begins: one frame
+    period later.
 
     Args:
-        container: open; of the caller when this raises.
+        container: an open one; owned by the caller if this raises.
         uri: the camera.
 
     Raises:
@@ -67,7 +67,7 @@ class StreamCapture:
         codec = self._stream.codec_context
         if codec is None:
             raise SourceError("its video is of a format that cannot be decoded here")
-        codec.thread_count = 1  # frame threads keep a picture back each, slice threads help seldom
+        codec.thread_count = 1  # each frame thread delays a picture, slice threads rarely help
         codec.flags |= Flags.low_delay
         codec.options = {"max_pixels": str(MAX_PICTURE_PX)}
         self.size: tuple[int, int] | None = (codec.height, codec.width) if codec.height else None
@@ -81,7 +81,7 @@ class StreamCapture:
         self._is_intra = bool(codec.codec.intra_only)
         self._is_interlaced = False
         self._pictures: list[tuple[Any, float]] = []  # decoded, with their packet's arrival
-        self._problem: str | None = None  # of the latest packet, that was not decoded for it
+        self._problem: str | None = None  # of the latest packet, which was not decoded
         self._has_pictures = False
         self._follows = True
         self._skipped = 0
@@ -147,10 +147,10 @@ class StreamCapture:
         return shot
 
     def _damage_in(self, picture: Any) -> str | None:
-        """Say what is wrong with a picture; what is predicted from a damaged one is damaged too."""
+        """Return what is wrong with a picture; one predicted from a damaged one is damaged too."""
         now_s = time.monotonic()
         if picture.is_corrupt:
-            # A stream without key frames, which is renewed bit by bit, is whole again some time.
+            # A stream without key frames, which is refreshed bit by bit, recovers after some time.
             self._damaged_until_s = -math.inf if self._is_intra else now_s + _HEALS_S
             return "the decoder found damage in it"
         if picture.key_frame:
@@ -161,7 +161,7 @@ class StreamCapture:
         if picture.interlaced_frame and not self._is_interlaced:
             self._is_interlaced = True
             _LOG.warning(
-                "camera %s: its video is interlaced: what moves has a comb's edges. Have the "
+                "camera %s: its video is interlaced: moving objects have comb edges. Have the "
                 "camera or its encoder send progressive video",
                 self._name,
             )
@@ -179,7 +179,7 @@ class StreamCapture:
 
 
 def _picture_px(stream: Any) -> int:
-    """Of streams alike the first is the largest; one without a decoder is the smallest."""
+    """Return the size to compare streams by; one without a decoder is the smallest."""
     codec = stream.codec_context
     return codec.width * codec.height if codec is not None else -1
 
@@ -192,14 +192,14 @@ class _Packet(NamedTuple):
 
 
 class _Packets(Receiver[_Packet]):
-    """Receives packets; what decoding cannot keep up with goes, up to a key frame."""
+    """Receives packets; surplus ones are dropped up to a key frame."""
 
     def __init__(self, container: Any, stream: Any, name: str) -> None:
         super().__init__()
-        self.has_key = False  # else it cannot be decoded without what came before
+        self.has_key = False  # else it needs the packets before
         self._name = name
         self._stream = stream
-        self._packets = container.demux()  # all: a call that waits for video waits through sound
+        self._packets = container.demux()  # all streams, so that sound does not block a call
         self._needs_key = True
         self._is_intra = bool(stream.codec_context.codec.intra_only)
         self._last_s = math.inf
@@ -212,11 +212,11 @@ class _Packets(Receiver[_Packet]):
 
     @property
     def has_more(self) -> bool:
-        """Whether packets wait."""
+        """Whether packets are queued."""
         return bool(self._queue)
 
     def seconds_behind(self, packet: _Packet) -> float:
-        """Return how much has come since a packet that is decoded now."""
+        """Return how much time has been received since a packet that is decoded now."""
         with self._news:
             return self._queue[-1].passed_s - packet.passed_s if self._queue else 0.0
 
@@ -266,7 +266,7 @@ class _Packets(Receiver[_Packet]):
         if self._drops == _TOLD_DROPS:
             _LOG.warning(
                 "camera %s: decoding does not keep up; pictures are dropped up to a key frame. "
-                "Take a smaller stream of the camera, or more key frames",
+                "Use a smaller stream of the camera, or more key frames",
                 self._name,
             )
 
@@ -283,7 +283,7 @@ class _Packets(Receiver[_Packet]):
         else:
             problem = _ENDED
         if time.monotonic() - since_s >= limits.READ_TIMEOUT_S:
-            # FFmpeg may hand out what it had kept back before it says that its time is up.
+            # FFmpeg may output delayed packets before it reports the timeout.
             packet, problem = None, self._silence
         if packet is None:
             raise SourceError(problem)  # out here: FFmpeg's error is not chained to it
@@ -296,6 +296,6 @@ class _Packets(Receiver[_Packet]):
         if self._has_data:
             return said
         return (
-            f"it answers, but sends no video ({said}); see that its stream is switched on, and not "
-            "held back by a firewall"
+            f"it answers, but sends no video ({said}); check that its stream is switched on, and "
+            "not held back by a firewall"
         )

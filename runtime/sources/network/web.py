@@ -1,9 +1,9 @@
-"""GET over HTTP and HTTPS, for what is read as it comes: a camera's stream, or a file.
+"""GET over HTTP and HTTPS for bodies that are read as they arrive: a camera's stream, or a file.
 
-The protocol is the standard library's; here are the bounds that it lacks. No answer is waited for
-beyond ``OPEN_TIMEOUT_S``, no data beyond ``READ_TIMEOUT_S``, and only what is asked for is kept.
-Looking up a host's name is the system's, and takes as long as that takes. Certificates are not
-checked: cameras sign their own. Compressed answers are not asked for, and refused.
+The protocol is the standard library's; this module adds the limits that it lacks. No response is
+awaited beyond ``OPEN_TIMEOUT_S``, no data beyond ``READ_TIMEOUT_S``, and only requested data is
+kept. Looking up a host's name is left to the system, and has no limit. Certificates are not
+checked: cameras sign their own. Compressed responses are not requested, and refused.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from dff_edge.errors import SourceError
 from dff_edge.runtime.sources.network import limits
 from dff_edge.runtime.sources.network.arrivals import ArrivalReader, SilenceError
 
-# Small: it is a picture's first bytes that come through it, whose arrival is to be told.
+# Small: a picture's first bytes are read through it, whose arrival is to be known.
 _BUFFER_BYTES = 1024
 _SKIPPED_BODY_BYTES = 65536  # of a redirection: more of it is not read
-_LENGTH = r"[0-9]{1,15}"  # of a file, in bytes; what is longer is none
+_LENGTH = r"[0-9]{1,15}"  # of a file, in bytes; longer numbers are invalid
 _URL_CHARACTERS = "%/:=&?~#+!$,;'@()*[]"
 
 
 class WebBody:
-    """The body of an answer, read as it comes.
+    """The body of a response, read as it arrives.
 
     Attributes:
-        kind: the content type, in lower case, without parameters; empty where it is not said.
-        boundary: between the parts of a multipart body, None where it is not said.
-        start: where in the file the body begins, in bytes.
-        length: of the whole file in bytes, None where it is not said.
-        tag: what changes when the file does, None where it is not said.
+        kind: the content type, in lower case, without parameters; empty where it is not stated.
+        boundary: between the parts of a multipart body, None where it is not stated.
+        start: offset of the body in the file, in bytes.
+        length: of the whole file in bytes, None where it is not stated.
+        tag: changes when the file does, None where it is not stated.
     """
 
     def __init__(self, response: http.client.HTTPResponse) -> None:
         self._response = response
         reader = response.fp.raw
-        assert isinstance(reader, ArrivalReader)  # `_Receiving` has made it
+        assert isinstance(reader, ArrivalReader)  # made by `_Receiving`
         self._reader = reader
         headers = response.headers
         self.kind = headers.get_content_type() if "Content-Type" in headers else ""
@@ -63,11 +63,11 @@ class WebBody:
         return self._reader.waiting
 
     def allow(self, until_s: float) -> None:
-        """Let reads go on until ``time.monotonic()`` is so much."""
+        """Allow reads until ``time.monotonic()`` reaches ``until_s``."""
         self._reader.deadline_s = until_s
 
     def read_some(self, size: int = _BUFFER_BYTES) -> bytes:
-        """Read what there is, at most so many bytes; nothing at the end.
+        """Read what is available, at most so many bytes; nothing at the end.
 
         Raises:
             SourceError: the connection failed, or was cut in the middle.
@@ -89,7 +89,7 @@ class WebBody:
             raise SourceError("the connection was cut in the middle")
 
     def abort(self) -> None:
-        """End a read that another thread waits in."""
+        """End a read in another thread."""
         self._reader.abort()
 
     def close(self) -> None:
@@ -106,19 +106,19 @@ class WebBody:
 
 
 def open_web(address: str, *, start: int = 0, same_as: str | None = None) -> WebBody:
-    """Ask a server for what an address names, up to the beginning of its answer.
+    """Request an address, and return when the body of the response begins.
 
     Args:
         address: http:// or https://, with user and password where they are needed (Basic, Digest).
-        start: where to begin, in bytes. A server may begin at 0 all the same.
-        same_as: ``tag`` of an earlier answer; another one has the server begin at 0.
+        start: offset to begin at, in bytes. A server may begin at 0 nevertheless.
+        same_as: ``tag`` of an earlier response; if it has changed, the server begins at 0.
 
     Raises:
-        SourceError: it is not reached, refuses, or gives what is not asked for.
+        SourceError: it is not reachable, refuses, or sends something else.
     """
     try:
         request, passwords = _request(address)
-    except ValueError:  # its words may hold the password
+    except ValueError:  # its message may contain the password
         request = None
     if request is None:
         raise SourceError("the address is malformed; special characters are written %XX")
@@ -136,8 +136,8 @@ def _asked(ask: Callable[[], http.client.HTTPResponse]) -> WebBody:
         coding = response.headers.get("Content-Encoding", "identity").strip().lower()
         if coding == "identity":
             return WebBody(response)
-        problem = "it sends its answer compressed, which was not asked for"
-    # The library stumbles over headers that are none, those that ask for a password above all.
+        problem = "it sends its answer compressed, which was not requested"
+    # The library fails on invalid headers, most often those that ask for a password.
     except (OSError, http.client.HTTPException, ValueError, LookupError) as error:
         if isinstance(error, urllib.error.HTTPError):
             error.close()
@@ -165,7 +165,7 @@ def _request(address: str) -> tuple[urllib.request.Request, _Passwords | None]:
     request = urllib.request.Request(url, headers={"User-Agent": "dff-edge", "Accept": "*/*"})
     if parts.username is None:
         return request, None
-    # A camera may send one on to another path, and from http to https.
+    # A camera may redirect to another path, and from http to https.
     addresses = [f"{parts.scheme.lower()}://{place}{port}/"]
     if not port:
         addresses.append(f"https://{place}/")
@@ -174,7 +174,7 @@ def _request(address: str) -> tuple[urllib.request.Request, _Passwords | None]:
 
 def _opener(passwords: _Passwords | None) -> urllib.request.OpenerDirector:
     opener = urllib.request.OpenerDirector()
-    # Not build_opener: that one also knows file:, ftp: and data:.
+    # Not build_opener: that one also supports file:, ftp: and data:.
     handlers: list[urllib.request.BaseHandler] = [
         urllib.request.ProxyHandler(),
         urllib.request.UnknownHandler(),
@@ -198,14 +198,14 @@ def _opener(passwords: _Passwords | None) -> urllib.request.OpenerDirector:
 
 
 class _Response(http.client.HTTPResponse):
-    """One whose body is never read whole: urllib would, before it follows a redirection."""
+    """A response whose body is never read whole: urllib would, before it follows a redirection."""
 
     def read(self, amt: int | None = None) -> bytes:
         return super().read(_SKIPPED_BODY_BYTES if amt is None else amt)
 
 
 class _Receiving:
-    """A connected socket as `http.client` uses it, whose reading is done by an `ArrivalReader`."""
+    """A connected socket as `http.client` uses it, read by an `ArrivalReader`."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
@@ -256,7 +256,7 @@ class _RedirectHandler(urllib.request.HTTPRedirectHandler):
 
 
 def _range_of(response: http.client.HTTPResponse) -> tuple[int, int | None]:
-    """Return where the body begins in its file, and how long the file is, in bytes."""
+    """Return the offset of the body in its file, and the file's length, in bytes."""
     if response.status == http.HTTPStatus.PARTIAL_CONTENT:
         unit, _, place = response.headers.get("Content-Range", "").partition(" ")
         begin, _, total = place.partition("/")
@@ -264,12 +264,12 @@ def _range_of(response: http.client.HTTPResponse) -> tuple[int, int | None]:
         if unit == "bytes" and re.fullmatch(_LENGTH, begin):
             return int(begin), int(total) if re.fullmatch(_LENGTH, total) else None
         raise ValueError("its answer to a request for a part names no part")
-    length: int | None = response.length  # as http.client understands it: None of chunks
+    length: int | None = response.length  # as parsed by http.client: None for chunks
     return 0, length if length is not None and re.fullmatch(_LENGTH, str(length)) else None
 
 
 def _in_words(error: BaseException) -> str:
-    """Return what went wrong, without addresses and without words of the server's."""
+    """Return the reason of a failure, without addresses and the server's own text."""
     if isinstance(error, urllib.error.HTTPError):
         return _status_in_words(error.code)
     reason = getattr(error, "reason", None)
@@ -288,7 +288,7 @@ def _in_words(error: BaseException) -> str:
     if isinstance(error, http.client.HTTPException):
         return f"its answer is not HTTP as it should be ({type(error).__name__})"
     if isinstance(error, urllib.error.URLError):
-        return "it sends on to an address that is not read"
+        return "it redirects to an address of an unsupported kind"
     if "authentication" in str(error) or "AuthHandler" in str(error):
         return "it asks for a password in a way that is not known here (Basic and Digest are)"
     return "its answer is malformed"
@@ -300,5 +300,5 @@ def _status_in_words(code: int) -> str:
     except ValueError:
         phrase = "unknown status"
     if 300 <= code < 400:
-        return f"it sends on in circles, or to where is not followed ({code})"
+        return f"it redirects in circles, or to a place that is not followed ({code})"
     return f"the server answers {code} {phrase}"

@@ -1,4 +1,4 @@
-"""A recording that a web server has: played once, every frame, as a file of this machine is."""
+"""A recording on a web server: played once, every frame, like a local file."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from dff_edge.runtime.sources.files import FORMATS, VideoFileSource
 from dff_edge.runtime.sources.network.web import WebBody, open_web
 from dff_edge.uri import SourceUri
 
-RESUME_S = 20.0  # that a broken connection is tried again, where ?retry= says nothing
+RESUME_S = 20.0  # how long a broken connection is retried, without ?retry=
 
-_READ_ON_BYTES = 1 << 18  # so far ahead is read up to; farther, it is asked for anew
+_READ_ON_BYTES = 1 << 18  # a seek up to so far ahead reads on; farther, it makes a new request
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 5.0
 
 
@@ -29,7 +29,7 @@ class WebVideoSource(VideoFileSource):
 
     Args:
         uri: the address.
-        body: of the answer that has the file from its beginning; from now on the source's.
+        body: of the response, from the file's beginning; owned by the source from now on.
 
     Raises:
         SourceError: it is no video.
@@ -66,10 +66,10 @@ class WebVideoSource(VideoFileSource):
 
 
 class WebFile:
-    """What FFmpeg reads, from any place of the file on.
+    """The file that FFmpeg reads, with seeking.
 
-    A connection that breaks is made anew where it broke. A server that cannot begin there sends the
-    beginning again, which is passed over.
+    A broken connection is resumed where it broke. If the server cannot begin there and sends the
+    file from the beginning, that part is skipped.
 
     Args:
         uri: the address.
@@ -127,10 +127,10 @@ class WebFile:
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place, without asking for it yet.
+        """Move to a position; the request is made by the next read.
 
         Raises:
-            OSError: the place is before the beginning, or after an end that is not known.
+            OSError: the position is before the beginning, or relative to an unknown end.
         """
         if whence == io.SEEK_CUR:
             offset += self._place
@@ -144,20 +144,20 @@ class WebFile:
         return offset
 
     def tell(self) -> int:
-        """Return the place of the next byte."""
+        """Return the position of the next byte."""
         return self._place
 
     def seekable(self) -> bool:
-        """Whether FFmpeg may go back in it."""
+        """Return whether FFmpeg may go back in it."""
         return self._length is not None
 
     @property
     def is_aborted(self) -> bool:
-        """Whether no further read succeeds."""
+        """Whether all further reads fail."""
         return self._is_aborted.is_set()
 
     def abort(self) -> None:
-        """End a read that another thread waits in; no further one succeeds."""
+        """End a read in another thread; all further ones fail."""
         self._is_aborted.set()
         if (body := self._body) is not None:
             body.abort()
@@ -206,13 +206,13 @@ class WebFile:
 
 
 class _ChangedError(Exception):
-    """The file is not the one that was begun."""
+    """The file has changed since the first request."""
 
 
 def _open_container(file: WebFile, name: str) -> Any:
     try:
         return av.open(file, options={"protocol_whitelist": "none", "format_whitelist": FORMATS})
-    except av.error.ArgumentError as error:  # how FFmpeg answers a format that is not listed
+    except av.error.ArgumentError as error:  # FFmpeg's error for a format that is not listed
         raise SourceError(
             f"'{name}' is not of a video format that dff-edge reads, such as mp4, mov, mkv, avi, "
             "ts or webm; playlists and text are not read."

@@ -1,4 +1,4 @@
-"""What manifest and graphs say both: where they differ, a bundle is neither written nor opened.
+"""Disagreements of manifest and graphs: with them, a bundle is neither written nor opened.
 
 graph_agreement, detection_agreement and graph_check.
 """

@@ -50,9 +50,9 @@ def test_numbers_are_read_up_to_the_end():
 
 
 def test_more_than_there_is_is_told():
-    with pytest.raises(WireError, match="a Tensor message wants 300001 bytes"):
+    with pytest.raises(WireError, match="a Tensor message needs 300001 bytes"):
         stream_of(DATA).skip(300_001, "Tensor")
-    with pytest.raises(WireError, match="a Tensor message wants"):
+    with pytest.raises(WireError, match="a Tensor message needs"):
         stream_of(DATA).take(300_001, "Tensor")
 
 

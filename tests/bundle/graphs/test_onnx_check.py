@@ -111,17 +111,17 @@ def test_a_name_that_stands_for_two_values_is_refused(taken):
     """Which of them is meant, parsers decide each for themselves."""
     nodes = [node("Relu", ["x"]), node("Abs", ["x"], [taken])]
 
-    with pytest.raises(BundleError, match=f"the Abs node .* gives '{taken}', a name that is taken"):
+    with pytest.raises(BundleError, match=f"the Abs node .* defines '{taken}', a name that is"):
         check(model_of(*nodes, stored={"t": np.float32(1)}))
 
 
 def test_an_input_with_a_stored_value_is_refused():
-    with pytest.raises(BundleError, match="an input that gives 'x', a name that is taken"):
+    with pytest.raises(BundleError, match="an input that defines 'x', a name that is taken"):
         check(model_of(node("Relu", ["x"]), stored={"x": np.zeros((1, 4), np.float32)}))
 
 
 def test_an_output_without_a_name_is_refused():
-    with pytest.raises(BundleError, match="gives '', a name that is taken or none"):
+    with pytest.raises(BundleError, match="defines '', a name that is taken or empty"):
         check(model_of(node("Relu", ["x"], [""])))
 
 
@@ -132,7 +132,7 @@ def test_told_shapes_are_compared_with_computed_ones():
     """Engines plan memory by what is told."""
     model = model_of(node("Relu", ["x"], ["m"]), node("Relu", ["m"]))
     model.graph.value_info.append(helper.make_tensor_value_info("m", FLOAT, [1, 3]))
-    with pytest.raises(BundleError, match=r"tells of the value m: float32 \(1, 3\), and computes"):
+    with pytest.raises(BundleError, match=r"declares the value m: float32 \(1, 3\), and computes"):
         check(model)
     outputs = {"y": (INT64, (1, 4))}
     with pytest.raises(BundleError, match=r"y: int64 \(1, 4\), and computes float32 \(1, 4\) as"):
@@ -143,7 +143,7 @@ def test_told_shapes_are_compared_with_computed_ones():
 
 def test_a_stored_output_is_refused():
     """Not every parser takes one."""
-    with pytest.raises(BundleError, match="gives a stored tensor as its output"):
+    with pytest.raises(BundleError, match="has a stored tensor as its output"):
         check(model_of(stored={"y": np.zeros((1, 4), np.float32)}))
 
 
@@ -154,7 +154,7 @@ def test_values_of_nothing_are_refused():
         check(model_of(node("Slice", ["x", "from", "to", "axes"]), stored=stored))
     with pytest.raises(BundleError, match="stores the tensor 't' of shape"):
         check(model_of(node("Relu", ["x"]), stored={"t": np.zeros((0, 3), np.float32)}))
-    with pytest.raises(BundleError, match="an input that gives 'x' of shape"):
+    with pytest.raises(BundleError, match="an input that defines 'x' of shape"):
         check(model_of(node("Relu", ["x"]), inputs={"x": (FLOAT, (1, 0))}))
 
 

@@ -1,4 +1,4 @@
-"""What a node of each operator may look like; tests/onnx_graphs/test_operators.py has the list."""
+"""Rules for the nodes of each operator; tests/onnx_graphs/test_operators.py has the list."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of ONNX files is read, and each rule by which one is refused before anything is computed."""
+"""Reading of ONNX files, and each rule by which one is refused before anything is computed."""
 
 from __future__ import annotations
 

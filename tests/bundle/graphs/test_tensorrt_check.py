@@ -1,4 +1,4 @@
-"""What TensorRT would misread is refused by the name of the node."""
+"""Graphs that TensorRT would misread are refused by the name of the node."""
 
 from __future__ import annotations
 

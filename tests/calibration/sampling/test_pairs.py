@@ -14,7 +14,7 @@ RNG = np.random.default_rng(21)
 
 
 def rounded(values, step):
-    """What Q and DQ leave of values: the nearest of -128..127 steps, ties to even."""
+    """Return values after Q and DQ: the nearest of -128..127 steps, ties to even."""
     return np.clip(np.rint(values / step), -128, 127) * step
 
 

@@ -1,4 +1,4 @@
-"""What calibration sees: every distance, propagated features, and nothing that is made up."""
+"""Calibration samples: every distance, propagated features, and nothing synthesised."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def test_fewer_pairs_than_distances_are_refused():
 
 def test_distance_that_no_key_frame_takes_is_refused():
     # One long clip among many short ones, and so few key frames that hardly any is in it.
-    with pytest.raises(CalibrationError, match="No pair at distance [2-9] came together"):
+    with pytest.raises(CalibrationError, match="There is no pair at distance [2-9]"):
         plan_keys((2,) * 60 + (10,) + (2,) * 60, 10, 9, 3)
 
 

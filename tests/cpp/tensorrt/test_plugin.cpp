@@ -1,4 +1,4 @@
-// What the plugin tells TensorRT, and how it is made: fields, types, shapes, formats, copies. The
+// The plugin's answers to TensorRT, and its creation: fields, types, shapes, formats, copies. The
 // argument is the library.
 
 #include <NvInferRuntime.h>
@@ -105,7 +105,7 @@ void test_the_output_has_the_type_of_the_features() {
     CHECK(has_logged("2 inputs"));
 }
 
-// Dimensions that can be told apart, and are never looked into.
+// Dimensions that are distinct, and are never read.
 class Builder final : public nvinfer1::IExprBuilder {};
 
 void test_the_output_has_the_shape_of_the_features() {

@@ -17,7 +17,7 @@ def read(tmp_path, content):
 
 
 def without_videos(names, categories=None, annotations=()):
-    """What annotation tools for pictures write."""
+    """A file as annotation tools for pictures write it."""
     return {
         "info": {"description": ""},
         "licenses": [{"id": 0, "name": "", "url": ""}],

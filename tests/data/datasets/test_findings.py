@@ -1,4 +1,4 @@
-"""What a sample of labelled frames says, in numbers and in words."""
+"""Findings in a sample of labelled frames, in numbers and in words."""
 
 import logging
 

@@ -88,7 +88,7 @@ def test_what_belongs_to_nothing_is_told(root):
             f"{images}: 1 names (lost.png) of no file, left out",
             f"{labels}: 1 files (a.jpg) are no PNG, so no labels",
             f"{labels}: 2 label PNGs (y.png first) of no picture: {images} has none of the stem",
-            f"{images / 'clip'}: 1 folders (deeper) in a clip's folder, passed over",
+            f"{images / 'clip'}: 1 folders (deeper) in a clip's folder, ignored",
             f"{labels}: 1 folders (other) with no folder in {images}",
         ]
     )

@@ -128,5 +128,5 @@ def test_a_picture_that_exif_shows_turned_is_named(tmp_path):
     shown = boxes((0, 0, 1, 1), size=(width, height))
     clip = CocoClip("v", tmp_path, [CocoImage(1, "x.jpg", 0, None)], tmp_path / "v.json", [shown])
 
-    with pytest.raises(SourceError, match=r"v\.json, x\.jpg: .* turned, by its EXIF rotation, and"):
+    with pytest.raises(SourceError, match=r"v\.json, x\.jpg: .* has an EXIF rotation, which"):
         true_boxes(clip, 0, SIZE, 1)

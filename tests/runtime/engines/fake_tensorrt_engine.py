@@ -144,7 +144,7 @@ class Context:
 def warp_by_definition(
     features: np.ndarray, flow: np.ndarray, scale: np.ndarray, scale_step: float
 ) -> np.ndarray:
-    """What the plugin promises, Eq. (1)-(3): a sum over the four cells around each place."""
+    """Compute the plugin's Eq. (1)-(3): a sum over the four cells around each place."""
     _, height, width, _ = features.shape
     out = np.zeros(features.shape, np.float64)
     for y, x in np.ndindex(height, width):

@@ -1,5 +1,4 @@
-"""What all engines share: arrays that do not fit never reach a kind's own code, nor does a run
-after closing."""
+"""The base of engines refuses arrays that do not fit, and runs after closing."""
 
 from __future__ import annotations
 

@@ -187,7 +187,7 @@ def test_a_closed_engine_does_not_run(engine, rng):
 def test_a_provider_that_is_not_there_is_refused():
     with pytest.raises(
         EngineError,
-        match=r"TensorrtExecutionProvider was asked for the task graph and is not available; "
+        match=r"TensorrtExecutionProvider was requested for the task graph and is not available; "
         r"this onnxruntime has .*CPUExecutionProvider.*pip uninstall -y onnxruntime && "
         r"pip install 'onnxruntime-gpu>=",
     ):
@@ -204,7 +204,7 @@ def test_a_provider_that_did_not_take_the_graph_is_refused(monkeypatch):
     monkeypatch.setattr(ort, "InferenceSession", on_the_cpu_instead)
 
     with pytest.raises(
-        EngineError, match=r"did not take it; ONNX Runtime chose CPUExecutionProvider"
+        EngineError, match=r"did not accept it; ONNX Runtime chose CPUExecutionProvider"
     ):
         OrtEngine(make_graphs()["task"], name="task", provider="CUDAExecutionProvider")
 

@@ -227,7 +227,7 @@ def test_a_provider_that_is_not_there_is_refused(device):
 
     with pytest.raises(
         EngineError,
-        match=r"CUDAExecutionProvider was asked for the task graph and is not available.*"
+        match=r"CUDAExecutionProvider was requested for the task graph and is not available.*"
         r"pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu>=",
     ):
         OrtCudaEngine(make_graphs()["task"], name="task", device=device)

@@ -82,7 +82,7 @@ def test_a_plugin_that_the_host_program_loaded_is_taken(trt, plugin):
 def test_a_library_that_is_no_plugin_is_refused(trt, plugin):
     plugin.write_bytes(b"not a plugin")
 
-    with pytest.raises(EngineError, match=f"did not take the plugin library {plugin}"):
+    with pytest.raises(EngineError, match=f"did not accept the plugin library {plugin}"):
         load_plugin(trt)
 
 
@@ -92,5 +92,5 @@ def test_another_plugin_than_the_loaded_one_is_refused(trt, plugin, monkeypatch,
     other.write_bytes(b"plugin")
     monkeypatch.setenv("DFF_TENSORRT_PLUGIN", str(other))
 
-    with pytest.raises(EngineError, match=r"other.so was asked for and .* is loaded already"):
+    with pytest.raises(EngineError, match=r"other.so was requested and .* is loaded already"):
         load_plugin(trt)

@@ -92,8 +92,10 @@ def test_agrees_with_opencv(rng, size):
     ("factor", "offset", "step"), [(1, 0, 0), (1, 0, 0.5), (1e6, 0, 0), (1e-3, 100, 0)]
 )
 def test_no_class_is_above_the_one_that_is_given(rng, factor, offset, step):
-    """Few and many classes, large and small scores, ties: two cells whose winners differ are
-    settled between these two only where no third one can win."""
+    """Few and many classes, large and small scores, ties.
+
+    Two cells whose winners differ are settled between these two only where no third one can win.
+    """
     for _ in range(60):
         h, w, classes, height, width = rng.integers(1, (7, 9, 9, 90, 120))
         scores = rng.normal(size=(h, w, classes))

@@ -1,4 +1,4 @@
-"""What holds for every sink: one error for one failure, and none hidden by another."""
+"""Rules for every sink: one error for one failure, and none hidden by another."""
 
 import errno
 

@@ -152,7 +152,7 @@ def test_pipe_without_a_reader_is_said_to_wait_for_one(tmp_path, caplog):
     os.mkfifo(pipe)
     opener = threading.Thread(target=lambda: opened.append(sink_to(pipe)), daemon=True)
     opener.start()
-    wait_until(lambda: "pipe.jsonl' is a pipe that nobody reads yet" in caplog.text)
+    wait_until(lambda: "pipe.jsonl' is a pipe without a reader" in caplog.text)
     assert not opened
     with open(pipe, "rb") as reader:
         opener.join(WAIT_S)

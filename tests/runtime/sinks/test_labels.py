@@ -49,7 +49,7 @@ def test_full_disk_leaves_no_half_a_file(tmp_path, monkeypatch):
 
 
 def test_detections_are_refused_before_and_while_running(tmp_path):
-    message = "takes label maps, and this bundle does .*. Write its results to .*out.jsonl"
+    message = "accepts label maps, and this bundle does .*. Write its results to .*out.jsonl"
     with pytest.raises(SinkError, match=message):
         sink_to(tmp_path / "a", task="detection")
     assert not (tmp_path / "a").exists()

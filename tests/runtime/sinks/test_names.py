@@ -1,4 +1,4 @@
-"""What each sink URI means, what is refused, and what several sources make of one."""
+"""Parsing of sink URIs, refusals, and their use with several sources."""
 
 from pathlib import Path
 

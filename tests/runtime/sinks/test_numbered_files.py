@@ -43,7 +43,7 @@ def test_folder_of_another_run_is_refused_with_what_can_be_done(tmp_path):
     with pytest.raises(SinkError) as caught:
         files_in(tmp_path)
     assert "(000000.png, 000001.png, 000002.png and 2 more)" in str(caught.value)
-    assert f"have them removed: 'labels://{tmp_path}?replace=yes'" in str(caught.value)
+    assert f"remove them: 'labels://{tmp_path}?replace=yes'" in str(caught.value)
 
 
 def test_files_of_another_run_are_removed_when_the_first_one_is_written(tmp_path):

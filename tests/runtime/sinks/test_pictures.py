@@ -68,7 +68,7 @@ def test_one_picture_replaces_an_old_one_when_it_is_there(tmp_path):
 def test_second_frame_is_refused_with_what_to_say(tmp_path):
     sink = sink_to(tmp_path / "out.png")
     sink.write(result(0))
-    with pytest.raises(SinkError, match=r"is one picture.*Have a picture of each: out-%06d\.png"):
+    with pytest.raises(SinkError, match=r"is one picture.*Write a picture of each: out-%06d\.png"):
         sink.write(result(1))
     sink.close()
     np.testing.assert_array_equal(cv2.imread(str(tmp_path / "out.png")), expected(0))

@@ -1,4 +1,4 @@
-"""What tests of several files open."""
+"""Sources that several test files open."""
 
 import pytest
 

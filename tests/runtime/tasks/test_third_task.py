@@ -209,7 +209,7 @@ def test_the_pipeline_answers_key_frames_by_definition_and_propagates_to_the_oth
 def test_confidence_and_label_files_are_refused(bundle, tmp_path):
     with pytest.raises(ConfigError, match="this bundle does depth, a number without"):
         Pipeline.open(bundle, confidence=True)
-    with pytest.raises(SinkError, match="takes label maps, and this bundle does depth"):
+    with pytest.raises(SinkError, match="accepts label maps, and this bundle does depth"):
         open_sink(
             f"labels://{tmp_path}/x", classes=["d"], colours=[(0, 0, 0)], fps=None, task="depth"
         )
@@ -241,7 +241,7 @@ def test_it_is_measured(bundle):
 
     with BundlePredictor(bundle, threads=1) as predictor:
         accuracy = evaluate(predictor, [clip], ["depth"], 1, task="depth")
-        with pytest.raises(ConfigError, match="does not answer a label map"):
+        with pytest.raises(ConfigError, match="does not predict a label map"):
             evaluate(predictor, [clip], ["depth"], 1, task="segmentation")
 
     assert accuracy.at_distance(0) == pytest.approx((1 + 1 + 0.75) / 3)

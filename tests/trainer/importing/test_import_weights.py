@@ -1,4 +1,4 @@
-"""What files are taken for, what becomes of a ResNet, and what is refused."""
+"""Detection of file kinds, conversion of a ResNet, and refusals."""
 
 import json
 import math

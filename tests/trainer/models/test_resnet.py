@@ -189,7 +189,7 @@ def test_unknown_name_is_refused():
 
 
 def test_stride_in_1x1_without_bottlenecks_is_refused():
-    with pytest.raises(ConfigError, match="stride_in_1x1 was asked of resnet18"):
+    with pytest.raises(ConfigError, match="stride_in_1x1 was set for resnet18"):
         ResNet("resnet18", stride_in_1x1=True)
 
 

@@ -79,7 +79,7 @@ class Producer:
 
 
 class Consumer:
-    """What another library reads from a capsule; it lets go with ``release``."""
+    """Contents of a capsule as another library reads it; ``release`` lets go of it."""
 
     def __init__(self, capsule):
         address = _api.PyCapsule_GetPointer(capsule, b"dltensor")

@@ -21,7 +21,7 @@ ALLOCATING = (
 
 
 class Emulation:
-    """What the driver exports for tests; see ``tests/emulation/driver_api.h``."""
+    """Exports of the driver for tests; see ``tests/emulation/driver_api.h``."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._library = library

@@ -342,7 +342,7 @@ def test_an_external_stream_is_waited_for_and_not_freed(device, driver_library):
 
 
 def test_another_ordinal_is_refused(any_device):
-    with pytest.raises(EngineError, match=r"CUDA device 7 was asked for and there are \d+, numb"):
+    with pytest.raises(EngineError, match=r"CUDA device 7 was requested and there are \d+, numb"):
         open_device(any_device.driver.name, ordinal=7)
 
 

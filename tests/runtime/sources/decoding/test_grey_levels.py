@@ -146,7 +146,7 @@ def test_floating_point_takes_a_range(tmp_path):
     np.testing.assert_allclose(frames[0].image[:, :, 0], expected, atol=1)
     with pytest.raises(SourceError, match=r"grey of 32 bits.*lie from -19\.\d+ to 40"):
         open_source(path)
-    with pytest.raises(SourceError, match="of which the full range means nothing"):
+    with pytest.raises(SourceError, match="whose full range has no meaning"):
         open_source(f"{path}?range=full")
 
 

@@ -76,7 +76,7 @@ def test_what_is_wrong_is_said():
     assert "restart marks out of order" in damage_in_jpeg(
         data[: first + 1] + b"\xd5" + data[first + 2 :]
     )
-    assert "more than the picture takes" in damage_in_jpeg(data[:end] + b"\x11" * 40 + data[end:])
+    assert "more than the picture needs" in damage_in_jpeg(data[:end] + b"\x11" * 40 + data[end:])
     assert "lacks a table" in damage_in_jpeg(data.replace(b"\xff\xdb", b"\xff\xe5"))
     no_such_table = data.replace(b"\xff\xdb\x00C\x00", b"\xff\xdb\x00C\x09")
     assert "header is damaged" in damage_in_jpeg(no_such_table)

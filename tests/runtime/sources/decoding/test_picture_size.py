@@ -114,7 +114,7 @@ def test_pages_in_circles_end():
 @pytest.mark.parametrize("data", [b"", b"\xff", b"not an image", b"<svg/>", b"P9 5 5 255 "])
 def test_what_is_no_image_has_no_size(data):
     assert stated_size(data) is None
-    with pytest.raises(FrameError, match="damaged or not an image that is read here"):
+    with pytest.raises(FrameError, match="damaged or not an image of a supported format"):
         check_stated_size(data)
 
 

@@ -1,4 +1,4 @@
-"""Which track is played, and the shape of its pixels."""
+"""Choice of the video track, and the shape of its pixels."""
 
 import logging
 from fractions import Fraction
@@ -49,7 +49,7 @@ def test_largest_track_is_taken_and_told(tmp_path, container, caplog):
     assert (source.size, [number_of(frame) for frame in frames]) == ((48, 64), list(range(6)))
     assert "has 2 video tracks, 0: 24x16 mjpeg" in caplog.text
     assert "1: 64x48 h264" in caplog.text
-    assert "taken is 1, the largest. ?track=N takes another" in caplog.text
+    assert "using 1, the largest. ?track=N selects another" in caplog.text
 
 
 def test_track_is_chosen(tmp_path, caplog):

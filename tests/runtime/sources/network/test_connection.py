@@ -263,7 +263,7 @@ def every_picture(monkeypatch):
 
 
 def next_shot(capture):
-    """What is read next, after what makes no picture."""
+    """Return the next result, after data that makes no picture."""
     while (shot := capture.read()) is None:
         pass
     return shot

@@ -1,4 +1,4 @@
-"""What FFmpeg takes apart: which packets are decoded when they come faster than that."""
+"""Streams that FFmpeg demultiplexes: which packets are decoded when they come too fast."""
 
 import queue
 from fractions import Fraction
@@ -344,7 +344,7 @@ class TestRtspCameras:
     def test_request_that_is_not_answered_is_called_that(self, method):
         with RawServer(RtspScript(f"no answer to {method}")) as server:
             uri = parse_source(server.address.replace("http", "rtsp"))
-            with pytest.raises(SourceError, match="gives no usable answer in time"):
+            with pytest.raises(SourceError, match="sends no usable answer in time"):
                 connect_stream(uri)
 
     def test_camera_that_sends_no_video_is_called_that(self):
