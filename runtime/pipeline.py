@@ -368,8 +368,9 @@ class Pipeline:
                 self._is_run_left = True
 
     def force_key(self) -> None:
-        """Have the next frame be a key frame: after a gap in the frames of a robot's own camera,
-        or a cut. It waits for its own features. For any thread.
+        """Make the next frame a key frame that waits for its own features; for any thread.
+
+        For after a gap in the frames of a robot's own camera, or a cut.
 
         Raises:
             PipelineError: when closed.

@@ -115,8 +115,9 @@ class RunStatistics:
 
 
 class _Times:
-    """Times in ms, or distances in frames, of one kind: all of them counted and summed, the latest
-    kept.
+    """Times in ms, or distances in frames, of one kind.
+
+    All of them are counted and summed, the latest kept.
     """
 
     def __init__(self) -> None:

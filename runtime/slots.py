@@ -95,7 +95,7 @@ class Stages:
 
 
 class KeyBuffers(Stages):
-    """What is kept of a key frame, and the stages that computed its features in the background.
+    """Buffers of a key frame, and the stages that computed its features in the background.
 
     Attributes:
         stamp_s: when the frame was captured.
@@ -155,8 +155,9 @@ class Slot(Stages):
         self.ready_s = time.monotonic()
 
     def stage_times(self) -> dict[str, float]:
-        """Milliseconds of each stage that ran, and of what its key frame took in the background
-        if it is the first to use it; valid when the frame is done.
+        """Return the milliseconds of each stage that ran; valid when the frame is done.
+
+        The first frame that uses a key frame has those that it took in the background, too.
         """
         own = super().stage_times()
         return own if self.first_use is None else {**self.first_use.stage_times(), **own}

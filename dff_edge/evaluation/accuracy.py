@@ -47,8 +47,9 @@ class Accuracy(ABC):
 
     @abstractmethod
     def class_scores(self, distances: range) -> NDArray[np.float64]:
-        """Accuracy of each class over all pairs at some distances, told from the lag on; NaN where
-        it does not occur.
+        """Return the accuracy of each class over all pairs at some distances, from the lag on.
+
+        NaN where a class does not occur.
         """
 
     def at_distance(self, distance: int) -> float:

@@ -100,7 +100,7 @@ def test_truth_values_are_no_numbers_of_a_detector_either(tmp_path: Path) -> Non
 
 
 def test_settings_that_are_true_or_false_are_taken(path: Path) -> None:
-    assert load_config(path, ["storage=int8"]).storage == "int8"
+    assert load_config(path, ["model.flow.scale=false"]).model.flow.scale is False
 
 
 def test_a_stage_that_was_written_by_an_alias_is_changed_alone(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a camera sees that drives through a street: parallax of a ground, two walls and a far end.
+"""The view of a camera that drives through a street: parallax of ground, walls and a far end.
 
 A picture of a street is painted from within on the sides of a long box, from where it was taken.
 Seen from another place in the box it is another picture, in which near things have moved more than

@@ -108,9 +108,9 @@ class WebFile:
         while True:
             try:
                 return self._read_once(size)
-            except KeyboardInterrupt as error:  # which FFmpeg would take for an error of the file
+            except KeyboardInterrupt as error:  # kept: PyAV would print it and read on
                 self.failure = error
-                raise
+                return b""
             except _ChangedError:
                 problem, is_over = "it has changed while it was played", True
             except SourceError as error:
