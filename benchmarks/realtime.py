@@ -82,7 +82,7 @@ class EveryTenthAnswer(KeyFramePolicy):
 
 @dataclass
 class Run:
-    """What a camera's frames came to.
+    """Outcome of a camera's frames.
 
     Attributes:
         captured: frames that the camera gave.

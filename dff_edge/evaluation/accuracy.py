@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from copy import copy
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
@@ -44,6 +45,12 @@ class Accuracy(ABC):
     max_interval: int
     not_scored: float
     lag: int = field(default=0, kw_only=True)
+
+    def after(self, lag: int) -> Accuracy:
+        """Return the same numbers as those of features that are used after a lag."""
+        moved = copy(self)  # tasks' subclasses have constructors of their own
+        object.__setattr__(moved, "lag", lag)
+        return moved
 
     @abstractmethod
     def class_scores(self, distances: range) -> NDArray[np.float64]:

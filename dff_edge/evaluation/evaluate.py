@@ -11,7 +11,6 @@ The same code evaluates a torch model and a bundle, both behind ``Predictor``.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -109,7 +108,7 @@ def evaluate(
             f"to {max_interval} need{f' with a lag of {lag}' * bool(lag)}; for {task} its label is "
             f"{measured.answers}. Give longer clips, a smaller interval, or data of that kind."
         )
-    return replace(tally.accuracy(), lag=lag)
+    return tally.accuracy().after(lag)
 
 
 def temporal_consistency(

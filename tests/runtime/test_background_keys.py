@@ -253,7 +253,7 @@ def test_features_from_before_a_cut_are_never_taken_up(opened, subnets):
 
 
 def test_cuts_one_after_another_in_the_middle_of_key_frames(opened, subnets):
-    """What was given up still computes when its buffers come round again."""
+    """Work that was given up still computes when its buffers come round again."""
     scheduler = opened(BACKGROUND, depth=2)
     for number in range(8):  # an own key frame at each even frame, a pending one at each odd
         is_cut = number % 2 == 0
