@@ -292,7 +292,7 @@ GRAPHS: dict[Callable[[onnx.ModelProto], None], str] = {
     giant_attribute: "bytes",
     outer_product: "bytes in one value|absurd",
     cut_at_no_number: "its ends stored, int64",
-    pooled_from_nothing: "gives 'none' of shape .*, of nothing",
+    pooled_from_nothing: "defines 'none' of shape .*, of nothing",
     pooled_from_what_may_be_nothing: "the Gather node 'rows' that reads rows of which there may",
 }
 

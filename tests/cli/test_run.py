@@ -236,7 +236,7 @@ def test_ctrl_c_and_stop_leave_whole_files_and_end_the_server(bundle_path, tmp_p
     assert process.returncode == 0, stderr
     assert "Stopped; written results are kept" in stderr
     assert "Traceback" not in stderr
-    assert numbers["source"]["state"] == "live"
+    assert numbers["camera"] == "live"
     assert [sink["uri"] for sink in numbers["sinks"]] == [str(video), str(lines)]
     numbers = json.loads(stdout)
     assert numbers["frames"] >= frames

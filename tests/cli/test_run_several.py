@@ -104,7 +104,7 @@ def test_one_picture_in_and_out(dff_edge, bundle_path, folder):
 
     done = dff_edge("run", bundle_path, "drives/b2.mp4", "-o", "two.png")
     assert done.exit_code == 2
-    assert "is one picture, and drives/b2.mp4 gives 4 frames" in " ".join(done.stderr.split())
+    assert "is one picture, and drives/b2.mp4 has 4 frames" in " ".join(done.stderr.split())
     assert (
         dff_edge("run", bundle_path, "drives/b2.mp4", "-o", "two.png", "--frames", 1).exit_code == 0
     )

@@ -139,7 +139,7 @@ def test_folder_gets_a_picture_of_a_picture_and_a_video_of_a_video(bundle, pictu
 def test_one_picture_of_many_frames_is_refused_unless_one_is_asked_for(bundle, pictures, tmp_path):
     one = str(tmp_path / "one.png")
     with Runner(bundle) as runner:
-        with pytest.raises(ConfigError, match=r"is one picture, and .*in gives 3 frames"):
+        with pytest.raises(ConfigError, match=r"is one picture, and .*in has 3 frames"):
             runner.run(str(tmp_path / "in"), [one])
     with Runner(bundle, RunOptions(frames=1)) as runner:
         report = runner.run(str(tmp_path / "in"), [one])

@@ -246,7 +246,7 @@ def test_strangers_name_is_refused(path):
     with served() as (server, _):
         status, headers, body = ask(server, path, Host="evil.example")
         assert status == 421
-        assert b"by its IP address" in body
+        assert b"Use its IP address" in body
         assert "Content-Security-Policy" in headers
 
 

@@ -150,7 +150,7 @@ def test_a_stored_output_is_refused():
 def test_values_of_nothing_are_refused():
     """Kernels read them all the same."""
     stored = {"from": np.array([4]), "to": np.array([9]), "axes": np.array([1])}
-    with pytest.raises(BundleError, match=r"gives 'y' of shape \(1, 0\), of nothing"):
+    with pytest.raises(BundleError, match=r"defines 'y' of shape \(1, 0\), of nothing"):
         check(model_of(node("Slice", ["x", "from", "to", "axes"]), stored=stored))
     with pytest.raises(BundleError, match="stores the tensor 't' of shape"):
         check(model_of(node("Relu", ["x"]), stored={"t": np.zeros((0, 3), np.float32)}))
@@ -360,7 +360,7 @@ def test_one_weight_used_again_and_again_is_refused():
     problem = cost_problem(check(model).summary, PIXELS)
 
     assert problem is not None
-    assert f"wants {31 * 2000 * 512**2 + 2000 * 512} steps of work" in problem
+    assert f"needs {31 * 2000 * 512**2 + 2000 * 512} steps of work" in problem
 
 
 def test_boxes_that_are_all_compared_with_all_are_refused():

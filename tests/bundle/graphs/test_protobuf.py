@@ -87,9 +87,9 @@ def test_a_float_is_read():
 @pytest.mark.parametrize(
     ("message", "data", "reason"),
     [
-        ("Node", b"\x0a\x05ab", "wants 5 bytes where 2 are left"),
+        ("Node", b"\x0a\x05ab", "needs 5 bytes where 2 are left"),
         ("Node", b"\x0a", "a number has no end"),
-        ("Attribute", b"\x15\x00\x00", "wants 4 bytes where 2 are left"),
+        ("Attribute", b"\x15\x00\x00", "needs 4 bytes where 2 are left"),
         ("Model", b"\x08" + b"\xff" * 10, "a number has no end"),
         ("Model", b"\x08" + b"\xff" * 9 + b"\x7f", "more than 64 bits"),
         ("Model", b"\x98\x06\x01", "unknown field 99"),

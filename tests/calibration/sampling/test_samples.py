@@ -159,7 +159,7 @@ def test_clips_shorter_than_the_interval_are_refused(lengths):
 
 
 def test_too_few_key_frames_are_refused():
-    message = rf"give 5 key frames and 15 pairs, expected at least {MIN_KEY_FRAMES} key frames"
+    message = rf"yield 5 key frames and 15 pairs, expected at least {MIN_KEY_FRAMES} key frames"
     with pytest.raises(CalibrationError, match=message):
         plan_keys((6,), 3, 32, 3)
 

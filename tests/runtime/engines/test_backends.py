@@ -140,7 +140,7 @@ def test_commands_know_a_new_backend(bundle, tmp_path):
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    assert "fake: a backend of the tests." in dff_edge("run", "--help")
+    assert "fake: a backend of the tests." in " ".join(dff_edge("run", "--help").split())
     assert "[cpu|cuda|tensorrt|fake]" in dff_edge("deploy", "--help")
     sections = json.loads(dff_edge("doctor", "--json", "-"))["sections"]
     (found,) = [f for f in sections["Runtime"] if f["name"] == "no_such_backend"]

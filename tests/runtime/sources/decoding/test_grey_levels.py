@@ -132,7 +132,7 @@ def test_picture_of_nearly_one_grey_is_told(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "dff_edge.runtime"):
         read_all(path)
 
-    assert caplog.text.count("takes 900..1087 of 0..4095, nearly one grey; ?range=auto") == 1
+    assert caplog.text.count("uses 900..1087 of 0..4095, nearly one grey; ?range=auto") == 1
 
 
 def test_floating_point_takes_a_range(tmp_path):
