@@ -191,12 +191,12 @@ class Pipeline:
             share = None
             if opened.open_feature is not None and not keys.is_in_order:
                 if given_threads is not None:
-                    share = ThreadShare(given_threads, "as asked for")
+                    share = ThreadShare(given_threads, "as requested")
                 else:
                     opened, share = choose_share(opened, opened.open_feature, threads)
             interval = policy.interval or bundle.manifest.default_key_interval
             if overlap is not None:
-                choice = OverlapChoice(overlap, "as asked for")
+                choice = OverlapChoice(overlap, "as requested")
             elif not opened.device.copies:
                 choice = OverlapChoice(True, "the networks share out the CPU's threads")
             else:

@@ -271,7 +271,7 @@ def test_all_threads_of_the_feature_network_have_a_lower_priority_and_no_others(
 
 def test_threads_that_are_asked_for_are_not_measured(bundle):
     with Pipeline.open(bundle, threads=1, keys="background") as pipeline:
-        assert str(pipeline.schedule.share).endswith("on 1 of the CPU's threads: as asked for")
+        assert str(pipeline.schedule.share).endswith("on 1 of the CPU's threads: as requested")
         assert "keys background" in str(pipeline.schedule)
         assert str(pipeline.policy) == "idle"
     with Pipeline.open(bundle, threads=1, keys="lag:2") as pipeline:

@@ -148,7 +148,8 @@ def test_keys_that_the_report_of_a_run_has_too_mean_the_same(clock):
     assert shown.keys() - report.keys() == {
         "state", "failure", "source", "silent_s", "camera", "recent", "classes",
     }  # fmt: skip
-    assert report.keys() - shown.keys() == {"seconds", "failures", "objects"}
+    only_there = {"seconds", "failures", "objects", "key_distance", "lag"}
+    assert report.keys() - shown.keys() == only_there
     for name in shown.keys() & report.keys() - {"fps"}:
         assert shown[name] == report[name], name
 
