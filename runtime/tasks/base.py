@@ -119,5 +119,5 @@ class Task(ABC, Generic[A]):
 def no_confidence(task: str, instead: str) -> ConfigError:
     """Return the error of a confidence requested of a task without one."""
     return ConfigError(
-        f"confidence was requested, expected False: this bundle does {task}, {instead}."
+        f"confidence=True needs label maps; this bundle does {task}, {instead}."
     )
