@@ -118,6 +118,4 @@ class Task(ABC, Generic[A]):
 
 def no_confidence(task: str, instead: str) -> ConfigError:
     """Return the error of a confidence requested of a task without one."""
-    return ConfigError(
-        f"confidence=True needs label maps; this bundle does {task}, {instead}."
-    )
+    return ConfigError(f"confidence=True needs label maps; this bundle does {task}, {instead}.")

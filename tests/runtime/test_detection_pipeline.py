@@ -102,7 +102,7 @@ def test_decoder_finishes_the_maps_and_stretches_the_boxes():
 
 
 def test_confidence_of_boxes_is_refused(bundle):
-    with pytest.raises(ConfigError, match="expected False: this bundle does detection"):
+    with pytest.raises(ConfigError, match="needs label maps; this bundle does detection"):
         Pipeline.open(bundle, confidence=True)
 
 
