@@ -21,6 +21,7 @@ from dff_edge.names import GraphName, Precision
 from dff_edge.runtime.engines.base import BaseEngine, Engine, thread_count
 from dff_edge.runtime.engines.open_cpu import open_on_cpu
 from dff_edge.runtime.engines.options import EngineOptions
+from dff_edge.runtime.engines.signal_stack import kept_signal_stack
 from dff_edge.runtime.engines.subnets import Opened
 
 
@@ -48,7 +49,8 @@ class OpenVinoEngine(BaseEngine):
         }
         core = openvino.Core()
         try:
-            model = core.compile_model(core.read_model(graph_bytes), "CPU", options)
+            with kept_signal_stack():
+                model = core.compile_model(core.read_model(graph_bytes), "CPU", options)
             inputs = {port.any_name: _spec_of(port) for port in model.inputs}
             outputs = {port.any_name: _spec_of(port) for port in model.outputs}
             self._request: Any = model.create_infer_request()

@@ -1,6 +1,5 @@
 """Calls of a pipeline that other threads, Ctrl-C and failures come between."""
 
-import ctypes
 import random
 import signal
 import threading
@@ -148,16 +147,7 @@ def test_close_in_the_middle_of_a_run_of_another_thread(bundle, images):
     assert "the pipeline is closed" in str(run.outcome)
 
 
-class AlternateStack(ctypes.Structure):
-    """The stack on which handlers of signals run, ``stack_t``."""
-
-    _fields_ = (("sp", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
-
-
 def test_close_by_a_signal_handler_in_the_middle_of_poll(bundle, images, monkeypatch):
-    # Libraries that other tests load leave one that is too small, or gone, and Python uses it.
-    none = AlternateStack(None, 2, 0)  # SS_DISABLE
-    assert ctypes.CDLL(None).sigaltstack(ctypes.byref(none), None) == 0
     pipeline = Pipeline.open(bundle, threads=1)
     collect = pipeline._scheduler.collect
     previous = signal.signal(signal.SIGUSR1, lambda *_: pipeline.close())
