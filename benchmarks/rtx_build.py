@@ -18,7 +18,7 @@ from _common import export_shipped, parser, report
 from _rtx import RtxNetwork, load_rtx
 
 from dff_edge.bundle.reader import Bundle
-from dff_edge.cli.options import table
+from dff_edge.cli.command import table
 from dff_edge.names import TENSORRT_GRAPHS
 
 CAPABILITIES = ("SM89", "SM120")

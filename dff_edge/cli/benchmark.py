@@ -8,26 +8,18 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dff_edge.cli.command import Command, check_output, command_line, json_option, table, write_json
 from dff_edge.cli.console import progress, say
 from dff_edge.cli.options import (
     SWITCH,
-    BundleName,
-    Command,
-    Numbers,
-    Precisions,
-    bundle_folder,
-    check_output,
-    command_line,
     cuda_of,
     cuda_options,
     engine_option,
-    json_option,
     keys_option,
     overlap_option,
-    table,
     threads_option,
-    write_json,
 )
+from dff_edge.cli.parameters import BundleName, Numbers, Precisions, bundle_folder
 
 if TYPE_CHECKING:
     from dff_edge.bundle.reader import Bundle

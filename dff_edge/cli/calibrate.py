@@ -6,18 +6,10 @@ from pathlib import Path
 
 import click
 
+from dff_edge.cli.command import Command, command_line, json_option, table, write_json
 from dff_edge.cli.console import say
-from dff_edge.cli.options import (
-    BundleName,
-    Command,
-    bundle_folder,
-    command_line,
-    interval_of,
-    json_option,
-    policy_option,
-    table,
-    write_json,
-)
+from dff_edge.cli.options import interval_of, policy_option
+from dff_edge.cli.parameters import BundleName, bundle_folder
 from dff_edge.errors import require
 
 

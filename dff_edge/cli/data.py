@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dff_edge.cli.options import Command, json_option, write_json
+from dff_edge.cli.command import Command, json_option, write_json
 from dff_edge.errors import ConfigError, require
 from dff_edge.printable import printable
 

@@ -7,21 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dff_edge.cli.command import Command, command_line, json_option, table, write_json
 from dff_edge.cli.console import say
-from dff_edge.cli.options import (
-    BundleName,
-    Command,
-    KeysName,
-    Precisions,
-    SourceName,
-    bundle_folder,
-    command_line,
-    json_option,
-    summaries,
-    table,
-    warp_option,
-    write_json,
-)
+from dff_edge.cli.options import summaries, warp_option
+from dff_edge.cli.parameters import BundleName, KeysName, Precisions, SourceName, bundle_folder
 from dff_edge.runtime.engines.backends import targets
 
 if TYPE_CHECKING:

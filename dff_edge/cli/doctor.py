@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dff_edge.cli.options import Command, json_option, write_json
+from dff_edge.cli.command import Command, json_option, write_json
 
 if TYPE_CHECKING:
     from dff_edge.report.doctor import Finding

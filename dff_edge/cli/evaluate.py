@@ -8,21 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dff_edge.cli.command import Command, command_line, json_option, table, write_json
 from dff_edge.cli.console import progress
 from dff_edge.cli.options import (
-    Command,
-    ModelName,
-    command_line,
     engine_option,
     flow_option,
-    json_option,
     keys_option,
     precision_option,
-    table,
     threads_option,
     warp_option,
-    write_json,
 )
+from dff_edge.cli.parameters import ModelName
 from dff_edge.errors import require
 from dff_edge.runtime.engines.backends import DEFAULT_BACKEND
 

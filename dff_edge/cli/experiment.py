@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from dff_edge.cli.options import Change, Command, Numbers, changed_settings
+from dff_edge.cli.command import Command
+from dff_edge.cli.parameters import Change, Numbers, changed_settings
 from dff_edge.errors import require
 
 _TRAINED = ("table4", "table5", "figure3")

@@ -6,18 +6,10 @@ from pathlib import Path
 
 import click
 
+from dff_edge.cli.command import Command, json_option, table, write_json
 from dff_edge.cli.console import say
-from dff_edge.cli.options import (
-    Command,
-    FrameSize,
-    ModelName,
-    flow_option,
-    interval_of,
-    json_option,
-    policy_option,
-    table,
-    write_json,
-)
+from dff_edge.cli.options import flow_option, interval_of, policy_option
+from dff_edge.cli.parameters import FrameSize, ModelName
 from dff_edge.errors import require
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from dff_edge.cli.options import Command, json_option, write_json
+from dff_edge.cli.command import Command, json_option, write_json
 from dff_edge.errors import require
 
 _SHOWN = 8  # number of left-out tensors that are shown

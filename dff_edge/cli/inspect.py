@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dff_edge.cli.options import Command, ModelName, json_option, table, write_json
+from dff_edge.cli.command import Command, json_option, table, write_json
+from dff_edge.cli.parameters import ModelName
 from dff_edge.errors import require
 from dff_edge.printable import printable
 

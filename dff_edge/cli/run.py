@@ -13,27 +13,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from dff_edge.cli.command import Command, command_line, json_option, log_file_of, table, write_json
 from dff_edge.cli.console import progress, say
 from dff_edge.cli.options import (
     SWITCH,
-    BundleName,
-    Command,
-    SourceName,
-    bundle_folder,
-    command_line,
     cuda_of,
     cuda_options,
     engine_option,
-    json_option,
     keys_option,
-    log_file_of,
     overlap_option,
     policy_option,
     precision_option,
-    table,
     threads_option,
-    write_json,
 )
+from dff_edge.cli.parameters import BundleName, SourceName, bundle_folder
 from dff_edge.cli.run_checks import NAME, ServeAddress, SinkName, check_profile, check_run
 from dff_edge.printable import UNDECODED, printable
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dff_edge.cli.options import check_output
+from dff_edge.cli.command import check_output
 
 if TYPE_CHECKING:
     from dff_edge.runtime.sinks.names import SinkUri

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from dff_edge.cli.options import Change, Command, changed_settings
+from dff_edge.cli.command import Command
+from dff_edge.cli.parameters import Change, changed_settings
 from dff_edge.errors import require
 
 

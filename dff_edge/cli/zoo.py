@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from dff_edge.cli.options import Command, json_option, table, write_json
+from dff_edge.cli.command import Command, json_option, table, write_json
 
 
 @click.command(cls=Command)

@@ -12,8 +12,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from dff_edge.cli.command import Command, json_option, write_json
 from dff_edge.cli.console import progress, say
-from dff_edge.cli.options import Command, json_option, write_json
 from dff_edge.errors import SinkError
 
 SOURCE = "synthetic://street?frames=3&height=32&width=64"
@@ -127,7 +127,7 @@ TERMINAL = """
     import logging
     import click
     from dff_edge.cli.console import progress, say
-    from dff_edge.cli.options import Command
+    from dff_edge.cli.command import Command
 
     @click.command(cls=Command)
     def command():

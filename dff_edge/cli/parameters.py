@@ -1,0 +1,197 @@
+"""Types of the parameters of commands: names, lists and sizes, checked as they are parsed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dff_edge.cli.console import say
+from dff_edge.errors import ConfigError
+from dff_edge.names import PRECISIONS
+from dff_edge.printable import printable
+
+if TYPE_CHECKING:
+    pass
+
+
+class Numbers(click.ParamType):
+    """A comma-separated list of whole numbers.
+
+    Args:
+        minimum: the smallest number allowed.
+    """
+
+    name = "n,n,..."
+
+    def __init__(self, minimum: int = 1) -> None:
+        self.minimum = minimum
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        parts = [part.strip() for part in str(value).split(",")]
+        if not all(
+            part.isdecimal() and len(part) < 10 and int(part) >= self.minimum for part in parts
+        ):
+            self.fail(
+                f"'{value}' is not a list of numbers of at least {self.minimum}, as in 1,5,10.",
+                param,
+                ctx,
+            )
+        return tuple(int(part) for part in parts)
+
+
+class FrameSize(click.ParamType):
+    """A height and a width in pixels, as ``352x480``."""
+
+    name = "heightxwidth"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        height, _, width = str(value).partition("x")
+        if not (height.isdecimal() and width.isdecimal()):
+            self.fail(
+                f"'{value}' is no size, expected HEIGHTxWIDTH in pixels, as in 352x480.", param, ctx
+            )
+        return int(height), int(width)
+
+
+class Precisions(click.ParamType):
+    """A comma-separated list of precisions."""
+
+    name = "name,name,..."
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        names = tuple(part.strip() for part in str(value).split(","))
+        unknown = [name for name in names if name not in PRECISIONS]
+        if unknown:
+            known = ", ".join(PRECISIONS)
+            self.fail(f"'{unknown[0]}' is not a precision, expected some of {known}.", param, ctx)
+        return names
+
+
+class SourceName(click.ParamType):
+    """A source; see `dff_edge.uri`."""
+
+    name = "source"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from dff_edge.errors import ConfigError
+        from dff_edge.uri import parse_source
+
+        try:
+            parse_source(value)
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
+class KeysName(click.ParamType):
+    """When the features of a new key frame are used; see `dff_edge.runtime.keys`."""
+
+    name = "keys"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from dff_edge.errors import ConfigError
+        from dff_edge.runtime.keys import parse_keys
+
+        try:
+            return str(parse_keys(str(value)))
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)
+
+
+class BundleName(click.ParamType):
+    """A bundle's folder, or the name of a model that comes with dff-edge; see ``bundle_folder``."""
+
+    name = "bundle"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not Path(value).is_dir():
+            from dff_edge.bundle.shipped import shipped_models
+
+            if value not in shipped_models():
+                self.fail(
+                    f"Directory '{value}' does not exist, and no model of that name comes with "
+                    f"dff-edge ({', '.join(shipped_models())}).",
+                    param,
+                    ctx,
+                )
+        return str(value)
+
+
+class ModelName(click.ParamType):
+    """A checkpoint's or a bundle's path, or the name of a model that comes with dff-edge."""
+
+    name = "model"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not Path(value).exists():
+            from dff_edge.bundle.shipped import shipped_models
+
+            if value not in shipped_models():
+                self.fail(
+                    f"'{value}' does not exist, and no model of that name comes with dff-edge "
+                    f"({', '.join(shipped_models())}).",
+                    param,
+                    ctx,
+                )
+        return str(value)
+
+
+class Change(click.ParamType):
+    """A change of a setting, ``KEY=VALUE``; the key is checked by the reader of the file."""
+
+    name = "change"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        key, separator, _ = str(value).partition("=")
+        if not separator or not key:
+            self.fail(f"'{value}' is no change of a setting, expected KEY=VALUE.", param, ctx)
+        return str(value)
+
+
+@contextmanager
+def changed_settings() -> Iterator[None]:
+    """End the command with exit code 2 for a wrong ``Change`` of a valid file."""
+    from dff_edge.trainer.settings import ChangeError
+
+    try:
+        yield
+    except ChangeError as error:
+        raise click.UsageError(printable(error, keep="\n")) from error
+
+
+def bundle_folder(name: str) -> Path:
+    """Return the folder of a ``BundleName``; export that of a model on first use, with notes."""
+    from dff_edge.bundle.shipped import find_bundle
+
+    return find_bundle(name, say)
+
+
+class PolicyName(click.ParamType):
+    """A key-frame policy by its name, such as fixed:10."""
+
+    name = "policy"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from dff_edge.runtime.policy import parse_policy
+
+        try:
+            parse_policy(value)
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)
+        return value
