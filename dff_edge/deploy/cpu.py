@@ -23,6 +23,7 @@ from dff_edge.names import GraphName
 from dff_edge.runtime.devices.cpu import CpuDevice
 from dff_edge.runtime.engines.base import usable_cores
 from dff_edge.runtime.engines.deployed import Platform
+from dff_edge.runtime.engines.float_mode import kept_float_mode
 from dff_edge.runtime.engines.onnxruntime import CPU_PROVIDER, check_provider, session_options
 from dff_edge.runtime.engines.open_cpu import cpu_platform
 
@@ -69,7 +70,8 @@ def optimise(
         options.optimized_model_filepath = str(path)
         asked = (provider, dict(provider_options or {}))
         try:
-            session = ort.InferenceSession(graph, sess_options=options, providers=[asked])
+            with kept_float_mode():
+                session = ort.InferenceSession(graph, sess_options=options, providers=[asked])
             data = path.read_bytes()
         except Exception as error:  # pybind raises one class for each native status
             raise EngineError(

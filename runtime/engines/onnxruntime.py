@@ -12,6 +12,7 @@ from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.errors import EngineError, require, words_of
 from dff_edge.packages import package_command
 from dff_edge.runtime.engines.base import MAX_BINDINGS, BaseEngine, thread_count, usable_cores
+from dff_edge.runtime.engines.float_mode import kept_float_mode
 
 CPU_PROVIDER = "CPUExecutionProvider"
 CUDA_PROVIDER = "CUDAExecutionProvider"
@@ -156,7 +157,8 @@ def open_session(
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     asked = (provider, dict(provider_options)) if provider_options else provider
     try:
-        session = ort.InferenceSession(graph_bytes, sess_options=options, providers=[asked])
+        with kept_float_mode():
+            session = ort.InferenceSession(graph_bytes, sess_options=options, providers=[asked])
     except Exception as error:  # pybind raises one class for each native status
         raise EngineError(
             f"ONNX Runtime {ort.__version__} could not load the {name} graph with "
