@@ -11,7 +11,6 @@ set, and after ``close`` no thread is left. An unclosed pipeline does no harm: s
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
@@ -26,30 +25,24 @@ import numpy as np
 
 from dff_edge.bundle.reader import Bundle
 from dff_edge.bundle.shipped import find_bundle
-from dff_edge.errors import ConfigError, FrameError, PipelineError, memory_told
+from dff_edge.errors import FrameError, PipelineError, memory_told
 from dff_edge.frames import Frame, Result, check_stamp
 from dff_edge.lifetime import EXIT_S, bind, is_inherited
 from dff_edge.names import Precision
+from dff_edge.runtime.assembly import assemble
 from dff_edge.runtime.engines.backends import DEFAULT_BACKEND
-from dff_edge.runtime.engines.base import usable_cores
-from dff_edge.runtime.engines.open import open_subnets
 from dff_edge.runtime.engines.options import CudaOptions
 from dff_edge.runtime.engines.subnets import Opened
-from dff_edge.runtime.keys import IN_ORDER, KeyMode, parse_keys
-from dff_edge.runtime.overlap import OverlapChoice, choose_overlap
+from dff_edge.runtime.exclusive import ExclusiveCalls
+from dff_edge.runtime.keys import IN_ORDER, KeyMode
 from dff_edge.runtime.policy import (
     MEASURED_RESULTS,
-    AsSoonAsIdle,
-    FixedInterval,
     FrameContext,
     KeyFramePolicy,
     Measured,
-    parse_policy,
 )
 from dff_edge.runtime.schedule import Schedule
 from dff_edge.runtime.scheduler import Scheduler
-from dff_edge.runtime.sharing import ThreadShare, choose_share
-from dff_edge.runtime.tasks import decoder_of
 from dff_edge.runtime.trace import Trace
 
 _log = logging.getLogger("dff_edge.runtime")
@@ -96,8 +89,7 @@ class Pipeline:
         self._is_key_wanted = False
         self._run: object = None
         self._is_run_left = False  # a run was broken off: its frames in flight are to be dropped
-        self._lock = threading.RLock()  # held by the thread that is in a call
-        self._caller: tuple[int, str] | None = None  # that thread, and a description of the call
+        self._calls = ExclusiveCalls()
         bind(self, at_exit=Pipeline._end_at_exit)
 
     @classmethod
@@ -172,61 +164,26 @@ class Pipeline:
                 cuda=cuda,
             )
             return Bundle.use(find_bundle(bundle), reopen)
-        keys = parse_keys(keys) if isinstance(keys, str) else keys
-        policy = _policy_of(policy, keys, bundle)
-        given_threads, threads = threads, threads or usable_cores()
-        decoder = decoder_of(bundle.manifest, threads=threads, confidence=confidence)
-        # The threads of a small network mostly wake each other: run beside others, it gets fewer.
-        is_alone = depth == 1 and keys.is_in_order
-        opened = open_subnets(
+        assembled = assemble(
             bundle,
             precision,
-            engine,
+            policy=policy,
+            depth=depth,
             threads=threads,
-            flow_threads=threads if is_alone else max(1, threads // 2),
+            engine=engine,
+            overlap=overlap,
+            keys=keys,
+            confidence=confidence,
+            trace=trace,
             cuda=cuda,
-            background=not keys.is_in_order,
         )
-        try:
-            share = None
-            if opened.open_feature is not None and not keys.is_in_order:
-                if given_threads is not None:
-                    share = ThreadShare(given_threads, "as requested")
-                else:
-                    opened, share = choose_share(opened, opened.open_feature, threads)
-            interval = policy.interval or bundle.manifest.default_key_interval
-            if overlap is not None:
-                choice = OverlapChoice(overlap, "as requested")
-            elif not opened.device.copies:
-                choice = OverlapChoice(True, "the networks share out the CPU's threads")
-            else:
-                choice = choose_overlap(
-                    opened.device, opened.subnets, decoder, depth=depth, interval=interval
-                )
-            schedule = Schedule(choice, keys, share)
-            scheduler = Scheduler(
-                opened.device,
-                opened.subnets,
-                decoder,
-                depth=depth,
-                overlap=choice.overlap,
-                keys=keys,
-                trace=trace,
-            )
-        except BaseException:
-            opened.close()
-            raise
-        _log.info(
-            "%s: %s in %s on %s, %d threads, %s, %s",
-            bundle.path,
-            precision,
-            engine,
-            opened.device.name,
-            threads if share is None else share.threads,
-            policy,
-            schedule,
+        return cls(
+            assembled.scheduler,
+            assembled.policy,
+            opened=assembled.opened,
+            bundle=bundle,
+            schedule=assembled.schedule,
         )
-        return cls(scheduler, policy, opened=opened, bundle=bundle, schedule=schedule)
 
     @property
     def depth(self) -> int:
@@ -393,7 +350,7 @@ class Pipeline:
         For any thread: a call in another thread is waited for, its next one raises.
         """
         self._is_closed = True
-        with self._lock:
+        with self._calls.lock:
             # Again on a second call: the first may have been interrupted.
             self._scheduler.close()
             self._opened.close()
@@ -411,28 +368,13 @@ class Pipeline:
 
     @contextmanager
     def _in_call(self, call: str) -> Iterator[None]:
-        """Exclude other threads, and record the caller; calls of one thread may be nested."""
-        caller = self._caller
-        if caller is not None and caller[0] != threading.get_ident():
-            if self._lock.acquire(blocking=False):  # an interrupted call left its name
-                self._lock.release()
-            else:
-                raise PipelineError(
-                    f"{threading.current_thread().name} called {call}() while {caller[1]} on the "
-                    "same pipeline. Use it from one thread at a time: open a pipeline for each, or "
-                    "hold a lock around its calls."
-                )
-        with self._lock:
+        """Exclude other threads, clean up after a run that was broken off, and tell memory."""
+        with self._calls.enter(call):
             self._check_open()
-            try:
-                here = threading.current_thread()
-                self._caller = (threading.get_ident(), f"{here.name} was in {call}()")
-                if self._is_run_left:
-                    self._begin_anew()
-                with memory_told(f"{call}()"):
-                    yield
-            finally:
-                self._caller = caller
+            if self._is_run_left:
+                self._begin_anew()
+            with memory_told(f"{call}()"):
+                yield
 
     def _begin_anew(self) -> None:
         self._scheduler.drop_all()
@@ -460,12 +402,12 @@ class Pipeline:
         """
         self._is_closed = True
         self._scheduler.abandon()
-        if not self._lock.acquire(timeout=EXIT_S):
+        if not self._calls.lock.acquire(timeout=EXIT_S):
             return
         try:
             self.close()
         finally:
-            self._lock.release()
+            self._calls.lock.release()
 
     def _is_cut(self, frame: Frame, size: tuple[int, int]) -> bool:
         """Whether there is nothing to propagate from: flow across a gap means nothing."""
@@ -494,20 +436,3 @@ class Pipeline:
     def _check_open(self) -> None:
         if self._is_closed:
             raise PipelineError("the pipeline is closed; open another one.")
-
-
-def _policy_of(
-    policy: str | KeyFramePolicy | None, keys: KeyMode, bundle: Bundle
-) -> KeyFramePolicy:
-    if policy is None:
-        if keys.lag is None:
-            return AsSoonAsIdle()
-        return FixedInterval(bundle.manifest.default_key_interval)
-    if isinstance(policy, str):
-        policy = parse_policy(policy)
-    if isinstance(policy, AsSoonAsIdle) and keys.is_in_order:
-        raise ConfigError(
-            "the policy is 'idle' with key frames in order, where it would make every frame a key "
-            "frame. Take keys='background', or fixed:1 for that."
-        )
-    return policy

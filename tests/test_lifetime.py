@@ -85,7 +85,7 @@ def test_process_ends_as_it_was_told_with_frames_in_flight(bundle, end, code, la
 def test_process_ends_while_a_thread_of_the_users_is_in_a_call(bundle):
     """A daemon thread that came back from native code would abort the process."""
     loop = """
-lengthen(pipeline._scheduler._resizer, "half")
+lengthen(pipeline._scheduler._enqueuer._resizer, "half")
 is_called = threading.Event()
 def loop():
     pipeline.poll(block=True)
