@@ -109,6 +109,12 @@ def calibrate_bundle(
             f"read {len(samples.keys)} key frames and {sum(pairs.values())} pairs at distances "
             f"1 to {max(pairs)} from {samples.clip_count} clips"
         )
+        trained = manifest.provenance.max_distance
+        if trained is not None and max(pairs) > trained:
+            say(
+                f"Warning: the model was trained for distances up to {trained} frames. Measure the "
+                f"accuracy beyond, with `dff-edge evaluate --max-interval {max(pairs) + 1}`."
+            )
         parity: list[Parity] = []
         reference = Reference(bundle, samples)
         wanted = [(flavour, precision) for precision in precisions for flavour in flavours]
@@ -249,6 +255,7 @@ def _record(samples: Samples, source: str, levels: MapLevels) -> dict[str, Any]:
         clips=samples.clip_count,
         pairs=sum(samples.pairs_by_distance.values()),
         frames=len(samples.half),
+        max_distance=max(samples.pairs_by_distance),
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         versions={
             "dff_edge": __version__,

@@ -35,6 +35,7 @@ from dff_edge.runtime.engines.options import CudaOptions
 from dff_edge.runtime.engines.subnets import Opened
 from dff_edge.runtime.exclusive import ExclusiveCalls
 from dff_edge.runtime.keys import IN_ORDER, KeyMode
+from dff_edge.runtime.known_distances import KnownDistances
 from dff_edge.runtime.policy import (
     MEASURED_RESULTS,
     FrameContext,
@@ -65,6 +66,7 @@ class Pipeline:
         opened: engines and device, closed with the pipeline.
         bundle: where the engines are from.
         schedule: how their work is shared out, and why.
+        distances: those that the bundle is known for, beyond which a warning is logged.
     """
 
     def __init__(
@@ -75,12 +77,14 @@ class Pipeline:
         opened: Opened,
         bundle: Bundle | None = None,
         schedule: Schedule | None = None,
+        distances: KnownDistances | None = None,
     ) -> None:
         self.policy = policy
         self.bundle = bundle
         self.schedule = schedule
         self._scheduler = scheduler
         self._opened = opened
+        self._distances = distances or KnownDistances(None)
         self._next_index = 0
         self._size: tuple[int, int] | None = None
         self._stretch = 0
@@ -183,6 +187,7 @@ class Pipeline:
             opened=assembled.opened,
             bundle=bundle,
             schedule=assembled.schedule,
+            distances=assembled.distances,
         )
 
     @property
@@ -392,6 +397,7 @@ class Pipeline:
     def _collect_next(self) -> Result:
         result = self._scheduler.collect()
         self._measured.append(Measured.of(result))
+        self._distances.add(result)
         return result
 
     def _end_at_exit(self) -> None:

@@ -206,6 +206,17 @@ class Manifest(Record):
             return None
         return MapLevels(record.features.levels(flavour), record.scale.levels(flavour))
 
+    def known_distance(self, precision: Precision, flavour: Flavour = "ort") -> int | None:
+        """Return the largest i - k that a precision was trained and calibrated for, in frames.
+
+        None where neither is known.
+        """
+        calibrated = self.calibration.get(flavour, {}).get(precision)
+        known = [self.provenance.max_distance]
+        if calibrated is not None:
+            known.append(calibrated.max_distance)
+        return min((distance for distance in known if distance is not None), default=None)
+
     def contract(
         self, precision: Precision, graph: GraphName, flavour: Flavour = "ort"
     ) -> GraphContract:

@@ -32,6 +32,7 @@ Count = Annotated[int, Field(ge=0, le=10**9)]
 Error = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Versions = Annotated[dict[Name, Name], Field(max_length=32)]
+Distance = Annotated[int, Field(ge=0, le=10_000)]
 Interval = Annotated[int, Field(ge=1, le=1000)]
 Byte = Annotated[int, Field(ge=0, le=255)]
 
@@ -52,6 +53,8 @@ class Provenance(Record):
         command: the command line.
         config: the training configuration, as text.
         training_data: data that the model was trained on.
+        max_distance: largest i - k of the pairs that the model was trained on, in frames; None
+            where it is not known.
         checkpoint_sha256: digest of the checkpoint that was exported.
     """
 
@@ -60,6 +63,7 @@ class Provenance(Record):
     command: Text = ""
     config: Annotated[str, Field(max_length=65536), AfterValidator(_check_lines)] = ""
     training_data: Text = ""
+    max_distance: Distance | None = None
     checkpoint_sha256: Sha256 | None = None
 
     @model_validator(mode="after")
@@ -90,6 +94,7 @@ class Calibration(Record):
         source: the clips, as given on the command line.
         sha256: digest of the frames that were used.
         clips, pairs, frames: how many were used.
+        max_distance: largest i - k of these pairs, in frames.
         date: ISO 8601.
         versions: version by package.
         features, scale: levels of the quantised maps between the subnets; both or neither. Without
@@ -101,6 +106,7 @@ class Calibration(Record):
     clips: Count
     pairs: Count
     frames: Count
+    max_distance: Distance | None = None
     date: Name
     versions: Versions
     features: ByteLevels | None = None

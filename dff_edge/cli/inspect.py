@@ -76,6 +76,13 @@ def _bundle(model: str) -> dict[str, Any]:
         "channels": manifest.channels,
         "flow": manifest.flow_function,
         "key_interval": manifest.default_key_interval,
+        "largest_distance": {
+            "trained": manifest.provenance.max_distance,
+            "calibrated": {
+                flavour: {precision: record.max_distance for precision, record in records.items()}
+                for flavour, records in manifest.calibration.items()
+            },
+        },
         "bytes": {
             flavour: {p: bundle.size_bytes(p, flavour) for p in bundle.precisions_for(flavour)}
             for flavour in FLAVOURS

@@ -93,7 +93,11 @@ def tiny_checkpoint(
             model.task.score.bias -= scores.mean((0, 2, 3))
         else:
             _spread_maps(model, frames)
-    training = {"config": {"data": {"train": "synthetic://street?split=train"}}, "torch": "2.0"}
+    config_of_training = {
+        "data": {"train": "synthetic://street?split=train", "max_distance": 2},
+        "stages": [{"kind": "recognition"}, {"kind": "pairs"}],
+    }
+    training = {"config": config_of_training, "torch": "2.0"}
     return Checkpoint("tiny", config, model, training, DIGEST)
 
 
