@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-Task = Literal["segmentation", "detection"]
 Precision = Literal["fp32", "fp16", "int8"]
 # task_maps is a detector's task network up to its learned maps.
 Subnet = Literal["feature", "flow", "task", "task_maps", "propagate"]
