@@ -33,5 +33,5 @@ SUBNETS: tuple[Subnet, ...] = ("feature", "flow", "task", "propagate")
 FLAVOURS: tuple[Flavour, ...] = get_args(Flavour)
 TENSORRT_GRAPHS: tuple[GraphName, ...] = (*SUBNETS, "propagate_portable")
 FLOWS: tuple[FlowFunction, ...] = get_args(FlowFunction)
-HANDMADE_FLOWS: tuple[FlowFunction, ...] = FLOWS[1:]
+HAND_CRAFTED_FLOWS: tuple[FlowFunction, ...] = FLOWS[1:]
 DRIVERS: tuple[DriverName, ...] = get_args(DriverName)
