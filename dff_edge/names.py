@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-Task = Literal["segmentation", "detection"]
 Precision = Literal["fp32", "fp16", "int8"]
 # task_maps is a detector's task network up to its learned maps.
 Subnet = Literal["feature", "flow", "task", "task_maps", "propagate"]
@@ -34,5 +33,5 @@ SUBNETS: tuple[Subnet, ...] = ("feature", "flow", "task", "propagate")
 FLAVOURS: tuple[Flavour, ...] = get_args(Flavour)
 TENSORRT_GRAPHS: tuple[GraphName, ...] = (*SUBNETS, "propagate_portable")
 FLOWS: tuple[FlowFunction, ...] = get_args(FlowFunction)
-HANDMADE_FLOWS: tuple[FlowFunction, ...] = FLOWS[1:]
+HAND_CRAFTED_FLOWS: tuple[FlowFunction, ...] = FLOWS[1:]
 DRIVERS: tuple[DriverName, ...] = get_args(DriverName)

@@ -70,7 +70,8 @@ def install_command(extra: str) -> str:
             "   # on a Jetson TensorRT comes with JetPack, for the system's own Python"
         )
     is_plain = not any(_others(name) or _is_foreign(name) for name in wanted)
-    is_plain &= not all(_is_installed(name) for name in wanted)
+    # Without metadata (a copy of the folder) it is not known what an extra brings.
+    is_plain &= not wanted or not all(_is_installed(name) for name in wanted)
     return f"pip install '{_OWN}[{extra}]'" if is_plain else _command(wanted)
 
 

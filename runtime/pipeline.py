@@ -87,7 +87,7 @@ class Pipeline:
         self._distances = distances or KnownDistances(None)
         self._next_index = 0
         self._size: tuple[int, int] | None = None
-        self._stretch = 0
+        self._segment = 0
         self._measured: deque[Measured] = deque(maxlen=MEASURED_RESULTS)
         self._is_closed = False
         self._is_key_wanted = False
@@ -234,7 +234,7 @@ class Pipeline:
                 image = image.copy()  # the caller's memory: a camera driver reuses it
             now_s = time.monotonic()
             stamp_s = now_s if stamp_s is None else check_stamp(stamp_s, live=True, now_s=now_s)
-            frame = Frame(image, self._next_index, stamp_s, stretch=self._stretch, live=True)
+            frame = Frame(image, self._next_index, stamp_s, segment=self._segment, live=True)
         else:
             check_stamp(frame.stamp_s, live=frame.live, now_s=time.monotonic())
             image = self._opened.device.check_image(frame.image)
@@ -256,7 +256,7 @@ class Pipeline:
             raise
         self._next_index = frame.index + 1
         self._size = size
-        self._stretch = frame.stretch
+        self._segment = frame.segment
 
     def poll(self, *, block: bool = False) -> Result | None:
         """Return the next result, in frame order.
@@ -386,7 +386,7 @@ class Pipeline:
         self._scheduler.forget_key()
         self._next_index = 0
         self._size = None
-        self._stretch = 0
+        self._segment = 0
         self._measured.clear()
         self._is_run_left = False
 
@@ -418,7 +418,7 @@ class Pipeline:
     def _is_cut(self, frame: Frame, size: tuple[int, int]) -> bool:
         """Whether there is nothing to propagate from: flow across a gap means nothing."""
         no_key = self._scheduler.key_index is None
-        return no_key or size != self._size or frame.stretch != self._stretch
+        return no_key or size != self._size or frame.segment != self._segment
 
     def _is_key(self, frame: Frame) -> bool:
         self._scheduler.take_up(frame.index)

@@ -50,7 +50,7 @@ from dff_edge.trainer.data import PairBatch, check_training_data, open_pairs, tr
 from dff_edge.trainer.initial import initialise
 from dff_edge.trainer.learner import Learner, find_layer
 from dff_edge.trainer.models import DeepFeatureFlow, build_model
-from dff_edge.trainer.saves import Owner, WholeSaves
+from dff_edge.trainer.saves import AtomicCheckpointIO, Owner
 from dff_edge.trainer.validation import open_held_out, unused_settings, validation_of
 
 _log = logging.getLogger("dff_edge.trainer")
@@ -316,7 +316,7 @@ def _make_trainer(
             log_every_n_steps=stage.epoch_steps,
             use_distributed_sampler=False,
             sync_batchnorm=_syncs_batch_norm(config, stage),
-            plugins=[WholeSaves(Owner(config, folder.name))],
+            plugins=[AtomicCheckpointIO(Owner(config, folder.name))],
             enable_model_summary=False,
             default_root_dir=folder,
         )

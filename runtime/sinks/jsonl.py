@@ -54,7 +54,7 @@ class JsonLinesSink(Sink):
         record: dict[str, Any] = {
             "index": result.frame.index,
             "stamp_s": round(result.frame.stamp_s, 6),
-            "stretch": result.frame.stretch,
+            "segment": result.frame.segment,
             "key_index": result.key_index,
             "is_key": result.is_key,
             "key_distance": result.key_distance,
