@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from dff_edge.bundle.levels import INT8, UINT8, Levels
 from dff_edge.bundle.record import Record
@@ -12,6 +13,7 @@ from dff_edge.names import Flavour, Precision, Subnet
 from dff_edge.printable import is_printable
 
 MAX_FILE_BYTES = 1 << 30
+_MEASURE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
 def _check_printable(text: str) -> str:
@@ -122,10 +124,12 @@ class Calibration(Record):
 class Accuracy(Record):
     """One measurement: at a key interval (DFF at l), or at one distance ``i - k``.
 
-    Attributes:
-        miou: mean IoU, of segmentation.
-        map: mean AP at an IoU of 0.5, of detection.
+    Beside the fields there is one number, 0..1, by the name of its measure: ``miou`` of
+    segmentation, ``map`` (at an IoU of 0.5) of detection, or the ``Metric.key`` of another task.
     """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Share]
 
     precision: Precision
     flavour: Flavour = "ort"
@@ -133,15 +137,24 @@ class Accuracy(Record):
     protocol: Text
     key_interval: Interval | None = None
     distance: int | None = Field(default=None, ge=0, le=1000)
-    miou: Share | None = None
-    map: Share | None = None
+
+    @property
+    def metric(self) -> str:
+        """Name of the measure."""
+        return next(iter(self.__pydantic_extra__))
+
+    @property
+    def value(self) -> float:
+        """The accuracy, 0..1."""
+        return self.__pydantic_extra__[self.metric]
 
     @model_validator(mode="after")
     def _is_one_number(self) -> Accuracy:
         if (self.key_interval is None) == (self.distance is None):
             raise ValueError("either key_interval or distance, not both or neither")
-        if (self.miou is None) == (self.map is None):
-            raise ValueError("either miou or map, not both or neither")
+        measures = list(self.__pydantic_extra__)
+        if len(measures) != 1 or not _MEASURE.fullmatch(measures[0]):
+            raise ValueError("one measure beside the other fields, such as miou or map")
         return self
 
 

@@ -43,6 +43,10 @@ from dff_edge.printable import printable
 _WAIT_S = 30.0  # for a commit of another process, which takes milliseconds
 _LOG = logging.getLogger("dff_edge.runtime")
 _OWN_FIELDS = ("schema_version", "graphs", "files")
+_SUBJECTS = {  # fields that say what was measured, by the kind of record
+    "accuracy": ("precision", "flavour", "data", "protocol", "key_interval", "distance"),
+    "parity": ("precision", "flavour", "subnet", "output", "inputs"),
+}
 
 
 class BundleWriter:
@@ -247,7 +251,7 @@ class BundleWriter:
             if name == "calibration":
                 value = _merge_flavours(fields.get(name, {}), value)
             elif name in ("accuracy", "parity"):
-                value = _merge_records([*fields.get(name, []), *value])
+                value = _merge_records([*fields.get(name, []), *value], _SUBJECTS[name])
             fields[name] = value
         fields["files"] = {**fields.get("files", {}), **self._files}
         return Manifest.build(**_plain(fields))
@@ -376,12 +380,11 @@ def _merge_flavours(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str,
     return {own: {**old.get(own, {}), **new.get(own, {})} for own in {**old, **new}}
 
 
-def _merge_records(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _merge_records(records: list[dict[str, Any]], subject: tuple[str, ...]) -> list[dict[str, Any]]:
     """Keep the last record of each subject: of all fields that are not measured numbers."""
-    measured = ("miou", "map", "tolerance", "max_abs_error", "relative_error")
     merged = {
-        tuple(sorted((k, str(v)) for k, v in r.items() if k not in measured and v is not None)): r
-        for r in ({"flavour": "ort", **record} for record in records)
+        tuple(str(record.get(field)) for field in subject): record
+        for record in ({"flavour": "ort", **record} for record in records)
     }
     return list(merged.values())
 

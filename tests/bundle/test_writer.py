@@ -98,7 +98,7 @@ def test_measurements_are_added_and_replaced_by_subject(tmp_path):
             writer.update(accuracy=[{**MIOU, "precision": "fp32", "key_interval": 9, "miou": 0.4}])
             bundle = writer.commit()
 
-    assert [(a.key_interval, a.miou) for a in bundle.manifest.accuracy] == [(5, 0.6), (9, 0.4)]
+    assert [(a.key_interval, a.value) for a in bundle.manifest.accuracy] == [(5, 0.6), (9, 0.4)]
 
 
 def test_what_was_measured_of_replaced_graphs_is_forgotten(tmp_path):
