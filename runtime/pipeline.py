@@ -25,7 +25,7 @@ import numpy as np
 
 from dff_edge.bundle.reader import Bundle
 from dff_edge.bundle.shipped import find_bundle
-from dff_edge.errors import FrameError, PipelineError, memory_told
+from dff_edge.errors import FrameError, PipelineError, raises_out_of_memory
 from dff_edge.frames import Frame, Result, check_stamp
 from dff_edge.lifetime import EXIT_S, bind, is_inherited
 from dff_edge.names import Precision
@@ -92,12 +92,12 @@ class Pipeline:
         self._is_closed = False
         self._is_key_wanted = False
         self._run: object = None
-        self._is_run_left = False  # a run was broken off: its frames in flight are to be dropped
+        self._is_run_left = False  # an interrupted run left frames in flight, to be dropped
         self._calls = ExclusiveCalls()
         bind(self, at_exit=Pipeline._end_at_exit)
 
     @classmethod
-    @memory_told("opening the pipeline")
+    @raises_out_of_memory("opening the pipeline")
     def open(
         cls,
         bundle: str | Path | Bundle,
@@ -136,18 +136,18 @@ class Pipeline:
                 (``schedule`` says the outcome); on the CPU they do.
             keys: when the features of a new key frame are used. "in-order": its own answer waits
                 for them. "background": frames, that one included, are answered from the older key
-                frame until they are ready, and the feature network steps back for the others; for
+                frame until they are ready, and the feature network has the lowest priority; for
                 live sources. "lag:n": the same with the features used exactly n frames after
                 their key frame, so that results do not depend on the machine. The first frame, and
                 the first after a gap or a change of size, waits for its own features in any case.
-            confidence: whether label maps come with how sure they are, pixel by pixel.
+            confidence: whether results have a confidence for each pixel, beside the label map.
             trace: takes the time of every stage on every stream.
             cuda: how the GPU is used.
 
         Raises:
             BundleError: when there is none, or it is damaged or lacks the precision.
-            ConfigError: when a confidence is asked of detection, whose boxes have scores, or for
-                a policy or key mode that does not exist, or does not fit the other.
+            ConfigError: for a confidence of a task without label maps, and for a policy or key mode
+                that does not exist, or does not fit the other.
             EngineError: when a graph cannot be loaded, or has not been deployed here.
             MissingDependencyError: when the engine, or a package for the first use of a model,
                 is not installed.
@@ -373,12 +373,12 @@ class Pipeline:
 
     @contextmanager
     def _in_call(self, call: str) -> Iterator[None]:
-        """Exclude other threads, clean up after a run that was broken off, and tell memory."""
+        """Exclude other threads, drop an interrupted run's frames, raise ``OutOfMemoryError``."""
         with self._calls.enter(call):
             self._check_open()
             if self._is_run_left:
                 self._begin_anew()
-            with memory_told(f"{call}()"):
+            with raises_out_of_memory(f"{call}()"):
                 yield
 
     def _begin_anew(self) -> None:
@@ -416,14 +416,14 @@ class Pipeline:
             self._calls.lock.release()
 
     def _is_cut(self, frame: Frame, size: tuple[int, int]) -> bool:
-        """Whether there is nothing to propagate from: flow across a gap means nothing."""
+        """Return whether no older features can be propagated to a frame, as across a gap."""
         no_key = self._scheduler.key_index is None
         return no_key or size != self._size or frame.segment != self._segment
 
     def _is_key(self, frame: Frame) -> bool:
         self._scheduler.take_up(frame.index)
         key_index = self._scheduler.key_index
-        assert key_index is not None  # else it was a cut
+        assert key_index is not None  # without one every frame is a cut
         if self._scheduler.is_key_pending:
             return False
         context = FrameContext(

@@ -1,10 +1,10 @@
-"""Bundles by people who mean harm, or by chance: for tests that open and run them.
+"""Fuzzing of bundles: damaged and random ones are opened, and run where they open.
 
     python -m tests.bundle.hostile_bundles FOLDER --seconds 60 [--seed 0] [--real BUNDLE ...]
 
-damages the small bundle of the tests, and real ones, at random, makes graphs of allowed operators
-at random, opens all of them and runs what opens. Prints what took long, and stops at what was no
-clean refusal; its files are then in FOLDER.
+damages the small bundles of the tests, and real ones, and makes graphs of allowed operators, all at
+random. Prints the number of each outcome, then every crash, hang or unexpected error, whose bundle
+stays in FOLDER.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ MAX_MEMORY_BYTES = 3 << 30
 
 
 def attempt(folder: Path) -> str:
-    """Open a bundle and run two frames; say how far it got.
+    """Open a bundle and run two frames; return "refused", "failed" or "ran".
 
     Raises:
-        Exception: anything but the errors that a user is told.
+        Exception: any error that is not a ``DffEdgeError``.
     """
     try:
         bundle = Bundle.open(folder)
@@ -67,7 +67,7 @@ def attempt(folder: Path) -> str:
 
 
 def worker(inbox: Any, outbox: Any) -> None:
-    """Attempt the folders that come, in bounded memory."""
+    """Attempt the bundles of a queue, without core dumps."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     while (folder := inbox.get()) is not None:
         try:
@@ -91,7 +91,7 @@ class Runner:
         self._process.start()
 
     def attempt(self, folder: Path) -> tuple[str, float]:
-        """Say how far a bundle got, and after how many seconds; "died", "hung" are the worst."""
+        """Return a bundle's outcome and its seconds: as ``attempt``, an error, "died" or "hung"."""
         started = time.monotonic()
         self._inbox.put(str(folder))
         while True:
@@ -113,7 +113,7 @@ class Runner:
 
     @property
     def peak_bytes(self) -> int:
-        """The most memory that the process has had."""
+        """The largest resident memory of the process."""
         for line in Path(f"/proc/{self._process.pid}/status").read_text().splitlines():
             if line.startswith("VmHWM"):
                 return int(line.split()[1]) * 1024
@@ -129,7 +129,7 @@ Change = Callable[[Path, random.Random], None]
 
 
 def changes(path: Path) -> Iterator[tuple[str, Change]]:
-    """Give ways to make a sound bundle another one."""
+    """Yield changes of a valid bundle, by name."""
     graphs = sorted(json.loads((path / "manifest.json").read_text())["files"])
     is_segmentation = Bundle.open(path).manifest.task == "segmentation"
 
@@ -161,7 +161,7 @@ def changes(path: Path) -> Iterator[tuple[str, Change]]:
 
 
 def is_clean(outcome: str, seconds: float) -> bool:
-    """Whether an outcome is one that users may meet."""
+    """Return whether an outcome is a clean one, in time."""
     return outcome in ("refused", "failed", "ran") and seconds < RUN_S
 
 
@@ -171,7 +171,7 @@ def fuzz_checks(
     """Change graphs and manifests at random, in memory, and only check them.
 
     Returns:
-        As ``fuzz``; what is not clean is told with its error.
+        As ``fuzz``; problems with their seeds and errors.
     """
     counts: Counter[tuple[str, str]] = Counter()
     problems: list[str] = []
@@ -218,7 +218,7 @@ def fuzz(
     """Change bundles at random for a while, open them and run what opens.
 
     Returns:
-        How often what was changed came to what; and what was not clean, with its folder.
+        Counts by change and outcome; and a line for each problem, with its folder.
     """
     counts: Counter[tuple[str, str]] = Counter()
     problems: list[str] = []
