@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ from dff_edge.bundle.reader import Bundle
 from dff_edge.bundle.shipped import find_bundle
 from dff_edge.errors import FrameError, PipelineError, raises_out_of_memory
 from dff_edge.frames import Frame, Result, check_stamp
-from dff_edge.lifetime import EXIT_S, bind, is_inherited
+from dff_edge.lifetime import EXIT_S, Closing, bind, is_inherited
 from dff_edge.names import Precision
 from dff_edge.runtime.assembly import assemble
 from dff_edge.runtime.engines.backends import DEFAULT_BACKEND
@@ -49,7 +48,7 @@ from dff_edge.runtime.trace import Trace
 _log = logging.getLogger("dff_edge.runtime")
 
 
-class Pipeline:
+class Pipeline(Closing):
     """Deep Feature Flow over one video stream.
 
     Use it from one thread at a time; concurrent calls raise. ``close`` and ``force_key``
@@ -359,17 +358,6 @@ class Pipeline:
             # Again on a second call: the first may have been interrupted.
             self._scheduler.close()
             self._opened.close()
-
-    def __enter__(self) -> Pipeline:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @contextmanager
     def _in_call(self, call: str) -> Iterator[None]:

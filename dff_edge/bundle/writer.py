@@ -31,6 +31,7 @@ from dff_edge.bundle.records import FileRecord
 from dff_edge.errors import BundleError, SinkError
 from dff_edge.files.atomic import check_folder, check_room
 from dff_edge.files.staging import Workplace, locked, remove_abandoned, write_durably
+from dff_edge.lifetime import Closing
 from dff_edge.names import (
     FLAVOURS,
     PRECISIONS,
@@ -49,7 +50,7 @@ _SUBJECTS = {  # fields that say what was measured, by the kind of record
 }
 
 
-class BundleWriter:
+class BundleWriter(Closing):
     """Collects graphs and manifest fields, and writes them as a bundle atomically.
 
     Make one with ``create`` or ``extend``, use it as a context manager, and end with
@@ -219,12 +220,6 @@ class BundleWriter:
         if self._made_folder and self.path.is_dir() and not any(self.path.iterdir()):
             self.path.rmdir()
         self._made_folder = False
-
-    def __enter__(self) -> BundleWriter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _check_open(self) -> None:
         if self._is_closed:

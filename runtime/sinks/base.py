@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from pathlib import Path
 from types import TracebackType
 
 from dff_edge.errors import SinkError, is_out_of_memory, words_of
 from dff_edge.files.atomic import is_no_room
 from dff_edge.frames import Result
-from dff_edge.lifetime import bind
+from dff_edge.lifetime import Closing, bind
 
 _LOG = logging.getLogger("dff_edge.runtime")
 
 
-class Sink(ABC):
+class Sink(Closing):
     """An open sink of results and a context manager; for one thread.
 
     After a failed ``write`` the sink cannot be used: further writes raise, ``close`` does not, and
@@ -97,9 +97,6 @@ class Sink(ABC):
             if self._failure is None:
                 self._failure = error if isinstance(error, SinkError) else self._explain(error)
                 raise self._failure from error
-
-    def __enter__(self) -> Sink:
-        return self
 
     def __exit__(
         self,
