@@ -135,6 +135,21 @@ class BaseEngine(Closing):
         """Free the graph of an engine that is open."""
 
 
+def check_names(
+    engine: Engine, role: str, specs: Mapping[str, TensorSpec], given: Mapping[str, Any]
+) -> None:
+    """Raise ShapeError for tensors that are missing or superfluous.
+
+    Args:
+        engine: for the message.
+        role: "input" or "output".
+        specs: tensors of this role.
+        given: arrays or buffers by name.
+    """
+    if given.keys() != specs.keys():
+        raise ShapeError(f"{engine.name}: {role}s are {sorted(given)}, expected {sorted(specs)}.")
+
+
 def check_arrays(
     engine: Engine, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]
 ) -> tuple[int, ...]:
@@ -151,10 +166,7 @@ def check_arrays(
         ("input", engine.inputs, inputs),
         ("output", engine.outputs, outputs),
     ):
-        if arrays.keys() != specs.keys():
-            raise ShapeError(
-                f"{engine.name}: {role}s are {sorted(arrays)}, expected {sorted(specs)}."
-            )
+        check_names(engine, role, specs, arrays)
         for spec in specs.values():
             array = arrays[spec.name]
             addresses.append(_address(engine.name, spec, array))

@@ -12,6 +12,7 @@ from dff_edge.errors import SinkError, is_out_of_memory, words_of
 from dff_edge.files.atomic import is_no_room
 from dff_edge.frames import Result
 from dff_edge.lifetime import Closing, bind
+from dff_edge.runtime.sinks.output_file import OutputFile
 
 _LOG = logging.getLogger("dff_edge.runtime")
 
@@ -129,6 +130,22 @@ class Sink(Closing):
     def _kept(self) -> str:
         """Return a sentence on what remains readable after the disk is full."""
         return "What was written before stays readable."
+
+
+class FileSink(Sink):
+    """A sink that writes one file as results come; for the file see ``OutputFile``."""
+
+    def __init__(self, path: Path, uri: str, source: str | Path | None) -> None:
+        super().__init__(uri)
+        self._file = OutputFile(path, uri, source)
+
+    @property
+    def place(self) -> Path:
+        return self._file.place
+
+    @property
+    def replaces(self) -> Path | None:
+        return None if self._file.place == self._file.path else self._file.path
 
 
 class NullSink(Sink):
