@@ -26,7 +26,7 @@ from dff_edge.data.datasets.continuity import measure_continuity
 from dff_edge.errors import CalibrationError
 from dff_edge.files.disk import check_room, check_temporary_room
 from dff_edge.hiding import hide_credentials
-from dff_edge.names import FLAVOURS, Flavour, GraphName, Precision, Subnet
+from dff_edge.names import CALIBRATED, FLAVOURS, Flavour, GraphName, Precision, Subnet
 from dff_edge.onnx_graphs.detection import whole_task
 from dff_edge.onnx_graphs.propagate import plugin_propagate, portable_propagate, propagate_with
 from dff_edge.printable import printable
@@ -48,7 +48,7 @@ def calibrate_bundle(
     max_keys: int = 32,
     pairs_per_key: int = 3,
     flavours: Sequence[Flavour] | None = None,
-    precisions: Sequence[Precision] = ("int8", "fp16"),
+    precisions: Sequence[Precision] = CALIBRATED,
     progress: Callable[[str], None] | None = None,
 ) -> Bundle:
     """Add int8 and fp16 to a bundle, in place.
@@ -189,7 +189,7 @@ def _answers(agreement: Agreement, flavour: Flavour, precision: Precision) -> li
 
 def _check_wanted(flavours: Sequence[Flavour], precisions: Sequence[Precision]) -> None:
     known = bool(flavours) and set(flavours) <= set(FLAVOURS)
-    if not known or not precisions or set(precisions) - {"int8", "fp16"}:
+    if not known or not precisions or not set(precisions) <= set(CALIBRATED):
         raise CalibrationError(
             f"flavours are {tuple(flavours)} and precisions are {tuple(precisions)}, expected "
             "'ort', 'trt' or both, and 'int8', 'fp16' or both."

@@ -34,7 +34,7 @@ class Builder:
         self._given = given
 
     def build(self, count: int) -> bytes:
-        """Give the file of a graph of about so many nodes."""
+        """Return the file of a graph of about so many nodes."""
         for _ in range(20 * count):
             self._try_node()
             if len(self._nodes) >= count:
@@ -210,7 +210,7 @@ class Builder:
 
 
 def task_by_chance(bundle: Bundle, rng: random.Random) -> bytes:
-    """Give a task graph for a bundle of segmentation."""
+    """Return a task graph for a bundle of segmentation."""
     contract = bundle.manifest.contract("fp32", "task")
     builder = Builder(rng, contract.inputs["features"].shape, contract.outputs["scores"].shape)
     return builder.build(rng.choice([1, 3, 10, 60]))
