@@ -4,11 +4,17 @@ See ``coco_json`` for the format. Classes are the categories in the order of the
 ids. Every image counts as labelled. Frames are image files (``images=FOLDER``), and a video with
 missing ones becomes several clips; or they are read from the video files (``videos=FOLDER``, or
 ``videos=FILE`` of a single one), whose frames between the labelled ones are there too.
+
+Parts of a file: ``only=NAME,NAME`` and ``without=NAME,NAME`` choose videos, by names with ``*``,
+``?`` and ``[...]``; with ``every=20`` only frames 19, 39, .. of each count as labelled.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +26,7 @@ from dff_edge.data.datasets.coco_json import (
     CocoFile,
     CocoImage,
     CocoObject,
+    CocoVideo,
     read_coco,
 )
 from dff_edge.data.datasets.files_clip import FilesClip, Listing, list_folder
@@ -37,8 +44,9 @@ class CocoClip(FilesClip):
         images: Sequence[CocoImage],
         source: Path,
         objects: list[TrueBoxes],
+        every: int = 1,
     ) -> None:
-        truths = dict.fromkeys(range(len(images)), source.name)
+        truths = {n: source.name for n, image in enumerate(images) if _counts(image, every)}
         super().__init__(name, folder, [image.file for image in images], source.parent, truths)
         self._objects = objects
 
@@ -66,10 +74,11 @@ def list_clips(root: Path, options: dict[str, str]) -> Listing:
     Args:
         root: the JSON file.
         options: ``images``, the folder of the frames, or ``videos``, that of the video files,
-            relative to the file's, which is the default of the first.
+            relative to the file's, which is the default of the first; ``only`` and ``without``,
+            names of videos; ``every``, of how many frames one counts as labelled.
 
     Raises:
-        ConfigError: both are given.
+        ConfigError: images and videos are both given, or ``every`` is no number.
         SourceError: as ``read_coco``, or no video has all its images.
     """
     if "images" in options and "videos" in options:
@@ -77,16 +86,43 @@ def list_clips(root: Path, options: dict[str, str]) -> Listing:
             f"'{root}' is given with images= and videos=, expected one: the frames are image files "
             "or in video files."
         )
+    text = options.get("every", "1")
+    if not re.fullmatch(r"[1-9]\d{0,5}", text, re.ASCII):
+        raise ConfigError(f"'{root}': every is '{text}', expected a whole number from 1 up.")
     content = read_coco(root)
+    content = replace(content, videos=_chosen(root, content.videos, options))
     listing = Listing([], [f"{root}: {problem}" for problem in content.problems])
     if "videos" in options:
-        _list_videos(root, root.parent / options["videos"], content, listing)
+        _list_videos(root, root.parent / options["videos"], content, int(text), listing)
     else:
-        _list_images(root, root.parent / options.get("images", "."), content, listing)
+        _list_images(root, root.parent / options.get("images", "."), content, int(text), listing)
     return listing
 
 
-def _list_videos(root: Path, place: Path, content: CocoFile, listing: Listing) -> None:
+def _chosen(root: Path, videos: list[CocoVideo], options: dict[str, str]) -> list[CocoVideo]:
+    """Return the videos that ``only`` and ``without`` leave; raise for a name of none."""
+    for key in ("only", "without"):
+        wanted = options[key].split(",") if key in options else []
+        for pattern in wanted:
+            if not any(fnmatchcase(video.name, pattern) for video in videos):
+                known = ", ".join(video.name for video in videos[:8])
+                raise SourceError(
+                    f"'{root}' has no video '{pattern}' ({key}=), expected names such as {known}."
+                )
+        if wanted:
+            videos = [
+                video
+                for video in videos
+                if any(fnmatchcase(video.name, pattern) for pattern in wanted) == (key == "only")
+            ]
+    return videos
+
+
+def _counts(image: CocoImage, every: int) -> bool:
+    return image.frame % every == every - 1
+
+
+def _list_videos(root: Path, place: Path, content: CocoFile, every: int, listing: Listing) -> None:
     """List the videos whose files are in a folder, or the only one, whose file is given."""
     if not place.exists():
         raise SourceError(
@@ -106,9 +142,10 @@ def _list_videos(root: Path, place: Path, content: CocoFile, listing: Listing) -
         objects = {
             image.frame: _true_boxes(content.objects.get(image.id, []), image.size)
             for image in video.images
+            if _counts(image, every)
         }
         if not objects:
-            listing.problems.append(f"{root}: video {video.name} has no images")
+            listing.problems.append(f"{root}: video {video.name} has no labelled frame")
             continue
         clip = open_clip(video.name, path, root, objects, listing.problems)
         listing.clips += [] if clip is None else [clip]
@@ -120,7 +157,7 @@ def _list_videos(root: Path, place: Path, content: CocoFile, listing: Listing) -
         )
 
 
-def _list_images(root: Path, folder: Path, content: CocoFile, listing: Listing) -> None:
+def _list_images(root: Path, folder: Path, content: CocoFile, every: int, listing: Listing) -> None:
     """List the videos all of whose frames are image files in a folder."""
     if not folder.is_dir():
         raise SourceError(
@@ -153,7 +190,9 @@ def _list_images(root: Path, folder: Path, content: CocoFile, listing: Listing) 
         boxes = [_true_boxes(content.objects.get(image.id, []), image.size) for image in frames]
         for part in parts:
             part_name = name if len(parts) == 1 else f"{name}:{frames[part.start].frame}"
-            listing.clips.append(CocoClip(part_name, folder, frames[part], root, boxes[part]))
+            listing.clips.append(
+                CocoClip(part_name, folder, frames[part], root, boxes[part], every)
+            )
     if not listing.clips:
         why = f": {listing.problems[-1]}" if listing.problems else ""
         raise SourceError(

@@ -8,7 +8,7 @@
   official list in ROOT; ``list=FILE`` for another
 - ``camvid://ROOT?split=val``
 - ``cocovid://ANNOTATIONS.json?images=FOLDER``, video in COCO's format; ``videos=FOLDER`` for video
-  files instead of images
+  files instead of images, ``only=``, ``without=`` and ``every=`` for parts of it
 - ``cvat://ANNOTATIONS.xml?video=FILE``, a video annotated in CVAT, "CVAT for video 1.1"
 - a path without ``NAME://``: a labelled folder (``folder.py``)
 
@@ -109,7 +109,7 @@ DATA_SETS = {
         "video in COCO's format",
         "detection",
         (),
-        {"images": None, "videos": None},
+        {"images": None, "videos": None, "only": None, "without": None, "every": None},
         coco_video.list_clips,
         coco_video.class_names,
     ),

@@ -104,6 +104,33 @@ def test_frames_of_video_files(tmp_path, videos):
     assert np.array_equal(pickle.loads(pickle.dumps(clip)).image(7), frames[7].image)
 
 
+@pytest.mark.parametrize("place", ["images=frames", "videos=clips"])
+def test_parts_of_a_file(tmp_path, place):
+    path, content = coco_video(tmp_path)
+    content["videos"] = [
+        {**video, "file_name": f"{video['name']}.mp4"} for video in content["videos"]
+    ]
+    path.write_text(json.dumps(content))
+    (tmp_path / "clips").mkdir()
+    for name in "ab":
+        write_video(tmp_path / "clips" / f"{name}.mp4", scene(4))
+
+    def opened(parts):
+        clips = open_clips(f"cocovid://{path}?{place}&{parts}")
+        return {clip.name: [n for n in range(len(clip)) if clip.is_labelled(n)] for clip in clips}
+
+    assert opened("only=a") == {"a": [0, 1, 2]}
+    assert opened("without=[ax]") == {"b": [0]}
+    assert opened("only=a,b&without=b") == {"a": [0, 1, 2]}
+    assert opened("only=a&every=2") == {"a": [1]}
+    with pytest.raises(
+        SourceError, match=r"no video 'c\*' \(without=\), expected names such as a, b"
+    ):
+        opened("without=c*")
+    with pytest.raises(ConfigError, match="every is '0', expected a whole number from 1 up"):
+        opened("every=0")
+
+
 def test_labels_beyond_the_end_of_a_video_file_are_left_out_and_told(tmp_path):
     path, _ = coco_files(tmp_path, labelled=(0, 4, 12, 13))
 
