@@ -61,7 +61,9 @@ def box_shares(clips: Sequence[LabelledClip]) -> Sizes:
         if truth is None or truth.size is None:
             continue
         sides = (truth.boxes[:, 2:] - truth.boxes[:, :2])[~truth.ignored]
-        shares.append(sides[(sides > 0).all(axis=1)] / np.float32(truth.size[::-1]))
+        height, width = truth.size
+        kept = sides[(sides > 0).all(axis=1)] / np.array([width, height], np.float32)
+        shares.append(np.asarray(kept, np.float32))
     return np.concatenate(shares)
 
 
@@ -102,12 +104,12 @@ def _fit(sizes: Sizes, scale_count: int, ratio_count: int) -> AnchorProposal:
     ratios = np.quantile(ratios_of, (np.arange(ratio_count) + 0.5) / ratio_count)
     best = AnchorProposal((), (), -1.0)
     for _ in range(_ROUNDS):
-        rounded = [tuple(_short(value) for value in np.exp(v)) for v in (scales, ratios)]
-        settings = RfcnSettings(anchor_scales=rounded[0], anchor_ratios=rounded[1])
+        short = _short(scales), _short(ratios)
+        settings = RfcnSettings(anchor_scales=short[0], anchor_ratios=short[1])
         iou = overlaps(sizes, anchor_sizes(settings))
         overlap = float(iou.max(axis=1).mean())
         if overlap > best.overlap:
-            best = AnchorProposal(*rounded, overlap)
+            best = AnchorProposal(*short, overlap)
         nearest = iou.argmax(axis=1)
         scales = _medians(scales, scales_of, nearest % scale_count)
         ratios = _medians(ratios, ratios_of, nearest // scale_count)
@@ -126,6 +128,6 @@ def _medians(
     )
 
 
-def _short(value: float) -> float:
-    """Round to three digits, within the limits of ``RfcnSettings``."""
-    return float(f"{min(max(value, 0.001), 100.0):.3g}")
+def _short(logarithms: NDArray[np.float64]) -> tuple[float, ...]:
+    """Return the values of logarithms with three digits, within the limits of ``RfcnSettings``."""
+    return tuple(float(f"{min(max(v, 0.001), 100.0):.3g}") for v in np.exp(logarithms))
