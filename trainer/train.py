@@ -209,6 +209,7 @@ def _open_pairs(config: TrainConfig, number: int) -> Dataset[PairBatch]:
         max_distance=0 if stage.kind == "recognition" else config.data.max_distance,
         for_flow=is_flow,
         task=config.model.task.name,
+        crop=stage.crop,
     )
     if pairs.is_held_out:
         raise ConfigError(

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     required=True,
     metavar="DATA",
     help="Labelled video: a folder with images/ and labels/, a data set such as camvid://ROOT or "
-    "cocovid://FILE.json?images=FOLDER, or synthetic://street?split=test&clips=16&frames=20.",
+    "cocovid://FILE.json?videos=FOLDER, or synthetic://street?split=test&clips=16&frames=20.",
 )
 @precision_option
 @click.option(
