@@ -30,7 +30,7 @@ from dff_edge.errors import ConfigError, FrameError, PipelineError, memory_told
 from dff_edge.frames import Frame, Result, check_stamp
 from dff_edge.lifetime import EXIT_S, bind, is_inherited
 from dff_edge.names import Precision
-from dff_edge.runtime.engines.backends import DEFAULT_BACKEND
+from dff_edge.runtime.engines.backends import DEFAULT_BACKEND, backend_of
 from dff_edge.runtime.engines.base import usable_cores
 from dff_edge.runtime.engines.open import open_subnets
 from dff_edge.runtime.engines.options import CudaOptions
@@ -121,7 +121,8 @@ class Pipeline:
 
         Args:
             bundle: its folder, the name of a model that comes with dff-edge (``dff-edge zoo``),
-                which is exported on first use, or an open bundle.
+                or an open bundle. Of a model, a bundle that is ready is used where it holds the
+                precision, else one is exported, once.
             precision: "fp32", "fp16" or "int8"; the bundle must hold it.
             policy: when to take a key frame: "fixed:10", "idle" for one as soon as the one before
                 is done, with key frames in the background, or a ``KeyFramePolicy`` of your own;
@@ -171,7 +172,9 @@ class Pipeline:
                 trace=trace,
                 cuda=cuda,
             )
-            return Bundle.use(find_bundle(bundle), reopen)
+            flavour = backend_of(engine).flavour
+            folder = find_bundle(bundle, holding=(precision,), flavour=flavour)
+            return Bundle.use(folder, reopen)
         keys = parse_keys(keys) if isinstance(keys, str) else keys
         policy = _policy_of(policy, keys, bundle)
         given_threads, threads = threads, threads or usable_cores()
