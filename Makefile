@@ -101,9 +101,9 @@ bundles: install  ## The bundles that a wheel carries, from the shipped checkpoi
 	    $(BIN)/python -m dff_edge.zoo.ready
 
 # A wheel is refused where a bundle is missing, or is not that of the checkpoint beside it.
-wheel:  ## dist/dff_edge-*.whl with the models that it may carry, ready to run without torch
-	@$(PYTHON) plugins/python/check_bundles.py || $(MAKE) bundles
-	$(PYTHON) -m pip wheel $(PIP_FLAGS) -q --no-deps -w dist .
+wheel: install  ## dist/dff_edge-*.whl with the models that it may carry, ready to run without torch
+	@$(BIN)/python plugins/python/check_bundles.py || $(MAKE) bundles
+	$(BIN)/python -m pip wheel $(PIP_FLAGS) -q --no-build-isolation --no-deps -w dist .
 	@ls -l dist/*.whl
 
 bench: install  ## The figures that the README quotes, into build/bench/

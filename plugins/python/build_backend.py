@@ -15,7 +15,7 @@ from typing import Any
 import check_bundles
 import check_compiler
 from scikit_build_core import build
-from scikit_build_core.build import *  # noqa: F403  (the hooks of editable builds)
+from scikit_build_core.build import *  # noqa: F403  (the hooks that are not below)
 
 Settings = dict[str, Any]
 
@@ -62,7 +62,23 @@ def build_sdist(sdist_directory: str, config_settings: Settings | None = None) -
 def get_requires_for_build_editable(config_settings: Settings | None = None) -> list[str]:
     """Return what an editable build requires; see PEP 660."""
     _look(config_settings)
-    return build.get_requires_for_build_editable(config_settings)
+    return build.get_requires_for_build_editable(_settings(config_settings))
+
+
+def prepare_metadata_for_build_editable(
+    metadata_directory: str, config_settings: Settings | None = None
+) -> str:
+    """Write the metadata of an editable wheel; see PEP 660."""
+    return build.prepare_metadata_for_build_editable(metadata_directory, _settings(config_settings))
+
+
+def build_editable(
+    wheel_directory: str,
+    config_settings: Settings | None = None,
+    metadata_directory: str | None = None,
+) -> str:
+    """Build an editable wheel, whose models are those of the checkout; see PEP 660."""
+    return build.build_editable(wheel_directory, _settings(config_settings), metadata_directory)
 
 
 def _has_bundles(config_settings: Settings | None) -> bool:
