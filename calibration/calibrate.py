@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from dff_edge import __version__
 from dff_edge.bundle.levels import MapLevels
 from dff_edge.bundle.reader import Bundle
-from dff_edge.bundle.records import ByteLevels, Calibration, Parity
+from dff_edge.bundle.records import ByteLevels, Calibration, Parity, date_of_record
 from dff_edge.bundle.writer import BundleWriter
 from dff_edge.calibration.agreement import Agreement, Reference, describe
 from dff_edge.calibration.compare import ANSWERS, Compared, compare, inputs_of
@@ -256,7 +255,7 @@ def _record(samples: Samples, source: str, levels: MapLevels) -> dict[str, Any]:
         pairs=sum(samples.pairs_by_distance.values()),
         frames=len(samples.half),
         max_distance=max(samples.pairs_by_distance),
-        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        date=date_of_record(),
         versions={
             "dff_edge": __version__,
             **{name: version(name) for name in ("onnx", "onnxruntime")},

@@ -52,7 +52,7 @@ class RunOptions:
         precision, policy, threads, engine, overlap, keys, cuda: as of ``Pipeline.open``.
         depth: frames in flight; None for 1 of a live source and 3 of a recording.
         frames: results after which a run ends; None for all.
-        style: which parts of results are drawn, and how.
+        style: which parts of results are drawn, and how; its threshold is the bundle's unless set.
     """
 
     precision: Precision = "fp32"
@@ -108,11 +108,15 @@ class Runner(Closing):
     Args:
         bundle: the bundle to run; its engines are opened with the first source.
         options: options of running and drawing.
+
+    Attributes:
+        style: of drawn results, with the bundle's threshold where the options name none.
     """
 
     def __init__(self, bundle: Bundle, options: RunOptions = _DEFAULT_OPTIONS) -> None:
         self.bundle = bundle
         self.options = options
+        self.style = options.style.of_bundle(bundle.manifest)
         self._pipeline: Pipeline | None = None
 
     def run(
@@ -151,7 +155,7 @@ class Runner(Closing):
         manifest = self.bundle.manifest
         names = list(manifest.class_names)
         colours = [info.colour for info in manifest.classes]
-        style = self.options.style
+        style = self.style
         with ExitStack() as stack:
             frames = stack.enter_context(open_source(source))
             self._check_depth(frames)
@@ -174,7 +178,7 @@ class Runner(Closing):
             watcher = None if watch is None else stack.enter_context(watch(frames, sinks))
             pipeline = self._open_pipeline(live=frames.live, trace=trace)
             counted = names if task_of(manifest).gives_scores else None
-            statistics = RunStatistics(counted, style.min_score)
+            statistics = RunStatistics(counted, style.least_score)
             opened(frames, sinks)
             results = _results(pipeline, frames)
             state: EndState = "finished"

@@ -29,7 +29,7 @@ from dff_edge.frames import Frame, Result, check_stamp
 from dff_edge.lifetime import EXIT_S, Closing, bind, is_inherited
 from dff_edge.names import Precision
 from dff_edge.runtime.assembly import assemble
-from dff_edge.runtime.engines.backends import DEFAULT_BACKEND
+from dff_edge.runtime.engines.backends import DEFAULT_BACKEND, backend_of
 from dff_edge.runtime.engines.options import CudaOptions
 from dff_edge.runtime.engines.subnets import Opened
 from dff_edge.runtime.exclusive import ExclusiveCalls
@@ -116,7 +116,8 @@ class Pipeline(Closing):
 
         Args:
             bundle: its folder, the name of a model that comes with dff-edge (``dff-edge zoo``),
-                which is exported on first use, or an open bundle.
+                or an open bundle. Of a model, a bundle that is ready is used where it holds the
+                precision, else one is exported, once.
             precision: "fp32", "fp16" or "int8"; the bundle must hold it.
             policy: when to take a key frame: "fixed:10", "idle" for one as soon as the one before
                 is done, with key frames in the background, or a ``KeyFramePolicy`` of your own;
@@ -166,7 +167,9 @@ class Pipeline(Closing):
                 trace=trace,
                 cuda=cuda,
             )
-            return Bundle.use(find_bundle(bundle), reopen)
+            flavour = backend_of(engine).flavour
+            folder = find_bundle(bundle, holding=(precision,), flavour=flavour)
+            return Bundle.use(folder, reopen)
         assembled = assemble(
             bundle,
             precision,

@@ -51,7 +51,12 @@ from dff_edge.trainer.initial import initialise
 from dff_edge.trainer.learner import Learner, find_layer
 from dff_edge.trainer.models import DeepFeatureFlow, build_model
 from dff_edge.trainer.saves import AtomicCheckpointIO, Owner
-from dff_edge.trainer.validation import open_held_out, unused_settings, validation_of
+from dff_edge.trainer.validation import (
+    choose_score_threshold,
+    open_held_out,
+    unused_settings,
+    validation_of,
+)
 
 _log = logging.getLogger("dff_edge.trainer")
 RECORD = "config.yaml"
@@ -130,6 +135,7 @@ def train(config: TrainConfig, run_folder: Path, *, resume: bool = False) -> Pat
         "python": platform.python_version(),
     }
     if is_first:
+        score_threshold = choose_score_threshold(config, model, held_out)
         save_checkpoint(
             checkpoint,
             model,
@@ -137,6 +143,7 @@ def train(config: TrainConfig, run_folder: Path, *, resume: bool = False) -> Pat
             name=config.name,
             training=training,
             storage=config.storage,
+            score_threshold=score_threshold,
         )
     return checkpoint
 

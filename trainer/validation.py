@@ -9,15 +9,20 @@ from typing import NamedTuple
 import lightning
 from lightning.pytorch.callbacks import Callback
 
+from dff_edge.bundle.records import ScoreThreshold
+from dff_edge.bundle.tasks import FORMATS
 from dff_edge.data.clips import check_for_model, open_clips
 from dff_edge.data.datasets import LabelledClip
 from dff_edge.errors import ConfigError
+from dff_edge.evaluation.box_accuracy import BoxAccuracy
 from dff_edge.evaluation.evaluate import evaluate
+from dff_edge.evaluation.score_threshold import choose_threshold
+from dff_edge.printable import printable
 from dff_edge.trainer.config import StageConfig, TrainConfig
 from dff_edge.trainer.data import PairData, moves_already, open_pairs
 from dff_edge.trainer.flow_validation import FlowValidation, is_due
 from dff_edge.trainer.learner import Learner
-from dff_edge.trainer.models import ModelConfig
+from dff_edge.trainer.models import DeepFeatureFlow, ModelConfig
 from dff_edge.trainer.predictor import TorchPredictor
 
 _log = logging.getLogger("dff_edge.trainer")
@@ -77,6 +82,35 @@ def validation_of(config: TrainConfig, stage: StageConfig, held_out: HeldOut) ->
         return [FlowValidation(held_out.flow_pairs, every)] if held_out.flow_pairs else []
     interval = _interval(stage)
     return [_Validation(held_out.clips, config.model, every, interval)] if held_out.clips else []
+
+
+def choose_score_threshold(
+    config: TrainConfig, model: DeepFeatureFlow, held_out: HeldOut
+) -> ScoreThreshold | None:
+    """Choose the score from which boxes are shown, on the clips that the run is validated on.
+
+    Returns:
+        None for a task without boxes, without such clips, or where no object is in them.
+    """
+    task = config.model.task
+    if not held_out.clips or FORMATS.find(task.name).truth != "boxes":
+        return None
+    interval = max(_interval(stage) for stage in config.stages if stage.validate_every)
+    predictor = TorchPredictor(model, config.model.frame_size)
+    accuracy = evaluate(predictor, held_out.clips, task.classes, interval, task=task.name)
+    assert isinstance(accuracy, BoxAccuracy)
+    try:
+        choice = choose_threshold(accuracy.matches(range(interval)))
+    except ConfigError as error:
+        _log.warning("no threshold of boxes is chosen: %s", error)
+        return None
+    _log.info("boxes are shown from a score of %.2f on: F1 %.4f", choice.score, choice.f1)
+    return ScoreThreshold(
+        score=choice.score,
+        f1=choice.f1,
+        data=printable(str(config.data.validate_on))[:4096],
+        key_interval=interval,
+    )
 
 
 def _open_clips(config: TrainConfig) -> list[LabelledClip]:

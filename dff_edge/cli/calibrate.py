@@ -20,8 +20,8 @@ from dff_edge.names import CALIBRATED, FLAVOURS
     "--source",
     required=True,
     metavar="CLIPS",
-    help="Video like that of the device: a video file, a folder of images, a labelled folder, or "
-    "synthetic://street?split=val&clips=8. Never the data that accuracy is reported on.",
+    help="Video like that of the device: a video file, a folder of videos or of images, a labelled "
+    "folder, or synthetic://street?split=val&clips=8. Never the data that accuracy is reported on.",
 )
 @click.option(
     "--flavour",
@@ -62,7 +62,7 @@ def command(
     with command_line():
         clips = open_calibration_clips(source)
     done = calibrate_bundle(
-        bundle_folder(bundle),
+        bundle_folder(bundle, to_change=True),
         clips,
         source=source,
         interval=None if policy is None else interval_of(policy),
