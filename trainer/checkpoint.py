@@ -169,17 +169,7 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
         CheckpointError: names the file and the fault.
     """
     folder = find_checkpoint(str(name))
-    card = read_json(folder / CARD, max_bytes=_MAX_CARD_BYTES, error=CheckpointError)
-    if not isinstance(card, dict) or card.get("format") != _FORMAT:
-        found = card.get("format") if isinstance(card, dict) else type(card).__name__
-        raise CheckpointError(
-            f"{folder / CARD} has format {found!r}, expected {_FORMAT}. A newer dff-edge may have "
-            "written it."
-        )
-    try:
-        config = ModelConfig.model_validate(card.get("model"))
-    except ValidationError as error:
-        raise CheckpointError(f"{folder / CARD}: {describe(error, ModelConfig)}") from error
+    card, config = _read_card(folder)
     weights = _read(folder / WEIGHTS)
     digest = hashlib.sha256(weights).hexdigest()
     if digest != card.get("weights_sha256"):
@@ -201,6 +191,32 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
         training=training if isinstance(training, dict) else {},
         digest=digest,
     )
+
+
+def load_model_config(name: str | Path) -> ModelConfig:
+    """Load the configuration of a checkpoint's model, without its weights.
+
+    Args:
+        name: as for ``load_checkpoint``.
+
+    Raises:
+        CheckpointError: names the file and the fault.
+    """
+    return _read_card(_folder_of(str(name)))[1]
+
+
+def _read_card(folder: Path) -> tuple[dict[str, Any], ModelConfig]:
+    card = read_json(folder / CARD, max_bytes=_MAX_CARD_BYTES, error=CheckpointError)
+    if not isinstance(card, dict) or card.get("format") != _FORMAT:
+        found = card.get("format") if isinstance(card, dict) else type(card).__name__
+        raise CheckpointError(
+            f"{folder / CARD} has format {found!r}, expected {_FORMAT}. A newer dff-edge may have "
+            "written it."
+        )
+    try:
+        return card, ModelConfig.model_validate(card.get("model"))
+    except ValidationError as error:
+        raise CheckpointError(f"{folder / CARD}: {describe(error, ModelConfig)}") from error
 
 
 def load_weights(
