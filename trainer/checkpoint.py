@@ -119,7 +119,7 @@ def keep_threshold(folder: Path, score_threshold: ScoreThreshold) -> None:
     Raises:
         CheckpointError: the card is damaged, or cannot be written.
     """
-    _write_card(folder, _read_card(folder), score_threshold)
+    _write_card(folder, _read_card(folder)[0], score_threshold)
 
 
 def _write_card(folder: Path, card: dict[str, Any], score_threshold: ScoreThreshold | None) -> None:
@@ -190,11 +190,7 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
         CheckpointError: names the file and the fault.
     """
     folder = find_checkpoint(str(name))
-    card = _read_card(folder)
-    try:
-        config = ModelConfig.model_validate(card.get("model"))
-    except ValidationError as error:
-        raise CheckpointError(f"{folder / CARD}: {describe(error, ModelConfig)}") from error
+    card, config = _read_card(folder)
     weights = _read(folder / WEIGHTS)
     digest = hashlib.sha256(weights).hexdigest()
     if digest != card.get("weights_sha256"):
@@ -219,7 +215,19 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
     )
 
 
-def _read_card(folder: Path) -> dict[str, Any]:
+def load_model_config(name: str | Path) -> ModelConfig:
+    """Load the configuration of a checkpoint's model, without its weights.
+
+    Args:
+        name: as for ``load_checkpoint``.
+
+    Raises:
+        CheckpointError: names the file and the fault.
+    """
+    return _read_card(_folder_of(str(name)))[1]
+
+
+def _read_card(folder: Path) -> tuple[dict[str, Any], ModelConfig]:
     card = read_json(folder / CARD, max_bytes=_MAX_CARD_BYTES, error=CheckpointError)
     if not isinstance(card, dict) or card.get("format") != _FORMAT:
         found = card.get("format") if isinstance(card, dict) else type(card).__name__
@@ -227,7 +235,10 @@ def _read_card(folder: Path) -> dict[str, Any]:
             f"{folder / CARD} has format {found!r}, expected {_FORMAT}. A newer dff-edge may have "
             "written it."
         )
-    return card
+    try:
+        return card, ModelConfig.model_validate(card.get("model"))
+    except ValidationError as error:
+        raise CheckpointError(f"{folder / CARD}: {describe(error, ModelConfig)}") from error
 
 
 def _threshold_of(card: dict[str, Any], path: Path) -> ScoreThreshold | None:
