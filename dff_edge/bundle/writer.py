@@ -312,7 +312,7 @@ def _check_unchanged(bundle: Bundle) -> bytes:
 def _facts(manifest: Manifest) -> dict[str, Any]:
     """Return the manifest's fields that every graph is compared with."""
     return manifest.model_dump(
-        exclude={"graphs", "files", "accuracy", "parity", "provenance", "calibration"}
+        exclude={"graphs", "files", "accuracy", "parity", "provenance", "calibration", "staleness"}
     )
 
 
