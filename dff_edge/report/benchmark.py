@@ -52,6 +52,8 @@ _STAGES = (
     "warp",
     "propagate",
     "task",
+    "copy flow",
+    "staleness",
     "copy out",
     "decode",
     "runtime",
