@@ -196,20 +196,22 @@ def _as_run(
     from dff_edge.bundle.reader import Bundle
     from dff_edge.data.clips import check_for_model, open_clips
     from dff_edge.evaluation.policy_accuracy import evaluate_policy
+    from dff_edge.runtime.assembly import policy_of
     from dff_edge.runtime.engines.options import CudaOptions
     from dff_edge.runtime.keys import KeyMode
     from dff_edge.runtime.pipeline import Pipeline
 
-    with command_line():
-        clips = open_clips(source)
     bundle = Bundle.open(model)
     manifest = bundle.manifest
+    with command_line():
+        clips = open_clips(source)
+        chosen = policy_of(policy, KeyMode(lag), bundle)
     check_for_model(clips, source, manifest.task, manifest.class_names, "the model")
     with (
         Pipeline.open(
             bundle,
             precision=precision,  # type: ignore[arg-type]
-            policy=policy,
+            policy=chosen,
             depth=1,
             threads=threads,
             engine=engine,
@@ -225,7 +227,7 @@ def _as_run(
         "engine": engine,
         "source": source,
         "clips": len(clips),
-        "policy": str(pipeline.policy),
+        "policy": str(chosen),
         "keys": str(KeyMode(lag)),
         **found.as_dict(),
     }
