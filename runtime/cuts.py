@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from dff_edge.frames import Frame, Image
 
+# Seconds between two frames; further apart, fast motion changes a picture as much as a cut does.
+_NEAR_S = 0.11
 _SAMPLES = (48, 64)  # rows and columns of pixels that are looked at, about
 _BLOCKS = (3, 4)
 _BINS = 16
@@ -26,18 +28,22 @@ class CutDetector:
     """
 
     def __init__(self) -> None:
-        self._before: NDArray[np.float64] | None = None
+        self._before: tuple[float, NDArray[np.float64]] | None = None
 
     def is_cut(self, frame: Frame) -> bool:
         """Return whether a frame shows another scene than the one before it.
 
-        False for the first, for frames of different stretches, which are a cut anyway, and for
-        images in a GPU's memory, which are not looked at.
+        False for the first, for one more than 0.11 s after the one before, which the camera's
+        motion alone may have changed as much, and for images in a GPU's memory, which are not
+        looked at.
         """
         if not isinstance(frame.image, np.ndarray):
             return False
-        before, self._before = self._before, histograms(frame.image)
-        return before is not None and changed_share(before, self._before) > MIN_CHANGED
+        found = histograms(frame.image)
+        before, self._before = self._before, (frame.stamp_s, found)
+        if before is None or frame.stamp_s - before[0] > _NEAR_S:
+            return False
+        return changed_share(before[1], found) > MIN_CHANGED
 
 
 def histograms(image: Image) -> NDArray[np.float64]:

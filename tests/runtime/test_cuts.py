@@ -12,8 +12,9 @@ from dff_edge.synthetic import StreetScene
 SIZE = (128, 256)
 
 
-def street(seed, index, motion="steady"):
-    return StreetScene(seed, "val", SIZE, 60, motion).render(index)[0]
+def street(seed, count):
+    scene = StreetScene(seed, "val", SIZE, count)
+    return [scene.render(index)[0] for index in range(count)]
 
 
 def cuts_in(images):
@@ -59,7 +60,7 @@ def test_pictures_of_any_size_are_looked_at(size):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_cuts_between_streets_are_found_and_motion_is_none(seed):
-    first, second = ([street(own, i) for i in range(5)] for own in (seed, seed + 50))
+    first, second = (street(own, 5) for own in (seed, seed + 50))
 
     assert cuts_in([*first, *second]) == [5]
 
@@ -69,12 +70,23 @@ def test_the_first_frame_is_no_cut_and_images_elsewhere_are_not_looked_at():
     black, white = (np.full((6, 8, 3), level, np.uint8) for level in (0, 255))
 
     assert not detector.is_cut(Frame(black, 0, 0.0))
-    assert not detector.is_cut(Frame(object(), 1, 0.0))
-    assert detector.is_cut(Frame(white, 2, 0.0))
+    assert not detector.is_cut(Frame(object(), 1, 0.05))
+    assert detector.is_cut(Frame(white, 2, 0.1))
+
+
+def test_frames_with_a_gap_between_them_are_not_compared():
+    detector = CutDetector()
+    black, white = (np.full((6, 8, 3), level, np.uint8) for level in (0, 255))
+
+    told = [
+        detector.is_cut(Frame(image, index, stamp_s))
+        for index, (image, stamp_s) in enumerate([(black, 0.0), (white, 0.2), (black, 0.3)])
+    ]
+    assert told == [False, False, True]
 
 
 def test_a_little_more_light_is_no_cut():
-    image = street(3, 0)
+    (image,) = street(3, 1)
     brighter = np.clip(image.astype(float) * 1.05, 0, 255).astype(np.uint8)
 
     assert cuts_in([image, brighter]) == []
