@@ -115,6 +115,23 @@ def interval_of(policy: str) -> int:
     return interval
 
 
+def fixed_interval_of(policy: str) -> int:
+    """Return the key interval of a fixed policy.
+
+    Raises:
+        click.BadParameter: it is another one.
+    """
+    from dff_edge.runtime.policy import FixedInterval, parse_policy
+
+    fixed = parse_policy(policy)
+    if not isinstance(fixed, FixedInterval):
+        raise click.BadParameter(
+            f"{policy} is for runs; a bundle's default is a key interval, such as fixed:10.",
+            param_hint="--policy",
+        )
+    return fixed.interval
+
+
 def keys_option(command: F) -> F:
     """``--keys``: when the features of a new key frame are used."""
     return click.option(
