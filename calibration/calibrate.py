@@ -19,6 +19,7 @@ from dff_edge.calibration.ort.fp16 import to_fp16
 from dff_edge.calibration.ort.int8 import quantize_graph
 from dff_edge.calibration.sampling.clips import Clip
 from dff_edge.calibration.sampling.samples import Samples, collect_samples
+from dff_edge.calibration.staleness import fit_staleness
 from dff_edge.calibration.trt.fp16 import to_half
 from dff_edge.calibration.trt.int8 import quantize_symmetric, symmetric_levels
 from dff_edge.data.datasets.continuity import measure_continuity
@@ -50,7 +51,7 @@ def calibrate_bundle(
     precisions: Sequence[Precision] = CALIBRATED,
     progress: Callable[[str], None] | None = None,
 ) -> Bundle:
-    """Add int8 and fp16 to a bundle, in place.
+    """Add int8 and fp16 to a bundle, and a model of how stale answers become, in place.
 
     The clips must not be those that accuracy is reported on.
 
@@ -139,6 +140,9 @@ def calibrate_bundle(
                 record = _record(samples, source, levels)
                 writer.update(calibration={flavour: {precision: record}})
         writer.update(parity=parity)
+        staleness = fit_staleness(bundle, clips, source=source, say=say)
+        if staleness is not None:
+            writer.update(staleness=staleness)
         extended = writer.commit()
     for flavour, precision, agreement, compared in costs:
         size = extended.size_bytes(precision, flavour)

@@ -119,9 +119,11 @@ class Pipeline(Closing):
                 or an open bundle. Of a model, a bundle that is ready is used where it holds the
                 precision, else one is exported, once.
             precision: "fp32", "fp16" or "int8"; the bundle must hold it.
-            policy: when to take a key frame: "fixed:10", "idle" for one as soon as the one before
-                is done, with key frames in the background, or a ``KeyFramePolicy`` of your own;
-                None takes "idle" with ``keys`` "background", else the bundle's key interval.
+            policy: when to take a key frame: "fixed:10"; "adaptive:0.05" for one where more than 5%
+                of an answer would be stale, and at a cut of the scene; "idle" for one as soon as
+                the one before is done, with key frames in the background; or a ``KeyFramePolicy``
+                of your own. None takes "idle" with ``keys`` "background", else the bundle's key
+                interval.
             depth: frames in flight at most. 1 computes each frame by itself, as fast as it can be
                 answered. More let networks of several frames run side by side, the flow network
                 on half the threads, and ``run`` then hands out a result ``depth - 1`` frames
@@ -250,6 +252,7 @@ class Pipeline(Closing):
         size = (image.shape[0], image.shape[1])
         wanted, self._is_key_wanted = self._is_key_wanted, False
         try:
+            wanted |= self.policy.is_cut(frame)
             is_cut = wanted or self._is_cut(frame, size)
             is_key = is_cut or self._is_key(frame)
             self._scheduler.submit(frame, is_key=is_key, is_cut=is_cut)
@@ -417,14 +420,28 @@ class Pipeline(Closing):
         assert key_index is not None  # without one every frame is a cut
         if self._scheduler.is_key_pending:
             return False
+        distance, lag = frame.index - key_index, self._scheduler.lag
         context = FrameContext(
             frame,
-            distance=frame.index - key_index,
+            distance=distance,
             distance_s=frame.stamp_s - self._scheduler.key_stamp_s,
             measured=tuple(self._measured),
             is_feature_idle=self._scheduler.is_feature_idle,
+            keys=self._scheduler.keys,
+            lag=lag,
+            expected_disagreement=self._foretell(distance + lag),
         )
         return self.policy.is_key(context)
+
+    def _foretell(self, distance: int) -> float | None:
+        """Return the disagreement to expect at a distance, by the latest propagated result."""
+        staleness = self._scheduler.staleness
+        if staleness is None:
+            return None
+        for result in reversed(self._measured):
+            if result.distance and result.expected_disagreement is not None:
+                return staleness.foretell(result.expected_disagreement, result.distance, distance)
+        return None
 
     def _check_is_current(self, run: object) -> None:
         if self._run is not run:

@@ -68,6 +68,7 @@ class Server(Closing):
         classes: names of the classes, by index.
         colours: ``(red, green, blue)`` of the classes, by index.
         style: which parts of results are drawn, and how.
+        policy, keys: key-frame policy and key mode of the run, to be shown.
 
     Attributes:
         address: the address, with the actual port for port 0.
@@ -84,8 +85,10 @@ class Server(Closing):
         classes: Sequence[str],
         colours: Colours,
         style: Style,
+        policy: str,
+        keys: str,
     ) -> None:
-        self._numbers = RunNumbers(source, sinks, classes, colours)
+        self._numbers = RunNumbers(source, sinks, classes, colours, policy=policy, keys=keys)
         self._how_to_draw = (classes, colours, style)
         self._newest: Result | None = None
         self._drawn: Result | None = None
