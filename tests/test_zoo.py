@@ -170,7 +170,7 @@ def test_device_without_torch_is_told_what_to_do(tiny_model, monkeypatch):
     done = CliRunner().invoke(main, ["run", "tiny", "synthetic://street?frames=1"])
     assert done.exit_code == 1
     assert "The export of the model 'tiny' needs 'torch'." in done.stderr
-    assert "runs here in" not in done.stderr  # nothing is ready
+    assert "--precision" not in done.stderr  # nothing is ready
     assert "dff-edge export tiny -o tiny-bundle" in done.stderr
 
 
@@ -347,9 +347,9 @@ def test_device_is_told_in_what_a_model_is_ready(tiny_model, monkeypatch):
     done = CliRunner().invoke(main, ["run", "tiny", "synthetic://street?frames=1"])
     assert done.exit_code == 1
     assert (
-        "The export of the model 'tiny' needs 'torch'. Without it, 'tiny' runs here in int8. "
-        in (done.stderr)
+        "The export of the model 'tiny' needs 'torch'. Without it, run 'tiny' with" in done.stderr
     )
+    assert "with --precision int8. Or export it on another machine" in done.stderr
     assert "dff-edge export tiny -o tiny-bundle" in done.stderr
     listed = CliRunner().invoke(main, ["zoo"]).stdout.splitlines()
     assert " int8 " in listed[-1]

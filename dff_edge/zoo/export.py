@@ -29,7 +29,7 @@ def export_model(name: str, folder: Path, say: Callable[[str], None]) -> None:
             require(module, extra="export", purpose=f"The export of the model '{name}'")
     except MissingDependencyError as error:
         ready = shipped.ready_precisions(name)
-        here = f" Without it, '{name}' runs here in {' and '.join(ready)}." if ready else ""
+        here = f" Without it, run '{name}' with --precision {' or '.join(ready)}." if ready else ""
         raise MissingDependencyError(
             f"{error}{here} Or export it on another machine, `dff-edge export {name} -o "
             f"{name}-bundle`, copy that folder here and name it."
