@@ -115,6 +115,18 @@ class KeyBuffers(Stages):
         self._begin(frame.index)
         self.stamp_s = frame.stamp_s
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether its features are computed.
+
+        Raises:
+            PipelineError: when a GPU failed.
+        """
+        try:
+            return self.ready.is_done
+        except EngineError as error:
+            raise PipelineError(f"the feature stage failed: {error}") from error
+
     def spans(self, origins: Mapping[type[Event], Origin], begin_s: float) -> Iterator[StageSpan]:
         """When each stage ran; see ``Slot.spans``."""
         yield from self._spans_since(origins, begin_s, self.index)

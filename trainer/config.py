@@ -20,6 +20,7 @@ NetworkName = Literal["feature", "task", "flow"]
 
 MAX_SEED = 2**32 - 1
 Count = Annotated[int, Field(ge=1, le=10**9)]  # of steps
+CropSide = Annotated[int, Field(ge=32, le=8192, multiple_of=32)]  # px; networks halve it five times
 
 
 class InitConfig(Settings):
@@ -138,6 +139,9 @@ class StageConfig(Settings):
         fixed_layers: further layers of the networks that are not trained, by path: feature.conv1
             and feature.layer1 in the official code for detection.
         batch_size: pairs per device and step.
+        crop: H and W of the part of each frame that is trained on, at the scale of whole frames:
+            many steps on small parts cost as much as few on whole frames. Of data with boxes three
+            of four parts hold an object. None for whole frames.
         optimizer: "sgd" or "adamw".
         lr: learning rate after the warm-up.
         body_rate: factor on the rate of the layers of the feature network below its neck, which
@@ -167,6 +171,7 @@ class StageConfig(Settings):
     fixed: tuple[NetworkName, ...] = ()
     fixed_layers: tuple[str, ...] = ()
     batch_size: int = Field(default=8, ge=1, le=65_536)
+    crop: tuple[CropSide, CropSide] | None = None
     optimizer: Literal["sgd", "adamw"] = "adamw"
     lr: float = Field(gt=0, le=1e6)
     body_rate: float = Field(default=1.0, gt=0, le=1)
@@ -281,6 +286,12 @@ class TrainConfig(Settings):
                 raise ValueError(
                     f"{key}.batch_size is {stage.batch_size}, expected a multiple of data.group "
                     f"({self.data.group})."
+                )
+            height, width = self.model.frame_size
+            if stage.crop is not None and (stage.crop[0] > height or stage.crop[1] > width):
+                raise ValueError(
+                    f"{key}.crop is {list(stage.crop)}, expected a part of the frames of "
+                    f"{height} x {width} px (model.frame_size)."
                 )
             if stage.class_weights is not None and not self.model.task.takes_class_weights:
                 raise ValueError(

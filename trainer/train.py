@@ -54,8 +54,13 @@ from dff_edge.trainer.data import PairBatch, check_training_data, open_pairs, tr
 from dff_edge.trainer.initial import initialise
 from dff_edge.trainer.learner import Learner, find_layer
 from dff_edge.trainer.models import DeepFeatureFlow, build_model
-from dff_edge.trainer.saves import Owner, WholeSaves
-from dff_edge.trainer.validation import open_held_out, unused_settings, validation_of
+from dff_edge.trainer.saves import AtomicCheckpointIO, Owner
+from dff_edge.trainer.validation import (
+    choose_score_threshold,
+    open_held_out,
+    unused_settings,
+    validation_of,
+)
 
 _log = logging.getLogger("dff_edge.trainer")
 RECORD = "config.yaml"
@@ -143,6 +148,7 @@ def train(config: TrainConfig, run_folder: Path, *, resume: bool = False) -> Pat
         "python": platform.python_version(),
     }
     if is_first:
+        score_threshold = choose_score_threshold(config, model, held_out)
         save_checkpoint(
             checkpoint,
             model,
@@ -150,6 +156,7 @@ def train(config: TrainConfig, run_folder: Path, *, resume: bool = False) -> Pat
             name=config.name,
             training=training,
             storage=config.storage,
+            score_threshold=score_threshold,
         )
     return checkpoint
 
@@ -224,6 +231,7 @@ def _open_pairs(config: TrainConfig, number: int) -> Dataset[PairBatch]:
         max_distance=0 if stage.kind == "recognition" else config.data.max_distance,
         for_flow=is_flow,
         task=config.model.task.name,
+        crop=stage.crop,
     )
     if pairs.is_held_out:
         raise ConfigError(
@@ -334,7 +342,7 @@ def _make_trainer(
             log_every_n_steps=stage.epoch_steps,
             use_distributed_sampler=False,
             sync_batchnorm=_syncs_batch_norm(config, stage),
-            plugins=[WholeSaves(Owner(config, folder.name))],
+            plugins=[AtomicCheckpointIO(Owner(config, folder.name))],
             enable_model_summary=False,
             default_root_dir=folder,
         )

@@ -7,13 +7,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from dff_edge.bundle.records import ScoreThreshold
+from dff_edge.bundle.tasks import FORMATS
 from dff_edge.data.clips import check_for_model, open_clips
 from dff_edge.data.datasets import VID_AND_DET, LabelledClip
 from dff_edge.data.hold_out import hold_out
 from dff_edge.errors import ConfigError
+from dff_edge.evaluation.box_accuracy import BoxAccuracy
 from dff_edge.evaluation.evaluate import evaluate
+from dff_edge.evaluation.score_threshold import choose_threshold
+from dff_edge.printable import printable
 from dff_edge.trainer.best_weights import BestWeights
-from dff_edge.trainer.config import StageConfig, TrainConfig
+from dff_edge.trainer.config import DataConfig, StageConfig, TrainConfig
 from dff_edge.trainer.curves import steps_before
 from dff_edge.trainer.data import PairData, moves_already, open_pairs
 from dff_edge.trainer.flow_validation import FlowValidation
@@ -108,6 +113,43 @@ def validation_of(
     return [
         _ClipValidation(held_out.clips, config.model, every, interval, best=best, pictures=pictures)
     ]
+
+
+def choose_score_threshold(
+    config: TrainConfig, model: DeepFeatureFlow, held_out: HeldOut
+) -> ScoreThreshold | None:
+    """Choose the score from which boxes are shown, on the clips that the run is validated on.
+
+    Returns:
+        None for a task without boxes, without such clips, or where no object is in them.
+    """
+    task = config.model.task
+    if not held_out.clips or FORMATS.find(task.name).truth != "boxes":
+        return None
+    interval = max(_interval(config, stage) for stage in config.stages if stage.validate_every)
+    predictor = TorchPredictor(model, config.model.frame_size)
+    accuracy = evaluate(predictor, held_out.clips, task.classes, interval, task=task.name)
+    assert isinstance(accuracy, BoxAccuracy)
+    try:
+        choice = choose_threshold(accuracy.matches(range(interval)))
+    except ConfigError as error:
+        _log.warning("no threshold of boxes is chosen: %s", error)
+        return None
+    _log.info("boxes are shown from a score of %.2f on: F1 %.4f", choice.score, choice.f1)
+    return ScoreThreshold(
+        score=choice.score,
+        f1=choice.f1,
+        data=printable(_name_of_held_out(config.data))[:4096],
+        key_interval=interval,
+    )
+
+
+def _name_of_held_out(data: DataConfig) -> str:
+    return (
+        f"a share of {data.hold_out} held out of {data.train}"
+        if data.holds_out
+        else str(data.validate_on)
+    )
 
 
 def _open_clips(config: TrainConfig) -> list[LabelledClip]:

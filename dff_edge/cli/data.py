@@ -62,8 +62,9 @@ def check(
     """Report what labelled data holds and lacks, and whether it can be used.
 
     SOURCE is a name as for train, evaluate and calibrate: a folder with images/ and labels/,
-    cityscapes://ROOT, camvid://ROOT, vid://ROOT, det://ROOT, cocovid://FILE.json?images=FOLDER,
-    vid+det://ROOT, flyingchairs://ROOT. If it names no split, all are checked.
+    cityscapes://ROOT, camvid://ROOT, vid://ROOT, det://ROOT, cocovid://FILE.json?images=FOLDER or
+    ?videos=FOLDER, cvat://FILE.xml, vid+det://ROOT, flyingchairs://ROOT. If it names no split, all
+    are checked.
 
     Exit code 1: it cannot be used, or a file that was opened is damaged or contradictory.
     """

@@ -129,10 +129,28 @@ def test_pictures_without_videos(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "source", ["synthetic://street", "camvid://somewhere", "cityscapes://x?split=train"]
+    "source",
+    ["synthetic://street", "camvid://somewhere", "cityscapes://x?split=train", "cvat://x.xml"],
 )
 def test_other_data_is_refused(tmp_path, source):
     with pytest.raises(ConfigError, match="cannot be divided, expected a labelled folder or coco"):
+        split_data(source, tmp_path / "parts", 0.2)
+
+
+def test_video_files_stay_in_their_place(tmp_path):
+    """Frames are in the files, and nothing is read of them."""
+    source = coco_of(tmp_path / "data", 5).replace("?images=pictures", "?videos=films")
+
+    train, held_out = split_data(source, tmp_path / "parts", 0.2)
+
+    assert train.source == f"cocovid://{tmp_path / 'parts' / 'train.json'}?videos=../data/films"
+    assert held_out.clips == ("v2",)
+
+
+def test_a_part_of_a_file_is_refused(tmp_path):
+    source = coco_of(tmp_path / "data", 5) + "&every=2"
+
+    with pytest.raises(ConfigError, match="given with every=, expected none: a whole file is div"):
         split_data(source, tmp_path / "parts", 0.2)
 
 

@@ -53,6 +53,7 @@ def open_pairs(
     for_flow: bool = False,
     task: TaskName = "segmentation",
     split: str = "train",
+    crop: tuple[int, int] | None = None,
 ) -> PairData:
     """Open the training pairs that a configuration names.
 
@@ -67,15 +68,22 @@ def open_pairs(
             the key frame after the current one, and their classes need not be the model's.
         task: whether pairs come with labels or with boxes.
         split: the default split.
+        crop: H and W of the part of each frame that the pairs show; None for whole frames.
 
     Raises:
-        ConfigError: for an unknown name or option, or another number of classes than the data's.
+        ConfigError: for an unknown name or option, another number of classes than the data's, or
+            parts of frames of data that has whole ones only.
         SourceError: for a folder that is not labelled data.
     """
     if data.motion != "none" and moves_already(data.train):
         raise ConfigError(
             f"data.motion is '{data.motion}' with '{data.train}', expected none: its pairs move "
             "already."
+        )
+    if crop is not None and (data.motion != "none" or moves_already(data.train)):
+        raise ConfigError(
+            f"crop is {list(crop)}, expected none with '{data.train}' and data.motion "
+            f"'{data.motion}': parts of frames are cut of pairs of video only."
         )
     if data.train.startswith("synthetic://"):
         return _synthetic_pairs(
@@ -119,7 +127,7 @@ def open_pairs(
             "task": task,
         }
         if data.motion == "none":
-            return ClipPairs(clips, max_distance=max_distance, **settings)
+            return ClipPairs(clips, max_distance=max_distance, crop=crop, **settings)
         drives = data.motion == "driving"
         stills = StillPairs(clips, max_distance=max_distance, drives=drives, **settings)
         if not data.video_share or for_flow or max_distance == 0:

@@ -56,6 +56,16 @@ def test_folder_by_name(folder):
     assert not equal(video[1], opened(str(folder), 5, (32, 64), augment={"colour": 0})[1])
 
 
+def test_parts_of_frames_are_cut_of_video_only(folder):
+    settings = {"seed": 5, "frame_size": (64, 64), "class_count": 5, "length": 4, "crop": (32, 32)}
+    video = open_pairs(DataConfig(train=str(folder)), max_distance=3, **settings)
+
+    assert tuple(video[1]["key"].shape[2:]) == (32, 32)
+    for changes in ({"train": str(folder), "motion": "synthetic"}, {}):
+        with pytest.raises(ConfigError, match=r"crop is \[32, 32\], expected none with"):
+            open_pairs(DataConfig(**changes), max_distance=3, **settings)
+
+
 def test_a_share_of_video_beside_synthetic_motion(folder):
     settings = {"class_count": 5, "frame_size": (32, 64)}
     made = {"motion": "driving", "augment": {"shrink": 0.9}}
