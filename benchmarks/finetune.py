@@ -6,6 +6,7 @@ it, on the same frames for as many steps, the head alone is trained, and the sam
 but the flow network from random weights. Measured on four other clips that nothing has seen.
 
 finetune_seconds, head_only_seconds, scratch_seconds   time of `dff-edge train`, with its start
+finetune_cpu_s, head_only_cpu_s, scratch_cpu_s         computing time of it, of all cores together
 finetune_mb, head_only_mb, scratch_mb                  peak memory of it
 finetune_frame, head_only_frame, scratch_frame         accuracy of key frames, 0..1
 finetune_l5, head_only_l5, scratch_l5                  accuracy of "DFF at l", l = 5
@@ -136,8 +137,8 @@ def write_data(folder: Path, split: str, clips: int, task: str) -> str:
     return f"cocovid://{folder / 'boxes.json'}?images=images"
 
 
-def dff_edge(*arguments: object, threads: int) -> tuple[str, float, float]:
-    """Output of a command, its time in s, and its peak memory in MB."""
+def dff_edge(*arguments: object, threads: int) -> tuple[str, float, float, float]:
+    """Output of a command, its time and computing time in s, and its peak memory in MB."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     start = time.perf_counter()
     words = [str(COMMAND), *map(str, arguments)]
@@ -148,7 +149,8 @@ def dff_edge(*arguments: object, threads: int) -> tuple[str, float, float]:
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{' '.join(words)} failed")
-    return output, time.perf_counter() - start, usage.ru_maxrss / 1e3
+    seconds, computing = time.perf_counter() - start, usage.ru_utime + usage.ru_stime
+    return output, seconds, computing, usage.ru_maxrss / 1e3
 
 
 def accuracy(checkpoint: Path, source: str) -> tuple[float, float]:
@@ -164,6 +166,7 @@ def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--task", choices=list(MODELS), default="detection")
     arguments.add_argument("--folder", type=Path, help="new folder for data and runs; kept")
+    arguments.add_argument("--size", default="256x512", help="HxW of the networks' frame")
     arguments.add_argument("--steps", type=float, default=1.0, help="factor on all steps")
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -171,7 +174,7 @@ def main() -> None:
         source = write_data(folder / "mine", "train", CLIPS, options.task)
         test = write_data(folder / "test", "test", TEST_CLIPS, options.task)
         figures = compare(folder, source, test, options)
-    background = {"task": options.task, "steps": options.steps, "threads": options.threads}
+    background = {name: getattr(options, name) for name in ("task", "size", "steps", "threads")}
     report(figures, background, options.json)
 
 
@@ -186,8 +189,10 @@ def compare(folder: Path, source: str, test: str, options) -> dict[str, float]:
         stage["steps"] = max(1, round(stage["steps"] * options.steps))
     config["init"] = {"model": MODELS[options.task]}
     config["data"] |= {"train": parts["train"]["source"], "validate_on": parts["val"]["source"]}
+    size = [int(side) for side in options.size.split("x")]
+    config["model"] = {"frame_size": size}
     if options.task == "segmentation":
-        config["model"] = {"task": {"classes": ["background", *NAMES]}}
+        config["model"]["task"] = {"classes": ["background", *NAMES]}
     origin = load_checkpoint(MODELS[options.task]).config
     network = build_model(origin).feature
     runs = {"finetune": config}
@@ -202,19 +207,21 @@ def compare(folder: Path, source: str, test: str, options) -> dict[str, float]:
     free = {"batch_norm": "train", "body_rate": 1.0, "patience": None}
     runs["scratch"] = config | {
         "init": {"flow": MODELS[options.task]},
-        "model": model | {"task": task},
+        "model": model | {"task": task, "frame_size": size},
         "stages": [stage | free for stage in config["stages"]],
     }
     figures = {}
     for name, settings in runs.items():
         path = folder / f"{name}.yaml"
         path.write_text(yaml.safe_dump(settings))
-        _, seconds, megabytes = dff_edge(
+        _, seconds, computing, megabytes = dff_edge(
             "train", path, "-o", folder / name, threads=options.threads
         )
         frame, at_5 = accuracy(folder / name / "checkpoint", test)
+        print(f"{name}: {frame:.3f} on key frames, {at_5:.3f} at l = 5", flush=True)
         figures |= {
             f"{name}_seconds": seconds,
+            f"{name}_cpu_s": computing,
             f"{name}_mb": megabytes,
             f"{name}_frame": frame,
             f"{name}_l5": at_5,

@@ -119,7 +119,7 @@ def keep_threshold(folder: Path, score_threshold: ScoreThreshold) -> None:
     Raises:
         CheckpointError: the card is damaged, or cannot be written.
     """
-    _write_card(folder, _read_card(folder)[0], score_threshold)
+    _write_card(folder, _read_card(folder), score_threshold)
 
 
 def _write_card(folder: Path, card: dict[str, Any], score_threshold: ScoreThreshold | None) -> None:
@@ -190,7 +190,8 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
         CheckpointError: names the file and the fault.
     """
     folder = find_checkpoint(str(name))
-    card, config = _read_card(folder)
+    card = _read_card(folder)
+    config = _model_config_of(card, folder / CARD)
     weights = _read(folder / WEIGHTS)
     digest = hashlib.sha256(weights).hexdigest()
     if digest != card.get("weights_sha256"):
@@ -224,10 +225,11 @@ def load_model_config(name: str | Path) -> ModelConfig:
     Raises:
         CheckpointError: names the file and the fault.
     """
-    return _read_card(_folder_of(str(name)))[1]
+    folder = _folder_of(str(name))
+    return _model_config_of(_read_card(folder), folder / CARD)
 
 
-def _read_card(folder: Path) -> tuple[dict[str, Any], ModelConfig]:
+def _read_card(folder: Path) -> dict[str, Any]:
     card = read_json(folder / CARD, max_bytes=_MAX_CARD_BYTES, error=CheckpointError)
     if not isinstance(card, dict) or card.get("format") != _FORMAT:
         found = card.get("format") if isinstance(card, dict) else type(card).__name__
@@ -235,10 +237,14 @@ def _read_card(folder: Path) -> tuple[dict[str, Any], ModelConfig]:
             f"{folder / CARD} has format {found!r}, expected {_FORMAT}. A newer dff-edge may have "
             "written it."
         )
+    return card
+
+
+def _model_config_of(card: dict[str, Any], path: Path) -> ModelConfig:
     try:
-        return card, ModelConfig.model_validate(card.get("model"))
+        return ModelConfig.model_validate(card.get("model"))
     except ValidationError as error:
-        raise CheckpointError(f"{folder / CARD}: {describe(error, ModelConfig)}") from error
+        raise CheckpointError(f"{path}: {describe(error, ModelConfig)}") from error
 
 
 def _threshold_of(card: dict[str, Any], path: Path) -> ScoreThreshold | None:

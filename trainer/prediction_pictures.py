@@ -26,7 +26,7 @@ FOLDER = "predictions"
 _FRAMES = 4
 _WIDTH_PX = 480  # of a frame in the picture
 _GAP_PX = 4
-_STYLE = Style(min_score=0.3)  # of detections: early ones are unsure
+_STYLE = Style(min_score=0.15)  # of detections: early ones are unsure
 _QUALITY = 90
 
 

@@ -18,7 +18,7 @@ from dff_edge.evaluation.evaluate import evaluate
 from dff_edge.evaluation.score_threshold import choose_threshold
 from dff_edge.printable import printable
 from dff_edge.trainer.best_weights import BestWeights
-from dff_edge.trainer.config import StageConfig, TrainConfig
+from dff_edge.trainer.config import DataConfig, StageConfig, TrainConfig
 from dff_edge.trainer.curves import steps_before
 from dff_edge.trainer.data import PairData, moves_already, open_pairs
 from dff_edge.trainer.flow_validation import FlowValidation
@@ -139,15 +139,17 @@ def choose_score_threshold(
     return ScoreThreshold(
         score=choice.score,
         f1=choice.f1,
-        data=_held_out_name(config)[:4096],
+        data=printable(_name_of_held_out(config.data))[:4096],
         key_interval=interval,
     )
 
 
-def _held_out_name(config: TrainConfig) -> str:
-    if config.data.holds_out:
-        return printable(f"{config.data.hold_out} of {config.data.train}, held out")
-    return printable(str(config.data.validate_on))
+def _name_of_held_out(data: DataConfig) -> str:
+    return (
+        f"a share of {data.hold_out} held out of {data.train}"
+        if data.holds_out
+        else str(data.validate_on)
+    )
 
 
 def _open_clips(config: TrainConfig) -> list[LabelledClip]:

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dff_edge.data.datasets import DATA_SETS, parse_data_name
+from dff_edge.data.datasets import parse_data_name
 from dff_edge.data.datasets.coco_json import Id, read_coco
 from dff_edge.data.datasets.files_clip import FilesClip
 from dff_edge.data.datasets.folder import list_clips
+from dff_edge.data.datasets.names import DATA_SETS, FOLDER
 from dff_edge.data.hold_out import Part, choose_parts
 from dff_edge.errors import ConfigError, SinkError
 from dff_edge.files.atomic import write_atomically
@@ -68,12 +69,13 @@ def split_data(source: str, folder: Path, share: float) -> tuple[SplitPart, Spli
     split: Callable[[Path, dict[str, str], Path, float], tuple[SplitPart, SplitPart]]
     if data is not None and data.kind is DATA_SETS["cocovid"]:
         split = _split_coco
-    elif data is not None and not data.kind.splits:
+    elif data is not None and data.kind is FOLDER:
         split = _split_folder
     else:
         raise ConfigError(
             f"'{source}' cannot be divided, expected a labelled folder or cocovid://FILE.json; "
-            "public data sets have splits of their own."
+            "public data sets have splits of their own, and a video annotated in CVAT is one clip "
+            "(CVAT exports COCO's format too)."
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise SinkError(f"'{folder}' is not an empty folder. Give a new one.")
@@ -120,14 +122,15 @@ def _link(file: Path, folder: Path) -> None:
 def _split_coco(
     root: Path, options: dict[str, str], folder: Path, share: float
 ) -> tuple[SplitPart, SplitPart]:
-    chosen = sorted(options.keys() & {"only", "without", "every"})
+    chosen = [f"{key}=" for key in ("only", "without", "every") if key in options]
     if chosen:
         raise ConfigError(
-            f"'{root}' is given with {chosen[0]}=, expected the whole file: its parts are "
-            "chosen here. Give such options with the parts."
+            f"'{root}' is given with {', '.join(chosen)}, expected none: a whole file is divided."
         )
-    videos = [(video.name, video.images) for video in read_coco(root).videos if video.images]
-    outlines = [_Outline(name, len(images), range(len(images))) for name, images in videos]
+    videos = [video for video in read_coco(root).videos if video.images]
+    outlines = [
+        _Outline(video.name, len(video.images), range(len(video.images))) for video in videos
+    ]
     parts = choose_parts(
         [clip.labelled for clip in outlines], [clip.frames for clip in outlines], share
     )
@@ -138,7 +141,9 @@ def _split_coco(
     made = []
     for is_held_out, side in ((False, TRAIN), (True, HELD_OUT)):
         own = [part for part in parts if part.is_held_out == is_held_out]
-        kept = {image.id for part in own for image in videos[part.clip][1][part.start : part.stop]}
+        kept = {
+            image.id for part in own for image in videos[part.clip].images[part.start : part.stop]
+        }
         path = folder / f"{side}.json"
         write_atomically(path, json.dumps(_restricted(content, kept)).encode())
         source = f"cocovid://{path}?{key}={os.path.relpath(place, folder.absolute())}"

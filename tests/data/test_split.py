@@ -129,10 +129,28 @@ def test_pictures_without_videos(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "source", ["synthetic://street", "camvid://somewhere", "cityscapes://x?split=train"]
+    "source",
+    ["synthetic://street", "camvid://somewhere", "cityscapes://x?split=train", "cvat://x.xml"],
 )
 def test_other_data_is_refused(tmp_path, source):
     with pytest.raises(ConfigError, match="cannot be divided, expected a labelled folder or coco"):
+        split_data(source, tmp_path / "parts", 0.2)
+
+
+def test_video_files_stay_in_their_place(tmp_path):
+    """Frames are in the files, and nothing is read of them."""
+    source = coco_of(tmp_path / "data", 5).replace("?images=pictures", "?videos=films")
+
+    train, held_out = split_data(source, tmp_path / "parts", 0.2)
+
+    assert train.source == f"cocovid://{tmp_path / 'parts' / 'train.json'}?videos=../data/films"
+    assert held_out.clips == ("v2",)
+
+
+def test_a_part_of_a_file_is_refused(tmp_path):
+    source = coco_of(tmp_path / "data", 5) + "&every=2"
+
+    with pytest.raises(ConfigError, match="given with every=, expected none: a whole file is div"):
         split_data(source, tmp_path / "parts", 0.2)
 
 
@@ -156,15 +174,3 @@ def test_where_links_cannot_be_made_files_are_copied(tmp_path, monkeypatch):
     train, held_out = split_data(source, tmp_path / "parts", 0.2)
 
     assert sum(map(len, greys(train.source))) + sum(map(len, greys(held_out.source))) == 20
-
-
-def test_parts_of_video_files_name_their_folder(tmp_path):
-    """The frames of a part keep their numbers in the video files."""
-    name = coco_of(tmp_path, 5).partition("?")[0]
-    parts = split_data(f"{name}?videos=clips", tmp_path / "parts", 0.2)
-    assert [part.source for part in parts] == [
-        f"cocovid://{tmp_path}/parts/train.json?videos=../clips",
-        f"cocovid://{tmp_path}/parts/val.json?videos=../clips",
-    ]
-    with pytest.raises(ConfigError, match="given with every=, expected the whole file"):
-        split_data(f"{name}?videos=clips&every=2", tmp_path / "more", 0.2)
