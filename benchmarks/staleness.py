@@ -9,6 +9,8 @@ the full network on every frame is the teacher.
 staleness_rank_correlation   Spearman's, of expected and true disagreement over all pairs
 staleness_distance_alone     the same of the distance from the key frame
 staleness_within_distance    mean of the rank correlations of the pairs at each distance
+cut_motion                   largest change of the picture from a frame to the next, as cuts are
+                             seen by; cut_scene: 1st percentile of that between clips
 staleness_us                 time of measuring a frame and predicting, in microseconds
 adaptive_key_share           key frames that adaptive needs for the agreement with the full network
                              that fixed:l has, over those of fixed:l; _low and _high are the 5th and
@@ -23,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +48,7 @@ from dff_edge.calibration.staleness import (
 )
 from dff_edge.evaluation.staleness import rank_correlation, staleness_quality
 from dff_edge.frames import Frame
+from dff_edge.runtime.cuts import changed_share, histograms
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.policy import Adaptive, FixedInterval, KeyFramePolicy
 from dff_edge.runtime.staleness import measure
@@ -54,14 +58,27 @@ FIT = "synthetic://street?split=val&clips=16&frames=90&motion=mixed"
 SOURCE = "synthetic://street?split=test&clips=12&frames=90&motion=mixed"
 THRESHOLDS = "0.02,0.03,0.04,0.06,0.08,0.12,0.16"
 RESAMPLES = 1000
+SENSOR_NOISE = 2.0  # levels of 255
 
 
 class Part:
-    """Consecutive frames of a clip, as a clip."""
+    """Consecutive frames of a clip, as a clip in memory.
 
-    def __init__(self, clip: Clip, begin: int, end: int) -> None:
+    Args:
+        clip: the clip.
+        begin, end: its frames; the last one is not in it.
+        waits: frames for which its first picture is seen before, with a sensor's noise.
+    """
+
+    def __init__(self, clip: Clip, begin: int, end: int, waits: int = 0) -> None:
         self.name = f"{clip.name}, frames {begin} to {end - 1}"
-        self._images = [clip.image(index) for index in range(begin, end)]
+        images = [clip.image(index) for index in range(begin, end)]
+        noise = np.random.default_rng(0)
+        still = [
+            np.clip(images[0] + noise.normal(0, SENSOR_NOISE, images[0].shape), 0, 255)
+            for _ in range(waits)
+        ]
+        self._images = [image.astype(np.uint8) for image in still] + images
 
     def __len__(self) -> int:
         return len(self._images)
@@ -92,6 +109,9 @@ def main() -> None:
     arguments.add_argument("--halves", action="store_true", help="fit on the first half of each")
     arguments.add_argument("--part", type=int, help="split clips in parts of so many frames")
     arguments.add_argument("--precision", default="int8", choices=["fp32", "int8"])
+    arguments.add_argument(
+        "--waits", type=int, default=0, help="frames for which each clip begins with a still scene"
+    )
     arguments.add_argument("--thresholds", default=THRESHOLDS, help="of adaptive, rising")
     arguments.add_argument("--intervals", default="5,10", help="l of the fixed policies")
     arguments.add_argument("--least", type=int, default=1, help="lower bound of adaptive")
@@ -106,7 +126,7 @@ def main() -> None:
         model = bundle.manifest.staleness
         if model is None:
             raise SystemExit(f"{bundle.path} has no model of staleness; fit one, --fit CLIPS.")
-        clips = parts_of(clips, options.part)
+        clips = parts_of(clips, options.part, options.waits)
         figures, background = correlation(bundle, model, clips, options.precision)
         shares, more = key_shares(bundle, clips, options)
     background |= {"source": options.source, "fitted on": model.source} | more
@@ -139,10 +159,10 @@ def prepared(name: str | None, to_fit: Sequence[Clip] | None, source: str, folde
         return writer.commit()
 
 
-def parts_of(clips: Sequence[Clip], frames: int | None) -> list[Clip]:
+def parts_of(clips: Sequence[Clip], frames: int | None, waits: int) -> list[Clip]:
     """Return the clips, or consecutive parts of them of so many frames, in memory."""
     return [
-        Part(clip, begin, begin + (frames or len(clip)))
+        Part(clip, begin, begin + (frames or len(clip)), waits)
         for clip in clips
         for begin in range(0, len(clip) - (frames or len(clip)) + 1, frames or len(clip))
     ]
@@ -161,6 +181,7 @@ def correlation(
         "staleness_distance_alone": quality.distance_alone,
         "staleness_within_distance": quality.within_distance,
         "staleness_us": microseconds(bundle),
+        **cut_figures(clips),
     }
     background = {
         "pairs": len(pairs.found),
@@ -184,6 +205,14 @@ def alone(pairs: MeasuredPairs) -> dict[str, float]:
         name: round(rank_correlation(pairs.measures[:, n], pairs.found), 3)
         for n, name in enumerate(MEASURES)
     }
+
+
+def cut_figures(clips: Sequence[Clip]) -> dict[str, float]:
+    """Return how much motion changes a picture, and how much another scene does."""
+    seen = [[histograms(clip.image(index)) for index in range(len(clip))] for clip in clips]
+    motion = [changed_share(*pair) for own in seen for pair in pairwise(own)]
+    scenes = [changed_share(a[0], b[0]) for a, b in combinations(seen, 2)]
+    return {"cut_motion": max(motion), "cut_scene": float(np.percentile(scenes, 1))}
 
 
 def microseconds(bundle: Bundle, runs: int = 300) -> float:

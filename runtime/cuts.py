@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from dff_edge.frames import Frame, Image
 
 # Seconds between two frames; further apart, fast motion changes a picture as much as a cut does.
-_NEAR_S = 0.11
+_NEAR_S = 0.07
 _SAMPLES = (48, 64)  # rows and columns of pixels that are looked at, about
 _BLOCKS = (3, 4)
 _BINS = 16
 _WEIGHTS = np.array([0.114, 0.587, 0.299])  # of blue, green and red in brightness, ITU-R BT.601
-MIN_CHANGED = 0.25  # successive frames reach 0.11, other scenes 0.3 (benchmarks/staleness.py)
+MIN_CHANGED = (
+    0.25  # between motion and other scenes: cut_motion, cut_scene of benchmarks/staleness.py
+)
 
 
 class CutDetector:
@@ -33,7 +35,7 @@ class CutDetector:
     def is_cut(self, frame: Frame) -> bool:
         """Return whether a frame shows another scene than the one before it.
 
-        False for the first, for one more than 0.11 s after the one before, which the camera's
+        False for the first, for one more than 0.07 s after the one before, which the camera's
         motion alone may have changed as much, and for images in a GPU's memory, which are not
         looked at.
         """

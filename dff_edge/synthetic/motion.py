@@ -77,7 +77,7 @@ STEADY = Pace()
 
 def draw_pace(rng: np.random.Generator) -> Pace:
     """Draw the order in which a camera stands, drives and turns."""
-    return Pace(tuple(float(speed) for speed in rng.permutation([0.0, 0.4, 1.2])))
+    return Pace(tuple(float(speed) for speed in rng.permutation([0.0, 0.4, 2.5])))
 
 
 @dataclass(frozen=True)

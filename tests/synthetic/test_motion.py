@@ -102,16 +102,16 @@ def test_a_pace_stands_drives_and_turns_in_turns():
 def test_a_camera_that_stands_only_shakes_and_objects_go_on():
     still, mixed = (StreetScene(4, "val", (64, 128), 90, motion) for motion in MOTIONS)
     speeds = mixed._camera.pace.speeds
-    assert sorted(speeds) == [0, 0.4, 1.2]
+    assert sorted(speeds) == [0, 0.4, 2.5]
     start = 30 * speeds.index(0)
     first, last = (mixed._camera.matrix(start + i, 0.6) for i in (0, 29))
     shakes = [mixed._camera.shake_x.at(start + i) for i in (0, 29)]
     np.testing.assert_allclose(first[:, :2], last[:, :2])
     assert last[0, 2] - first[0, 2] == pytest.approx(shakes[1] - shakes[0])
     assert mixed._camera.pan_rate_at(start + 5) == 0
-    turning = 30 * speeds.index(1.2) + 5
+    turning = 30 * speeds.index(2.5) + 5
     own = mixed._camera.pace.time_at(turning)
-    assert mixed._camera.pan_rate_at(turning) == pytest.approx(1.2 * still._camera.pan.rate_at(own))
+    assert mixed._camera.pan_rate_at(turning) == pytest.approx(2.5 * still._camera.pan.rate_at(own))
     moved = [
         surface
         for surface in mixed._surfaces
