@@ -239,6 +239,8 @@ def test_a_detector_s_anchors_and_task_are_held_against_the_data(tmp_path):
 
     assert found["boxes"] == 2
     assert names(found)["anchors"] == "warning"  # boxes of 20 x 5 px, anchors of 128 and more
+    assert names(found)["anchors_proposed"] == "note"
+    assert "note: at 24 x 32 px, 1 anchors overlap the boxes by" in check(source)
     other = config(tmp_path / "s.yaml", source, ["cat", "dog"])
     assert names(splits("--config", other, exit_code=1)["all"]) == {"other_task": "error"}
     named = splits(source, "--classes", "dog,cat", exit_code=1)["all"]
