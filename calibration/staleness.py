@@ -32,7 +32,7 @@ from dff_edge.runtime.tasks import decoder_of, task_of
 MIN_PAIRS = 80
 MOST_STRETCHES = 24
 
-_RIDGE = 1e-3
+_RIDGE = 1e-2
 _ROUNDS = 100
 _LEAST_DEVIATION = 1e-3
 _MOST_GROWTH = 2.0
@@ -222,12 +222,17 @@ def fit_staleness(
     for fold in (0, 1):
         others, own = pairs.folds != fold, pairs.folds == fold
         expected[own] = predict(fit_terms(pairs, others), pairs.measures[own])
-    quality = staleness_quality(pairs.distances, expected, pairs.found)
+    quality = staleness_quality(pairs.distances, expected, pairs.found, pairs.folds)
     say(
         f"fitted how stale an answer is: rank correlation {quality.rank_correlation:.2f} on other "
         f"clips (of the distance alone {quality.distance_alone:.2f}), "
         f"{quality.within_distance:.2f} within a distance"
     )
+    if quality.rank_correlation < quality.distance_alone:
+        say(
+            "Warning: the distance alone tells more of how stale an answer is than this model; give "
+            "more clips, and such as the device sees."
+        )
     bias, terms = fitted
     return StalenessModel(
         bias=bias,

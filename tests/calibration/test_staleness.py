@@ -88,7 +88,8 @@ def some_measures(count=400):
     return np.random.default_rng(0).normal(0, 1, (count, len(MEASURES)))
 
 
-def test_fit_finds_the_weights_that_made_the_data():
+def test_fit_finds_the_weights_that_made_the_data(monkeypatch):
+    monkeypatch.setattr(staleness, "_RIDGE", 1e-6)
     measures = some_measures()
     true = np.array([0.0, 0.6, 0.3, 0.9])
     found = 1 / (1 + np.exp(-(-2 + measures @ true)))
@@ -169,6 +170,19 @@ def test_a_bundle_is_fitted_and_measured_on_other_clips(bundle, street):
     assert sum(own.pairs for own in model.quality.calibration) == 120
     assert lines[0] == "measuring how stale answers become, on 120 pairs"
     assert lines[1].startswith("fitted how stale an answer is: rank correlation ")
+
+
+def test_a_model_that_tells_less_than_the_distance_is_warned_of(bundle, street, monkeypatch):
+    random = np.random.default_rng(0)
+    distances = np.tile(np.arange(1, 16), 8)
+    measures = random.normal(0, 1, (120, len(MEASURES)))  # nothing to do with what is found
+    pairs = pairs_of(distances / 100, measures, distances)
+    monkeypatch.setattr(staleness, "measure_pairs", lambda *_: pairs)
+    lines = []
+    model = fit_staleness(bundle, street, source="the clips", say=lines.append)
+
+    assert model.quality.distance_alone == 1
+    assert lines[-1].startswith("Warning: the distance alone tells more")
 
 
 def test_too_few_clips_are_told_and_yield_no_model(bundle, street):
