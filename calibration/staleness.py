@@ -230,8 +230,8 @@ def fit_staleness(
     )
     if quality.rank_correlation < quality.distance_alone:
         say(
-            "Warning: the distance alone tells more of how stale an answer is than this model; give "
-            "more clips, and such as the device sees."
+            "Warning: the distance alone tells more of how stale an answer is than this model. "
+            "Give more clips, and such as the device sees."
         )
     bias, terms = fitted
     return StalenessModel(
