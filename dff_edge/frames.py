@@ -30,7 +30,7 @@ class Frame:
             that was dropped or could not be decoded is counted too.
         stamp_s: capture time in seconds. Of a live source ``time.monotonic()`` at capture, of a
             file the presentation time from its start.
-        stretch: number of the uninterrupted segment of the source that the frame belongs to. A
+        segment: number of the uninterrupted segment of the source that the frame belongs to. A
             camera that was reconnected, stalled or changed its picture size begins another; no
             flow is computed from one segment to another.
         live: whether ``stamp_s`` is ``time.monotonic()`` at capture, so that ages are known.
@@ -39,7 +39,7 @@ class Frame:
     image: Image
     index: int
     stamp_s: float
-    stretch: int = 0
+    segment: int = 0
     live: bool = False
 
 

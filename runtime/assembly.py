@@ -13,6 +13,7 @@ from dff_edge.runtime.engines.open import open_subnets
 from dff_edge.runtime.engines.options import CudaOptions
 from dff_edge.runtime.engines.subnets import Opened
 from dff_edge.runtime.keys import KeyMode, parse_keys
+from dff_edge.runtime.known_distances import KnownDistances
 from dff_edge.runtime.overlap import OverlapChoice, choose_overlap
 from dff_edge.runtime.policy import (
     Adaptive,
@@ -40,12 +41,14 @@ class Assembled:
         policy: when to take a key frame.
         opened: engines and device; whoever closes the scheduler closes them after it.
         schedule: how their work is shared out, and why.
+        distances: those that the bundle is known for.
     """
 
     scheduler: Scheduler
     policy: KeyFramePolicy
     opened: Opened
     schedule: Schedule
+    distances: KnownDistances
 
 
 def assemble(
@@ -118,7 +121,9 @@ def assemble(
         policy,
         schedule,
     )
-    return Assembled(scheduler, policy, opened, schedule)
+    distances = KnownDistances.of(bundle, precision, engine)
+    distances.expect(policy, keys)
+    return Assembled(scheduler, policy, opened, schedule, distances)
 
 
 def policy_of(policy: str | KeyFramePolicy | None, keys: KeyMode, bundle: Bundle) -> KeyFramePolicy:

@@ -36,7 +36,7 @@ class RunStatistics:
         self._stages: dict[str, _Times] = {}
         self._latencies = {"frame": _Times(), "key frame": _Times(), "other frame": _Times()}
         self._ages = _Times()
-        self._key: tuple[int, int] | None = None  # of the latest result: its stretch, and number
+        self._key: tuple[int, int] | None = None  # of the latest result: its segment, and number
         self._distances, self._lags, self._key_ages = _Times(), _Times(), _Times()
         self._expected = _Times()
         self._start_s = time.perf_counter()
@@ -46,7 +46,7 @@ class RunStatistics:
     def add(self, result: Result) -> None:
         """Add one result."""
         self.frames += 1
-        key = (result.frame.stretch, result.key_index)
+        key = (result.frame.segment, result.key_index)
         if key != self._key:  # the first answer from this key frame
             self._key_frames += 1
             self._lags.add(result.key_distance)

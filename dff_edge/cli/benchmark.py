@@ -136,9 +136,13 @@ def command(
     from dff_edge.data.clips import check_for_model, open_clips
     from dff_edge.files.atomic import write_atomically
     from dff_edge.report.benchmark import benchmark_bundle, record_accuracy
+    from dff_edge.runtime.engines.backends import backend_of
     from dff_edge.runtime.keys import parse_keys
 
-    opened = Bundle.open(bundle_folder(bundle))
+    holding = ("fp32", *(precisions or ()))  # the baseline, too
+    flavour = backend_of(engine).flavour
+    folder = bundle_folder(bundle, holding, flavour=flavour, to_change=record)
+    opened = Bundle.open(folder)
     cuda = cuda_of(driver, graphs, warp)
     with command_line():
         clips = open_clips(source)

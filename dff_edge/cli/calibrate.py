@@ -11,6 +11,7 @@ from dff_edge.cli.console import say
 from dff_edge.cli.options import interval_of, policy_option
 from dff_edge.cli.parameters import BundleName, bundle_folder
 from dff_edge.errors import require
+from dff_edge.names import CALIBRATED, FLAVOURS
 
 
 @click.command(cls=Command)
@@ -19,18 +20,18 @@ from dff_edge.errors import require
     "--source",
     required=True,
     metavar="CLIPS",
-    help="Video like that of the device: a video file, a folder of images, a labelled folder, or "
-    "synthetic://street?split=val&clips=8. Never the data that accuracy is reported on.",
+    help="Video like that of the device: a video file, a folder of videos or of images, a labelled "
+    "folder, or synthetic://street?split=val&clips=8. Never the data that accuracy is reported on.",
 )
 @click.option(
     "--flavour",
-    type=click.Choice(["ort", "trt", "both"]),
+    type=click.Choice([*FLAVOURS, "both"]),
     show_default="both; ort where the flow is hand-crafted",
     help="For what the graphs are made: ort for ONNX Runtime and OpenVINO, trt for TensorRT.",
 )
 @click.option(
     "--precision",
-    type=click.Choice(["int8", "fp16", "both"]),
+    type=click.Choice([*CALIBRATED, "both"]),
     default="both",
     show_default=True,
     help="Precision to add. Graphs of the other one are not changed.",
@@ -59,18 +60,17 @@ def command(
         require(module, extra="export", purpose="dff-edge calibrate")
     from dff_edge.calibration import calibrate_bundle, open_calibration_clips
     from dff_edge.calibration.compare import ANSWERS
-    from dff_edge.names import FLAVOURS
 
     flavours = {None: None, "both": FLAVOURS}.get(flavour, (flavour,))
     with command_line():
         clips = open_calibration_clips(source)
     done = calibrate_bundle(
-        bundle_folder(bundle),
+        bundle_folder(bundle, to_change=True),
         clips,
         source=source,
         interval=None if policy is None else interval_of(policy),
         flavours=flavours,  # type: ignore[arg-type]
-        precisions=("int8", "fp16") if precision == "both" else (precision,),  # type: ignore[arg-type]
+        precisions=CALIBRATED if precision == "both" else (precision,),  # type: ignore[arg-type]
         progress=say,
     )
     manifest = done.manifest

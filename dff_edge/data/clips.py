@@ -73,7 +73,7 @@ class SyntheticClip:
         return true_boxes(self._scene, index * self._step)
 
     def flow(self, current: int, key: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]] | None:
-        """Return the exact flow between two frames."""
+        """Return exact flow in pixels ``(H, W, 2)`` and occlusion ``(H, W)``."""
         return self._scene.flow(current * self._step, key * self._step)
 
 

@@ -86,7 +86,7 @@ class RunNumbers:
         self._samples: deque[_Sample] = deque(maxlen=_KEPT)
         self._frames = 0
         self._key_frames = 0
-        self._key: tuple[int, int] | None = None  # of the latest result: its stretch, and number
+        self._key: tuple[int, int] | None = None  # of the latest result: its segment, and number
         self._state: RunState = "running"
         self._failure: str | None = None
         self._start_s = time.monotonic()
@@ -96,7 +96,7 @@ class RunNumbers:
     def add(self, result: Result) -> None:
         """Add one result."""
         self._frames += 1
-        key = (result.frame.stretch, result.key_index)
+        key = (result.frame.segment, result.key_index)
         self._key_frames += key != self._key
         self._key = key
         age_ms = None if result.age_s is None else result.age_s * 1e3

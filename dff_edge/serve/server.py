@@ -27,7 +27,7 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
 from dff_edge.frames import Result
-from dff_edge.lifetime import Worker, bind, inner_of
+from dff_edge.lifetime import Closing, Worker, bind, inner_of
 from dff_edge.runtime.drawing.text import Colours
 from dff_edge.runtime.sinks import FanOut, Style
 from dff_edge.runtime.sources import Source
@@ -55,7 +55,7 @@ _HTTP_LOG = logging.getLogger("dff_edge.serve.http")
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class Server:
+class Server(Closing):
     """Serves one run.
 
     ``show``, ``finish`` and ``close`` are for one thread, and do not wait for the network.
@@ -147,9 +147,6 @@ class Server:
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
-
-    def __enter__(self) -> Server:
-        return self
 
     def __exit__(
         self,

@@ -48,8 +48,8 @@ class Recorder(KeyFramePolicy):
         return context.frame.index in self.keys
 
 
-def frame(index: int, stamp_s: float, stretch: int = 0) -> Frame:
-    return Frame(IMAGE, index, stamp_s, stretch=stretch)
+def frame(index: int, stamp_s: float, segment: int = 0) -> Frame:
+    return Frame(IMAGE, index, stamp_s, segment=segment)
 
 
 def context(distance: int, *, is_feature_idle: bool = True) -> FrameContext:
@@ -75,7 +75,7 @@ def test_distances_are_from_the_key_frame_in_captured_frames_and_seconds(bundle)
 def test_frames_without_a_key_frame_to_propagate_from_are_not_asked_about(bundle):
     recorder = Recorder()
     with Pipeline.open(bundle, policy=recorder, threads=1, depth=1) as pipeline:
-        list(pipeline.run([frame(0, 0.0), frame(1, 0.1), frame(2, 0.2, stretch=1)]))
+        list(pipeline.run([frame(0, 0.0), frame(1, 0.1), frame(2, 0.2, segment=1)]))
 
     assert [c.frame.index for c in recorder.seen] == [1]
 

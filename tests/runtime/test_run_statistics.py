@@ -48,7 +48,7 @@ def test_how_old_key_frames_were_and_how_late_their_features_came():
         told = result(index, key_index)
         statistics.add(replace(told, key_age_s=told.key_distance / 10))
     # A camera that came back: the same number is another key frame.
-    frame = Frame(np.zeros((2, 2, 3), np.uint8), 12, 0.0, stretch=1)
+    frame = Frame(np.zeros((2, 2, 3), np.uint8), 12, 0.0, segment=1)
     statistics.add(Result(frame, np.zeros((2, 2), np.uint8), 9, 0.001, {}))
     statistics.finish()
 

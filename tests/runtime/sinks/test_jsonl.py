@@ -23,7 +23,7 @@ COLOURS = ((0, 0, 0),) * 3
 
 def result(index=12, key_index=10, age_s=None):
     labels = np.array([[0, 0, 0, 1], [0, 2, 255, 0]], np.uint8)
-    frame = Frame(np.zeros((2, 4, 3), np.uint8), index, 0.4, stretch=1)
+    frame = Frame(np.zeros((2, 4, 3), np.uint8), index, 0.4, segment=1)
     return Result(
         frame, labels, key_index, 0.0123456, {"flow": 1.23456, "task": 2.0}, age_s, key_age_s=2 / 30
     )
@@ -41,7 +41,7 @@ def test_line_says_everything_about_a_frame(tmp_path):
     assert json.loads(line) == {
         "index": 12,
         "stamp_s": 0.4,
-        "stretch": 1,
+        "segment": 1,
         "key_index": 10,
         "is_key": False,
         "key_distance": 2,
