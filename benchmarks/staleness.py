@@ -128,7 +128,7 @@ def main() -> None:
     )
     arguments.add_argument("--thresholds", default=THRESHOLDS, help="of adaptive, rising")
     arguments.add_argument("--intervals", default="5,10", help="l of the fixed policies")
-    arguments.add_argument("--least", type=int, default=1, help="lower bound of adaptive")
+    arguments.add_argument("--least", type=int, default=2, help="lower bound of adaptive")
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory(prefix="dff-edge-") as folder:
         clips: list[Clip] = list(open_calibration_clips(options.source))
