@@ -38,6 +38,7 @@ from dff_edge.runtime.engines.backends import backend_of
 from dff_edge.runtime.engines.subnets import Subnets
 from dff_edge.runtime.keys import BACKGROUND, KeyMode
 from dff_edge.runtime.scheduler import Scheduler
+from dff_edge.runtime.tasks.segmentation import LabelDecoder
 from dff_edge.runtime.trace import Trace
 
 DRIVERS = ("cuda-python", "pycuda")
@@ -192,7 +193,9 @@ def measure(
     with ExitStack() as stack:
         schedulers = {}
         for way, overlap in (("overlap", True), ("in order", False)):
-            schedulers[way] = Scheduler(device, subnets, depth=DEPTH, overlap=overlap)
+            schedulers[way] = Scheduler(
+                device, subnets, LabelDecoder(), depth=DEPTH, overlap=overlap
+            )
             stack.callback(schedulers[way].close)
         jobs = {way: (scheduler, options.interval) for way, scheduler in schedulers.items()}
         jobs["per frame"] = (schedulers["in order"], 1)
@@ -212,7 +215,7 @@ def measure(
     except EngineError:  # pycuda has no priorities
         behind = {}
     trace = Trace()
-    traced = Scheduler(device, subnets, depth=DEPTH, trace=trace)
+    traced = Scheduler(device, subnets, LabelDecoder(), depth=DEPTH, trace=trace)
     try:
         for _ in range(2):
             run(traced, frames, options.interval)
@@ -242,13 +245,15 @@ def measure_background(
     """Latency of frames one by one, without a feature network and beside one that always runs."""
     labels = []
     for depth, overlap in ((1, False), (DEPTH, True)):
-        scheduler = Scheduler(device, subnets, depth=depth, overlap=overlap, keys=KeyMode(3))
+        scheduler = Scheduler(
+            device, subnets, LabelDecoder(), depth=depth, overlap=overlap, keys=KeyMode(3)
+        )
         try:
             labels.append(run(scheduler, frames, interval=4))
         finally:
             scheduler.close()
     latencies_ms: dict[bool, list[float]] = {False: [], True: []}
-    scheduler = Scheduler(device, subnets, depth=1, keys=BACKGROUND)
+    scheduler = Scheduler(device, subnets, LabelDecoder(), depth=1, keys=BACKGROUND)
     try:
         for number in range(1 + rounds):  # the first allocates
             for is_beside, times in latencies_ms.items():

@@ -19,13 +19,14 @@ from dff_edge.calibration.ort.fp16 import to_fp16
 from dff_edge.calibration.ort.int8 import quantize_graph
 from dff_edge.calibration.sampling.clips import Clip
 from dff_edge.calibration.sampling.samples import Samples, collect_samples
+from dff_edge.calibration.staleness import fit_staleness
 from dff_edge.calibration.trt.fp16 import to_half
 from dff_edge.calibration.trt.int8 import quantize_symmetric, symmetric_levels
 from dff_edge.data.datasets.continuity import measure_continuity
 from dff_edge.errors import CalibrationError
 from dff_edge.files.disk import check_room, check_temporary_room
 from dff_edge.hiding import hide_credentials
-from dff_edge.names import FLAVOURS, Flavour, GraphName, Precision, Subnet
+from dff_edge.names import CALIBRATED, FLAVOURS, Flavour, GraphName, Precision, Subnet
 from dff_edge.onnx_graphs.detection import whole_task
 from dff_edge.onnx_graphs.propagate import plugin_propagate, portable_propagate, propagate_with
 from dff_edge.printable import printable
@@ -47,10 +48,10 @@ def calibrate_bundle(
     max_keys: int = 32,
     pairs_per_key: int = 3,
     flavours: Sequence[Flavour] | None = None,
-    precisions: Sequence[Precision] = ("int8", "fp16"),
+    precisions: Sequence[Precision] = CALIBRATED,
     progress: Callable[[str], None] | None = None,
 ) -> Bundle:
-    """Add int8 and fp16 to a bundle, in place.
+    """Add int8 and fp16 to a bundle, and a model of how stale answers become, in place.
 
     The clips must not be those that accuracy is reported on.
 
@@ -108,6 +109,12 @@ def calibrate_bundle(
             f"read {len(samples.keys)} key frames and {sum(pairs.values())} pairs at distances "
             f"1 to {max(pairs)} from {samples.clip_count} clips"
         )
+        trained = manifest.provenance.max_distance
+        if trained is not None and max(pairs) > trained:
+            say(
+                f"Warning: the model was trained for distances up to {trained} frames. Measure the "
+                f"accuracy beyond, with `dff-edge evaluate --max-interval {max(pairs) + 1}`."
+            )
         parity: list[Parity] = []
         reference = Reference(bundle, samples)
         wanted = [(flavour, precision) for precision in precisions for flavour in flavours]
@@ -133,6 +140,9 @@ def calibrate_bundle(
                 record = _record(samples, source, levels)
                 writer.update(calibration={flavour: {precision: record}})
         writer.update(parity=parity)
+        staleness = fit_staleness(bundle, clips, source=source, say=say)
+        if staleness is not None:
+            writer.update(staleness=staleness)
         extended = writer.commit()
     for flavour, precision, agreement, compared in costs:
         size = extended.size_bytes(precision, flavour)
@@ -182,7 +192,7 @@ def _answers(agreement: Agreement, flavour: Flavour, precision: Precision) -> li
 
 def _check_wanted(flavours: Sequence[Flavour], precisions: Sequence[Precision]) -> None:
     known = bool(flavours) and set(flavours) <= set(FLAVOURS)
-    if not known or not precisions or set(precisions) - {"int8", "fp16"}:
+    if not known or not precisions or not set(precisions) <= set(CALIBRATED):
         raise CalibrationError(
             f"flavours are {tuple(flavours)} and precisions are {tuple(precisions)}, expected "
             "'ort', 'trt' or both, and 'int8', 'fp16' or both."
@@ -248,6 +258,7 @@ def _record(samples: Samples, source: str, levels: MapLevels) -> dict[str, Any]:
         clips=samples.clip_count,
         pairs=sum(samples.pairs_by_distance.values()),
         frames=len(samples.half),
+        max_distance=max(samples.pairs_by_distance),
         date=date_of_record(),
         versions={
             "dff_edge": __version__,

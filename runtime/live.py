@@ -15,13 +15,13 @@ from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, Protocol
 
 from dff_edge.bundle.reader import Bundle
 from dff_edge.errors import ConfigError, FrameError, SinkError, SourceError
 from dff_edge.files.atomic import check_folder, check_writable
 from dff_edge.frames import Result
+from dff_edge.lifetime import Closing
 from dff_edge.names import Precision
 from dff_edge.runtime.drawing.style import DEFAULT_STYLE, Style
 from dff_edge.runtime.engines.backends import DEFAULT_BACKEND
@@ -102,7 +102,7 @@ class Watcher(Protocol):
         ...
 
 
-class Runner:
+class Runner(Closing):
     """Runs a bundle on one source after another; not thread-safe, and a context manager.
 
     Args:
@@ -226,17 +226,6 @@ class Runner:
         if self._pipeline is not None:
             self._pipeline.close()
             self._pipeline = None
-
-    def __enter__(self) -> Runner:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _check_depth(self, frames: Source) -> None:
         if frames.live and self.options.depth not in (None, 1):

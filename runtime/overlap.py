@@ -43,7 +43,7 @@ class OverlapChoice:
 
 
 def choose_overlap(
-    device: Device, subnets: Subnets, decoder: Decoder | None = None, *, depth: int, interval: int
+    device: Device, subnets: Subnets, decoder: Decoder, *, depth: int, interval: int
 ) -> OverlapChoice:
     """Run generated frames with and without overlap, in turns, and choose the faster.
 

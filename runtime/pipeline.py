@@ -11,7 +11,6 @@ set, and after ``close`` no thread is left. An unclosed pipeline does no harm: s
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
@@ -19,43 +18,37 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from dff_edge.bundle.reader import Bundle
 from dff_edge.bundle.shipped import find_bundle
-from dff_edge.errors import ConfigError, FrameError, PipelineError, memory_told
+from dff_edge.errors import FrameError, PipelineError, raises_out_of_memory
 from dff_edge.frames import Frame, Result, check_stamp
-from dff_edge.lifetime import EXIT_S, bind, is_inherited
+from dff_edge.lifetime import EXIT_S, Closing, bind, is_inherited
 from dff_edge.names import Precision
+from dff_edge.runtime.assembly import assemble
 from dff_edge.runtime.engines.backends import DEFAULT_BACKEND, backend_of
-from dff_edge.runtime.engines.base import usable_cores
-from dff_edge.runtime.engines.open import open_subnets
 from dff_edge.runtime.engines.options import CudaOptions
 from dff_edge.runtime.engines.subnets import Opened
-from dff_edge.runtime.keys import IN_ORDER, KeyMode, parse_keys
-from dff_edge.runtime.overlap import OverlapChoice, choose_overlap
+from dff_edge.runtime.exclusive import ExclusiveCalls
+from dff_edge.runtime.keys import IN_ORDER, KeyMode
+from dff_edge.runtime.known_distances import KnownDistances
 from dff_edge.runtime.policy import (
     MEASURED_RESULTS,
-    AsSoonAsIdle,
-    FixedInterval,
     FrameContext,
     KeyFramePolicy,
     Measured,
-    parse_policy,
 )
 from dff_edge.runtime.schedule import Schedule
 from dff_edge.runtime.scheduler import Scheduler
-from dff_edge.runtime.sharing import ThreadShare, choose_share
-from dff_edge.runtime.tasks import decoder_of
 from dff_edge.runtime.trace import Trace
 
 _log = logging.getLogger("dff_edge.runtime")
 
 
-class Pipeline:
+class Pipeline(Closing):
     """Deep Feature Flow over one video stream.
 
     Use it from one thread at a time; concurrent calls raise. ``close`` and ``force_key``
@@ -72,6 +65,7 @@ class Pipeline:
         opened: engines and device, closed with the pipeline.
         bundle: where the engines are from.
         schedule: how their work is shared out, and why.
+        distances: those that the bundle is known for, beyond which a warning is logged.
     """
 
     def __init__(
@@ -82,26 +76,27 @@ class Pipeline:
         opened: Opened,
         bundle: Bundle | None = None,
         schedule: Schedule | None = None,
+        distances: KnownDistances | None = None,
     ) -> None:
         self.policy = policy
         self.bundle = bundle
         self.schedule = schedule
         self._scheduler = scheduler
         self._opened = opened
+        self._distances = distances or KnownDistances(None)
         self._next_index = 0
         self._size: tuple[int, int] | None = None
-        self._stretch = 0
+        self._segment = 0
         self._measured: deque[Measured] = deque(maxlen=MEASURED_RESULTS)
         self._is_closed = False
         self._is_key_wanted = False
         self._run: object = None
-        self._is_run_left = False  # a run was broken off: its frames in flight are to be dropped
-        self._lock = threading.RLock()  # held by the thread that is in a call
-        self._caller: tuple[int, str] | None = None  # that thread, and a description of the call
+        self._is_run_left = False  # an interrupted run left frames in flight, to be dropped
+        self._calls = ExclusiveCalls()
         bind(self, at_exit=Pipeline._end_at_exit)
 
     @classmethod
-    @memory_told("opening the pipeline")
+    @raises_out_of_memory("opening the pipeline")
     def open(
         cls,
         bundle: str | Path | Bundle,
@@ -124,9 +119,11 @@ class Pipeline:
                 or an open bundle. Of a model, a bundle that is ready is used where it holds the
                 precision, else one is exported, once.
             precision: "fp32", "fp16" or "int8"; the bundle must hold it.
-            policy: when to take a key frame: "fixed:10", "idle" for one as soon as the one before
-                is done, with key frames in the background, or a ``KeyFramePolicy`` of your own;
-                None takes "idle" with ``keys`` "background", else the bundle's key interval.
+            policy: when to take a key frame: "fixed:10"; "adaptive:0.05" for one where more than 5%
+                of an answer would be stale, and at a cut of the scene; "idle" for one as soon as
+                the one before is done, with key frames in the background; or a ``KeyFramePolicy``
+                of your own. None takes "idle" with ``keys`` "background", else the bundle's key
+                interval.
             depth: frames in flight at most. 1 computes each frame by itself, as fast as it can be
                 answered. More let networks of several frames run side by side, the flow network
                 on half the threads, and ``run`` then hands out a result ``depth - 1`` frames
@@ -141,18 +138,18 @@ class Pipeline:
                 (``schedule`` says the outcome); on the CPU they do.
             keys: when the features of a new key frame are used. "in-order": its own answer waits
                 for them. "background": frames, that one included, are answered from the older key
-                frame until they are ready, and the feature network steps back for the others; for
+                frame until they are ready, and the feature network has the lowest priority; for
                 live sources. "lag:n": the same with the features used exactly n frames after
                 their key frame, so that results do not depend on the machine. The first frame, and
                 the first after a gap or a change of size, waits for its own features in any case.
-            confidence: whether label maps come with how sure they are, pixel by pixel.
+            confidence: whether results have a confidence for each pixel, beside the label map.
             trace: takes the time of every stage on every stream.
             cuda: how the GPU is used.
 
         Raises:
             BundleError: when there is none, or it is damaged or lacks the precision.
-            ConfigError: when a confidence is asked of detection, whose boxes have scores, or for
-                a policy or key mode that does not exist, or does not fit the other.
+            ConfigError: for a confidence of a task without label maps, and for a policy or key mode
+                that does not exist, or does not fit the other.
             EngineError: when a graph cannot be loaded, or has not been deployed here.
             MissingDependencyError: when the engine, or a package for the first use of a model,
                 is not installed.
@@ -175,61 +172,27 @@ class Pipeline:
             flavour = backend_of(engine).flavour
             folder = find_bundle(bundle, holding=(precision,), flavour=flavour)
             return Bundle.use(folder, reopen)
-        keys = parse_keys(keys) if isinstance(keys, str) else keys
-        policy = _policy_of(policy, keys, bundle)
-        given_threads, threads = threads, threads or usable_cores()
-        decoder = decoder_of(bundle.manifest, threads=threads, confidence=confidence)
-        # The threads of a small network mostly wake each other: run beside others, it gets fewer.
-        is_alone = depth == 1 and keys.is_in_order
-        opened = open_subnets(
+        assembled = assemble(
             bundle,
             precision,
-            engine,
+            policy=policy,
+            depth=depth,
             threads=threads,
-            flow_threads=threads if is_alone else max(1, threads // 2),
+            engine=engine,
+            overlap=overlap,
+            keys=keys,
+            confidence=confidence,
+            trace=trace,
             cuda=cuda,
-            background=not keys.is_in_order,
         )
-        try:
-            share = None
-            if opened.open_feature is not None and not keys.is_in_order:
-                if given_threads is not None:
-                    share = ThreadShare(given_threads, "as requested")
-                else:
-                    opened, share = choose_share(opened, opened.open_feature, threads)
-            interval = policy.interval or bundle.manifest.default_key_interval
-            if overlap is not None:
-                choice = OverlapChoice(overlap, "as requested")
-            elif not opened.device.copies:
-                choice = OverlapChoice(True, "the networks share out the CPU's threads")
-            else:
-                choice = choose_overlap(
-                    opened.device, opened.subnets, decoder, depth=depth, interval=interval
-                )
-            schedule = Schedule(choice, keys, share)
-            scheduler = Scheduler(
-                opened.device,
-                opened.subnets,
-                decoder,
-                depth=depth,
-                overlap=choice.overlap,
-                keys=keys,
-                trace=trace,
-            )
-        except BaseException:
-            opened.close()
-            raise
-        _log.info(
-            "%s: %s in %s on %s, %d threads, %s, %s",
-            bundle.path,
-            precision,
-            engine,
-            opened.device.name,
-            threads if share is None else share.threads,
-            policy,
-            schedule,
+        return cls(
+            assembled.scheduler,
+            assembled.policy,
+            opened=assembled.opened,
+            bundle=bundle,
+            schedule=assembled.schedule,
+            distances=assembled.distances,
         )
-        return cls(scheduler, policy, opened=opened, bundle=bundle, schedule=schedule)
 
     @property
     def depth(self) -> int:
@@ -275,7 +238,7 @@ class Pipeline:
                 image = image.copy()  # the caller's memory: a camera driver reuses it
             now_s = time.monotonic()
             stamp_s = now_s if stamp_s is None else check_stamp(stamp_s, live=True, now_s=now_s)
-            frame = Frame(image, self._next_index, stamp_s, stretch=self._stretch, live=True)
+            frame = Frame(image, self._next_index, stamp_s, segment=self._segment, live=True)
         else:
             check_stamp(frame.stamp_s, live=frame.live, now_s=time.monotonic())
             image = self._opened.device.check_image(frame.image)
@@ -289,6 +252,7 @@ class Pipeline:
         size = (image.shape[0], image.shape[1])
         wanted, self._is_key_wanted = self._is_key_wanted, False
         try:
+            wanted |= self.policy.is_cut(frame)
             is_cut = wanted or self._is_cut(frame, size)
             is_key = is_cut or self._is_key(frame)
             self._scheduler.submit(frame, is_key=is_key, is_cut=is_cut)
@@ -297,7 +261,7 @@ class Pipeline:
             raise
         self._next_index = frame.index + 1
         self._size = size
-        self._stretch = frame.stretch
+        self._segment = frame.segment
 
     def poll(self, *, block: bool = False) -> Result | None:
         """Return the next result, in frame order.
@@ -396,53 +360,27 @@ class Pipeline:
         For any thread: a call in another thread is waited for, its next one raises.
         """
         self._is_closed = True
-        with self._lock:
+        with self._calls.lock:
             # Again on a second call: the first may have been interrupted.
             self._scheduler.close()
             self._opened.close()
 
-    def __enter__(self) -> Pipeline:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     @contextmanager
     def _in_call(self, call: str) -> Iterator[None]:
-        """Exclude other threads, and record the caller; calls of one thread may be nested."""
-        caller = self._caller
-        if caller is not None and caller[0] != threading.get_ident():
-            if self._lock.acquire(blocking=False):  # an interrupted call left its name
-                self._lock.release()
-            else:
-                raise PipelineError(
-                    f"{threading.current_thread().name} called {call}() while {caller[1]} on the "
-                    "same pipeline. Use it from one thread at a time: open a pipeline for each, or "
-                    "hold a lock around its calls."
-                )
-        with self._lock:
+        """Exclude other threads, drop an interrupted run's frames, raise ``OutOfMemoryError``."""
+        with self._calls.enter(call):
             self._check_open()
-            try:
-                here = threading.current_thread()
-                self._caller = (threading.get_ident(), f"{here.name} was in {call}()")
-                if self._is_run_left:
-                    self._begin_anew()
-                with memory_told(f"{call}()"):
-                    yield
-            finally:
-                self._caller = caller
+            if self._is_run_left:
+                self._begin_anew()
+            with raises_out_of_memory(f"{call}()"):
+                yield
 
     def _begin_anew(self) -> None:
         self._scheduler.drop_all()
         self._scheduler.forget_key()
         self._next_index = 0
         self._size = None
-        self._stretch = 0
+        self._segment = 0
         self._measured.clear()
         self._is_run_left = False
 
@@ -453,6 +391,7 @@ class Pipeline:
     def _collect_next(self) -> Result:
         result = self._scheduler.collect()
         self._measured.append(Measured.of(result))
+        self._distances.add(result)
         return result
 
     def _end_at_exit(self) -> None:
@@ -463,32 +402,46 @@ class Pipeline:
         """
         self._is_closed = True
         self._scheduler.abandon()
-        if not self._lock.acquire(timeout=EXIT_S):
+        if not self._calls.lock.acquire(timeout=EXIT_S):
             return
         try:
             self.close()
         finally:
-            self._lock.release()
+            self._calls.lock.release()
 
     def _is_cut(self, frame: Frame, size: tuple[int, int]) -> bool:
-        """Whether there is nothing to propagate from: flow across a gap means nothing."""
+        """Return whether no older features can be propagated to a frame, as across a gap."""
         no_key = self._scheduler.key_index is None
-        return no_key or size != self._size or frame.stretch != self._stretch
+        return no_key or size != self._size or frame.segment != self._segment
 
     def _is_key(self, frame: Frame) -> bool:
         self._scheduler.take_up(frame.index)
         key_index = self._scheduler.key_index
-        assert key_index is not None  # else it was a cut
+        assert key_index is not None  # without one every frame is a cut
         if self._scheduler.is_key_pending:
             return False
+        distance, lag = frame.index - key_index, self._scheduler.lag
         context = FrameContext(
             frame,
-            distance=frame.index - key_index,
+            distance=distance,
             distance_s=frame.stamp_s - self._scheduler.key_stamp_s,
             measured=tuple(self._measured),
             is_feature_idle=self._scheduler.is_feature_idle,
+            keys=self._scheduler.keys,
+            lag=lag,
+            expected_disagreement=self._foretell(distance + lag),
         )
         return self.policy.is_key(context)
+
+    def _foretell(self, distance: int) -> float | None:
+        """Return the disagreement to expect at a distance, by the latest propagated result."""
+        staleness = self._scheduler.staleness
+        if staleness is None:
+            return None
+        for result in reversed(self._measured):
+            if result.distance and result.expected_disagreement is not None:
+                return staleness.foretell(result.expected_disagreement, result.distance, distance)
+        return None
 
     def _check_is_current(self, run: object) -> None:
         if self._run is not run:
@@ -497,20 +450,3 @@ class Pipeline:
     def _check_open(self) -> None:
         if self._is_closed:
             raise PipelineError("the pipeline is closed; open another one.")
-
-
-def _policy_of(
-    policy: str | KeyFramePolicy | None, keys: KeyMode, bundle: Bundle
-) -> KeyFramePolicy:
-    if policy is None:
-        if keys.lag is None:
-            return AsSoonAsIdle()
-        return FixedInterval(bundle.manifest.default_key_interval)
-    if isinstance(policy, str):
-        policy = parse_policy(policy)
-    if isinstance(policy, AsSoonAsIdle) and keys.is_in_order:
-        raise ConfigError(
-            "the policy is 'idle' with key frames in order, where it would make every frame a key "
-            "frame. Take keys='background', or fixed:1 for that."
-        )
-    return policy

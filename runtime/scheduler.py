@@ -34,30 +34,21 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import suppress
-from functools import partial
-from typing import cast
-
-import numpy as np
 
 from dff_edge.errors import EngineError, PipelineError
 from dff_edge.frames import Frame, Result
 from dff_edge.lifetime import bind
 from dff_edge.runtime.devices.base import (
-    ANSWERS_FIRST,
-    FEATURES_LATER,
-    Buffer,
     Device,
     Event,
-    ImageDevice,
-    Stream,
 )
 from dff_edge.runtime.engines.subnets import Subnets
-from dff_edge.runtime.kernels.resize import FrameResizer
+from dff_edge.runtime.enqueuer import Enqueuer
 from dff_edge.runtime.keys import IN_ORDER, KeyMode
-from dff_edge.runtime.slots import KeyBuffers, Origin, Slot, Stages
-from dff_edge.runtime.tasks.decoders import Decoder, DeviceDecoder
-from dff_edge.runtime.tasks.segmentation import LabelDecoder
+from dff_edge.runtime.slots import KeyBuffers, Origin, Slot
+from dff_edge.runtime.staleness import Staleness
+from dff_edge.runtime.streams import Streams
+from dff_edge.runtime.tasks.decoders import Decoder
 from dff_edge.runtime.trace import Trace
 
 
@@ -70,78 +61,53 @@ class Scheduler:
     Args:
         device: where buffers and streams live; closed by its owner.
         subnets: engines whose tensors fit each other; closed by their owner.
-        decoder: makes answers of what the task network gives, nobody else using it meanwhile;
-            None stands for label maps, in one thread.
+        decoder: makes answers of the outputs of the task network; nobody else uses it meanwhile.
         depth: frames in flight at most.
         overlap: whether the networks have a stream each, or one for all of them; the feature
             network has its own in any case where key frames are computed in the background.
         keys: when the features of a new key frame are taken up.
         trace: takes the span of every stage of every result.
+        staleness: predicts how stale each answer is; None where the bundle has no model of it.
     """
 
     def __init__(
         self,
         device: Device,
         subnets: Subnets,
-        decoder: Decoder | None = None,
+        decoder: Decoder,
         *,
-        depth: int = 2,
+        depth: int,
         overlap: bool = True,
         keys: KeyMode = IN_ORDER,
         trace: Trace | None = None,
+        staleness: Staleness | None = None,
     ) -> None:
         if depth < 1:
             raise PipelineError(f"depth is {depth}, expected at least 1 frame in flight.")
-        frame_shape = subnets.feature.inputs["frame"].shape
-        self._resizer = FrameResizer((frame_shape[1], frame_shape[2]))
-        self._device = device
-        self._subnets = subnets
-        self._decoder = LabelDecoder() if decoder is None else decoder
         self.depth = depth
         self.overlap = overlap
         self.keys = keys
+        self.staleness = staleness
         self._trace = trace
         self._origins: dict[type[Event], Origin] = {}
         self._trace_begin_s = 0.0
         self._key: KeyBuffers | None = None
         self._pending: KeyBuffers | None = None
         self._taken_up: KeyBuffers | None = None  # and no frame has used it yet
-        self._streams: list[Stream] = []
+        self._latest_lag = 0
+        self._streams = Streams(device, overlap=overlap, keys=keys)
         try:
-            self._open_streams()
-            self._ends = [(stream, stream.event()) for stream in self._streams]
-            self._slots = [Slot(device, subnets) for _ in range(depth)]
+            self._enqueuer = Enqueuer(device, subnets, decoder, self._streams, staleness)
+            reads_flow = staleness is not None
+            self._slots = [Slot(device, subnets, reads_flow=reads_flow) for _ in range(depth)]
             sets = depth if keys.is_in_order else depth + 1
-            self._keys = [KeyBuffers(device, subnets, self._feature_stream) for _ in range(sets)]
+            self._keys = [KeyBuffers(device, subnets, self._streams.feature) for _ in range(sets)]
         except BaseException:  # leaves no thread behind
             self.close()
             raise
         # Number of frames and key frames so far, which selects the slot.
         self._submitted = self._collected = self._extracted = 0
         bind(self)
-
-    def _open_streams(self) -> None:
-        device, in_order = self._device, self.keys.is_in_order
-
-        def opened(name: str, *, is_feature: bool = False) -> Stream:
-            background = FEATURES_LATER if is_feature else ANSWERS_FIRST
-            stream = device.stream(name, priority=0 if in_order else background)
-            self._streams.append(stream)
-            return stream
-
-        if self.overlap:
-            self._copy_in_stream = opened("copy in") if device.copies else None
-            self._feature_stream = opened("feature", is_feature=True)
-            self._flow_stream = opened("flow")
-            self._task_stream = opened("task")
-            self._copy_out_stream = opened("copy out") if device.copies else None
-        else:
-            one = opened("networks")
-            self._feature_stream = one if in_order else opened("feature", is_feature=True)
-            self._flow_stream = self._task_stream = one
-            self._copy_in_stream = self._copy_out_stream = one if device.copies else None
-        self._decode_stream = device.host_stream("decode")
-        self._streams.append(self._decode_stream)
 
     @property
     def is_full(self) -> bool:
@@ -176,9 +142,10 @@ class Scheduler:
         pending, lag = self._pending, self.keys.lag
         if pending is None:
             return
-        if _is_ready(pending) if lag is None else index - pending.index >= lag:
+        if pending.is_ready if lag is None else index - pending.index >= lag:
             self._taken_up = self._key = pending
             self._pending = None
+            self._latest_lag = index - pending.index
 
     def submit(self, frame: Frame, *, is_key: bool, is_cut: bool = False) -> None:
         """Start a frame; returns when its image is read, without waiting for the result.
@@ -195,7 +162,7 @@ class Scheduler:
                 pending, or a stage failed.
         """
         self.take_up(frame.index)
-        self._raise_failure()  # later: features that are done may be those that failed
+        self._streams.raise_failure()  # later: features that are done may be those that failed
         if self._trace is not None and not self._origins:
             self._mark_origins()
         if self.is_full:
@@ -213,16 +180,18 @@ class Scheduler:
         older = self._key
         if is_key and (older is None or self.keys.is_in_order):
             self._key = None  # interrupted, it may be half overwritten
-            key = self._extract(slot, slot)
-            self._answer(slot, key)
+            key = self._next_key(frame)
+            self._enqueuer.extract(frame, key, slot)
+            self._enqueuer.answer(slot, key)
             self._extracted += 1  # first: interrupted here, buffers are left out, not used twice
             self._key = key
         else:
             assert older is not None
             slot.first_use = self._taken_up
-            self._answer(slot, older)
+            self._enqueuer.answer(slot, older)
             if is_key:  # after its answer, which is not to wait for its resizing
-                pending = self._extract(slot)
+                pending = self._next_key(frame)
+                self._enqueuer.extract(frame, pending, pending)
                 self._extracted += 1
                 self._pending = pending
             self._taken_up = None
@@ -238,7 +207,7 @@ class Scheduler:
             raise PipelineError("no frame is in flight; submit one first.")
         slot = self._oldest
         slot.done.synchronize()
-        self._raise_failure()
+        self._streams.raise_failure()
         try:
             stage_ms = slot.stage_times()
         except EngineError as error:  # a GPU that failed at a later frame answers no query
@@ -255,6 +224,7 @@ class Scheduler:
             values=slot.answer.values,
             task=slot.answer.task,
             key_age_s=slot.frame.stamp_s - slot.key_stamp_s,
+            expected_disagreement=slot.expected_disagreement,
         )
         if self._trace is not None and self._origins:
             for span in slot.spans(self._origins, self._trace_begin_s):
@@ -265,10 +235,7 @@ class Scheduler:
     def drop_all(self) -> None:
         """Wait for the frames in flight and drop them; a failed stage is not reported."""
         # The streams, not the frames: an interrupted submit is known to them alone.
-        for stream, end in self._ends:
-            with suppress(PipelineError, EngineError):  # a GPU that failed runs nothing any more
-                stream.record(end)
-                end.synchronize()
+        self._streams.drain()
         self._collected = self._submitted
 
     def forget_key(self) -> None:
@@ -289,6 +256,11 @@ class Scheduler:
         return math.nan if self._key is None else self._key.stamp_s
 
     @property
+    def lag(self) -> int:
+        """Frames by which features are used late: of the latest ones, where the machine says it."""
+        return self._latest_lag if self.keys.lag is None else self.keys.lag
+
+    @property
     def is_key_pending(self) -> bool:
         """Whether the features of a key frame are computed that was not taken up yet."""
         return self._pending is not None
@@ -302,158 +274,29 @@ class Scheduler:
         """
         if self._pending is not None or self._key is None:
             return self._pending is None
-        return bool(self.keys.lag) or _is_ready(self._key)
+        return bool(self.keys.lag) or self._key.is_ready
 
     def abandon(self) -> None:
         """Skip work that has not begun; waiting callers get an error. For any thread."""
-        for stream in self._streams:
-            stream.abandon()
+        self._streams.abandon()
 
     def close(self) -> None:
         """Finish the frames in flight and end all threads. Closing twice is allowed."""
-        for stream in self._streams:
-            stream.close()
+        self._streams.close()
 
     def _mark_origins(self) -> None:
         """Record when the trace begins on each clock of events."""
         self._trace_begin_s = time.perf_counter()
-        origins: dict[type[Event], Origin] = {}
-        for stream in (self._task_stream, self._decode_stream):
+        origins = {}
+        for clock, stream in self._streams.clocks().items():
             event, before_s = stream.event(), time.perf_counter()
-            if type(event) not in origins:
-                stream.record(event)
-                event.synchronize()
-                middle_s = (before_s + time.perf_counter()) / 2
-                origins[type(event)] = Origin(event, middle_s)
+            stream.record(event)
+            event.synchronize()
+            origins[clock] = Origin(event, (before_s + time.perf_counter()) / 2)
         self._origins = origins  # all at once, or none if interrupted
 
-    def _raise_failure(self) -> None:
-        for stream in self._streams:
-            stream.raise_failure()
-
-    def _extract(self, slot: Slot, stages: Stages | None = None) -> KeyBuffers:
-        """Line 8: compute the features of a new key frame.
-
-        Args:
-            slot: of the frame.
-            stages: which notes its stages; None for the key frame's own, of what goes on when the
-                frame is answered.
-        """
+    def _next_key(self, frame: Frame) -> KeyBuffers:
+        """Return the buffers of a new key frame."""
         key = self._keys[self._extracted % len(self._keys)]
-        key.start(slot.frame)
-        stages, stream = stages or key, self._feature_stream
-        # The flow network waits for its own frame, which is copied after this one.
-        self._take(stages, slot.frame, key.half, key.frame, reader=stream)
-        with stages.stage("feature", stream):
-            self._subnets.feature.enqueue({"frame": key.frame}, {"features": key.features}, stream)
-        stream.record(key.ready)
+        key.start(frame)
         return key
-
-    def _answer(self, slot: Slot, key: KeyBuffers) -> None:
-        """Lines 9 and 11-12: compute the result of a frame from a key frame's features."""
-        slot.key_index, slot.key_stamp_s = key.index, key.stamp_s
-        self._task_stream.wait(key.ready)
-        if key.index == slot.frame.index:
-            scored = self._score(slot, key.features)
-        else:
-            scored = self._propagate(slot, key)
-        if isinstance(slot.frame.image, np.ndarray) or not isinstance(self._decoder, DeviceDecoder):
-            self._decode_on_host(slot, scored)
-        else:
-            self._decode_on_device(slot, self._decoder)
-
-    def _propagate(self, slot: Slot, key: KeyBuffers) -> Event:
-        """Lines 11 and 12: estimate flow and scale, warp the key frame's features, score them."""
-        flow, task = self._flow_stream, self._task_stream
-        self._take(slot, slot.frame, slot.half, reader=flow)
-        with slot.stage("flow", flow) as moved:
-            self._subnets.flow.enqueue(
-                {"key_half": key.half, "frame_half": slot.half},
-                {"flow": slot.flow, "scale": slot.scale},
-                flow,
-            )
-        task.wait(moved.end)
-        if self._subnets.propagate is not None:
-            inputs = {"features": key.features, "flow": slot.flow, "scale": slot.scale}
-            with slot.stage("propagate", task) as scored:
-                self._subnets.propagate.enqueue(inputs, slot.outputs, task)
-            return scored.end
-        assert slot.features is not None
-        with slot.stage("warp", task):
-            self._device.warp(
-                key.features, slot.flow, slot.scale, slot.features, task, self._subnets.levels
-            )
-        return self._score(slot, slot.features)
-
-    def _score(self, slot: Slot, features: Buffer) -> Event:
-        stream = self._task_stream
-        with slot.stage("task", stream) as span:
-            self._subnets.task.enqueue({"features": features}, slot.outputs, stream)
-        return span.end
-
-    def _take(
-        self,
-        stages: Stages,
-        frame: Frame,
-        half: Buffer,
-        full: Buffer | None = None,
-        *,
-        reader: Stream,
-    ) -> None:
-        """Copy the image, at the networks' sizes, to their inputs before ``reader`` continues."""
-        image, stream = frame.image, self._copy_in_stream
-        buffers = [half] if full is None else [full, half]
-        if isinstance(image, np.ndarray):
-            with stages.resizing():
-                self._resizer.half(image, half.array)
-                if full is not None:
-                    self._resizer.full(image, full.array)
-            if stream is None:
-                return
-            with stages.stage("copy in", stream) as taken:
-                for buffer in buffers:
-                    self._device.copy_in(buffer, stream)
-        else:
-            assert stream is not None
-            with stages.stage("resize", stream) as taken:
-                for buffer in buffers:
-                    cast(ImageDevice, self._device).resize(image, buffer, stream)
-        reader.wait(taken.end)
-
-    def _decode_on_host(self, slot: Slot, scored: Event) -> None:
-        if self._copy_out_stream is not None:
-            self._copy_out_stream.wait(scored)
-            with slot.stage("copy out", self._copy_out_stream) as copied:
-                for buffer in slot.outputs.values():
-                    self._device.copy_out(buffer, self._copy_out_stream)
-            scored = copied.end
-        decode = self._decode_stream
-        decode.wait(scored)
-        with slot.stage("decode", decode) as decoded:
-            decode.enqueue(partial(_decode, self._decoder, slot))
-        slot.done = decoded.end
-
-    def _decode_on_device(self, slot: Slot, decoder: DeviceDecoder) -> None:
-        """Decode the result of an image that is on the device there."""
-        size = slot.frame.image.shape[:2]
-        device, stream = cast(ImageDevice, self._device), self._task_stream
-        with slot.stage("decode", stream) as decoded:
-            slot.answer = decoder.decode_on_device(device, slot.outputs, size, stream)
-        self._decode_stream.wait(decoded.end)
-        self._decode_stream.enqueue(slot.mark_ready)
-        slot.done = self._decode_stream.event()
-        self._decode_stream.record(slot.done)
-
-
-def _decode(decoder: Decoder, slot: Slot) -> None:
-    height, width = slot.frame.image.shape[:2]
-    outputs = {name: buffer.array for name, buffer in slot.outputs.items()}
-    slot.answer = decoder.decode(outputs, (height, width))
-    slot.mark_ready()
-
-
-def _is_ready(key: KeyBuffers) -> bool:
-    try:
-        return key.ready.is_done
-    except EngineError as error:  # a GPU that failed
-        raise PipelineError(f"the feature stage failed: {error}") from error

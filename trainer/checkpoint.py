@@ -191,10 +191,7 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
     """
     folder = find_checkpoint(str(name))
     card = _read_card(folder)
-    try:
-        config = ModelConfig.model_validate(card.get("model"))
-    except ValidationError as error:
-        raise CheckpointError(f"{folder / CARD}: {describe(error, ModelConfig)}") from error
+    config = _model_config_of(card, folder / CARD)
     weights = _read(folder / WEIGHTS)
     digest = hashlib.sha256(weights).hexdigest()
     if digest != card.get("weights_sha256"):
@@ -219,6 +216,19 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
     )
 
 
+def load_model_config(name: str | Path) -> ModelConfig:
+    """Load the configuration of a checkpoint's model, without its weights.
+
+    Args:
+        name: as for ``load_checkpoint``.
+
+    Raises:
+        CheckpointError: names the file and the fault.
+    """
+    folder = _folder_of(str(name))
+    return _model_config_of(_read_card(folder), folder / CARD)
+
+
 def _read_card(folder: Path) -> dict[str, Any]:
     card = read_json(folder / CARD, max_bytes=_MAX_CARD_BYTES, error=CheckpointError)
     if not isinstance(card, dict) or card.get("format") != _FORMAT:
@@ -228,6 +238,13 @@ def _read_card(folder: Path) -> dict[str, Any]:
             "written it."
         )
     return card
+
+
+def _model_config_of(card: dict[str, Any], path: Path) -> ModelConfig:
+    try:
+        return ModelConfig.model_validate(card.get("model"))
+    except ValidationError as error:
+        raise CheckpointError(f"{path}: {describe(error, ModelConfig)}") from error
 
 
 def _threshold_of(card: dict[str, Any], path: Path) -> ScoreThreshold | None:

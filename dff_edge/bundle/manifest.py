@@ -30,6 +30,7 @@ from dff_edge.bundle.records import (
     ScoreThreshold,
 )
 from dff_edge.bundle.rfcn import MAX_BOX_WORK, RfcnSettings
+from dff_edge.bundle.staleness import StalenessModel
 from dff_edge.bundle.tasks import FORMATS, TaskFormat, TaskName
 from dff_edge.errors import BundleError
 from dff_edge.names import (
@@ -124,6 +125,8 @@ class Manifest(Record):
         calibration: by flavour and quantised precision, of all graphs of these.
         accuracy: the measured accuracies.
         parity: of the exported graphs against torch.
+        staleness: predicts how far an answer is from the full network's; None where it was not
+            fitted.
     """
 
     schema_version: Literal[2] = 2
@@ -144,6 +147,7 @@ class Manifest(Record):
     calibration: dict[Flavour, dict[Precision, Calibration]] = {}
     accuracy: Annotated[tuple[Accuracy, ...], Field(max_length=1000)] = ()
     parity: Annotated[tuple[Parity, ...], Field(max_length=1000)] = ()
+    staleness: StalenessModel | None = None
 
     @classmethod
     def load(cls, path: Path) -> Manifest:
@@ -209,6 +213,17 @@ class Manifest(Record):
         if record is None or record.features is None or record.scale is None:
             return None
         return MapLevels(record.features.levels(flavour), record.scale.levels(flavour))
+
+    def known_distance(self, precision: Precision, flavour: Flavour = "ort") -> int | None:
+        """Return the largest i - k that a precision was trained and calibrated for, in frames.
+
+        None where neither is known.
+        """
+        calibrated = self.calibration.get(flavour, {}).get(precision)
+        known = [self.provenance.max_distance]
+        if calibrated is not None:
+            known.append(calibrated.max_distance)
+        return min((distance for distance in known if distance is not None), default=None)
 
     def contract(
         self, precision: Precision, graph: GraphName, flavour: Flavour = "ort"

@@ -14,6 +14,7 @@ from dff_edge.cli.options import (
     engine_option,
     flow_option,
     keys_option,
+    policy_option,
     precision_option,
     threads_option,
     warp_option,
@@ -48,7 +49,7 @@ class _Model(NamedTuple):
     required=True,
     metavar="DATA",
     help="Labelled video: a folder with images/ and labels/, a data set such as camvid://ROOT or "
-    "cocovid://FILE.json?images=FOLDER, or synthetic://street?split=test&clips=16&frames=20.",
+    "cocovid://FILE.json?videos=FOLDER, or synthetic://street?split=test&clips=16&frames=20.",
 )
 @precision_option
 @click.option(
@@ -59,6 +60,7 @@ class _Model(NamedTuple):
     metavar="FRAMES",
     help="Largest key interval l; distances 0..l-1 are measured, with a lag n n..n+l-1.",
 )
+@policy_option("Answer each clip as a run with this policy would", is_run=True, usual="none: pairs")
 @keys_option
 @click.option(
     "--lag",
@@ -90,11 +92,14 @@ class _Model(NamedTuple):
 @warp_option
 @threads_option
 @json_option
+@click.pass_context
 def command(
+    ctx: click.Context,
     model: str,
     source: str,
     precision: str,
     max_interval: int,
+    policy: str | None,
     keys: str,
     lag: int | None,
     copy_features: bool,
@@ -115,6 +120,10 @@ def command(
     With a lag n, features are used n frames after their key frame, as with key frames in the
     background: the pairs are k = i - n - l + 1 .. i - n, which is what a run at a key interval l of
     n or more answers from. How old the features of a live run were its --json says (key_distance).
+
+    With --policy (or --interval), each clip is answered from its first frame on as `dff-edge run`
+    would, one frame in flight: accuracy by the distances that occurred, over all answers, and the
+    share of key frames.
     """
     from dff_edge.bundle.tasks import FORMATS
     from dff_edge.data.clips import check_for_model, open_clips
@@ -145,6 +154,12 @@ def command(
         raise click.UsageError(f"--precision {precision} is for bundles; a checkpoint is fp32.")
     if not is_bundle and engine != DEFAULT_BACKEND:
         raise click.UsageError(f"--engine {engine} is for bundles; a checkpoint runs in torch.")
+    if policy is not None:
+        _check_policy(ctx, is_bundle)
+        found = _as_run(model, source, precision, policy, lag, engine, warp, threads)
+        if not write_json(json_path, found):
+            _print_run(found)
+        return
     with ExitStack() as stack:
         with command_line():
             clips = open_clips(source)
@@ -212,6 +227,86 @@ def _lag_of(keys: str, lag: int | None) -> int:
     if lag is not None and mode != IN_ORDER:
         raise click.UsageError("--lag and --keys lag:n say the same; give one of them.")
     return mode.lag if lag is None else lag
+
+
+def _check_policy(ctx: click.Context, is_bundle: bool) -> None:
+    if not is_bundle:
+        raise click.UsageError("--policy is for bundles, which run; a checkpoint has pairs alone.")
+    if ctx.get_parameter_source("max_interval") is not click.core.ParameterSource.DEFAULT:
+        raise click.UsageError(
+            "--max-interval is for pairs at each distance; with --policy, distances are those that "
+            "occur. Leave one of the two out."
+        )
+
+
+def _as_run(
+    model: str,
+    source: str,
+    precision: str,
+    policy: str,
+    lag: int,
+    engine: str,
+    warp: str,
+    threads: int | None,
+) -> dict[str, Any]:
+    """Answer each clip as a run would; return the numbers."""
+    from dff_edge.bundle.reader import Bundle
+    from dff_edge.data.clips import check_for_model, open_clips
+    from dff_edge.evaluation.policy_accuracy import evaluate_policy
+    from dff_edge.runtime.assembly import policy_of
+    from dff_edge.runtime.engines.options import CudaOptions
+    from dff_edge.runtime.keys import KeyMode
+    from dff_edge.runtime.pipeline import Pipeline
+
+    bundle = Bundle.open(model)
+    manifest = bundle.manifest
+    with command_line():
+        clips = open_clips(source)
+        chosen = policy_of(policy, KeyMode(lag), bundle)
+    check_for_model(clips, source, manifest.task, manifest.class_names, "the model")
+    with (
+        Pipeline.open(
+            bundle,
+            precision=precision,  # type: ignore[arg-type]
+            policy=chosen,
+            depth=1,
+            threads=threads,
+            engine=engine,
+            keys=KeyMode(lag),
+            cuda=CudaOptions(graphs=False, plugin=warp == "plugin"),
+        ) as pipeline,
+        progress("clips", len(clips)) as update,
+    ):
+        found = evaluate_policy(pipeline, clips, manifest.class_names, update, manifest.task)
+    return {
+        "model": model,
+        "precision": precision,
+        "engine": engine,
+        "source": source,
+        "clips": len(clips),
+        "policy": str(chosen),
+        "keys": str(KeyMode(lag)),
+        **found.as_dict(),
+    }
+
+
+def _print_run(numbers: dict[str, Any]) -> None:
+    title = numbers["metric"]
+    click.echo(
+        f"{numbers['policy']}, keys {numbers['keys']}: {numbers['key_frames']} key frames in "
+        f"{numbers['frames']} frames ({numbers['key_share']:.1%})"
+    )
+    if numbers["expected_disagreement"] is not None:
+        click.echo(
+            "expected disagreement with the full network: mean "
+            f"{numbers['expected_disagreement']:.1%}"
+        )
+    click.echo(f"{title} over all answers: {_percent(numbers['accuracy'])} %\n")
+    rows = [
+        [str(row["distance"]), str(row["answers"]), _percent(row["accuracy"])]
+        for row in numbers["at_distance"]
+    ]
+    table(["distance", "scored", f"{title} %"], rows)
 
 
 def _bundle(

@@ -14,6 +14,7 @@ from dff_edge.printable import printable
 
 if TYPE_CHECKING:
     from dff_edge.bundle.records import Calibration, ScoreThreshold
+    from dff_edge.bundle.staleness import StalenessModel
 
 
 @click.command(cls=Command)
@@ -94,6 +95,13 @@ def _bundle(model: str) -> dict[str, Any]:
         "channels": manifest.channels,
         "flow": manifest.flow_function,
         "key_interval": manifest.default_key_interval,
+        "largest_distance": {
+            "trained": manifest.provenance.max_distance,
+            "calibrated": {
+                flavour: {precision: record.max_distance for precision, record in records.items()}
+                for flavour, records in manifest.calibration.items()
+            },
+        },
         **_threshold(manifest.score_threshold),
         "bytes": {
             flavour: {p: bundle.size_bytes(p, flavour) for p in bundle.precisions_for(flavour)}
@@ -106,6 +114,7 @@ def _bundle(model: str) -> dict[str, Any]:
         "accuracy": [
             record.model_dump(mode="json", exclude_none=True) for record in manifest.accuracy
         ],
+        "staleness": None if manifest.staleness is None else _staleness(manifest.staleness),
         "worst_parity": max((record.relative_error for record in manifest.parity), default=None),
         "made": manifest.provenance.created,
         "versions": manifest.provenance.versions,
@@ -120,6 +129,22 @@ def _threshold(chosen: ScoreThreshold | None) -> dict[str, Any]:
 
 def _source(record: Calibration) -> str:
     return f"{record.frames} frames, {record.pairs} pairs, {record.clips} clips of {record.source}"
+
+
+def _staleness(model: StalenessModel) -> dict[str, Any]:
+    quality = model.quality
+    return {
+        "fitted_on": f"{model.pairs} pairs at distances up to {model.max_distance}, {model.clips} "
+        f"clips of {model.source}",
+        "rank_correlation": quality.rank_correlation,
+        "rank_correlation_of_distance_alone": quality.distance_alone,
+        "rank_correlation_within_a_distance": quality.within_distance,
+        "growth_with_distance": round(model.growth, 4),
+        "weights": {name: round(term.weight, 4) for name, term in model.terms.items()},
+        "expected_and_found": ", ".join(
+            f"{own.expected:.3f} {own.found:.3f}" for own in quality.calibration
+        ),
+    }
 
 
 def _checkpoint(model: str) -> dict[str, Any]:

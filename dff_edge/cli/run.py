@@ -335,6 +335,7 @@ def _run(
 
 @contextmanager
 def _serve(page: _Page, runner: Runner, frames: Source, sinks: FanOut) -> Iterator[Server]:
+    from dff_edge.runtime.assembly import policy_of
     from dff_edge.serve import open_server
 
     manifest = runner.bundle.manifest
@@ -346,6 +347,8 @@ def _serve(page: _Page, runner: Runner, frames: Source, sinks: FanOut) -> Iterat
         classes=list(manifest.class_names),
         colours=[info.colour for info in manifest.classes],
         style=runner.style,
+        policy=policy_of(runner.options.policy, runner.options.keys, runner.bundle),
+        keys=runner.options.keys,
     ) as server:
         say(f"Watch at {server.url}")
         if server.is_open_to_others:
@@ -359,9 +362,10 @@ def _wrote(sink: SinkReport) -> str:
 
 
 def _print(numbers: dict[str, Any]) -> None:
+    share = "" if numbers["key_share"] is None else f" ({numbers['key_share']:.1%})"
     click.echo(
         f"{numbers['frames']} frames in {numbers['seconds']:.2f} s: {numbers['fps']:.1f} fps, "
-        f"{numbers['key_frames']} key frames; dropped {numbers['dropped']}, "
+        f"{numbers['key_frames']} key frames{share}; dropped {numbers['dropped']}, "
         f"failed {numbers['failed']}, reconnects {numbers['reconnects']}"
     )
     if age := numbers["age"]:
@@ -374,6 +378,11 @@ def _print(numbers: dict[str, Any]) -> None:
             f"age of key frames, at capture: p50 {distance['p50']:.0f} frames "
             f"({key_age['p50_ms']:.0f} ms), p99 {distance['p99']:.0f} frames "
             f"({key_age['p99_ms']:.0f} ms)"
+        )
+    if expected := numbers["expected_disagreement"]:
+        click.echo(
+            f"expected disagreement with the full network: mean {expected['mean']:.1%}, "
+            f"p99 {expected['p99']:.1%}"
         )
     if objects := numbers["objects"]:
         each = ", ".join(f"{count:.1f} {name}" for name, count in objects.items())

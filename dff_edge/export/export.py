@@ -168,6 +168,17 @@ def tensorrt_graphs(graphs: Mapping[Subnet, bytes]) -> dict[GraphName, bytes]:
     }
 
 
+def _trained_distance(config: Any) -> int | None:
+    """Return the largest i - k of the training pairs; None where the card does not say it."""
+    try:
+        distance = config["data"]["max_distance"]
+        has_pairs = any(stage["kind"] == "pairs" for stage in config["stages"])
+    except (KeyError, TypeError):
+        return None
+    is_known = has_pairs and isinstance(distance, int) and 0 <= distance <= 10_000
+    return distance if is_known else None
+
+
 def _provenance(checkpoint: Checkpoint, command: str) -> dict[str, Any]:
     training = checkpoint.training
     config = training.get("config", training)
@@ -181,6 +192,7 @@ def _provenance(checkpoint: Checkpoint, command: str) -> dict[str, Any]:
         },
         "command": printable(command)[:4096],
         "config": text[:_MAX_CONFIG_CHARS],
+        "max_distance": _trained_distance(config),
         "training_data": printable(data.get("train", "") if isinstance(data, dict) else "")[:4096],
         "checkpoint_sha256": checkpoint.digest,
     }

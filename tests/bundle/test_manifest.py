@@ -17,7 +17,8 @@ from tests.bundle.bundles import calibration_fields, manifest_fields
 FILE = {"sha256": "a" * 64, "bytes": 10}
 FP32 = {subnet: f"{subnet}.onnx" for subnet in ("feature", "flow", "task", "propagate")}
 INT8 = {subnet: f"int8/{subnet}.onnx" for subnet in ("feature", "flow", "task")}
-MIOU = {"precision": "fp32", "data": "street test", "protocol": "DFF at l", "miou": 0.7}
+BARE = {"precision": "fp32", "data": "street test", "protocol": "DFF at l"}
+MIOU = {**BARE, "miou": 0.7}
 DETECTION = {"task": "detection", "decoding": "rfcn", "rfcn": {"bins": 3}}
 THRESHOLD = {"score": 0.4, "f1": 0.8, "data": "street val", "key_interval": 5}
 PARITY = {
@@ -355,8 +356,12 @@ def test_what_is_no_plain_json_object_is_refused(data, reason):
         ({"accuracy": [MIOU]}, r"  accuracy\[0\]: .*either key_interval or distance"),
         (
             {"accuracy": [{**MIOU, "distance": 0, "map": 0.5}]},
-            r"  accuracy\[0\]: .*either miou or map",
+            r"  accuracy\[0\]: .*one measure beside",
         ),
+        ({"accuracy": [{**BARE, "distance": 0}]}, r"  accuracy\[0\]: .*one measure beside"),
+        ({"accuracy": [{**BARE, "distance": 0, "\x1b[": 0.5}]}, r"  accuracy\[0\]: .*one measure"),
+        ({"accuracy": [{**MIOU, "distanse": 3}]}, r"  accuracy\[0\]\.distanse: received 3"),
+        ({"accuracy": [{**BARE, "distance": 0, "\x1b[": 5}]}, r"  accuracy\[0\]\.\\x1b\["),
         ({"accuracy": [{**MIOU, "distance": 0, "miou": 70.0}]}, r"  accuracy\[0\]\.miou: .*70"),
         ({"parity": [{**PARITY, "relative_error": -1.0}]}, r"  parity\[0\]\.relative_error"),
         ({"provenance": {"created": "now", "versions": {}}}, r"  provenance: .*'dff_edge'"),

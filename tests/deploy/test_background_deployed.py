@@ -139,8 +139,8 @@ def test_features_have_a_lower_priority_than_the_rest(
     for engine in ("tensorrt", "cuda"):
         with Pipeline.open(deployed, engine=engine, keys="background", overlap=True) as pipeline:
             scheduler, device = pipeline._scheduler, pipeline._opened.device
-            streams = [scheduler._flow_stream, scheduler._task_stream, scheduler._copy_in_stream]
-            feature = [scheduler._feature_stream]
+            streams = [scheduler._streams.flow, scheduler._streams.task, scheduler._streams.copy_in]
+            feature = [scheduler._streams.feature]
             if engine == "cuda":  # which computes on streams of its own
                 subnets = pipeline._opened.subnets
                 streams += [subnets.flow._stream, subnets.task._stream]

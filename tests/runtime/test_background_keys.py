@@ -53,8 +53,8 @@ def score(features, key_value, value):
     return np.float32(features) * scale
 
 
-def frame_of(value, index, stretch=0):
-    return Frame(np.full((32, 64, 3), value, np.uint8), index, index / 10, stretch=stretch)
+def frame_of(value, index, segment=0):
+    return Frame(np.full((32, 64, 3), value, np.uint8), index, index / 10, segment=segment)
 
 
 @pytest.fixture
@@ -67,8 +67,8 @@ def opened(subnets):
     """Makes schedulers that are closed at the end, with everything released."""
     made = []
 
-    def scheduler(keys, **how):
-        made.append(Scheduler(CpuDevice(), subnets, Score(), keys=keys, **how))
+    def scheduler(keys, *, depth=2, **how):
+        made.append(Scheduler(CpuDevice(), subnets, Score(), depth=depth, keys=keys, **how))
         return made[-1]
 
     yield scheduler
@@ -160,7 +160,7 @@ def test_frames_are_answered_from_the_older_key_frame_until_the_new_one_is_ready
     assert all(is_from(r, 50, v) for r, v in zip(held, (100, 110, 120), strict=True))
 
     subnets.feature.released[1].set()
-    scheduler._feature_stream.synchronize()
+    scheduler._streams.feature.synchronize()
     taken = one(scheduler, 130, 4)
     assert not scheduler.is_key_pending
     assert (taken.key_index, taken.key_distance) == (1, 3)
@@ -176,7 +176,7 @@ def test_features_are_told_with_the_first_result_that_uses_them(opened, subnets)
     assert subnets.feature.started[1].wait(TIMEOUT_S)
     results.append(one(scheduler, 110, 2))
     subnets.feature.released[1].set()
-    scheduler._feature_stream.synchronize()
+    scheduler._streams.feature.synchronize()
     results += [one(scheduler, 120, 3), one(scheduler, 130, 4)]
     assert ["feature" in result.stage_ms for result in results] == [False, False, True, False]
     spans = [span for span in trace.spans if span.stage == "feature"]
@@ -194,7 +194,7 @@ def test_a_lag_waits_for_features_that_are_late(opened, subnets):
     assert one(scheduler, 110, 2).key_index == 0
     scheduler.submit(frame_of(120, 3), is_key=False)
     assert subnets.flow.started[2].wait(TIMEOUT_S)
-    scheduler._flow_stream.synchronize()
+    scheduler._streams.flow.synchronize()
     assert not scheduler.is_next_done
     assert not subnets.task.started[3].is_set()
     subnets.feature.released[1].set()
@@ -209,7 +209,7 @@ def test_a_pending_key_frame_takes_no_buffers_that_frames_in_flight_read(opened,
     subnets.flow.hold(0)
     scheduler.submit(frame_of(100, 1), is_key=True)
     scheduler.submit(frame_of(200, 2), is_key=True)
-    scheduler._feature_stream.synchronize()  # of 2, with nothing of frame 1 computed
+    scheduler._streams.feature.synchronize()  # of 2, with nothing of frame 1 computed
     subnets.flow.released[0].set()
     assert is_from(scheduler.collect(), 50, 100)
     assert is_from(scheduler.collect(), 100, 200)
@@ -223,7 +223,7 @@ def test_a_new_key_frame_waits_for_no_frame_in_flight(opened, subnets):
     for index in (1, 2, 3):
         scheduler.submit(frame_of(100 + index, index), is_key=index == 1)
     assert subnets.feature.started[1].wait(TIMEOUT_S)
-    scheduler._feature_stream.synchronize()
+    scheduler._streams.feature.synchronize()
     subnets.task.released[1].set()
     assert [scheduler.collect().key_index for _ in range(3)] == [0, 0, 0]
 
@@ -246,7 +246,7 @@ def test_features_from_before_a_cut_are_never_taken_up(opened, subnets):
     assert not scheduler.is_next_done, "it waits for its own features"
     subnets.feature.released[1].set()
     assert is_from(scheduler.collect(), 200, 200)
-    scheduler._feature_stream.synchronize()
+    scheduler._streams.feature.synchronize()
     after = [one(scheduler, 210, index) for index in (3, 4, 5)]
     assert [result.key_index for result in after] == [2, 2, 2]
     assert all(is_from(result, 200, 210) for result in after)
@@ -330,7 +330,7 @@ def test_ctrl_c_in_the_middle_of_beginning_a_key_frame(opened, subnets, monkeypa
 
     scheduler = in_background(opened)
     with monkeypatch.context() as interrupted:
-        interrupted.setattr(scheduler._resizer, stage, ctrl_c)
+        interrupted.setattr(scheduler._enqueuer._resizer, stage, ctrl_c)
         with pytest.raises(KeyboardInterrupt):
             scheduler.submit(frame_of(100, 1), is_key=True)
     assert scheduler.in_flight == 0
@@ -340,7 +340,7 @@ def test_ctrl_c_in_the_middle_of_beginning_a_key_frame(opened, subnets, monkeypa
     assert is_from(one(scheduler, 120, 3, is_key=True), 50, 120)
     for event in subnets.feature.released:
         event.set()
-    scheduler._feature_stream.synchronize()
+    scheduler._streams.feature.synchronize()
     assert is_from(one(scheduler, 130, 4), 120, 130)
 
 
@@ -359,7 +359,7 @@ def test_without_overlap_the_feature_network_still_has_a_stream_of_its_own(opene
 def test_the_feature_stream_has_a_lower_priority_than_the_others(opened):
     scheduler = opened(BACKGROUND)
     own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-    streams = (scheduler._feature_stream, scheduler._flow_stream, scheduler._task_stream)
+    streams = (scheduler._streams.feature, scheduler._streams.flow, scheduler._streams.task)
     nice = {}
     for stream in streams:
         stream.enqueue(

@@ -13,6 +13,7 @@ from dff_edge.runtime.devices.cpu import CpuDevice
 from dff_edge.runtime.engines.base import enqueue_run
 from dff_edge.runtime.engines.subnets import Subnets
 from dff_edge.runtime.overlap import choose_overlap
+from dff_edge.runtime.tasks.segmentation import LabelDecoder
 
 UINT8, FLOAT32 = np.dtype(np.uint8), np.dtype(np.float32)
 WORK_S = 0.003
@@ -53,7 +54,7 @@ def subnets_of(work):
 
 def test_networks_that_leave_room_for_each_other_overlap():
     subnets = subnets_of(lambda: time.sleep(WORK_S))
-    choice = choose_overlap(CpuDevice(), subnets, depth=3, interval=5)
+    choice = choose_overlap(CpuDevice(), subnets, LabelDecoder(), depth=3, interval=5)
     assert choice.overlap
     assert "frames per second with overlap" in choice.reason
     assert "key interval 5" in choice.reason
@@ -72,7 +73,7 @@ def test_networks_that_get_in_each_others_way_run_in_order():
             last = threading.get_ident()
             time.sleep(WORK_S)
 
-    choice = choose_overlap(CpuDevice(), subnets_of(work), depth=3, interval=5)
+    choice = choose_overlap(CpuDevice(), subnets_of(work), LabelDecoder(), depth=3, interval=5)
     assert not choice.overlap
     assert "in order" in choice.reason
 
@@ -81,7 +82,7 @@ def test_one_frame_in_flight_is_not_measured():
     def work():
         raise AssertionError("measured")
 
-    choice = choose_overlap(CpuDevice(), subnets_of(work), depth=1, interval=5)
+    choice = choose_overlap(CpuDevice(), subnets_of(work), LabelDecoder(), depth=1, interval=5)
     assert not choice.overlap
     assert "one frame in flight" in choice.reason
 
@@ -92,7 +93,7 @@ def test_failure_comes_out_and_leaves_no_thread():
 
     before = set(threading.enumerate())
     with pytest.raises(PipelineError, match="burst pipe"):
-        choose_overlap(CpuDevice(), subnets_of(work), depth=2, interval=5)
+        choose_overlap(CpuDevice(), subnets_of(work), LabelDecoder(), depth=2, interval=5)
     assert set(threading.enumerate()) == before
 
 
@@ -104,7 +105,7 @@ def test_each_key_interval_is_run_as_such():
         raise AssertionError("flow was computed")
 
     flow = Costly(base.flow.inputs.values(), base.flow.outputs.values(), work)
-    choose_overlap(CpuDevice(), replace(base, flow=flow), depth=2, interval=1)
+    choose_overlap(CpuDevice(), replace(base, flow=flow), LabelDecoder(), depth=2, interval=1)
 
 
 def test_long_key_intervals_do_not_make_it_long():
@@ -116,6 +117,8 @@ def test_long_key_intervals_do_not_make_it_long():
         flow_runs += 1
 
     flow = Costly(base.flow.inputs.values(), base.flow.outputs.values(), work)
-    choice = choose_overlap(CpuDevice(), replace(base, flow=flow), depth=2, interval=10_000)
+    choice = choose_overlap(
+        CpuDevice(), replace(base, flow=flow), LabelDecoder(), depth=2, interval=10_000
+    )
     assert "key interval 30" in choice.reason
     assert flow_runs <= 2 * 9 * 29  # both ways: two rounds before, seven that count

@@ -173,8 +173,8 @@ def test_run_that_the_garbage_collector_ends_in_a_thread_of_the_pipeline(bundle,
         runs = [pipeline.run(frame(images, index) for index in range(6))]
         next(runs[0])
         is_collected = threading.Event()
-        pipeline._scheduler._decode_stream.enqueue(runs.clear)
-        pipeline._scheduler._decode_stream.enqueue(is_collected.set)
+        pipeline._scheduler._streams.decode.enqueue(runs.clear)
+        pipeline._scheduler._streams.decode.enqueue(is_collected.set)
         assert is_collected.wait(WAIT_S)
         assert not pipeline.is_full
         assert pipeline.poll(block=True) is None

@@ -13,6 +13,7 @@ from dff_edge.runtime.devices.cpu import CpuDevice, CpuEvent
 from dff_edge.runtime.engines.subnets import Subnets
 from dff_edge.runtime.kernels.warp import warp_features
 from dff_edge.runtime.scheduler import Scheduler
+from dff_edge.runtime.tasks.segmentation import LabelDecoder
 from dff_edge.runtime.trace import Trace
 
 TIMEOUT_S = 10  # of a wait that ends at once when the code is right
@@ -88,7 +89,7 @@ def subnets():
 
 @pytest.fixture
 def scheduler(subnets):
-    scheduler = Scheduler(CpuDevice(), subnets, depth=3)
+    scheduler = Scheduler(CpuDevice(), subnets, LabelDecoder(), depth=3)
     yield scheduler
     for engine in (subnets.feature, subnets.flow, subnets.task):
         for event in engine.released:
@@ -203,7 +204,7 @@ def test_no_frame_is_taken_after_a_stage_failed(scheduler, subnets):
 
     subnets.feature._compute = broken
     scheduler.submit(frame_of(50, 0), is_key=True)
-    scheduler._decode_stream.synchronize()
+    scheduler._streams.decode.synchronize()
     with pytest.raises(PipelineError, match="feature stage failed: burst pipe"):
         scheduler.submit(frame_of(50, 1), is_key=False)
 
@@ -215,7 +216,7 @@ def test_interrupted_submit_is_dropped_with_the_rest(scheduler, subnets, monkeyp
 
     scheduler.submit(frame_of(50, 0), is_key=True)
     with monkeypatch.context() as interrupted:
-        interrupted.setattr(scheduler._resizer, resize, ctrl_c)
+        interrupted.setattr(scheduler._enqueuer._resizer, resize, ctrl_c)
         with pytest.raises(KeyboardInterrupt):
             scheduler.submit(frame_of(50, 1), is_key=resize == "full")
     scheduler.drop_all()
@@ -232,7 +233,7 @@ def test_dropping_waits_for_the_work_of_an_interrupted_submit(scheduler, subnets
 
     subnets.feature.hold(0)
     with monkeypatch.context() as interrupted:
-        interrupted.setattr(scheduler._decode_stream, "enqueue", ctrl_c)
+        interrupted.setattr(scheduler._streams.decode, "enqueue", ctrl_c)
         with pytest.raises(KeyboardInterrupt):
             scheduler.submit(frame_of(50, 0), is_key=True)
     dropping = threading.Thread(target=scheduler.drop_all)
@@ -266,7 +267,7 @@ def test_without_overlap_the_networks_run_one_after_another(subnets):
 
         engine._compute = noting
     trace = Trace()
-    scheduler = Scheduler(CpuDevice(), subnets, depth=3, overlap=False, trace=trace)
+    scheduler = Scheduler(CpuDevice(), subnets, LabelDecoder(), depth=3, overlap=False, trace=trace)
     subnets.feature.hold(0)
     for index, (value, is_key) in enumerate([(50, True), (200, False), (60, True)]):
         scheduler.submit(frame_of(value, index), is_key=is_key)
@@ -286,7 +287,9 @@ def test_propagate_takes_the_place_of_warp_and_task_on_other_frames(subnets):
         outputs["scores"][..., 1] = (inputs["features"] * inputs["scale"])[..., 0]
 
     propagate = HeldEngine(inputs, list(subnets.task.outputs.values()), propagate_net)
-    scheduler = Scheduler(CpuDevice(), replace(subnets, propagate=propagate), depth=2)
+    scheduler = Scheduler(
+        CpuDevice(), replace(subnets, propagate=propagate), LabelDecoder(), depth=2
+    )
     results = run_through(scheduler, (50, 200, 60, 120), (True, False, False, True))
     scheduler.close()
     assert [int(result.labels[0, 0]) for result in results] == [0, 1, 0, 1]
@@ -343,7 +346,7 @@ def test_device_with_memory_of_its_own_gets_copies_in_and_out(subnets, overlap):
             for e in subnets.engines
         )
     )
-    scheduler = Scheduler(FarDevice(), far, depth=3, overlap=overlap)
+    scheduler = Scheduler(FarDevice(), far, LabelDecoder(), depth=3, overlap=overlap)
     values = [50, 200, 60, 120, 40, 200, 210, 30]
     results = run_through(scheduler, values, [index % 3 == 0 for index in range(8)])
     scheduler.close()
@@ -361,9 +364,9 @@ def test_frames_wait_for_their_copies(subnets):
         )
     )
     device, gate = FarDevice(), threading.Event()
-    scheduler = Scheduler(device, far, depth=2)
-    scheduler._copy_in_stream.enqueue(lambda: gate.wait(TIMEOUT_S))
-    scheduler._copy_out_stream.enqueue(lambda: gate.wait(TIMEOUT_S))
+    scheduler = Scheduler(device, far, LabelDecoder(), depth=2)
+    scheduler._streams.copy_in.enqueue(lambda: gate.wait(TIMEOUT_S))
+    scheduler._streams.copy_out.enqueue(lambda: gate.wait(TIMEOUT_S))
     scheduler.submit(frame_of(50, 0), is_key=True)
     scheduler.submit(frame_of(200, 1), is_key=False)
     assert not far.feature.started[0].wait(0.05)
@@ -378,10 +381,10 @@ def test_interrupted_first_submit_of_a_trace_can_be_repeated(subnets, monkeypatc
         raise KeyboardInterrupt
 
     trace = Trace()
-    scheduler = Scheduler(CpuDevice(), subnets, trace=trace)
-    monkeypatch.setattr(scheduler._decode_stream, "event", FarEvent)
+    scheduler = Scheduler(CpuDevice(), subnets, LabelDecoder(), depth=2, trace=trace)
+    monkeypatch.setattr(scheduler._streams.decode, "event", FarEvent)
     with monkeypatch.context() as interrupted:
-        interrupted.setattr(scheduler._decode_stream, "record", ctrl_c)
+        interrupted.setattr(scheduler._streams.decode, "record", ctrl_c)
         with pytest.raises(KeyboardInterrupt):
             scheduler.submit(frame_of(50, 0), is_key=True)
     run_through(scheduler, (50, 200), (True, False))
@@ -393,7 +396,7 @@ def test_scheduler_that_cannot_be_made_leaves_no_thread(subnets):
     before = set(threading.enumerate())
     del subnets.task.inputs["features"]
     with pytest.raises(KeyError):
-        Scheduler(CpuDevice(), subnets)
+        Scheduler(CpuDevice(), subnets, LabelDecoder(), depth=2)
     assert set(threading.enumerate()) == before
 
 
@@ -411,7 +414,7 @@ def test_buffers_are_the_same_in_the_steady_state(subnets):
         original(inputs, outputs)
 
     subnets.flow.run = noting
-    scheduler = Scheduler(CpuDevice(), subnets, depth=2)
+    scheduler = Scheduler(CpuDevice(), subnets, LabelDecoder(), depth=2)
     scheduler.submit(frame_of(50, 0), is_key=True)
     scheduler.collect()
     for index in range(1, 12):

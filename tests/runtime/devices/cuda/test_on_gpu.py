@@ -14,6 +14,7 @@ from dff_edge.frames import Frame
 from dff_edge.runtime.devices.cuda.device import open_device
 from dff_edge.runtime.engines.subnets import Subnets
 from dff_edge.runtime.scheduler import Scheduler
+from dff_edge.runtime.tasks.segmentation import LabelDecoder
 from tests.runtime.devices.cuda.emulation import has_gpu
 
 pytestmark = [
@@ -70,7 +71,7 @@ def subnets():
 
 
 def run(device, subnets, images, **how):
-    scheduler = Scheduler(device, subnets, **how)
+    scheduler = Scheduler(device, subnets, LabelDecoder(), **how)
     results = []
     try:
         for index, image in enumerate(images):
