@@ -29,11 +29,12 @@ from dff_edge.errors import FrameError, PipelineError, memory_told
 from dff_edge.frames import Frame, Result, check_stamp
 from dff_edge.lifetime import EXIT_S, bind, is_inherited
 from dff_edge.names import Precision
-from dff_edge.runtime.assembly import assemble
+from dff_edge.runtime.assembly import Assembled, assemble
 from dff_edge.runtime.engines.backends import DEFAULT_BACKEND
 from dff_edge.runtime.engines.options import CudaOptions
 from dff_edge.runtime.engines.subnets import Opened
 from dff_edge.runtime.exclusive import ExclusiveCalls
+from dff_edge.runtime.key_turns import KeyTurn
 from dff_edge.runtime.keys import IN_ORDER, KeyMode
 from dff_edge.runtime.policy import (
     MEASURED_RESULTS,
@@ -63,6 +64,7 @@ class Pipeline:
         scheduler: where frames are computed.
         policy: when to take a key frame.
         opened: engines and device, closed with the pipeline.
+        turn: at the feature network, among the pipelines that share it.
         bundle: where the engines are from.
         schedule: how their work is shared out, and why.
     """
@@ -73,6 +75,7 @@ class Pipeline:
         policy: KeyFramePolicy,
         *,
         opened: Opened,
+        turn: KeyTurn,
         bundle: Bundle | None = None,
         schedule: Schedule | None = None,
     ) -> None:
@@ -81,6 +84,7 @@ class Pipeline:
         self.schedule = schedule
         self._scheduler = scheduler
         self._opened = opened
+        self._turn = turn
         self._next_index = 0
         self._size: tuple[int, int] | None = None
         self._stretch = 0
@@ -164,23 +168,29 @@ class Pipeline:
                 cuda=cuda,
             )
             return Bundle.use(find_bundle(bundle), reopen)
-        assembled = assemble(
+        (assembled,) = assemble(
             bundle,
             precision,
-            policy=policy,
+            policies=[policy],
             depth=depth,
             threads=threads,
             engine=engine,
             overlap=overlap,
             keys=keys,
             confidence=confidence,
-            trace=trace,
+            traces=[trace],
             cuda=cuda,
         )
+        return cls.of(assembled, bundle)
+
+    @classmethod
+    def of(cls, assembled: Assembled, bundle: Bundle) -> Pipeline:
+        """Return the pipeline of parts that were opened from a bundle."""
         return cls(
             assembled.scheduler,
             assembled.policy,
             opened=assembled.opened,
+            turn=assembled.turn,
             bundle=bundle,
             schedule=assembled.schedule,
         )
@@ -245,10 +255,14 @@ class Pipeline:
         try:
             is_cut = wanted or self._is_cut(frame, size)
             is_key = is_cut or self._is_key(frame)
+            if is_cut:
+                self._turn.insist()
             self._scheduler.submit(frame, is_key=is_key, is_cut=is_cut)
         except BaseException:
             self._is_key_wanted |= wanted
             raise
+        finally:
+            self._turn.enqueued()
         self._next_index = frame.index + 1
         self._size = size
         self._stretch = frame.stretch
@@ -351,6 +365,7 @@ class Pipeline:
         """
         self._is_closed = True
         with self._calls.lock:
+            self._turn.leave()
             # Again on a second call: the first may have been interrupted.
             self._scheduler.close()
             self._opened.close()
@@ -427,7 +442,17 @@ class Pipeline:
             measured=tuple(self._measured),
             is_feature_idle=self._scheduler.is_feature_idle,
         )
-        return self.policy.is_key(context)
+        if not self.policy.is_key(context):
+            return False
+        if self._may_be_put_off(frame):
+            return self._turn.ask()
+        self._turn.insist()
+        return True
+
+    def _may_be_put_off(self, frame: Frame) -> bool:
+        """Whether a key frame may be a later one: where results depend on the machine anyway."""
+        lag = self._scheduler.keys.lag
+        return lag is None or (lag == 0 and frame.live)
 
     def _check_is_current(self, run: object) -> None:
         if self._run is not run:
