@@ -14,7 +14,13 @@ key_distance_p50, alone_key_distance_p50    of results from their key frames, in
 Memory is private memory (Private_ of /proc/self/smaps_rollup), each number in a process of its own
 after some frames of each camera. Cameras are paced in the process at --rate and not in step; each
 has a thread that submits and waits, as `dff-edge run` has it. Figures are medians of the rounds.
---side-by-side has calls of the flow and task networks overlap in place of taking turns, to compare.
+
+With --soak, in place of these, all cameras once, with --frames each (9000: five minutes at 30 Hz):
+
+rss_growth_mb   growth of resident memory from a fifth of the time to the end, MB
+age_drift       median age of the last quarter of the results / of the second one
+
+--side-by-side has calls of the flow and task networks overlap, not take turns, to compare.
 """
 
 from __future__ import annotations
@@ -63,6 +69,9 @@ def main() -> None:
         return
     if options.side_by_side:
         overlap_calls()
+    if options.soak:
+        report(*soak(options), options.json)
+        return
     with open_pipelines(options, options.streams, options.threads) as pipelines:
         rounds = [measure(pipelines, options) for _ in range(options.runs)]
         schedule = str(pipelines[0].schedule)
@@ -109,6 +118,7 @@ def arguments() -> argparse.ArgumentParser:
         "--runs", type=int, default=3, help="rounds, of one camera and of several"
     )
     arguments.add_argument("--side-by-side", action="store_true")
+    arguments.add_argument("--soak", action="store_true")
     arguments.add_argument("--only-memory", action="store_true")
     arguments.add_argument("--measure-memory", help=argparse.SUPPRESS)
     return arguments
@@ -203,6 +213,41 @@ def measure(pipelines: Sequence[Pipeline], options: argparse.Namespace) -> dict[
         "key_distance_p50": float(np.median(np.concatenate([p.distances for p in together]))),
         "alone_key_distance_p50": float(np.median(alone.distances)),
     }
+
+
+def soak(options: argparse.Namespace) -> tuple[dict[str, float], dict[str, Any]]:
+    """Play all cameras once, and look at the process's memory every second meanwhile."""
+    over, rss_mb = threading.Event(), []
+
+    def look() -> None:
+        while not over.wait(1.0):
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            rss_mb.append(pages * os.sysconf("SC_PAGE_SIZE") / 1e6)
+
+    before = threading.active_count()
+    with open_pipelines(options, options.streams, options.threads) as pipelines:
+        looking = threading.Thread(target=look)
+        looking.start()
+        played = play(pipelines, options)
+        over.set()
+        looking.join()
+    ages_ms = [np.array_split(each.ages_ms, 4) for each in played]
+    settled_mb = rss_mb[len(rss_mb) // 5]
+    figures = {
+        "rss_growth_mb": rss_mb[-1] - settled_mb,
+        "age_drift": max(float(np.median(ages[3]) / np.median(ages[1])) for ages in ages_ms),
+    }
+    background = {
+        "bundle": options.bundle,
+        "cameras": f"{options.streams} at {options.rate:g} Hz, keys {options.keys}",
+        "seconds": len(rss_mb),
+        "frames answered": [len(each.ages_ms) for each in played],
+        "key frames": [len(each.keys) for each in played],
+        "age p50 ms": [round(float(np.median(each.ages_ms)), 1) for each in played],
+        "rss MB, every fifth": [round(rss_mb[i * (len(rss_mb) - 1) // 5]) for i in range(6)],
+        "threads left after close": threading.active_count() - before,
+    }
+    return figures, background
 
 
 def play(pipelines: Sequence[Pipeline], options: argparse.Namespace) -> list[Played]:

@@ -20,7 +20,7 @@ from dff_edge.calibration.sampling.samples import Samples
 from dff_edge.detection_matching import SURE_SCORE
 from dff_edge.names import Flavour, GraphName, Precision
 from dff_edge.runtime.engines.base import Engine
-from dff_edge.runtime.engines.hand_crafted_flow import HandmadeFlow
+from dff_edge.runtime.engines.hand_crafted_flow import HandCraftedFlow
 from dff_edge.runtime.engines.onnxruntime import OrtEngine
 from dff_edge.runtime.engines.subnets import Subnets
 from dff_edge.runtime.sequential import Arrays, SequentialRunner
@@ -123,7 +123,7 @@ class Reference:
         manifest = self._bundle.manifest
         return stack.enter_context(
             closing(
-                HandmadeFlow(
+                HandCraftedFlow(
                     manifest.flow_function,
                     manifest.frame_size,
                     manifest.channels,

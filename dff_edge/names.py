@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-Task = Literal["segmentation", "detection"]
 Precision = Literal["fp32", "fp16", "int8"]
 # task_maps is a detector's task network up to its learned maps.
 Subnet = Literal["feature", "flow", "task", "task_maps", "propagate"]
@@ -29,10 +28,11 @@ FlowFunction = Literal[
 DriverName = Literal["cuda-python", "pycuda"]
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+CALIBRATED: tuple[Precision, ...] = ("int8", "fp16")  # made of fp32 by calibration
 # Graphs of every bundle; those of detection also have task_maps.
 SUBNETS: tuple[Subnet, ...] = ("feature", "flow", "task", "propagate")
 FLAVOURS: tuple[Flavour, ...] = get_args(Flavour)
 TENSORRT_GRAPHS: tuple[GraphName, ...] = (*SUBNETS, "propagate_portable")
 FLOWS: tuple[FlowFunction, ...] = get_args(FlowFunction)
-HANDMADE_FLOWS: tuple[FlowFunction, ...] = FLOWS[1:]
+HAND_CRAFTED_FLOWS: tuple[FlowFunction, ...] = FLOWS[1:]
 DRIVERS: tuple[DriverName, ...] = get_args(DriverName)

@@ -70,7 +70,8 @@ def install_command(extra: str) -> str:
             "   # on a Jetson TensorRT comes with JetPack, for the system's own Python"
         )
     is_plain = not any(_others(name) or _is_foreign(name) for name in wanted)
-    is_plain &= not all(_is_installed(name) for name in wanted)
+    # Without metadata (a copy of the folder) it is not known what an extra brings.
+    is_plain &= not wanted or not all(_is_installed(name) for name in wanted)
     return f"pip install '{_OWN}[{extra}]'" if is_plain else _command(wanted)
 
 
@@ -219,7 +220,7 @@ def _is_foreign(name: str) -> bool:
 def _serves(installed: list[str], wanted: str) -> bool:
     """Return whether one of the installed packages does all that the wanted one would."""
     if wanted in _FAMILIES["onnxruntime"]:
-        return bool(installed) and wanted == "onnxruntime"  # all of them have the CPU
+        return bool(installed) and wanted == "onnxruntime"  # every build has the CPU provider
     return any(name in _WITH_WINDOWS or wanted not in _WITH_WINDOWS for name in installed)
 
 

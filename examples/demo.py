@@ -187,13 +187,16 @@ def headline(numbers: Path) -> str:
 
 def draw_strips(bundle: Bundle, source: str | None) -> list[Strip]:
     """Draw a key frame and frames predicted from it: of a synthetic street, and of a video."""
-    colours = [info.colour for info in bundle.manifest.classes]
+    classes, task = bundle.manifest.classes, bundle.manifest.task
+    names, colours = [info.name for info in classes], [info.colour for info in classes]
     strips = []
     with BundlePredictor(bundle, "int8") as predictor:
         if source is not None:
             images = read_images(source, max(DISTANCES) + 1)
             no_truth = [None] * len(images)
-            pictures = draw_pictures(predictor, images, no_truth, colours, DISTANCES)
+            pictures = draw_pictures(
+                predictor, images, no_truth, colours, DISTANCES, task=task, names=names
+            )
             strips.append(Strip(f"INT8 on {source}", pictures, NOT_TRAINED_FOR))
         clip = open_clips(PICTURES)[0]
         shown = range(PICTURE_START, PICTURE_START + max(DISTANCES) + 1)
@@ -203,6 +206,8 @@ def draw_strips(bundle: Bundle, source: str | None) -> list[Strip]:
             [clip.labels(index) for index in shown],
             colours,
             DISTANCES,
+            task=task,
+            names=names,
         )
         strips.append(Strip("INT8 on a synthetic street that the model has not seen", pictures))
     return strips

@@ -18,11 +18,19 @@ from dff_edge.runtime.engines.shared import share_engines
 from dff_edge.runtime.engines.subnets import Opened
 from dff_edge.runtime.key_turns import KeyTurn, KeyTurns
 from dff_edge.runtime.keys import KeyMode, parse_keys
+from dff_edge.runtime.known_distances import KnownDistances
 from dff_edge.runtime.overlap import OverlapChoice, choose_overlap
-from dff_edge.runtime.policy import AsSoonAsIdle, FixedInterval, KeyFramePolicy, parse_policy
+from dff_edge.runtime.policy import (
+    Adaptive,
+    AsSoonAsIdle,
+    FixedInterval,
+    KeyFramePolicy,
+    parse_policy,
+)
 from dff_edge.runtime.schedule import Schedule
 from dff_edge.runtime.scheduler import Scheduler
 from dff_edge.runtime.sharing import ThreadShare, choose_share
+from dff_edge.runtime.staleness import staleness_of
 from dff_edge.runtime.tasks import decoder_of
 from dff_edge.runtime.trace import Trace
 
@@ -39,6 +47,7 @@ class Assembled:
         turn: at the feature network, among the pipelines that share it.
         opened: engines and device; whoever closes the scheduler closes them after it.
         schedule: how their work is shared out, and why.
+        distances: those that the bundle is known for.
     """
 
     scheduler: Scheduler
@@ -46,6 +55,7 @@ class Assembled:
     turn: KeyTurn
     opened: Opened
     schedule: Schedule
+    distances: KnownDistances
 
 
 def assemble(
@@ -73,7 +83,7 @@ def assemble(
         ConfigError: several on a device other than the CPU, too.
     """
     keys = parse_keys(keys) if isinstance(keys, str) else keys
-    parsed = [_policy_of(policy, keys, bundle) for policy in policies]
+    parsed = [policy_of(policy, keys, bundle) for policy in policies]
     if len(parsed) > 1 and backend_of(engine).device != "cpu":
         raise ConfigError(
             f"engine is '{engine}' for {len(parsed)} streams, expected "
@@ -122,9 +132,11 @@ def assemble(
                 overlap=choice.overlap,
                 keys=keys,
                 trace=trace,
+                staleness=staleness_of(bundle.manifest),
             )
             turn = turns.join(partial(_is_feature_busy, scheduler))
-            made.append(Assembled(scheduler, policy, turn, held, schedule))
+            distances = KnownDistances.of(bundle, precision, engine)
+            made.append(Assembled(scheduler, policy, turn, held, schedule, distances))
     except BaseException:
         for parts in made:
             parts.scheduler.close()
@@ -141,6 +153,7 @@ def assemble(
         parsed[0],
         schedule,
     )
+    made[0].distances.expect(parsed[0], keys)
     return made
 
 
@@ -148,9 +161,12 @@ def _is_feature_busy(scheduler: Scheduler) -> bool:
     return scheduler.is_feature_busy
 
 
-def _policy_of(
-    policy: str | KeyFramePolicy | None, keys: KeyMode, bundle: Bundle
-) -> KeyFramePolicy:
+def policy_of(policy: str | KeyFramePolicy | None, keys: KeyMode, bundle: Bundle) -> KeyFramePolicy:
+    """Return the policy that a pipeline is opened with; see ``Pipeline.open``.
+
+    Raises:
+        ConfigError: there is none of this name, or it does not fit the key mode or the bundle.
+    """
     if policy is None:
         if keys.lag is None:
             return AsSoonAsIdle()
@@ -161,5 +177,11 @@ def _policy_of(
         raise ConfigError(
             "the policy is 'idle' with key frames in order, where it would make every frame a key "
             "frame. Take keys='background', or fixed:1 for that."
+        )
+    if isinstance(policy, Adaptive) and bundle.manifest.staleness is None:
+        raise ConfigError(
+            f"the policy is '{policy}', and {bundle.path} has no model of how stale an answer is. "
+            f"Fit it with `dff-edge calibrate {bundle.path} --source CLIPS`, on video like that of "
+            "the device, or take fixed:l."
         )
     return policy

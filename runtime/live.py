@@ -13,12 +13,12 @@ import logging
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Literal, Protocol
 
 from dff_edge.bundle.reader import Bundle
 from dff_edge.errors import ConfigError, FrameError, SourceError
 from dff_edge.frames import Result
+from dff_edge.lifetime import Closing
 from dff_edge.names import Precision
 from dff_edge.runtime.drawing.style import DEFAULT_STYLE, Style
 from dff_edge.runtime.engines.backends import DEFAULT_BACKEND
@@ -49,7 +49,7 @@ class RunOptions:
         precision, policy, threads, engine, overlap, keys, cuda: as of ``Pipeline.open``.
         depth: frames in flight; None for 1 of a live source and 3 of a recording.
         frames: results after which a run ends; None for all.
-        style: which parts of results are drawn, and how.
+        style: which parts of results are drawn, and how; its threshold is the bundle's unless set.
     """
 
     precision: Precision = "fp32"
@@ -103,8 +103,8 @@ class Watcher(Protocol):
         ...
 
 
-class SourceRun:
-    """One source, its sinks and its observer, open for a run; a context manager.
+class SourceRun(Closing):
+    """One source, its sinks and its observer, open for a run.
 
     Everything is opened and checked before anything is written: files of another run are not
     touched until the first result comes.
@@ -140,6 +140,7 @@ class SourceRun:
         names = list(manifest.class_names)
         self._options = options
         self._watcher = watcher
+        self._style = options.style.of_bundle(manifest)
         self._counted = names if task_of(manifest).gives_scores else None
         with ExitStack() as stack:
             self.frames = stack.enter_context(open_source(source))
@@ -157,7 +158,7 @@ class SourceRun:
                     fps=self.frames.fps,
                     source=source,
                     task=manifest.task,
-                    style=options.style,
+                    style=self._style,
                 )
                 self.sinks.add(sink)
             if watcher is not None:
@@ -182,7 +183,7 @@ class SourceRun:
             PipelineError: a stage failed.
         """
         frames, sinks, watcher = self.frames, self.sinks, self._watcher
-        statistics = RunStatistics(self._counted, self._options.style.min_score)
+        statistics = RunStatistics(self._counted, self._style.least_score)
         results = _results(pipeline, frames)
         state: EndState = "finished"
         failure: str | None = None
@@ -225,17 +226,6 @@ class SourceRun:
         """Close source and sinks. Safe to call twice."""
         self._stack.close()
 
-    def __enter__(self) -> SourceRun:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
-
     def _check_depth(self) -> None:
         if self.frames.live and self._options.depth not in (None, 1):
             raise ConfigError(
@@ -258,7 +248,7 @@ class SourceRun:
         return uri
 
 
-class Runner:
+class Runner(Closing):
     """Runs a bundle on one source after another; not thread-safe, and a context manager.
 
     Args:
@@ -310,17 +300,6 @@ class Runner:
         if self._pipeline is not None:
             self._pipeline.close()
             self._pipeline = None
-
-    def __enter__(self) -> Runner:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _open_pipeline(self, *, live: bool, trace: Trace | None) -> Pipeline:
         """Return the pipeline of the source before, or open the engines."""

@@ -18,24 +18,24 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from dff_edge.bundle.reader import Bundle
 from dff_edge.bundle.shipped import find_bundle
-from dff_edge.errors import FrameError, PipelineError, memory_told
+from dff_edge.errors import FrameError, PipelineError, raises_out_of_memory
 from dff_edge.frames import Frame, Result, check_stamp
-from dff_edge.lifetime import EXIT_S, bind, is_inherited
+from dff_edge.lifetime import EXIT_S, Closing, bind, is_inherited
 from dff_edge.names import Precision
 from dff_edge.runtime.assembly import Assembled, assemble
-from dff_edge.runtime.engines.backends import DEFAULT_BACKEND
+from dff_edge.runtime.engines.backends import DEFAULT_BACKEND, backend_of
 from dff_edge.runtime.engines.options import CudaOptions
 from dff_edge.runtime.engines.subnets import Opened
 from dff_edge.runtime.exclusive import ExclusiveCalls
 from dff_edge.runtime.key_turns import KeyTurn
 from dff_edge.runtime.keys import IN_ORDER, KeyMode
+from dff_edge.runtime.known_distances import KnownDistances
 from dff_edge.runtime.policy import (
     MEASURED_RESULTS,
     FrameContext,
@@ -49,7 +49,7 @@ from dff_edge.runtime.trace import Trace
 _log = logging.getLogger("dff_edge.runtime")
 
 
-class Pipeline:
+class Pipeline(Closing):
     """Deep Feature Flow over one video stream.
 
     Use it from one thread at a time; concurrent calls raise. ``close`` and ``force_key``
@@ -67,6 +67,7 @@ class Pipeline:
         turn: at the feature network, among the pipelines that share it.
         bundle: where the engines are from.
         schedule: how their work is shared out, and why.
+        distances: those that the bundle is known for, beyond which a warning is logged.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Pipeline:
         turn: KeyTurn,
         bundle: Bundle | None = None,
         schedule: Schedule | None = None,
+        distances: KnownDistances | None = None,
     ) -> None:
         self.policy = policy
         self.bundle = bundle
@@ -85,19 +87,20 @@ class Pipeline:
         self._scheduler = scheduler
         self._opened = opened
         self._turn = turn
+        self._distances = distances or KnownDistances(None)
         self._next_index = 0
         self._size: tuple[int, int] | None = None
-        self._stretch = 0
+        self._segment = 0
         self._measured: deque[Measured] = deque(maxlen=MEASURED_RESULTS)
         self._is_closed = False
         self._is_key_wanted = False
         self._run: object = None
-        self._is_run_left = False  # a run was broken off: its frames in flight are to be dropped
+        self._is_run_left = False  # an interrupted run left frames in flight, to be dropped
         self._calls = ExclusiveCalls()
         bind(self, at_exit=Pipeline._end_at_exit)
 
     @classmethod
-    @memory_told("opening the pipeline")
+    @raises_out_of_memory("opening the pipeline")
     def open(
         cls,
         bundle: str | Path | Bundle,
@@ -117,11 +120,14 @@ class Pipeline:
 
         Args:
             bundle: its folder, the name of a model that comes with dff-edge (``dff-edge zoo``),
-                which is exported on first use, or an open bundle.
+                or an open bundle. Of a model, a bundle that is ready is used where it holds the
+                precision, else one is exported, once.
             precision: "fp32", "fp16" or "int8"; the bundle must hold it.
-            policy: when to take a key frame: "fixed:10", "idle" for one as soon as the one before
-                is done, with key frames in the background, or a ``KeyFramePolicy`` of your own;
-                None takes "idle" with ``keys`` "background", else the bundle's key interval.
+            policy: when to take a key frame: "fixed:10"; "adaptive:0.05" for one where more than 5%
+                of an answer would be stale, and at a cut of the scene; "idle" for one as soon as
+                the one before is done, with key frames in the background; or a ``KeyFramePolicy``
+                of your own. None takes "idle" with ``keys`` "background", else the bundle's key
+                interval.
             depth: frames in flight at most. 1 computes each frame by itself, as fast as it can be
                 answered. More let networks of several frames run side by side, the flow network
                 on half the threads, and ``run`` then hands out a result ``depth - 1`` frames
@@ -136,18 +142,18 @@ class Pipeline:
                 (``schedule`` says the outcome); on the CPU they do.
             keys: when the features of a new key frame are used. "in-order": its own answer waits
                 for them. "background": frames, that one included, are answered from the older key
-                frame until they are ready, and the feature network steps back for the others; for
+                frame until they are ready, and the feature network has the lowest priority; for
                 live sources. "lag:n": the same with the features used exactly n frames after
                 their key frame, so that results do not depend on the machine. The first frame, and
                 the first after a gap or a change of size, waits for its own features in any case.
-            confidence: whether label maps come with how sure they are, pixel by pixel.
+            confidence: whether results have a confidence for each pixel, beside the label map.
             trace: takes the time of every stage on every stream.
             cuda: how the GPU is used.
 
         Raises:
             BundleError: when there is none, or it is damaged or lacks the precision.
-            ConfigError: when a confidence is asked of detection, whose boxes have scores, or for
-                a policy or key mode that does not exist, or does not fit the other.
+            ConfigError: for a confidence of a task without label maps, and for a policy or key mode
+                that does not exist, or does not fit the other.
             EngineError: when a graph cannot be loaded, or has not been deployed here.
             MissingDependencyError: when the engine, or a package for the first use of a model,
                 is not installed.
@@ -167,7 +173,9 @@ class Pipeline:
                 trace=trace,
                 cuda=cuda,
             )
-            return Bundle.use(find_bundle(bundle), reopen)
+            flavour = backend_of(engine).flavour
+            folder = find_bundle(bundle, holding=(precision,), flavour=flavour)
+            return Bundle.use(folder, reopen)
         (assembled,) = assemble(
             bundle,
             precision,
@@ -193,6 +201,7 @@ class Pipeline:
             turn=assembled.turn,
             bundle=bundle,
             schedule=assembled.schedule,
+            distances=assembled.distances,
         )
 
     @property
@@ -239,7 +248,7 @@ class Pipeline:
                 image = image.copy()  # the caller's memory: a camera driver reuses it
             now_s = time.monotonic()
             stamp_s = now_s if stamp_s is None else check_stamp(stamp_s, live=True, now_s=now_s)
-            frame = Frame(image, self._next_index, stamp_s, stretch=self._stretch, live=True)
+            frame = Frame(image, self._next_index, stamp_s, segment=self._segment, live=True)
         else:
             check_stamp(frame.stamp_s, live=frame.live, now_s=time.monotonic())
             image = self._opened.device.check_image(frame.image)
@@ -253,6 +262,7 @@ class Pipeline:
         size = (image.shape[0], image.shape[1])
         wanted, self._is_key_wanted = self._is_key_wanted, False
         try:
+            wanted |= self.policy.is_cut(frame)
             is_cut = wanted or self._is_cut(frame, size)
             is_key = is_cut or self._is_key(frame)
             if is_cut:
@@ -265,7 +275,7 @@ class Pipeline:
             self._turn.enqueued()
         self._next_index = frame.index + 1
         self._size = size
-        self._stretch = frame.stretch
+        self._segment = frame.segment
 
     def poll(self, *, block: bool = False) -> Result | None:
         """Return the next result, in frame order.
@@ -370,25 +380,14 @@ class Pipeline:
             self._scheduler.close()
             self._opened.close()
 
-    def __enter__(self) -> Pipeline:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     @contextmanager
     def _in_call(self, call: str) -> Iterator[None]:
-        """Exclude other threads, clean up after a run that was broken off, and tell memory."""
+        """Exclude other threads, drop an interrupted run's frames, raise ``OutOfMemoryError``."""
         with self._calls.enter(call):
             self._check_open()
             if self._is_run_left:
                 self._begin_anew()
-            with memory_told(f"{call}()"):
+            with raises_out_of_memory(f"{call}()"):
                 yield
 
     def _begin_anew(self) -> None:
@@ -396,7 +395,7 @@ class Pipeline:
         self._scheduler.forget_key()
         self._next_index = 0
         self._size = None
-        self._stretch = 0
+        self._segment = 0
         self._measured.clear()
         self._is_run_left = False
 
@@ -407,6 +406,7 @@ class Pipeline:
     def _collect_next(self) -> Result:
         result = self._scheduler.collect()
         self._measured.append(Measured.of(result))
+        self._distances.add(result)
         return result
 
     def _end_at_exit(self) -> None:
@@ -425,22 +425,26 @@ class Pipeline:
             self._calls.lock.release()
 
     def _is_cut(self, frame: Frame, size: tuple[int, int]) -> bool:
-        """Whether there is nothing to propagate from: flow across a gap means nothing."""
+        """Return whether no older features can be propagated to a frame, as across a gap."""
         no_key = self._scheduler.key_index is None
-        return no_key or size != self._size or frame.stretch != self._stretch
+        return no_key or size != self._size or frame.segment != self._segment
 
     def _is_key(self, frame: Frame) -> bool:
         self._scheduler.take_up(frame.index)
         key_index = self._scheduler.key_index
-        assert key_index is not None  # else it was a cut
+        assert key_index is not None  # without one every frame is a cut
         if self._scheduler.is_key_pending:
             return False
+        distance, lag = frame.index - key_index, self._scheduler.lag
         context = FrameContext(
             frame,
-            distance=frame.index - key_index,
+            distance=distance,
             distance_s=frame.stamp_s - self._scheduler.key_stamp_s,
             measured=tuple(self._measured),
             is_feature_idle=self._scheduler.is_feature_idle,
+            keys=self._scheduler.keys,
+            lag=lag,
+            expected_disagreement=self._foretell(distance + lag),
         )
         if not self.policy.is_key(context):
             return False
@@ -450,9 +454,22 @@ class Pipeline:
         return True
 
     def _may_be_put_off(self, frame: Frame) -> bool:
-        """Whether a key frame may be a later one: where results depend on the machine anyway."""
+        """Whether a key frame may be a later one: where results depend on the machine anyway.
+
+        Not in order where every frame is to be one, and none to be propagated.
+        """
         lag = self._scheduler.keys.lag
-        return lag is None or (lag == 0 and frame.live)
+        return lag is None or (lag == 0 and frame.live and self.policy.interval != 1)
+
+    def _foretell(self, distance: int) -> float | None:
+        """Return the disagreement to expect at a distance, by the latest propagated result."""
+        staleness = self._scheduler.staleness
+        if staleness is None:
+            return None
+        for result in reversed(self._measured):
+            if result.distance and result.expected_disagreement is not None:
+                return staleness.foretell(result.expected_disagreement, result.distance, distance)
+        return None
 
     def _check_is_current(self, run: object) -> None:
         if self._run is not run:

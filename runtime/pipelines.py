@@ -16,16 +16,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import overload
 
 from dff_edge.bundle.reader import Bundle
 from dff_edge.bundle.shipped import find_bundle
-from dff_edge.errors import ConfigError, memory_told
-from dff_edge.lifetime import bind
+from dff_edge.errors import ConfigError, raises_out_of_memory
+from dff_edge.lifetime import Closing, bind
 from dff_edge.names import Precision
 from dff_edge.runtime.assembly import assemble
-from dff_edge.runtime.engines.backends import DEFAULT_BACKEND
+from dff_edge.runtime.engines.backends import DEFAULT_BACKEND, backend_of
 from dff_edge.runtime.keys import IN_ORDER, KeyMode
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.policy import KeyFramePolicy
@@ -34,7 +33,7 @@ from dff_edge.runtime.trace import Trace
 MAX_STREAMS = 64
 
 
-class Pipelines(Sequence[Pipeline]):
+class Pipelines(Closing, Sequence[Pipeline]):
     """Pipelines of several streams that share engines on the CPU, as a sequence.
 
     Each is used as a `Pipeline` by itself, in any thread, and may be closed before the others. The
@@ -49,7 +48,7 @@ class Pipelines(Sequence[Pipeline]):
         bind(self)
 
     @classmethod
-    @memory_told("opening the pipelines")
+    @raises_out_of_memory("opening the pipelines")
     def open(
         cls,
         bundle: str | Path | Bundle,
@@ -102,7 +101,9 @@ class Pipelines(Sequence[Pipeline]):
                 confidence=confidence,
                 traces=traces,
             )
-            return Bundle.use(find_bundle(bundle), reopen)
+            flavour = backend_of(engine).flavour
+            folder = find_bundle(bundle, holding=(precision,), flavour=flavour)
+            return Bundle.use(folder, reopen)
         assembled = assemble(
             bundle,
             precision,
@@ -138,17 +139,6 @@ class Pipelines(Sequence[Pipeline]):
         with ExitStack() as stack:  # all of them, also when one is interrupted
             for pipeline in self._pipelines:
                 stack.callback(pipeline.close)
-
-    def __enter__(self) -> Pipelines:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _policies_of(

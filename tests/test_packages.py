@@ -132,6 +132,13 @@ def test_one_package_comes_with_the_bound_that_dff_edge_has_for_it(environment):
     )
 
 
+def test_a_copy_of_the_folder_that_is_not_installed_names_the_extra(environment, monkeypatch):
+    environment()
+    monkeypatch.setattr(packages, "_own_requirements", tuple)
+
+    assert install_command("cpu") == "pip install 'dff-edge[cpu]'"
+
+
 def test_bindings_of_cuda_alone_are_enough(environment):
     environment(*CUDA[1:], "cuda-bindings")
 

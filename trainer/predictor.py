@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dff_edge.frames import Image
 from dff_edge.names import FlowFunction
-from dff_edge.runtime.engines.hand_crafted_flow import HandmadeFlow
+from dff_edge.runtime.engines.hand_crafted_flow import HandCraftedFlow
 from dff_edge.runtime.kernels.resize import FrameResizer
 from dff_edge.trainer.models import DeepFeatureFlow, warp_features
 from dff_edge.trainer.tasks import TRAINED_TASKS
@@ -44,9 +44,9 @@ class TorchPredictor:
         self._full = np.empty((1, *frame_size, 3), np.uint8)
         self._half = np.empty((1, frame_size[0] // 2, frame_size[1] // 2, 3), np.uint8)
         self._copies_features = copies_features
-        self._handmade = None
+        self._hand_crafted = None
         if flow != "network":
-            self._handmade = HandmadeFlow(
+            self._hand_crafted = HandCraftedFlow(
                 flow,
                 frame_size,
                 channels=1,
@@ -78,10 +78,10 @@ class TorchPredictor:
 
     def _estimate_flow(self, key_half: Image, half: Image) -> tuple[Tensor, Tensor | None]:
         """Return flow ``(1, 2, h, w)`` in feature cells to the key frame, and the scale field."""
-        if self._handmade is None:
+        if self._hand_crafted is None:
             return self._model.estimate_flow(self._tensor(key_half), self._tensor(half))
-        moved = {name: spec.empty() for name, spec in self._handmade.outputs.items()}
-        self._handmade.run({"key_half": key_half, "frame_half": half}, moved)
+        moved = {name: spec.empty() for name, spec in self._hand_crafted.outputs.items()}
+        self._hand_crafted.run({"key_half": key_half, "frame_half": half}, moved)
         flow = torch.from_numpy(moved["flow"]).to(self._device)
         return flow.permute(0, 3, 1, 2).contiguous(), None
 

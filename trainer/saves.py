@@ -77,7 +77,7 @@ class _Writer(io.RawIOBase):
         return len(data)
 
 
-class WholeSaves(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Atomic saves; lightning's own are atomic only on the disk of ``$TMPDIR``.
 
     Args:

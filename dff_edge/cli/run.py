@@ -78,7 +78,7 @@ if TYPE_CHECKING:
     "--threshold",
     type=click.FloatRange(0, 1),
     help="Draw, write and count only boxes of at least this score. For bundles that detect.  "
-    "[default: 0.5]",
+    "[default: the bundle's, or 0.5]",
 )
 @precision_option
 @policy_option(is_run=True)
@@ -165,7 +165,7 @@ def command(
             from dff_edge.serve import listen
 
             listener = stack.enter_context(listen(address))
-        opened = _open_bundle(bundle)
+        opened = _open_bundle(bundle, precision, engine)
 
         from dff_edge.runtime.keys import parse_keys
         from dff_edge.runtime.live import Runner, RunOptions
@@ -184,9 +184,10 @@ def command(
         )
         server = None
         if listener is not None:
-            server = stack.enter_context(
-                serve(address, listener, opened, plan.sources, options.style)
-            )
+            with command_line():
+                server = stack.enter_context(
+                    serve(address, listener, opened, plan.sources, options)
+                )
         if plan.at_once:
             failure = run_at_once(opened, plan, outputs, options, server, profile_path, json_path)
         elif len(plan.sources) == 1:
@@ -203,13 +204,15 @@ def command(
         raise click.ClickException(failure)
 
 
-def _open_bundle(name: str) -> Bundle:
+def _open_bundle(name: str, precision: str, engine: str) -> Bundle:
     """Open a bundle, and print the card of a model that comes with dff-edge."""
     from dff_edge.bundle.reader import Bundle
     from dff_edge.bundle.shipped import shipped_models
-    from dff_edge.zoo import read_card
+    from dff_edge.runtime.engines.backends import backend_of
+    from dff_edge.zoo.card import read_card
 
-    folder = bundle_folder(name)  # it may take a minute
+    flavour = backend_of(engine).flavour
+    folder = bundle_folder(name, (precision,), flavour=flavour)  # an export takes a minute
     if name in shipped_models() and folder != Path(name):
         card = read_card(name)
         height, width = card.frame_size
@@ -223,7 +226,7 @@ def _open_bundle(name: str) -> Bundle:
 def _style(
     bundle: Bundle, legend: bool, opacity: float, classes: str | None, threshold: float | None
 ) -> Style:
-    from dff_edge.runtime.sinks import SHOWN_SCORE, Style
+    from dff_edge.runtime.sinks import Style
     from dff_edge.runtime.tasks import task_of
 
     manifest = bundle.manifest
@@ -242,4 +245,4 @@ def _style(
                     param_hint="--classes",
                 )
         shown = frozenset(manifest.class_names.index(name) for name in names)
-    return Style(legend, opacity, SHOWN_SCORE if threshold is None else threshold, shown)
+    return Style(legend, opacity, threshold, shown)

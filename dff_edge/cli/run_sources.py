@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dff_edge.bundle.reader import Bundle
     from dff_edge.files.atomic import AtomicFile
     from dff_edge.runtime.live import Runner, RunOptions, RunReport, SourceRun
-    from dff_edge.runtime.sinks import SinkReport, Style
+    from dff_edge.runtime.sinks import SinkReport
     from dff_edge.runtime.sinks.names import SinkUri
     from dff_edge.runtime.trace import Trace
     from dff_edge.serve import Address
@@ -208,15 +208,20 @@ def _note_written(report: RunReport) -> None:
 
 @contextmanager
 def serve(
-    address: Address, listener: socket.socket, bundle: Bundle, sources: Sequence[str], style: Style
+    address: Address,
+    listener: socket.socket,
+    bundle: Bundle,
+    sources: Sequence[str],
+    options: RunOptions,
 ) -> Iterator[Server]:
     """Serve the page of a run while the block runs.
 
     Args:
         address, listener: of the page, and its open port.
-        bundle, style: of the run.
+        bundle, options: of the run.
         sources: their URIs.
     """
+    from dff_edge.runtime.assembly import policy_of
     from dff_edge.serve import open_server
     from dff_edge.uri import parse_source
 
@@ -227,7 +232,9 @@ def serve(
         sources=[parse_source(source).text for source in sources],
         classes=list(manifest.class_names),
         colours=[info.colour for info in manifest.classes],
-        style=style,
+        style=options.style.of_bundle(manifest),
+        policy=policy_of(options.policy, options.keys, bundle),
+        keys=options.keys,
     ) as server:
         say(f"Watch at {server.url}")
         if server.is_open_to_others:
@@ -242,9 +249,10 @@ def _wrote(sink: SinkReport) -> str:
 
 def print_numbers(numbers: dict[str, Any]) -> None:
     """Print the numbers of a source: the contents of ``RunStatistics.as_dict``."""
+    share = "" if numbers["key_share"] is None else f" ({numbers['key_share']:.1%})"
     click.echo(
         f"{numbers['frames']} frames in {numbers['seconds']:.2f} s: {numbers['fps']:.1f} fps, "
-        f"{numbers['key_frames']} key frames; dropped {numbers['dropped']}, "
+        f"{numbers['key_frames']} key frames{share}; dropped {numbers['dropped']}, "
         f"failed {numbers['failed']}, reconnects {numbers['reconnects']}"
     )
     if age := numbers["age"]:
@@ -257,6 +265,11 @@ def print_numbers(numbers: dict[str, Any]) -> None:
             f"age of key frames, at capture: p50 {distance['p50']:.0f} frames "
             f"({key_age['p50_ms']:.0f} ms), p99 {distance['p99']:.0f} frames "
             f"({key_age['p99_ms']:.0f} ms)"
+        )
+    if expected := numbers["expected_disagreement"]:
+        click.echo(
+            f"expected disagreement with the full network: mean {expected['mean']:.1%}, "
+            f"p99 {expected['p99']:.1%}"
         )
     if objects := numbers["objects"]:
         each = ", ".join(f"{count:.1f} {name}" for name, count in objects.items())

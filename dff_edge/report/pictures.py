@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from dff_edge.boxes import Detections, TrueBoxes
-from dff_edge.evaluation.box_accuracy import match
+from dff_edge.bundle.tasks import TaskName
 from dff_edge.evaluation.evaluate import Predictor
-from dff_edge.frames import Image, LabelMap
+from dff_edge.evaluation.tasks import MEASURED_TASKS
+from dff_edge.frames import Image
 from dff_edge.opencv import cv2
-from dff_edge.runtime.drawing.boxes import draw_boxes
-from dff_edge.runtime.drawing.overlay import draw_overlay
+from dff_edge.runtime.drawing.style import Style
 from dff_edge.runtime.drawing.text import Colours
-from dff_edge.runtime.sinks import SHOWN_SCORE
+from dff_edge.runtime.tasks import RUNTIME_TASKS
 
 _MAX_WIDTH = 640
-_ALPHA = 0.6
+_STYLE = Style(legend=False, opacity=0.6)
 _JPEG_QUALITY = 84
 
 
@@ -28,11 +28,10 @@ class Picture:
 
     Attributes:
         distance: frames since the key frame, i - k.
-        frame, answer, truth: JPEG files; the latter two with the classes over the frame. No truth
-            where it is not known.
-        right: share of the pixels with the true class, or of the objects that were matched; None
-            where the truth is not known.
-        measure: which of the two, for people.
+        frame, answer, truth: JPEG files; the latter two drawn over the frame. No truth where it
+            is not known.
+        right: ``MeasuredTask.share_right``; None where the truth is not known.
+        measure: the things that ``right`` is a share of, for people.
     """
 
     distance: int
@@ -46,21 +45,25 @@ class Picture:
 def draw_pictures(
     predictor: Predictor,
     images: Sequence[Image],
-    truths: Sequence[LabelMap | TrueBoxes | None],
+    truths: Sequence[Any],
     colours: Colours,
     distances: Sequence[int] = (0, 1, 4, 9),
-    names: Sequence[str] = (),
+    *,
+    task: TaskName,
+    names: Sequence[str],
 ) -> list[Picture]:
     """Predict frames from the first one, as key frame, and draw them.
 
     Args:
         predictor: the model.
-        images: consecutive frames; the first is the key frame.
-        truths: label map or boxes of each, by the model's task; None where not known.
+        images: uint8 ``(H, W, 3)`` BGR, consecutive frames; the first is the key frame.
+        truths: of each image its truth, as of ``Tally.truth``; None where it is not known.
         colours: ``(red, green, blue)`` of each class.
         distances: distances of the frames to draw; those beyond the end are left out.
-        names: of the classes, for boxes.
+        task: of the model.
+        names: of the classes.
     """
+    drawn, measured = RUNTIME_TASKS.find(task), MEASURED_TASKS.find(task)
     key = predictor.extract(images[0])
     pictures = []
     for distance in distances:
@@ -68,48 +71,20 @@ def draw_pictures(
             continue
         image, truth = images[distance], truths[distance]
         answer = predictor.predict(key, image if distance else None)
-        if isinstance(answer, Detections):
-            answer = answer.above(SHOWN_SCORE)
-        right = None
-        if isinstance(answer, Detections) and isinstance(truth, TrueBoxes):
-            right = _share_found(answer, truth, len(colours))
-        elif isinstance(answer, np.ndarray) and isinstance(truth, np.ndarray):
-            right = _share_right(answer, truth, len(colours))
+        over = drawn.draw(image, answer, names, colours, _STYLE, size=image.shape[:2])
         pictures.append(
             Picture(
                 distance=distance,
                 frame=_jpeg(image),
-                answer=_draw(image, answer, colours, names),
-                truth=None if truth is None else _draw(image, truth, colours, names),
-                right=right,
-                measure="of the pixels right"
-                if isinstance(answer, np.ndarray)
-                else "of the objects found",
+                answer=_jpeg(over),
+                truth=None
+                if truth is None
+                else _jpeg(measured.draw_truth(image, truth, names, colours, _STYLE)),
+                right=None if truth is None else measured.share_right(answer, truth, len(names)),
+                measure=measured.share,
             )
         )
     return pictures
-
-
-def _draw(
-    image: Image,
-    shown: LabelMap | Detections | TrueBoxes,
-    colours: Colours,
-    names: Sequence[str],
-) -> bytes:
-    if isinstance(shown, np.ndarray):
-        return _jpeg(draw_overlay(image, shown, colours, alpha=_ALPHA))
-    return _jpeg(draw_boxes(image, shown, colours, names))
-
-
-def _share_found(found: Detections, truth: TrueBoxes, class_count: int) -> float | None:
-    matches = match(found, truth, class_count)
-    wanted = int(matches.truths.sum())
-    return float(matches.right.sum() / wanted) if wanted else None
-
-
-def _share_right(labels: LabelMap, truth: LabelMap, class_count: int) -> float | None:
-    scored = truth < class_count
-    return float(np.mean(labels[scored] == truth[scored])) if scored.any() else None
 
 
 def _jpeg(image: Image) -> bytes:

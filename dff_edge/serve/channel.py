@@ -37,16 +37,26 @@ class Channel:
         classes: names of the classes, by index.
         colours: ``(red, green, blue)`` of the classes, by index.
         style: which parts of results are drawn, and how.
+        policy, keys: key-frame policy and key mode of the run.
 
     Attributes:
         finished_s: ``time.monotonic()`` when the run was over; None while it is not.
         viewers: number of open streams.
     """
 
-    def __init__(self, uri: str, classes: Sequence[str], colours: Colours, style: Style) -> None:
+    def __init__(
+        self,
+        uri: str,
+        classes: Sequence[str],
+        colours: Colours,
+        style: Style,
+        *,
+        policy: str,
+        keys: str,
+    ) -> None:
         self.finished_s: float | None = None
         self.viewers = 0
-        self._numbers = RunNumbers(uri, classes, colours)
+        self._numbers = RunNumbers(uri, classes, colours, policy=policy, keys=keys)
         self._how_to_draw = (classes, colours, style)
         self._newest: Result | None = None
         self._drawn: Result | None = None

@@ -18,8 +18,11 @@ What `dff-edge run --json` says too has the same key and form here (``RunStatist
     age         p50_ms and p99_ms from capture to result; null where the source is not live
     key_age     p50_ms and p99_ms from the capture of a result's key frame to its own; null before
                 the first
+    policy, keys        key-frame policy and key mode of the run
+    expected_disagreement     mean, p50 and p99; null where the bundle has no model of it
     stages      by name: count, p50_ms, p99_ms, and share, its part of the time of all stages
-    recent      the latest 120 frames, oldest first: index, is_key, latency_ms
+    recent      the latest 120 frames, oldest first: index, is_key, latency_ms,
+                expected_disagreement
     sinks       uri, written, lost, failure (null while it works)
     classes     name and colour ("#rrggbb")
     sources     number of sources
@@ -60,6 +63,7 @@ class _Sample:
     latency_ms: float
     age_ms: float | None
     key_age_ms: float
+    expected_disagreement: float | None
     stage_ms: dict[str, float]
 
 
@@ -70,9 +74,13 @@ class RunNumbers:
         uri: the source, which may be still to be opened.
         classes: names of the classes, by index.
         colours: ``(red, green, blue)`` of the classes, by index.
+        policy, keys: key-frame policy and key mode of the run.
     """
 
-    def __init__(self, uri: str, classes: Sequence[str], colours: Colours) -> None:
+    def __init__(
+        self, uri: str, classes: Sequence[str], colours: Colours, *, policy: str, keys: str
+    ) -> None:
+        self._how = {"policy": policy, "keys": keys}
         self._uri = uri
         self._source: Source | None = None
         self._sinks: FanOut | None = None
@@ -83,7 +91,7 @@ class RunNumbers:
         self._samples: deque[_Sample] = deque(maxlen=_KEPT)
         self._frames = 0
         self._key_frames = 0
-        self._key: tuple[int, int] | None = None  # of the latest result: its stretch, and number
+        self._key: tuple[int, int] | None = None  # of the latest result: its segment, and number
         self._state: RunState = "running"
         self._failure: str | None = None
         self._start_s = time.monotonic()
@@ -98,7 +106,7 @@ class RunNumbers:
     def add(self, result: Result) -> None:
         """Add one result."""
         self._frames += 1
-        key = (result.frame.stretch, result.key_index)
+        key = (result.frame.segment, result.key_index)
         self._key_frames += key != self._key
         self._key = key
         age_ms = None if result.age_s is None else result.age_s * 1e3
@@ -110,6 +118,7 @@ class RunNumbers:
                 result.latency_s * 1e3,
                 age_ms,
                 result.key_age_s * 1e3,
+                result.expected_disagreement,
                 result.stage_ms,
             )
         )
@@ -150,9 +159,16 @@ class RunNumbers:
             "latency": _latencies(samples),
             "age": percentiles(ages) if ages else None,
             "key_age": percentiles([s.key_age_ms for s in samples]) if samples else None,
+            **self._how,
+            "expected_disagreement": _expected(samples),
             "stages": _stages(samples),
             "recent": [
-                {"index": s.index, "is_key": s.is_key, "latency_ms": round(s.latency_ms, 2)}
+                {
+                    "index": s.index,
+                    "is_key": s.is_key,
+                    "latency_ms": round(s.latency_ms, 2),
+                    "expected_disagreement": s.expected_disagreement,
+                }
                 for s in samples[-_CHARTED:]
             ],
             "sinks": [] if self._sinks is None else [asdict(r) for r in self._sinks.reports],
@@ -174,6 +190,13 @@ def _latencies(samples: Sequence[_Sample]) -> dict[str, dict[str, float]]:
         for kind in latency_kinds(is_key=sample.is_key):
             times.setdefault(kind, []).append(sample.latency_ms)
     return {kind: percentiles(values) for kind, values in times.items()}
+
+
+def _expected(samples: Sequence[_Sample]) -> dict[str, float] | None:
+    known = [s.expected_disagreement for s in samples if s.expected_disagreement is not None]
+    if not known:
+        return None
+    return {"mean": sum(known) / len(known), **percentiles(known, "")}
 
 
 def _stages(samples: Sequence[_Sample]) -> dict[str, dict[str, Any]]:

@@ -28,7 +28,7 @@ from types import TracebackType
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
-from dff_edge.lifetime import Worker, bind, inner_of
+from dff_edge.lifetime import Closing, Worker, bind, inner_of
 from dff_edge.runtime.drawing.text import Colours
 from dff_edge.runtime.sinks import Style
 from dff_edge.serve.address import Address, is_own_host, own_names
@@ -49,7 +49,7 @@ _HTTP_LOG = logging.getLogger("dff_edge.serve.http")
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class Server:
+class Server(Closing):
     """Serves one run, of one source or of several.
 
     ``close`` is for one thread; the channels are for the threads that run the sources.
@@ -61,6 +61,7 @@ class Server:
         classes: names of the classes, by index.
         colours: ``(red, green, blue)`` of the classes, by index.
         style: which parts of results are drawn, and how.
+        policy, keys: key-frame policy and key mode of the run, to be shown.
 
     Attributes:
         address: the address, with the actual port for port 0.
@@ -77,8 +78,12 @@ class Server:
         classes: Sequence[str],
         colours: Colours,
         style: Style,
+        policy: str,
+        keys: str,
     ) -> None:
-        self.channels = tuple(Channel(uri, classes, colours, style) for uri in sources)
+        self.channels = tuple(
+            Channel(uri, classes, colours, style, policy=policy, keys=keys) for uri in sources
+        )
         self._viewers: dict[asyncio.Task[object], tuple[Channel, str | None]] = {}  # their names
         self._asked_s = float("-inf")
 
@@ -119,9 +124,6 @@ class Server:
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
-
-    def __enter__(self) -> Server:
-        return self
 
     def __exit__(
         self,

@@ -28,7 +28,7 @@ from dff_edge.bundle.contract import STRIDE, graph_contract
 from dff_edge.bundle.levels import Levels
 from dff_edge.bundle.reader import Bundle
 from dff_edge.errors import ConfigError, EngineError, words_of
-from dff_edge.names import HANDMADE_FLOWS, Flavour, FlowFunction, Precision
+from dff_edge.names import HAND_CRAFTED_FLOWS, Flavour, FlowFunction, Precision
 from dff_edge.opencv import cv2
 from dff_edge.runtime.engines.base import BaseEngine, Engine, usable_cores
 from dff_edge.runtime.engines.onnxruntime import OrtEngine
@@ -44,7 +44,7 @@ _SIFTFLOW_IS_SLOW: Mapping[str, bool] = {"siftflow-fast": False, "siftflow-slow"
 _Solver = Callable[[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]], None]
 
 
-class HandmadeFlow(BaseEngine):
+class HandCraftedFlow(BaseEngine):
     """A flow function as the engine of the flow subnet; on the CPU.
 
     OpenCV has one thread count for the whole process: each run sets it to ``threads``.
@@ -136,7 +136,7 @@ def open_flow(
         data = bundle.graph_bytes(precision, "flow", flavour)
         return OrtEngine(data, name=f"{precision} flow", threads=threads)
     levels = manifest.map_levels(precision, flavour)
-    return HandmadeFlow(
+    return HandCraftedFlow(
         manifest.flow_function,
         manifest.frame_size,
         manifest.channels,
@@ -154,7 +154,7 @@ def _solver(function: FlowFunction, size: tuple[int, int], threads: int) -> _Sol
     if function in _DIS_PRESETS:
         return _dis(_DIS_PRESETS[function], size)
     raise ConfigError(
-        f"flow function is '{function}', expected one of {', '.join(HANDMADE_FLOWS)}."
+        f"flow function is '{function}', expected one of {', '.join(HAND_CRAFTED_FLOWS)}."
     )
 
 

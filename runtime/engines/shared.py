@@ -5,8 +5,9 @@ overlap, so each waits for those that were made before it: with one call of each
 all get equal shares, and a call waits for at most one of every other pipeline. Calls of different
 engines run side by side as before.
 
-ONNX Runtime allows overlapping calls of a session. Each would take working memory of its own, and
-`benchmarks/streams.py` finds nothing gained: the calls share the session's threads.
+ONNX Runtime allows overlapping calls of a session, but each takes working memory of its own and
+shares the session's threads with the others; other engines keep state. `benchmarks/streams.py
+--side-by-side` measures that way.
 """
 
 from __future__ import annotations

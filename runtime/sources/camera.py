@@ -56,7 +56,7 @@ class CameraSource(LiveSource):
 
     Opening it waits for the first connection. Frames that arrive before the first one is
     requested are dropped, so that it is current. An outage loses an unknown number of frames:
-    numbers continue, and ``stretch`` marks the gap.
+    numbers continue, and ``segment`` marks the gap.
 
     Args:
         connect: creates a connection; called for each one, in a thread of its own.
@@ -84,8 +84,8 @@ class CameraSource(LiveSource):
         self._lock = threading.Lock()  # between the threads below: no caller's thread acquires it
         self._state: State = "live"
         self._next_index = 0
-        self._stretch = 0
-        self._is_new_stretch = False
+        self._segment = 0
+        self._is_new_segment = False
         self._last_size: tuple[int, int] | None = None
         self._outage_s = math.nan  # when the latest one began
         self._stuck: list[_Reader] = []
@@ -215,13 +215,13 @@ class CameraSource(LiveSource):
             self._note_continuity(reader, shot, (image.shape[0], image.shape[1]))
             if not self._is_wanted:
                 return
-            self._stretch += self._is_new_stretch
-            self._is_new_stretch = False
+            self._segment += self._is_new_segment
+            self._is_new_segment = False
             skipped = shot.skipped if self._next_index else 0  # earlier ones were not requested
             self.counts.dropped += skipped
             index = self._next_index + skipped
             self._next_index = index + 1
-            self._put(Frame(image, index, shot.stamp_s, stretch=self._stretch, live=True))
+            self._put(Frame(image, index, shot.stamp_s, segment=self._segment, live=True))
 
     def _count_failure(self, why: str) -> None:
         if self._is_wanted:
@@ -231,7 +231,7 @@ class CameraSource(LiveSource):
     def _note_continuity(self, reader: _Reader, shot: Shot, size: tuple[int, int]) -> None:
         now_s = time.monotonic()
         is_first = self._last_size is None
-        self._is_new_stretch |= not is_first and (
+        self._is_new_segment |= not is_first and (
             not reader.has_frames
             or not shot.follows
             or now_s - reader.heard_s >= self._gap_s

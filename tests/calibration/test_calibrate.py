@@ -21,6 +21,7 @@ from dff_edge.names import TENSORRT_GRAPHS
 from dff_edge.runtime.kernels.warp import warp_features
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.synthetic import StreetScene
+from tests.calibration.conftest import INTERVAL
 from tests.calibration.ort.test_int8 import outputs_of
 from tests.export.checkpoints import FRAME_SIZE
 
@@ -69,6 +70,7 @@ def test_manifest_says_what_it_was_calibrated_on(calibrated, samples):
     assert record.sha256 == samples.digest
     assert (record.clips, record.frames) == (2, len(samples.half))
     assert record.pairs == sum(samples.pairs_by_distance.values())
+    assert record.max_distance == INTERVAL - 1
     assert {"dff_edge", "onnx", "onnxruntime"} <= record.versions.keys()
 
 
@@ -98,6 +100,10 @@ def test_progress_says_what_was_read_and_how_good_it_is(calibrated):
 
     assert lines[0].startswith("read 10 key frames and ")
     assert "at distances 1 to 3 from 2 clips" in lines[0]
+    assert lines[1] == (
+        "Warning: the model was trained for distances up to 2 frames. Measure the accuracy beyond, "
+        "with `dff-edge evaluate --max-interval 4`."
+    )
     assert [line.split(",")[0] for line in lines if line.startswith("wrote ")] == [
         "wrote int8",
         "wrote int8 for TensorRT",

@@ -45,7 +45,7 @@ def tiny_checkpoint(
     stride: int = 16,
     neck: str = "dilated",
 ) -> Checkpoint:
-    """Give a model with random weights whose layers see what layers of trained ones see.
+    """Return a model with random weights whose layers see what layers of trained ones see.
 
     BatchNorm has the statistics of street frames, the flow is about a cell, the scale
     field varies around one, and no class wins everywhere.
@@ -93,7 +93,11 @@ def tiny_checkpoint(
             model.task.score.bias -= scores.mean((0, 2, 3))
         else:
             _spread_maps(model, frames)
-    training = {"config": {"data": {"train": "synthetic://street?split=train"}}, "torch": "2.0"}
+    config_of_training = {
+        "data": {"train": "synthetic://street?split=train", "max_distance": 2},
+        "stages": [{"kind": "recognition"}, {"kind": "pairs"}],
+    }
+    training = {"config": config_of_training, "torch": "2.0"}
     return Checkpoint("tiny", config, model, training, DIGEST)
 
 
@@ -117,7 +121,7 @@ def tiny_bundle(
     opset: int = 17,
     task: str = "segmentation",
 ) -> Bundle:
-    """Give the exported bundle of ``tiny_checkpoint``. It is shared: do not change it."""
+    """Return the exported bundle of ``tiny_checkpoint``. It is shared: do not change it."""
     key = (flow, scale, opset, task)
     if key not in _BUNDLES:
         checkpoint = tiny_checkpoint(flow, scale=scale, task=task)

@@ -62,8 +62,24 @@ def test_manifest_says_where_the_bundle_comes_from(bundle):
 
     assert provenance.checkpoint_sha256 == DIGEST
     assert provenance.training_data == "synthetic://street?split=train"
+    assert provenance.max_distance == 2
     assert '"torch": "2.0"' in provenance.config
     assert {"dff_edge", "onnx", "onnxruntime", "torch"} <= provenance.versions.keys()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"data": {"max_distance": 9}, "stages": [{"kind": "recognition"}]},  # no pairs
+        {"data": {"max_distance": "9"}, "stages": [{"kind": "pairs"}]},
+        {"data": {}, "stages": [{"kind": "pairs"}]},
+        {"data": {"max_distance": 9}},
+        {"stages": "pairs"},
+        None,
+    ],
+)
+def test_distance_of_a_card_that_does_not_say_it_is_not_known(config):
+    assert export_module._trained_distance(config) is None
 
 
 def test_other_networks_and_operator_sets_export_too(tmp_path_factory):

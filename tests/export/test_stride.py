@@ -66,7 +66,7 @@ def test_pipeline_gives_the_labels_of_the_torch_model(fine, clips, precision, le
     assert np.mean([np.mean(a == b) for a, b in zip(labels, expected, strict=True)]) > least
 
 
-def test_hand_made_flow_is_in_cells_of_8_pixels(clips, tmp_path):
+def test_hand_crafted_flow_is_in_cells_of_8_pixels(clips, tmp_path):
     checkpoint = tiny_checkpoint(
         feature="efficientnet_lite0", neck="pyramid", stride=8, frame_size=FRAME_SIZE
     )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from dff_edge.boxes import Detections, TrueBoxes
 from dff_edge.frames import Image, LabelMap
 from dff_edge.report.pictures import draw_pictures
 
 COLOURS = [(255, 0, 0), (0, 255, 0)]
+LABEL_MAPS = {"task": "segmentation", "names": ["road", "car"]}
 
 
 class Painter:
@@ -31,7 +33,7 @@ def test_frames_are_answered_from_the_first() -> None:
     truth[:8] = 1  # a quarter
     painter = Painter()
 
-    pictures = draw_pictures(painter, images, [truth] * 6, COLOURS, (0, 1, 4, 9))
+    pictures = draw_pictures(painter, images, [truth] * 6, COLOURS, (0, 1, 4, 9), **LABEL_MAPS)
 
     assert [picture.distance for picture in pictures] == [0, 1, 4]
     assert painter.asked[0] is None
@@ -45,7 +47,7 @@ def test_frames_are_answered_from_the_first() -> None:
 
 def test_no_truth_no_score() -> None:
     image = np.zeros((32, 48, 3), np.uint8)
-    (picture,) = draw_pictures(Painter(), [image], [None], COLOURS)
+    (picture,) = draw_pictures(Painter(), [image], [None], COLOURS, **LABEL_MAPS)
 
     assert picture.truth is None
     assert picture.right is None
@@ -53,14 +55,34 @@ def test_no_truth_no_score() -> None:
 
 def test_truth_that_scores_nothing_gives_no_share() -> None:
     image = np.zeros((32, 48, 3), np.uint8)
-    (picture,) = draw_pictures(Painter(), [image], [np.full((32, 48), 255, np.uint8)], COLOURS)
+    unlabelled = np.full((32, 48), 255, np.uint8)
+    (picture,) = draw_pictures(Painter(), [image], [unlabelled], COLOURS, **LABEL_MAPS)
 
     assert picture.right is None
 
 
+def test_objects_that_are_not_drawn_are_not_counted() -> None:
+    boxes = np.float32([[2, 40, 20, 50], [100, 60, 150, 110]])
+    labels = np.int32([0, 1])
+    truth = TrueBoxes(boxes, labels, np.zeros(2, bool), (120, 160))
+
+    class Finder(Painter):
+        def predict(self, key: Image, image: Image | None) -> Detections:
+            return Detections(boxes, np.float32([0.9, 0.4]), labels)
+
+    image = np.zeros((120, 160, 3), np.uint8)
+    (picture,) = draw_pictures(
+        Finder(), [image], [truth], COLOURS, task="detection", names=["sign", "car"]
+    )
+
+    assert (picture.right, picture.measure) == (0.5, "of the objects found")
+    assert _decode(picture.answer)[55:, 90:].max() < 30
+    assert _decode(picture.truth or b"")[55:, 90:, 1].max() > 150
+
+
 def test_large_frames_are_made_smaller() -> None:
     image = np.zeros((720, 1280, 3), np.uint8)
-    (picture,) = draw_pictures(Painter(), [image], [None], COLOURS)
+    (picture,) = draw_pictures(Painter(), [image], [None], COLOURS, **LABEL_MAPS)
 
     assert _decode(picture.frame).shape == (360, 640, 3)
 

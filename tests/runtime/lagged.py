@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 
 class Shot(NamedTuple):
-    """A frame: its number, the value of its picture, and whether it begins a new stretch."""
+    """A frame: its number, the value of its picture, and whether it begins a new segment."""
 
     index: int
     value: int

@@ -53,8 +53,8 @@ def score(features, key_value, value):
     return np.float32(features) * scale
 
 
-def frame_of(value, index, stretch=0):
-    return Frame(np.full((32, 64, 3), value, np.uint8), index, index / 10, stretch=stretch)
+def frame_of(value, index, segment=0):
+    return Frame(np.full((32, 64, 3), value, np.uint8), index, index / 10, segment=segment)
 
 
 @pytest.fixture

@@ -54,8 +54,8 @@ def held(bundle, images, monkeypatch):  # noqa: F811
     pipeline.close()
 
 
-def answer(pipeline, images, index, stretch=0):  # noqa: F811
-    pipeline.submit(Frame(images[index], index, index / 30, stretch=stretch))
+def answer(pipeline, images, index, segment=0):  # noqa: F811
+    pipeline.submit(Frame(images[index], index, index / 30, segment=segment))
     return pipeline.poll(block=True)
 
 
@@ -137,10 +137,10 @@ def test_no_key_frame_is_begun_while_one_is_pending(held, images):  # noqa: F811
 def test_a_camera_that_was_lost_meanwhile_gets_no_features_from_before(held, images):  # noqa: F811
     pipeline, go_on = held
     threading.Timer(0.05, go_on.set).start()
-    back = answer(pipeline, images, 7, stretch=1)  # waits for its own
+    back = answer(pipeline, images, 7, segment=1)  # waits for its own
     assert back.is_key
     pipeline.policy = type("Never", (KeyFramePolicy,), {"is_key": lambda self, context: False})()
-    after = [answer(pipeline, images, index, stretch=1) for index in (8, 9, 10)]
+    after = [answer(pipeline, images, index, segment=1) for index in (8, 9, 10)]
     assert [result.key_index for result in after] == [7, 7, 7]
 
 

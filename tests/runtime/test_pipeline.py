@@ -151,8 +151,8 @@ def test_change_of_size_forces_a_key_frame(bundle, images):
     assert results[3].labels.shape == (200, 64)
 
 
-def test_no_flow_is_computed_from_one_stretch_to_another(bundle, images):
-    frames = [Frame(images[i], i, i / 30, stretch=int(i >= 3)) for i in range(6)]
+def test_no_flow_is_computed_from_one_segment_to_another(bundle, images):
+    frames = [Frame(images[i], i, i / 30, segment=int(i >= 3)) for i in range(6)]
     with Pipeline.open(bundle, policy="fixed:100", threads=1) as pipeline:
         keys = [result.key_index for result in pipeline.run(frames)]
     assert keys == [0, 0, 0, 3, 3, 3]

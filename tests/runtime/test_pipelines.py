@@ -47,8 +47,8 @@ def engines(monkeypatch):
     return opened
 
 
-def answer(pipeline, images, index, *, stretch=0, live=False):
-    pipeline.submit(Frame(images[index], index, index / 30, stretch=stretch, live=live))
+def answer(pipeline, images, index, *, segment=0, live=False):
+    pipeline.submit(Frame(images[index], index, index / 30, segment=segment, live=live))
     return pipeline.poll(block=True)
 
 
@@ -215,6 +215,17 @@ def test_live_key_frames_in_order_do_not_wait_for_another_streams(
         held.go_on.release()
         assert answer(two, images, 4, live=True).key_index == 4
     assert put_off == [0, 0]
+
+
+def test_live_frames_that_are_all_to_be_key_frames_are(bundle, images, engines, monkeypatch):
+    with Pipelines.open(bundle, 2, threads=1, depth=1, policy="fixed:1") as (one, two):
+        for pipeline in (one, two):
+            assert answer(pipeline, images, 0, live=True).is_key
+        held = Held(engines[0].subnets.feature, monkeypatch)
+        held.go_on.release(2)
+        one.submit(Frame(images[1], 1, 0.1, live=True))
+        two.submit(Frame(images[1], 1, 0.1, live=True))
+        assert [p.poll(block=True).key_index for p in (one, two)] == [1, 1]
 
 
 def test_recordings_have_their_key_frames_where_the_policy_says(

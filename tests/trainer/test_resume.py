@@ -16,14 +16,14 @@ from dff_edge.files.documents import dump_yaml
 from dff_edge.trainer import train as train_module
 from dff_edge.trainer.checkpoint import load_checkpoint
 from dff_edge.trainer.config import TrainConfig
-from dff_edge.trainer.saves import Owner, WholeSaves
+from dff_edge.trainer.saves import AtomicCheckpointIO, Owner
 from dff_edge.trainer.train import train
 from tests.trainer.runs import breaking, one_stage, recorded, weights, with_validation
 from tests.trainer.tiny import DDP_ATOL, DETECTION_MODEL, STAGE, TINY, tiny_config, write_config
 
 
 def saves():
-    return WholeSaves(Owner(tiny_config(), "0-recognition"))
+    return AtomicCheckpointIO(Owner(tiny_config(), "0-recognition"))
 
 
 COUNTER = "feature.bn1.num_batches_tracked"
@@ -241,9 +241,9 @@ def test_save_of_another_run_or_stage_is_refused(tmp_path):
         with pytest.raises(
             ConfigError, match=r"last\.ckpt is not a save of this stage of this run"
         ):
-            WholeSaves(Owner(config, stage)).load_checkpoint(path)
+            AtomicCheckpointIO(Owner(config, stage)).load_checkpoint(path)
     moved = tiny_config(init={"flow": "elsewhere.safetensors"})
-    assert WholeSaves(Owner(moved, "0-recognition")).load_checkpoint(path) == {"step": 1}
+    assert AtomicCheckpointIO(Owner(moved, "0-recognition")).load_checkpoint(path) == {"step": 1}
 
 
 def test_save_that_does_not_say_whose_it_is_is_refused(tmp_path):

@@ -8,6 +8,10 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from dff_edge.data.datasets import LabelledClip
 from dff_edge.evaluation.accuracy import Accuracy, Metric
+from dff_edge.frames import Image
+from dff_edge.runtime.drawing.style import Style
+from dff_edge.runtime.drawing.text import Colours
+from dff_edge.runtime.tasks import RUNTIME_TASKS
 
 A = TypeVar("A")  # result for a frame: a label map, ``Detections``, ...
 
@@ -57,4 +61,25 @@ class MeasuredTask(ABC, Generic[A]):
 
     @abstractmethod
     def share_right(self, answer: A, truth: Any, class_count: int) -> float | None:
-        """Return the share of one frame that is right, 0..1; None where nothing can be."""
+        """Return the share of one frame's drawn result that is right, 0..1; None if nothing can be.
+
+        Args:
+            answer: result of the frame.
+            truth: its labels or boxes, as of ``Tally.truth``.
+            class_count: K.
+        """
+
+    def draw_truth(
+        self, image: Image, truth: Any, classes: Sequence[str], colours: Colours, style: Style
+    ) -> Image:
+        """Draw the truth of a frame over it, like a result.
+
+        Args:
+            image: uint8 ``(H, W, 3)`` BGR; not changed.
+            truth: labels or boxes of the frame, in its pixels.
+            classes: names of the classes.
+            colours: ``(red, green, blue)`` of each class.
+            style: which parts are drawn, and how.
+        """
+        task, size = RUNTIME_TASKS.find(self.name), (image.shape[0], image.shape[1])
+        return task.draw(image, truth, classes, colours, style, size=size)

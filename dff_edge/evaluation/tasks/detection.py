@@ -8,6 +8,10 @@ from typing import Any
 from dff_edge.boxes import Detections, TrueBoxes
 from dff_edge.evaluation.box_accuracy import BoxAccuracy, BoxTally, match
 from dff_edge.evaluation.tasks.base import MeasuredTask
+from dff_edge.frames import Image
+from dff_edge.runtime.drawing.boxes import draw_boxes
+from dff_edge.runtime.drawing.style import SHOWN_SCORE, Style
+from dff_edge.runtime.drawing.text import Colours
 
 
 class MeasuredDetection(MeasuredTask[Detections]):
@@ -29,9 +33,15 @@ class MeasuredDetection(MeasuredTask[Detections]):
 
     def share_right(self, answer: Detections, truth: TrueBoxes, class_count: int) -> float | None:
         """See ``MeasuredTask.share_right``: of the true objects, those that were matched."""
-        matches = match(answer, truth, class_count)
+        matches = match(answer.above(SHOWN_SCORE), truth, class_count)
         wanted = int(matches.truths.sum())
         return float(matches.right.sum() / wanted) if wanted else None
+
+    def draw_truth(
+        self, image: Image, truth: TrueBoxes, classes: Sequence[str], colours: Colours, style: Style
+    ) -> Image:
+        """See ``MeasuredTask.draw_truth``; true boxes have no scores."""
+        return draw_boxes(image, truth, colours, classes)
 
 
 TASK = MeasuredDetection()

@@ -77,7 +77,7 @@ def test_a_graph_is_freed_once_and_does_not_run_afterwards():
     [
         OrtEngine,
         openvino.OpenVinoEngine,
-        hand_crafted_flow.HandmadeFlow,
+        hand_crafted_flow.HandCraftedFlow,
         onnxruntime_cuda.OrtCudaEngine,
         tensorrt.TensorRtEngine,
     ],

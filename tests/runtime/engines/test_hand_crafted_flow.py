@@ -1,4 +1,4 @@
-"""Hand-made flow is the motion that was made, from the current frame to the key frame."""
+"""Hand-crafted flow is the motion that was made, from the current frame to the key frame."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import pytest
 
 from dff_edge.bundle.levels import Levels
 from dff_edge.errors import ConfigError, EngineError, ShapeError
-from dff_edge.names import HANDMADE_FLOWS
-from dff_edge.runtime.engines.hand_crafted_flow import HandmadeFlow
+from dff_edge.names import HAND_CRAFTED_FLOWS
+from dff_edge.runtime.engines.hand_crafted_flow import HandCraftedFlow
 
 FRAME_SIZE = (192, 256)
 HALF = (96, 128)
 CELLS = (12, 16)
 CELL_PX = 8  # of half-size frames
 # SIFT Flow's slow settings differ in numbers alone.
-QUICK = tuple(function for function in HANDMADE_FLOWS if function != "siftflow-slow")
-OPENCV = tuple(function for function in HANDMADE_FLOWS if not function.startswith("siftflow"))
+QUICK = tuple(function for function in HAND_CRAFTED_FLOWS if function != "siftflow-slow")
+OPENCV = tuple(function for function in HAND_CRAFTED_FLOWS if not function.startswith("siftflow"))
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def view(texture, matrix):
 
 
 def estimate(function, key, current, **options):
-    engine = HandmadeFlow(function, FRAME_SIZE, 3, threads=1, **options)
+    engine = HandCraftedFlow(function, FRAME_SIZE, 3, threads=1, **options)
     outputs = {name: spec.empty() for name, spec in engine.outputs.items()}
     engine.run({"key_half": key, "frame_half": current}, outputs)
     return outputs
@@ -83,7 +83,7 @@ def test_affine_motion_is_averaged_over_each_cell(texture, function):
 def test_no_motion_has_no_flow_after_a_large_one(texture, function):
     still = view(texture, [[1, 0, 0], [0, 1, 0]])
     moved = view(texture, [[1, 0, 9], [0, 1, 9]])
-    engine = HandmadeFlow(function, FRAME_SIZE, 3, threads=1)
+    engine = HandCraftedFlow(function, FRAME_SIZE, 3, threads=1)
     outputs = {name: spec.empty() for name, spec in engine.outputs.items()}
     engine.run({"key_half": still, "frame_half": moved}, outputs)
     flat = np.full_like(still, 90)  # where nothing tells a motion, what was found before would stay
@@ -110,12 +110,12 @@ def test_scale_is_one_in_what_maps_travel_in(texture):
 @pytest.mark.parametrize(
     ("function", "frame_size"),
     [
-        *((function, (32, 32)) for function in HANDMADE_FLOWS),
+        *((function, (32, 32)) for function in HAND_CRAFTED_FLOWS),
         *((function, (32, 512)) for function in OPENCV),
     ],
 )
 def test_smallest_frames_are_taken(function, frame_size):
-    engine = HandmadeFlow(function, frame_size, 1, threads=1)
+    engine = HandCraftedFlow(function, frame_size, 1, threads=1)
     inputs = {name: np.zeros(spec.shape, spec.dtype) for name, spec in engine.inputs.items()}
     outputs = {name: np.full(spec.shape, 9, spec.dtype) for name, spec in engine.outputs.items()}
 
@@ -138,12 +138,12 @@ def test_takes_as_many_threads_as_it_was_given(texture):
 def test_what_cannot_be_run_is_refused(texture):
     frame = view(texture, [[1, 0, 0], [0, 1, 0]])
     with pytest.raises(ConfigError, match="'network', expected one of dis-ultrafast"):
-        HandmadeFlow("network", FRAME_SIZE, 3)
+        HandCraftedFlow("network", FRAME_SIZE, 3)
     with pytest.raises(ConfigError, match="threads is 0"):
-        HandmadeFlow("farneback", FRAME_SIZE, 3, threads=0)
+        HandCraftedFlow("farneback", FRAME_SIZE, 3, threads=0)
     with pytest.raises(ShapeError, match=r"'frame_half' is uint8 \(1, 48, 128, 3\)"):
         estimate("farneback", frame, np.ascontiguousarray(frame[:, :48]))
-    engine = HandmadeFlow("farneback", FRAME_SIZE, 3)
+    engine = HandCraftedFlow("farneback", FRAME_SIZE, 3)
     engine.close()
     with pytest.raises(EngineError, match="closed"):
         engine.run({}, {})

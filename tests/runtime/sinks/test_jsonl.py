@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ COLOURS = ((0, 0, 0),) * 3
 
 def result(index=12, key_index=10, age_s=None):
     labels = np.array([[0, 0, 0, 1], [0, 2, 255, 0]], np.uint8)
-    frame = Frame(np.zeros((2, 4, 3), np.uint8), index, 0.4, stretch=1)
+    frame = Frame(np.zeros((2, 4, 3), np.uint8), index, 0.4, segment=1)
     return Result(
         frame, labels, key_index, 0.0123456, {"flow": 1.23456, "task": 2.0}, age_s, key_age_s=2 / 30
     )
@@ -40,16 +41,25 @@ def test_line_says_everything_about_a_frame(tmp_path):
     assert json.loads(line) == {
         "index": 12,
         "stamp_s": 0.4,
-        "stretch": 1,
+        "segment": 1,
         "key_index": 10,
         "is_key": False,
         "key_distance": 2,
         "key_age_ms": 66.667,
         "age_ms": None,
         "latency_ms": 12.346,
+        "expected_disagreement": None,
         "stage_ms": {"flow": 1.235, "task": 2.0},
         "classes": {"road": 0.625, "sky": 0.125, "Fußgänger": 0.125},
     }
+
+
+def test_staleness_is_written_where_the_bundle_foretells_it(tmp_path):
+    with sink_to(tmp_path / "out.jsonl") as sink:
+        sink.write(replace(result(), expected_disagreement=0.0123456))
+
+    line = json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8"))
+    assert line["expected_disagreement"] == 0.0123
 
 
 def detections():

@@ -60,7 +60,7 @@ def wait_for(source, state):
 def assert_in_order(frames):
     pairs = list(zip(frames, frames[1:], strict=False))
     assert all(a.index < b.index and a.stamp_s < b.stamp_s for a, b in pairs)
-    assert all(a.stretch <= b.stretch for a, b in pairs)
+    assert all(a.segment <= b.segment for a, b in pairs)
 
 
 def free_port():

@@ -32,7 +32,7 @@ def test_newest_frame_is_kept_and_the_others_are_counted(open_camera):
     assert (first.index, newest.index) == (0, 3)
     assert int(newest.image[0, 0, 0]) == 3
     assert (camera.counts.read, camera.counts.dropped, camera.counts.failed) == (2, 2, 0)
-    assert (first.stretch, newest.stretch, camera.state) == (0, 0, "live")
+    assert (first.segment, newest.segment, camera.state) == (0, 0, "live")
 
 
 def test_pictures_that_the_capture_skipped_are_dropped_frames_and_take_numbers(open_camera):
@@ -110,36 +110,36 @@ def test_first_connection_that_fails_is_an_error_at_once():
     [Shot(picture(1, (5, 6, 3)), 0.0), Shot(picture(1), 0.0, follows=False)],
     ids=["size changed", "camera's clock jumped"],
 )
-def test_gap_without_an_outage_begins_a_stretch(open_camera, second):
+def test_gap_without_an_outage_begins_a_segment(open_camera, second):
     capture = FakeCapture()
     camera = open_camera(capture)
-    stretches = []
+    segments = []
     for shot in (picture(0), picture(0), second, second._replace(follows=True)):
         capture.give(shot)
-        stretches.append(next(camera).stretch)
+        segments.append(next(camera).segment)
 
-    assert stretches == [0, 0, 1, 1]
+    assert segments == [0, 0, 1, 1]
 
 
-def test_stretch_of_a_dropped_frame_is_that_of_the_next(open_camera):
+def test_segment_of_a_dropped_frame_is_that_of_the_next(open_camera):
     capture = FakeCapture()
     camera = open_camera(capture)
     capture.give(picture(0), Shot(picture(1), 0.0, follows=False), picture(2))
 
-    assert next(camera).stretch == 1
+    assert next(camera).segment == 1
 
 
-def test_stall_is_seen_without_asking_and_begins_a_stretch(open_camera, caplog):
+def test_stall_is_seen_without_asking_and_begins_a_segment(open_camera, caplog):
     capture = FakeCapture()
     camera = open_camera(capture, patience=Patience(gap_s=0.05, lost_s=4 * LONG_S))
     capture.give(picture(0))
-    assert next(camera).stretch == 0
+    assert next(camera).segment == 0
 
     eventually(lambda: camera.state == "stalled")
     capture.give(picture(1))
 
     frame = next(camera)
-    assert (frame.index, frame.stretch, camera.counts.reconnects) == (1, 1, 0)
+    assert (frame.index, frame.segment, camera.counts.reconnects) == (1, 1, 0)
     assert "camera fake: stalled: no frame for 0.05 s" in caplog.text
     assert "camera fake: live: frames come again" in caplog.text
     eventually(lambda: camera.state == "stalled")  # it is watched anew
@@ -157,7 +157,7 @@ def test_slow_camera_is_not_stalled_between_its_frames():
     camera.close()
 
 
-def test_lost_camera_comes_back_in_a_new_stretch(open_camera, caplog):
+def test_lost_camera_comes_back_in_a_new_segment(open_camera, caplog):
     first, second = FakeCapture(), FakeCapture()
     camera = open_camera(first, SourceError("still unplugged"), second)
     first.give(picture(0))
@@ -170,7 +170,7 @@ def test_lost_camera_comes_back_in_a_new_stretch(open_camera, caplog):
     after = next(camera)
 
     assert after.index > before.index
-    assert (before.stretch, after.stretch) == (0, 1)
+    assert (before.segment, after.segment) == (0, 1)
     assert (camera.state, camera.counts.reconnects) == ("live", 1)
     assert len(first.released_by) == 1
     for line in ("lost: USB gone", "still lost: still unplugged", "live: back after"):

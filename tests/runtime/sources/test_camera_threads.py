@@ -117,11 +117,11 @@ def test_two_hundred_reconnects_leave_nothing_behind(caplog, request):
     gc.disable()  # connections are given back without it
     request.addfinalizer(gc.enable)
     with CameraSource(FlakyCamera, "flaky", patience=patience) as camera:
-        indices, stretches = [], []
+        indices, segments = [], []
         while camera.counts.reconnects < 200:
             frame = camera.read(LONG_S)
             indices.append(frame.index)
-            stretches.append(frame.stretch)
+            segments.append(frame.segment)
             most = max(most, len(set(threading.enumerate()) - threads))
 
     assert sum(type(thing) is FlakyCamera for thing in gc.get_objects()) <= 1
@@ -129,7 +129,7 @@ def test_two_hundred_reconnects_leave_nothing_behind(caplog, request):
     assert set(threading.enumerate()) <= threads
     assert len(os.listdir("/proc/self/fd")) == descriptors
     assert all(a < b for a, b in zip(indices, indices[1:], strict=False))
-    assert stretches == sorted(stretches)
+    assert segments == sorted(segments)
 
 
 class EndlessCamera:

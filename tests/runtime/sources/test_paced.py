@@ -75,7 +75,7 @@ def test_whoever_keeps_up_gets_all_frames_at_their_time(clock):
             frames.append(source.read(LONG_S))
 
     assert [frame.index for frame in frames] == list(range(7))
-    assert all(frame.live and frame.stretch == 0 for frame in frames)
+    assert all(frame.live and frame.segment == 0 for frame in frames)
     assert [frame.stamp_s for frame in frames] == pytest.approx([i / 25 for i in range(7)])
     assert (source.counts.read, source.counts.dropped) == (7, 0)
 

@@ -92,7 +92,7 @@ class TestRtsp:
         assert_in_order(frames)
         assert {frame.image.shape for frame in frames} == {(120, 160, 3)}
         assert (source.fps, source.size, source.counts.failed) == (25, (120, 160), 0)
-        assert frames[0].stretch == frames[-1].stretch == 0
+        assert frames[0].segment == frames[-1].segment == 0
         assert all(before < f.stamp_s <= time.monotonic() for f in frames)
 
     def test_killed_server_is_waited_for(self, start_rtsp):
@@ -102,7 +102,7 @@ class TestRtsp:
             server.kill()
             wait_for(source, "lost")
             start_rtsp(server.port)
-            frames += take_until(source, lambda frame: frame.stretch == 1)
+            frames += take_until(source, lambda frame: frame.segment == 1)
             frames += take(source, 3)
 
         assert_in_order(frames)
@@ -114,7 +114,7 @@ class TestRtsp:
             take(source, 3)
             server.say("size 96 80")
             frames = take_until(source, lambda frame: frame.image.shape == (80, 96, 3))
-            assert [frame.stretch for frame in frames] == [0] * (len(frames) - 1) + [1]
+            assert [frame.segment for frame in frames] == [0] * (len(frames) - 1) + [1]
             server.say("stall")
             wait_for(source, "stalled")
             taken = source.counts.read

@@ -23,6 +23,7 @@ from dff_edge.evaluation.bundle_predictor import BundlePredictor
 from dff_edge.evaluation.evaluate import evaluate
 from dff_edge.evaluation.tasks import MEASURED_TASKS, MeasuredTask
 from dff_edge.frames import Frame
+from dff_edge.report.pictures import draw_pictures
 from dff_edge.runtime.engines.onnxruntime import OrtEngine
 from dff_edge.runtime.kernels.resize import FrameResizer
 from dff_edge.runtime.pipeline import Pipeline
@@ -246,3 +247,28 @@ def test_it_is_measured(bundle):
 
     assert accuracy.at_distance(0) == pytest.approx((1 + 1 + 0.75) / 3)
     assert accuracy.metric.title == "share within 0.1"
+
+
+def test_it_is_drawn_beside_its_truth(bundle, images):
+    truths = [depth_of_key_frame(bundle, images[0]), None]
+    truths[0][:10] += 1  # a quarter is wrong
+
+    with BundlePredictor(bundle, threads=1) as predictor:
+        first, second = draw_pictures(
+            predictor, images[:2], truths, [(0, 0, 0)], (0, 1), task="depth", names=["depth"]
+        )
+
+    assert (first.right, first.measure) == (0.75, "of the pixels within 0.1")
+    assert (second.truth, second.right) == (None, None)
+    drawn = cv2.imdecode(np.frombuffer(first.truth, np.uint8), cv2.IMREAD_COLOR)
+    over_mean = truths[0] - truths[0].mean()
+    assert drawn[over_mean < -1e-3].mean() > drawn[over_mean > 1e-3].mean() + 50
+
+
+def test_its_accuracy_is_recorded_by_the_name_of_its_measure(bundle, tmp_path):
+    measured = {"precision": "fp32", "data": "rooms", "protocol": "at l", "key_interval": 5}
+    records = [{**measured, "close": value} for value in (0.8, 0.9)]
+
+    recorded = write_bundle(tmp_path / "x", depth_graphs(), accuracy=records).manifest.accuracy
+
+    assert [(record.metric, record.value) for record in recorded] == [("close", 0.9)]

@@ -46,7 +46,7 @@ class TestHttp:
 
         assert_in_order(frames)
         assert {frame.image.shape for frame in frames} == {(48, 64, 3)}
-        assert frames[0].stretch == frames[-1].stretch == 0
+        assert frames[0].segment == frames[-1].segment == 0
         assert all(before < f.stamp_s <= time.monotonic() and f.live for f in frames)
         assert (source.state, source.counts.failed) == ("closed", 0)
 
@@ -66,7 +66,7 @@ class TestHttp:
             http.stop()
             wait_for(source, "lost")
             with MjpegServer(http.port):
-                frames += take_until(source, lambda frame: frame.stretch == 1)
+                frames += take_until(source, lambda frame: frame.segment == 1)
                 frames += take(source, 3)
 
         assert_in_order(frames)
@@ -76,7 +76,7 @@ class TestHttp:
         with open_quickly(http.address) as source:
             take(source, 2)
             http.drop_clients()
-            take_until(source, lambda frame: frame.stretch == 1)
+            take_until(source, lambda frame: frame.segment == 1)
 
         assert source.counts.reconnects == 1
 
@@ -87,7 +87,7 @@ class TestHttp:
             wait_for(source, "stalled")
             wait_for(source, "lost")
             http.go_on()
-            take_until(source, lambda frame: frame.stretch == 1)
+            take_until(source, lambda frame: frame.segment == 1)
             assert source.state == "live"
 
         assert source.counts.reconnects == 1
@@ -99,18 +99,18 @@ class TestHttp:
             http.stall()
             wait_for(source, "stalled")
             http.go_on()
-            take_until(source, lambda frame: frame.stretch == 1)
+            take_until(source, lambda frame: frame.segment == 1)
 
         assert (source.counts.reconnects, http.connections) == (0, 1)
 
-    def test_changed_size_begins_a_stretch(self, http):
+    def test_changed_size_begins_a_segment(self, http):
         with open_quickly(http.address) as source:
             take(source, 2)
             http.size = (30, 40)
             frames = take_until(source, lambda frame: frame.image.shape == (30, 40, 3))
 
-        assert frames[-1].stretch == 1
-        assert all(frame.stretch == 0 for frame in frames[:-1])
+        assert frames[-1].segment == 1
+        assert all(frame.segment == 0 for frame in frames[:-1])
 
     def test_bounded_outage_is_an_error(self, http):
         with open_quickly(f"{http.address}?retry=0.3") as source:
@@ -131,7 +131,7 @@ class TestHttp:
 
         assert not consumer.is_alive()
 
-    def test_jump_of_the_camera_clock_begins_a_stretch(self, http, every_picture):
+    def test_jump_of_the_camera_clock_begins_a_segment(self, http, every_picture):
         http.streams["/clip.ts"] = transport_stream([0, 1, 2, 3, 1000, 1001, 1002, 1003])
         capture = network.connect_stream(parse_source(f"http://127.0.0.1:{http.port}/clip.ts"))
         follows = [next_shot(capture).follows for _ in range(8)]

@@ -1,4 +1,4 @@
-"""A bundle whose flow is hand-made (SFF): exported, calibrated, deployed and run."""
+"""A bundle whose flow is hand-crafted (SFF): exported, calibrated, deployed and run."""
 
 from __future__ import annotations
 

@@ -39,6 +39,6 @@ def test_flow_beside_what_has_its_own_or_none_is_refused(dff_edge, bundle_path, 
 
 def test_flows_are_those_of_the_runtime():
     from dff_edge.cli.options import FLOWS
-    from dff_edge.names import HANDMADE_FLOWS
+    from dff_edge.names import HAND_CRAFTED_FLOWS
 
-    assert FLOWS == ("network", *HANDMADE_FLOWS)
+    assert FLOWS == ("network", *HAND_CRAFTED_FLOWS)
