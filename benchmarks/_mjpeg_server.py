@@ -64,7 +64,7 @@ class ClockedPictures:
             self._pictures.append((jpeg[:data], jpeg[jpeg.index(b"\xff\xd0", data) :]))
 
     def encode(self, number: int, time_s: float) -> bytes:
-        """Give picture ``number`` of an endless stream, with the time drawn in."""
+        """Return picture ``number`` of an endless stream, with the time drawn in."""
         draw_time(self._top, time_s)
         row = self._encode(self._top)
         head, rest = self._pictures[number % len(self._pictures)]

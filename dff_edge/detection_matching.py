@@ -15,7 +15,12 @@ SAME_IOU = 0.5  # minimum IoU of a match
 
 
 def detections_of(outputs: Mapping[str, NDArray[Any]]) -> Detections:
-    """Return the detections of the whole task graph's outputs."""
+    """Return the detections in the outputs of a graph that ends with boxes.
+
+    Args:
+        outputs: ``boxes (1, n, 4)``, ``scores (1, n)`` and ``labels (1, n)``, of which the first
+            ``count (1,)`` are valid.
+    """
     count = int(outputs["count"][0])
     return Detections(
         outputs["boxes"][0, :count], outputs["scores"][0, :count], outputs["labels"][0, :count]

@@ -104,7 +104,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @contextmanager
-def memory_told(what: str) -> Iterator[None]:
+def raises_out_of_memory(what: str) -> Iterator[None]:
     """Raise ``OutOfMemoryError`` when memory is exhausted inside.
 
     Args:

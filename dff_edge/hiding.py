@@ -11,8 +11,8 @@ import re
 
 # Addresses of this machine or of generated frames; also the data sets of ``data/datasets``.
 _LOCAL = frozenset(
-    "camvid cityscapes cocovid csi det display file flyingchairs labels null synthetic v4l2 vid "
-    "vid+det".split()
+    "camvid cityscapes cocovid csi cvat det display file flyingchairs labels null synthetic v4l2 "
+    "vid vid+det".split()
 )
 _SCHEME = r"([A-Za-z][A-Za-z0-9+.-]+)://"
 _WHOLE = re.compile(_SCHEME + "(.*)", re.DOTALL)

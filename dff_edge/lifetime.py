@@ -27,11 +27,16 @@ import threading
 import time
 import types
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ParamSpec, Protocol, TypeVar
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 from dff_edge.errors import ForkError, OutOfMemoryError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # of typing since Python 3.11
 
 EXIT_S = 30.0  # the end of the process waits at most so long for all threads together
 
@@ -45,6 +50,25 @@ _C = TypeVar("_C", bound="_Closable")
 
 class _Closable(Protocol):
     def close(self) -> None: ...
+
+
+class Closing(ABC):
+    """Base of objects that are closed at the end of a ``with`` block."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the object; a second call does nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
 
 class Worker(threading.Thread):

@@ -28,6 +28,7 @@ FlowFunction = Literal[
 DriverName = Literal["cuda-python", "pycuda"]
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+CALIBRATED: tuple[Precision, ...] = ("int8", "fp16")  # made of fp32 by calibration
 # Graphs of every bundle; those of detection also have task_maps.
 SUBNETS: tuple[Subnet, ...] = ("feature", "flow", "task", "propagate")
 FLAVOURS: tuple[Flavour, ...] = get_args(Flavour)

@@ -220,7 +220,7 @@ def _is_foreign(name: str) -> bool:
 def _serves(installed: list[str], wanted: str) -> bool:
     """Return whether one of the installed packages does all that the wanted one would."""
     if wanted in _FAMILIES["onnxruntime"]:
-        return bool(installed) and wanted == "onnxruntime"  # all of them have the CPU
+        return bool(installed) and wanted == "onnxruntime"  # every build has the CPU provider
     return any(name in _WITH_WINDOWS or wanted not in _WITH_WINDOWS for name in installed)
 
 

@@ -15,10 +15,17 @@ from dff_edge.runtime.engines.subnets import Opened
 from dff_edge.runtime.keys import KeyMode, parse_keys
 from dff_edge.runtime.known_distances import KnownDistances
 from dff_edge.runtime.overlap import OverlapChoice, choose_overlap
-from dff_edge.runtime.policy import AsSoonAsIdle, FixedInterval, KeyFramePolicy, parse_policy
+from dff_edge.runtime.policy import (
+    Adaptive,
+    AsSoonAsIdle,
+    FixedInterval,
+    KeyFramePolicy,
+    parse_policy,
+)
 from dff_edge.runtime.schedule import Schedule
 from dff_edge.runtime.scheduler import Scheduler
 from dff_edge.runtime.sharing import ThreadShare, choose_share
+from dff_edge.runtime.staleness import staleness_of
 from dff_edge.runtime.tasks import decoder_of
 from dff_edge.runtime.trace import Trace
 
@@ -60,7 +67,7 @@ def assemble(
 ) -> Assembled:
     """Open the parts of a pipeline; arguments and errors are those of ``Pipeline.open``."""
     keys = parse_keys(keys) if isinstance(keys, str) else keys
-    policy = _policy_of(policy, keys, bundle)
+    policy = policy_of(policy, keys, bundle)
     given_threads, threads = threads, threads or usable_cores()
     decoder = decoder_of(bundle.manifest, threads=threads, confidence=confidence)
     # The threads of a small network mostly wake each other: run beside others, it gets fewer.
@@ -99,6 +106,7 @@ def assemble(
             overlap=choice.overlap,
             keys=keys,
             trace=trace,
+            staleness=staleness_of(bundle.manifest),
         )
     except BaseException:
         opened.close()
@@ -118,9 +126,12 @@ def assemble(
     return Assembled(scheduler, policy, opened, schedule, distances)
 
 
-def _policy_of(
-    policy: str | KeyFramePolicy | None, keys: KeyMode, bundle: Bundle
-) -> KeyFramePolicy:
+def policy_of(policy: str | KeyFramePolicy | None, keys: KeyMode, bundle: Bundle) -> KeyFramePolicy:
+    """Return the policy that a pipeline is opened with; see ``Pipeline.open``.
+
+    Raises:
+        ConfigError: there is none of this name, or it does not fit the key mode or the bundle.
+    """
     if policy is None:
         if keys.lag is None:
             return AsSoonAsIdle()
@@ -131,5 +142,11 @@ def _policy_of(
         raise ConfigError(
             "the policy is 'idle' with key frames in order, where it would make every frame a key "
             "frame. Take keys='background', or fixed:1 for that."
+        )
+    if isinstance(policy, Adaptive) and bundle.manifest.staleness is None:
+        raise ConfigError(
+            f"the policy is '{policy}', and {bundle.path} has no model of how stale an answer is. "
+            f"Fit it with `dff-edge calibrate {bundle.path} --source CLIPS`, on video like that of "
+            "the device, or take fixed:l."
         )
     return policy

@@ -1,4 +1,4 @@
-"""Calls of one thread at a time; a second thread is told who is inside instead of waiting."""
+"""Calls by one thread at a time: a second one does not wait, its error names the first."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ExclusiveCalls:
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
-        self._caller: tuple[int, str] | None = None  # that thread, and a description of the call
+        self._caller: tuple[int, str] | None = None  # its thread, and a description of the call
 
     @contextmanager
     def enter(self, call: str) -> Iterator[None]:

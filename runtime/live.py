@@ -15,13 +15,13 @@ from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, Protocol
 
 from dff_edge.bundle.reader import Bundle
 from dff_edge.errors import ConfigError, FrameError, SinkError, SourceError
 from dff_edge.files.atomic import check_folder, check_writable
 from dff_edge.frames import Result
+from dff_edge.lifetime import Closing
 from dff_edge.names import Precision
 from dff_edge.runtime.drawing.style import DEFAULT_STYLE, Style
 from dff_edge.runtime.engines.backends import DEFAULT_BACKEND
@@ -52,7 +52,7 @@ class RunOptions:
         precision, policy, threads, engine, overlap, keys, cuda: as of ``Pipeline.open``.
         depth: frames in flight; None for 1 of a live source and 3 of a recording.
         frames: results after which a run ends; None for all.
-        style: which parts of results are drawn, and how.
+        style: which parts of results are drawn, and how; its threshold is the bundle's unless set.
     """
 
     precision: Precision = "fp32"
@@ -102,17 +102,21 @@ class Watcher(Protocol):
         ...
 
 
-class Runner:
+class Runner(Closing):
     """Runs a bundle on one source after another; not thread-safe, and a context manager.
 
     Args:
         bundle: the bundle to run; its engines are opened with the first source.
         options: options of running and drawing.
+
+    Attributes:
+        style: of drawn results, with the bundle's threshold where the options name none.
     """
 
     def __init__(self, bundle: Bundle, options: RunOptions = _DEFAULT_OPTIONS) -> None:
         self.bundle = bundle
         self.options = options
+        self.style = options.style.of_bundle(bundle.manifest)
         self._pipeline: Pipeline | None = None
 
     def run(
@@ -151,7 +155,7 @@ class Runner:
         manifest = self.bundle.manifest
         names = list(manifest.class_names)
         colours = [info.colour for info in manifest.classes]
-        style = self.options.style
+        style = self.style
         with ExitStack() as stack:
             frames = stack.enter_context(open_source(source))
             self._check_depth(frames)
@@ -174,7 +178,7 @@ class Runner:
             watcher = None if watch is None else stack.enter_context(watch(frames, sinks))
             pipeline = self._open_pipeline(live=frames.live, trace=trace)
             counted = names if task_of(manifest).gives_scores else None
-            statistics = RunStatistics(counted, style.min_score)
+            statistics = RunStatistics(counted, style.least_score)
             opened(frames, sinks)
             results = _results(pipeline, frames)
             state: EndState = "finished"
@@ -222,17 +226,6 @@ class Runner:
         if self._pipeline is not None:
             self._pipeline.close()
             self._pipeline = None
-
-    def __enter__(self) -> Runner:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _check_depth(self, frames: Source) -> None:
         if frames.live and self.options.depth not in (None, 1):

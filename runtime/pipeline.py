@@ -18,19 +18,18 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from dff_edge.bundle.reader import Bundle
 from dff_edge.bundle.shipped import find_bundle
-from dff_edge.errors import FrameError, PipelineError, memory_told
+from dff_edge.errors import FrameError, PipelineError, raises_out_of_memory
 from dff_edge.frames import Frame, Result, check_stamp
-from dff_edge.lifetime import EXIT_S, bind, is_inherited
+from dff_edge.lifetime import EXIT_S, Closing, bind, is_inherited
 from dff_edge.names import Precision
 from dff_edge.runtime.assembly import assemble
-from dff_edge.runtime.engines.backends import DEFAULT_BACKEND
+from dff_edge.runtime.engines.backends import DEFAULT_BACKEND, backend_of
 from dff_edge.runtime.engines.options import CudaOptions
 from dff_edge.runtime.engines.subnets import Opened
 from dff_edge.runtime.exclusive import ExclusiveCalls
@@ -49,7 +48,7 @@ from dff_edge.runtime.trace import Trace
 _log = logging.getLogger("dff_edge.runtime")
 
 
-class Pipeline:
+class Pipeline(Closing):
     """Deep Feature Flow over one video stream.
 
     Use it from one thread at a time; concurrent calls raise. ``close`` and ``force_key``
@@ -92,12 +91,12 @@ class Pipeline:
         self._is_closed = False
         self._is_key_wanted = False
         self._run: object = None
-        self._is_run_left = False  # a run was broken off: its frames in flight are to be dropped
+        self._is_run_left = False  # an interrupted run left frames in flight, to be dropped
         self._calls = ExclusiveCalls()
         bind(self, at_exit=Pipeline._end_at_exit)
 
     @classmethod
-    @memory_told("opening the pipeline")
+    @raises_out_of_memory("opening the pipeline")
     def open(
         cls,
         bundle: str | Path | Bundle,
@@ -117,11 +116,14 @@ class Pipeline:
 
         Args:
             bundle: its folder, the name of a model that comes with dff-edge (``dff-edge zoo``),
-                which is exported on first use, or an open bundle.
+                or an open bundle. Of a model, a bundle that is ready is used where it holds the
+                precision, else one is exported, once.
             precision: "fp32", "fp16" or "int8"; the bundle must hold it.
-            policy: when to take a key frame: "fixed:10", "idle" for one as soon as the one before
-                is done, with key frames in the background, or a ``KeyFramePolicy`` of your own;
-                None takes "idle" with ``keys`` "background", else the bundle's key interval.
+            policy: when to take a key frame: "fixed:10"; "adaptive:0.05" for one where more than 5%
+                of an answer would be stale, and at a cut of the scene; "idle" for one as soon as
+                the one before is done, with key frames in the background; or a ``KeyFramePolicy``
+                of your own. None takes "idle" with ``keys`` "background", else the bundle's key
+                interval.
             depth: frames in flight at most. 1 computes each frame by itself, as fast as it can be
                 answered. More let networks of several frames run side by side, the flow network
                 on half the threads, and ``run`` then hands out a result ``depth - 1`` frames
@@ -136,18 +138,18 @@ class Pipeline:
                 (``schedule`` says the outcome); on the CPU they do.
             keys: when the features of a new key frame are used. "in-order": its own answer waits
                 for them. "background": frames, that one included, are answered from the older key
-                frame until they are ready, and the feature network steps back for the others; for
+                frame until they are ready, and the feature network has the lowest priority; for
                 live sources. "lag:n": the same with the features used exactly n frames after
                 their key frame, so that results do not depend on the machine. The first frame, and
                 the first after a gap or a change of size, waits for its own features in any case.
-            confidence: whether label maps come with how sure they are, pixel by pixel.
+            confidence: whether results have a confidence for each pixel, beside the label map.
             trace: takes the time of every stage on every stream.
             cuda: how the GPU is used.
 
         Raises:
             BundleError: when there is none, or it is damaged or lacks the precision.
-            ConfigError: when a confidence is asked of detection, whose boxes have scores, or for
-                a policy or key mode that does not exist, or does not fit the other.
+            ConfigError: for a confidence of a task without label maps, and for a policy or key mode
+                that does not exist, or does not fit the other.
             EngineError: when a graph cannot be loaded, or has not been deployed here.
             MissingDependencyError: when the engine, or a package for the first use of a model,
                 is not installed.
@@ -167,7 +169,9 @@ class Pipeline:
                 trace=trace,
                 cuda=cuda,
             )
-            return Bundle.use(find_bundle(bundle), reopen)
+            flavour = backend_of(engine).flavour
+            folder = find_bundle(bundle, holding=(precision,), flavour=flavour)
+            return Bundle.use(folder, reopen)
         assembled = assemble(
             bundle,
             precision,
@@ -248,6 +252,7 @@ class Pipeline:
         size = (image.shape[0], image.shape[1])
         wanted, self._is_key_wanted = self._is_key_wanted, False
         try:
+            wanted |= self.policy.is_cut(frame)
             is_cut = wanted or self._is_cut(frame, size)
             is_key = is_cut or self._is_key(frame)
             self._scheduler.submit(frame, is_key=is_key, is_cut=is_cut)
@@ -360,25 +365,14 @@ class Pipeline:
             self._scheduler.close()
             self._opened.close()
 
-    def __enter__(self) -> Pipeline:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     @contextmanager
     def _in_call(self, call: str) -> Iterator[None]:
-        """Exclude other threads, clean up after a run that was broken off, and tell memory."""
+        """Exclude other threads, drop an interrupted run's frames, raise ``OutOfMemoryError``."""
         with self._calls.enter(call):
             self._check_open()
             if self._is_run_left:
                 self._begin_anew()
-            with memory_told(f"{call}()"):
+            with raises_out_of_memory(f"{call}()"):
                 yield
 
     def _begin_anew(self) -> None:
@@ -416,24 +410,38 @@ class Pipeline:
             self._calls.lock.release()
 
     def _is_cut(self, frame: Frame, size: tuple[int, int]) -> bool:
-        """Whether there is nothing to propagate from: flow across a gap means nothing."""
+        """Return whether no older features can be propagated to a frame, as across a gap."""
         no_key = self._scheduler.key_index is None
         return no_key or size != self._size or frame.segment != self._segment
 
     def _is_key(self, frame: Frame) -> bool:
         self._scheduler.take_up(frame.index)
         key_index = self._scheduler.key_index
-        assert key_index is not None  # else it was a cut
+        assert key_index is not None  # without one every frame is a cut
         if self._scheduler.is_key_pending:
             return False
+        distance, lag = frame.index - key_index, self._scheduler.lag
         context = FrameContext(
             frame,
-            distance=frame.index - key_index,
+            distance=distance,
             distance_s=frame.stamp_s - self._scheduler.key_stamp_s,
             measured=tuple(self._measured),
             is_feature_idle=self._scheduler.is_feature_idle,
+            keys=self._scheduler.keys,
+            lag=lag,
+            expected_disagreement=self._foretell(distance + lag),
         )
         return self.policy.is_key(context)
+
+    def _foretell(self, distance: int) -> float | None:
+        """Return the disagreement to expect at a distance, by the latest propagated result."""
+        staleness = self._scheduler.staleness
+        if staleness is None:
+            return None
+        for result in reversed(self._measured):
+            if result.distance and result.expected_disagreement is not None:
+                return staleness.foretell(result.expected_disagreement, result.distance, distance)
+        return None
 
     def _check_is_current(self, run: object) -> None:
         if self._run is not run:

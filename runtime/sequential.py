@@ -58,11 +58,11 @@ class SequentialRunner:
         return run_engine(self._subnets.feature, {"frame": full})["features"]
 
     def estimate_flow(self, key_half: Image, frame_half: Image) -> Arrays:
-        """Return ``flow`` and ``scale`` from a frame to its key frame: line 11."""
+        """Return flow to the key frame, in cells ``(1, h, w, 2)``, and scale ``(1, h, w, C)``."""
         return run_engine(self._subnets.flow, {"key_half": key_half, "frame_half": frame_half})
 
     def warp(self, features: NDArray[Any], moved: Arrays) -> NDArray[Any]:
-        """Return the key frame's features, propagated by ``flow`` and ``scale``: line 11."""
+        """Return features ``(1, h, w, C)``, propagated by ``flow`` and ``scale``: line 11."""
         return warp_features(
             features,
             moved["flow"],

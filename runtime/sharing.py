@@ -125,7 +125,7 @@ def _times_ms(short: Callable[[], None]) -> list[float]:
     short()  # the first runs allocate
     times = []
     for _ in range(_RUNS):
-        time.sleep(_PAUSE_S)  # as between frames: it wakes up beside what computes by then
+        time.sleep(_PAUSE_S)  # as between frames: by then other networks compute when it wakes up
         start_s = time.perf_counter()
         short()
         times.append((time.perf_counter() - start_s) * 1e3)

@@ -14,7 +14,7 @@ import pytest
 
 from dff_edge.errors import PipelineError
 from dff_edge.frames import Frame, Result
-from dff_edge.lifetime import Worker, bind, inner_of, release
+from dff_edge.lifetime import Closing, Worker, bind, inner_of, release
 from dff_edge.runtime.devices.cpu import CpuStream
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.policy import KeyFramePolicy
@@ -362,3 +362,18 @@ def test_dropped_page_is_no_longer_served():
     assert threads_of("dff-serve") == []
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address, WAIT_S)
+
+
+def test_what_closes_is_closed_at_the_end_of_its_block_whatever_happens_in_it():
+    class Door(Closing):
+        is_open = True
+
+        def close(self):
+            self.is_open = False
+
+    with Door() as door:
+        assert door.is_open
+    assert not door.is_open
+    with pytest.raises(KeyError), Door() as door:
+        raise KeyError
+    assert not door.is_open

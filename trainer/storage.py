@@ -20,7 +20,7 @@ _SCALE = ":scale"  # behind the name of what it scales; a colon is in no name of
 
 
 def stored(tensors: dict[str, Tensor], storage: Storage) -> dict[str, Tensor]:
-    """Give weights as they are stored.
+    """Return weights in the form in which they are stored.
 
     Args:
         tensors: state dict.
@@ -44,7 +44,7 @@ def stored(tensors: dict[str, Tensor], storage: Storage) -> dict[str, Tensor]:
 
 
 def restored(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Give the weights of what was stored, bytes as float32.
+    """Return the weights of stored tensors, those of bytes as float32.
 
     Args:
         tensors: as ``stored`` gives them.

@@ -51,7 +51,7 @@ class Levels:
         return values
 
     def quantize(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return the nearest bytes, ties to even, clipped to their range."""
+        """Return the nearest bytes, ties to even, clipped to their range; of the same shape."""
         ends = np.iinfo(self.dtype)
         levels = np.rint(values / np.float32(self.step)) + self.zero
         return np.clip(levels, ends.min, ends.max).astype(self.dtype)

@@ -21,7 +21,7 @@ from dff_edge.bundle.graphs.onnx_check import GraphSummary
 from dff_edge.bundle.manifest import Manifest
 from dff_edge.bundle.records import FileRecord
 from dff_edge.errors import BundleError, BundleReplacedError
-from dff_edge.names import FLAVOURS, Flavour, GraphName, Precision
+from dff_edge.names import FLAVOURS, PRECISIONS, Flavour, GraphName, Precision
 
 T = TypeVar("T")
 
@@ -120,7 +120,7 @@ class Bundle:
     def precisions_for(self, flavour: Flavour) -> tuple[Precision, ...]:
         """Precisions that the bundle holds in a flavour, fp32 first."""
         held = self.manifest.graph_paths(flavour)
-        return tuple(p for p in ("fp32", "fp16", "int8") if p in held)
+        return tuple(p for p in PRECISIONS if p in held)
 
     def graph_bytes(
         self, precision: Precision, graph: GraphName, flavour: Flavour = "ort"

@@ -31,6 +31,7 @@ from dff_edge.bundle.records import FileRecord
 from dff_edge.errors import BundleError, SinkError
 from dff_edge.files.atomic import check_folder, check_room
 from dff_edge.files.staging import Workplace, locked, remove_abandoned, write_durably
+from dff_edge.lifetime import Closing
 from dff_edge.names import (
     FLAVOURS,
     PRECISIONS,
@@ -43,9 +44,13 @@ from dff_edge.printable import printable
 _WAIT_S = 30.0  # for a commit of another process, which takes milliseconds
 _LOG = logging.getLogger("dff_edge.runtime")
 _OWN_FIELDS = ("schema_version", "graphs", "files")
+_SUBJECTS = {  # fields that say what was measured, by the kind of record
+    "accuracy": ("precision", "flavour", "data", "protocol", "key_interval", "distance"),
+    "parity": ("precision", "flavour", "subnet", "output", "inputs"),
+}
 
 
-class BundleWriter:
+class BundleWriter(Closing):
     """Collects graphs and manifest fields, and writes them as a bundle atomically.
 
     Make one with ``create`` or ``extend``, use it as a context manager, and end with
@@ -216,12 +221,6 @@ class BundleWriter:
             self.path.rmdir()
         self._made_folder = False
 
-    def __enter__(self) -> BundleWriter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def _check_open(self) -> None:
         if self._is_closed:
             raise BundleError("This bundle writer is closed; start a new one.")
@@ -247,7 +246,7 @@ class BundleWriter:
             if name == "calibration":
                 value = _merge_flavours(fields.get(name, {}), value)
             elif name in ("accuracy", "parity"):
-                value = _merge_records([*fields.get(name, []), *value])
+                value = _merge_records([*fields.get(name, []), *value], _SUBJECTS[name])
             fields[name] = value
         fields["files"] = {**fields.get("files", {}), **self._files}
         return Manifest.build(**_plain(fields))
@@ -311,9 +310,8 @@ def _check_unchanged(bundle: Bundle) -> bytes:
 
 def _facts(manifest: Manifest) -> dict[str, Any]:
     """Return the manifest's fields that every graph is compared with."""
-    return manifest.model_dump(
-        exclude={"graphs", "files", "accuracy", "parity", "provenance", "calibration"}
-    )
+    others = {"graphs", "files", "calibration", "score_threshold", "accuracy", "parity"}
+    return manifest.model_dump(exclude=others | {"provenance", "staleness"})
 
 
 def _check_writable(root: Path) -> None:
@@ -376,12 +374,11 @@ def _merge_flavours(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str,
     return {own: {**old.get(own, {}), **new.get(own, {})} for own in {**old, **new}}
 
 
-def _merge_records(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _merge_records(records: list[dict[str, Any]], subject: tuple[str, ...]) -> list[dict[str, Any]]:
     """Keep the last record of each subject: of all fields that are not measured numbers."""
-    measured = ("miou", "map", "tolerance", "max_abs_error", "relative_error")
     merged = {
-        tuple(sorted((k, str(v)) for k, v in r.items() if k not in measured and v is not None)): r
-        for r in ({"flavour": "ort", **record} for record in records)
+        tuple(str(record.get(field)) for field in subject): record
+        for record in ({"flavour": "ort", **record} for record in records)
     }
     return list(merged.values())
 

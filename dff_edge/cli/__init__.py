@@ -20,7 +20,7 @@ _COMMANDS = {
     "benchmark": "Compare precisions and key intervals in speed and accuracy.",
     "zoo": "List the models that come with dff-edge.",
     "experiment": "Run a table or figure of the paper.",
-    "data": "Check a data set before training on it.",
+    "data": "Check and divide labelled data before training on it.",
     "inspect": "Show the contents of a bundle or a checkpoint.",
     "doctor": "Report what this machine has, lacks, and how to add it.",
 }

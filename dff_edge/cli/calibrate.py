@@ -11,6 +11,7 @@ from dff_edge.cli.console import say
 from dff_edge.cli.options import interval_of, policy_option
 from dff_edge.cli.parameters import BundleName, bundle_folder
 from dff_edge.errors import require
+from dff_edge.names import CALIBRATED, FLAVOURS
 
 
 @click.command(cls=Command)
@@ -19,18 +20,18 @@ from dff_edge.errors import require
     "--source",
     required=True,
     metavar="CLIPS",
-    help="Video like that of the device: a video file, a folder of images, a labelled folder, or "
-    "synthetic://street?split=val&clips=8. Never the data that accuracy is reported on.",
+    help="Video like that of the device: a video file, a folder of videos or of images, a labelled "
+    "folder, or synthetic://street?split=val&clips=8. Never the data that accuracy is reported on.",
 )
 @click.option(
     "--flavour",
-    type=click.Choice(["ort", "trt", "both"]),
+    type=click.Choice([*FLAVOURS, "both"]),
     show_default="both; ort where the flow is hand-crafted",
     help="For what the graphs are made: ort for ONNX Runtime and OpenVINO, trt for TensorRT.",
 )
 @click.option(
     "--precision",
-    type=click.Choice(["int8", "fp16", "both"]),
+    type=click.Choice([*CALIBRATED, "both"]),
     default="both",
     show_default=True,
     help="Precision to add. Graphs of the other one are not changed.",
@@ -51,23 +52,25 @@ def command(
 
     Ranges come from clips, not single images: the flow network reads pairs at all distances
     up to the key interval of the policy, the task network reads propagated features.
+
+    On the same clips a model is fitted of how stale an answer is, which results tell
+    (expected_disagreement) and the policy adaptive needs; too few or too short clips yield none.
     """
     for module in ("onnx", "onnxruntime"):
         require(module, extra="export", purpose="dff-edge calibrate")
     from dff_edge.calibration import calibrate_bundle, open_calibration_clips
     from dff_edge.calibration.compare import ANSWERS
-    from dff_edge.names import FLAVOURS
 
     flavours = {None: None, "both": FLAVOURS}.get(flavour, (flavour,))
     with command_line():
         clips = open_calibration_clips(source)
     done = calibrate_bundle(
-        bundle_folder(bundle),
+        bundle_folder(bundle, to_change=True),
         clips,
         source=source,
         interval=None if policy is None else interval_of(policy),
         flavours=flavours,  # type: ignore[arg-type]
-        precisions=("int8", "fp16") if precision == "both" else (precision,),  # type: ignore[arg-type]
+        precisions=CALIBRATED if precision == "both" else (precision,),  # type: ignore[arg-type]
         progress=say,
     )
     manifest = done.manifest
@@ -85,6 +88,9 @@ def command(
         "digest": done.digest,
         "bytes": sizes,
         "calibration": manifest.model_dump(mode="json", include={"calibration"})["calibration"],
+        "staleness": None
+        if manifest.staleness is None
+        else manifest.staleness.model_dump(mode="json"),
         "answers_as_fp32": {
             own: {p: alike for (f, p), alike in answers.items() if f == own} for own in FLAVOURS
         },

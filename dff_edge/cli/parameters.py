@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from dff_edge.names import PRECISIONS
 from dff_edge.printable import printable
 
 if TYPE_CHECKING:
-    pass
+    from dff_edge.names import Flavour
 
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s)", re.ASCII)
 _MAX_SECONDS = 3600
@@ -224,11 +224,23 @@ def changed_settings() -> Iterator[None]:
         raise click.UsageError(printable(error, keep="\n")) from error
 
 
-def bundle_folder(name: str) -> Path:
-    """Return the folder of a ``BundleName``; export that of a model on first use, with notes."""
+def bundle_folder(
+    name: str,
+    holding: Collection[str] = (),
+    *,
+    flavour: Flavour = "ort",
+    to_change: bool = False,
+) -> Path:
+    """Return the folder of a ``BundleName``, as ``find_bundle``; an export is told in notes."""
     from dff_edge.bundle.shipped import find_bundle
 
-    return find_bundle(name, say)
+    return find_bundle(
+        name,
+        say,
+        holding=holding,  # type: ignore[arg-type]
+        flavour=flavour,
+        to_change=to_change,
+    )
 
 
 class PolicyName(click.ParamType):

@@ -89,7 +89,7 @@ class _Page(NamedTuple):
     "--threshold",
     type=click.FloatRange(0, 1),
     help="Draw, write and count only boxes of at least this score. For bundles that detect.  "
-    "[default: 0.5]",
+    "[default: the bundle's, or 0.5]",
 )
 @precision_option
 @policy_option(is_run=True)
@@ -167,7 +167,7 @@ def command(
             from dff_edge.serve import listen
 
             page = _Page(address, stack.enter_context(listen(address)))
-        opened = _open_bundle(bundle)
+        opened = _open_bundle(bundle, precision, engine)
 
         from dff_edge.runtime.keys import parse_keys
         from dff_edge.runtime.live import Runner, RunOptions
@@ -198,13 +198,15 @@ def command(
         raise click.ClickException(failure)
 
 
-def _open_bundle(name: str) -> Bundle:
+def _open_bundle(name: str, precision: str, engine: str) -> Bundle:
     """Open a bundle, and print the card of a model that comes with dff-edge."""
     from dff_edge.bundle.reader import Bundle
     from dff_edge.bundle.shipped import shipped_models
-    from dff_edge.zoo import read_card
+    from dff_edge.runtime.engines.backends import backend_of
+    from dff_edge.zoo.card import read_card
 
-    folder = bundle_folder(name)  # it may take a minute
+    flavour = backend_of(engine).flavour
+    folder = bundle_folder(name, (precision,), flavour=flavour)  # an export takes a minute
     if name in shipped_models() and folder != Path(name):
         card = read_card(name)
         height, width = card.frame_size
@@ -218,7 +220,7 @@ def _open_bundle(name: str) -> Bundle:
 def _style(
     bundle: Bundle, legend: bool, opacity: float, classes: str | None, threshold: float | None
 ) -> Style:
-    from dff_edge.runtime.sinks import SHOWN_SCORE, Style
+    from dff_edge.runtime.sinks import Style
     from dff_edge.runtime.tasks import task_of
 
     manifest = bundle.manifest
@@ -237,7 +239,7 @@ def _style(
                     param_hint="--classes",
                 )
         shown = frozenset(manifest.class_names.index(name) for name in names)
-    return Style(legend, opacity, SHOWN_SCORE if threshold is None else threshold, shown)
+    return Style(legend, opacity, threshold, shown)
 
 
 def _run_each(
@@ -333,6 +335,7 @@ def _run(
 
 @contextmanager
 def _serve(page: _Page, runner: Runner, frames: Source, sinks: FanOut) -> Iterator[Server]:
+    from dff_edge.runtime.assembly import policy_of
     from dff_edge.serve import open_server
 
     manifest = runner.bundle.manifest
@@ -343,7 +346,9 @@ def _serve(page: _Page, runner: Runner, frames: Source, sinks: FanOut) -> Iterat
         sinks=sinks,
         classes=list(manifest.class_names),
         colours=[info.colour for info in manifest.classes],
-        style=runner.options.style,
+        style=runner.style,
+        policy=policy_of(runner.options.policy, runner.options.keys, runner.bundle),
+        keys=runner.options.keys,
     ) as server:
         say(f"Watch at {server.url}")
         if server.is_open_to_others:
@@ -357,9 +362,10 @@ def _wrote(sink: SinkReport) -> str:
 
 
 def _print(numbers: dict[str, Any]) -> None:
+    share = "" if numbers["key_share"] is None else f" ({numbers['key_share']:.1%})"
     click.echo(
         f"{numbers['frames']} frames in {numbers['seconds']:.2f} s: {numbers['fps']:.1f} fps, "
-        f"{numbers['key_frames']} key frames; dropped {numbers['dropped']}, "
+        f"{numbers['key_frames']} key frames{share}; dropped {numbers['dropped']}, "
         f"failed {numbers['failed']}, reconnects {numbers['reconnects']}"
     )
     if age := numbers["age"]:
@@ -372,6 +378,11 @@ def _print(numbers: dict[str, Any]) -> None:
             f"age of key frames, at capture: p50 {distance['p50']:.0f} frames "
             f"({key_age['p50_ms']:.0f} ms), p99 {distance['p99']:.0f} frames "
             f"({key_age['p99_ms']:.0f} ms)"
+        )
+    if expected := numbers["expected_disagreement"]:
+        click.echo(
+            f"expected disagreement with the full network: mean {expected['mean']:.1%}, "
+            f"p99 {expected['p99']:.1%}"
         )
     if objects := numbers["objects"]:
         each = ", ".join(f"{count:.1f} {name}" for name, count in objects.items())

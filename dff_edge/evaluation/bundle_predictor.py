@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from dff_edge.bundle.reader import Bundle
 from dff_edge.frames import Image
+from dff_edge.lifetime import Closing
 from dff_edge.names import Precision
 from dff_edge.runtime.engines.backends import DEFAULT_BACKEND
 from dff_edge.runtime.engines.open import open_subnets
@@ -37,7 +38,7 @@ class KeyFrame:
     size: tuple[int, int]
 
 
-class BundlePredictor:
+class BundlePredictor(Closing):
     """``dff_edge.evaluation.evaluate.Predictor`` over a bundle. Use it from one thread.
 
     Args:
@@ -84,9 +85,3 @@ class BundlePredictor:
     def close(self) -> None:
         """Free the graphs. Closing twice is allowed."""
         self._opened.close()
-
-    def __enter__(self) -> BundlePredictor:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

@@ -12,17 +12,17 @@ import os
 import stat
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 
 from dff_edge.errors import SinkError
 from dff_edge.files.locks import lock
+from dff_edge.lifetime import Closing
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # full disk, quota, size limit
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)  # the file system cannot flush
 _LEAST_FREE_BYTES = 1 << 16
 
 
-class AtomicFile:
+class AtomicFile(Closing):
     """A file that is replaced atomically; a context manager.
 
     Construction claims the place: a second ``AtomicFile`` of it is refused, in every process, until
@@ -106,17 +106,6 @@ class AtomicFile:
         self._staged = None
         if descriptor >= 0:
             os.close(descriptor)
-
-    def __enter__(self) -> AtomicFile:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW

@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
 
 from dff_edge.errors import SinkError
+from dff_edge.lifetime import Closing
 
 _LOG = logging.getLogger("dff_edge.runtime")
 # EBADF: NFS locks only files that are open for writing, which a folder never is.
@@ -60,7 +60,7 @@ def lock(descriptor: int, name: str) -> bool:
     return True
 
 
-class FolderLock:
+class FolderLock(Closing):
     """The exclusive lock of a folder, held until ``close``; a context manager.
 
     Args:
@@ -87,17 +87,6 @@ class FolderLock:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
-
-    def __enter__(self) -> FolderLock:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 @contextmanager

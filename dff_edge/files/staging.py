@@ -17,12 +17,13 @@ from pathlib import Path
 from dff_edge.errors import SinkError
 from dff_edge.files.atomic import sync_file, sync_folder
 from dff_edge.files.locks import FolderLock, lock
+from dff_edge.lifetime import Closing
 
 _PAUSE_S = 0.02
 _TRIES = 100  # of names
 
 
-class Workplace:
+class Workplace(Closing):
     """A new folder that belongs to this process, and is removed when it is closed.
 
     Files to be kept are renamed out of it, or the folder itself is.
@@ -55,12 +56,6 @@ class Workplace:
             shutil.rmtree(self.path, ignore_errors=True)
             os.close(self._descriptor)
             self._descriptor = None
-
-    def __enter__(self) -> Workplace:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def remove_abandoned(parent: Path, prefix: str) -> None:

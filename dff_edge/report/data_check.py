@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dff_edge.bundle.tasks import TaskName
+from dff_edge.bundle.tasks import FORMATS, TaskName
 from dff_edge.data.clips import class_names, open_clips
 from dff_edge.data.datasets import (
     FLYING_CHAIRS,
@@ -19,7 +19,8 @@ from dff_edge.data.datasets import (
     parse_data_name,
     vid_and_det,
 )
-from dff_edge.data.datasets.findings import Anchors, Finding, find
+from dff_edge.data.datasets.anchor_proposal import box_shares
+from dff_edge.data.datasets.findings import Anchors, Finding, anchors_for, find
 from dff_edge.data.datasets.flying_chairs import file_names, list_chairs, read_flo
 from dff_edge.data.datasets.label_png import NOT_SCORED
 from dff_edge.data.datasets.sample import SAMPLE, Sample, take_sample
@@ -174,7 +175,19 @@ def _check(
         report.findings.append(Finding("other_task", "error", text))
     else:
         report.findings += find(sample, task, classes, anchors=wanted.anchors)
+        report.findings += _proposed(clips, sample, task, wanted.anchors)
     return report
+
+
+def _proposed(
+    clips: Sequence[LabelledClip], sample: Sample, task: TaskName, anchors: Anchors | None
+) -> list[Finding]:
+    """Return anchors that fit the boxes of the data, for the model's frame, or else the data's."""
+    frame_size = sample.frame_size if anchors is None else anchors.frame_size
+    if FORMATS.find(task).truth != "boxes" or frame_size is None:
+        return []
+    shares = box_shares(clips)
+    return anchors_for(shares if len(shares) else sample.box_sizes, frame_size, anchors)
 
 
 def _by_name(sample: Sample, classes: Sequence[str] | None) -> dict[str, int]:

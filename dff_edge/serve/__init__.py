@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 from dff_edge.errors import require
 from dff_edge.runtime.drawing.style import DEFAULT_STYLE
 from dff_edge.runtime.drawing.text import Colours
+from dff_edge.runtime.keys import IN_ORDER, KeyMode
+from dff_edge.runtime.policy import KeyFramePolicy
 from dff_edge.runtime.sinks import FanOut, Style
 from dff_edge.runtime.sources import Source
 from dff_edge.serve import address as addresses
@@ -52,6 +54,8 @@ def open_server(
     classes: Sequence[str],
     colours: Colours,
     style: Style = DEFAULT_STYLE,
+    policy: str | KeyFramePolicy = "",
+    keys: str | KeyMode = IN_ORDER,
     listener: socket.socket | None = None,
 ) -> Server:
     """Serve the page of a run until it is closed.
@@ -63,6 +67,7 @@ def open_server(
         classes: names of the classes, by index.
         colours: ``(red, green, blue)`` of the classes, by index.
         style: which parts of results are drawn, and how; the page has a legend of its own.
+        policy, keys: those of the pipeline, to be shown.
         listener: the address's open port, from ``listen``, which the server then owns.
 
     Returns:
@@ -85,4 +90,6 @@ def open_server(
         classes=classes,
         colours=colours,
         style=style,
+        policy=str(policy),
+        keys=str(keys),
     )

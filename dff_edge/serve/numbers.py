@@ -15,8 +15,11 @@ What `dff-edge run --json` says too has the same key and form here (``RunStatist
     age         p50_ms and p99_ms from capture to result; null where the source is not live
     key_age     p50_ms and p99_ms from the capture of a result's key frame to its own; null before
                 the first
+    policy, keys        key-frame policy and key mode of the run
+    expected_disagreement     mean, p50 and p99; null where the bundle has no model of it
     stages      by name: count, p50_ms, p99_ms, and share, its part of the time of all stages
-    recent      the latest 120 frames, oldest first: index, is_key, latency_ms
+    recent      the latest 120 frames, oldest first: index, is_key, latency_ms,
+                expected_disagreement
     sinks       uri, written, lost, failure (null while it works)
     classes     name and colour ("#rrggbb")
     viewers, most_viewers     number of open streams, and its limit
@@ -56,6 +59,7 @@ class _Sample:
     latency_ms: float
     age_ms: float | None
     key_age_ms: float
+    expected_disagreement: float | None
     stage_ms: dict[str, float]
 
 
@@ -63,8 +67,16 @@ class RunNumbers:
     """Collects the numbers of a page, in bounded memory. One thread adds, another one reads."""
 
     def __init__(
-        self, source: Source, sinks: FanOut, classes: Sequence[str], colours: Colours
+        self,
+        source: Source,
+        sinks: FanOut,
+        classes: Sequence[str],
+        colours: Colours,
+        *,
+        policy: str,
+        keys: str,
     ) -> None:
+        self._how = {"policy": policy, "keys": keys}
         self._source = source
         self._sinks = sinks
         self._classes = [
@@ -96,6 +108,7 @@ class RunNumbers:
                 result.latency_s * 1e3,
                 age_ms,
                 result.key_age_s * 1e3,
+                result.expected_disagreement,
                 result.stage_ms,
             )
         )
@@ -135,9 +148,16 @@ class RunNumbers:
             "latency": _latencies(samples),
             "age": percentiles(ages) if ages else None,
             "key_age": percentiles([s.key_age_ms for s in samples]) if samples else None,
+            **self._how,
+            "expected_disagreement": _expected(samples),
             "stages": _stages(samples),
             "recent": [
-                {"index": s.index, "is_key": s.is_key, "latency_ms": round(s.latency_ms, 2)}
+                {
+                    "index": s.index,
+                    "is_key": s.is_key,
+                    "latency_ms": round(s.latency_ms, 2),
+                    "expected_disagreement": s.expected_disagreement,
+                }
                 for s in samples[-_CHARTED:]
             ],
             "sinks": [asdict(report) for report in self._sinks.reports],
@@ -159,6 +179,13 @@ def _latencies(samples: Sequence[_Sample]) -> dict[str, dict[str, float]]:
         for kind in latency_kinds(is_key=sample.is_key):
             times.setdefault(kind, []).append(sample.latency_ms)
     return {kind: percentiles(values) for kind, values in times.items()}
+
+
+def _expected(samples: Sequence[_Sample]) -> dict[str, float] | None:
+    known = [s.expected_disagreement for s in samples if s.expected_disagreement is not None]
+    if not known:
+        return None
+    return {"mean": sum(known) / len(known), **percentiles(known, "")}
 
 
 def _stages(samples: Sequence[_Sample]) -> dict[str, dict[str, Any]]:

@@ -27,7 +27,7 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
 from dff_edge.frames import Result
-from dff_edge.lifetime import Worker, bind, inner_of
+from dff_edge.lifetime import Closing, Worker, bind, inner_of
 from dff_edge.runtime.drawing.text import Colours
 from dff_edge.runtime.sinks import FanOut, Style
 from dff_edge.runtime.sources import Source
@@ -55,7 +55,7 @@ _HTTP_LOG = logging.getLogger("dff_edge.serve.http")
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class Server:
+class Server(Closing):
     """Serves one run.
 
     ``show``, ``finish`` and ``close`` are for one thread, and do not wait for the network.
@@ -68,6 +68,7 @@ class Server:
         classes: names of the classes, by index.
         colours: ``(red, green, blue)`` of the classes, by index.
         style: which parts of results are drawn, and how.
+        policy, keys: key-frame policy and key mode of the run, to be shown.
 
     Attributes:
         address: the address, with the actual port for port 0.
@@ -84,8 +85,10 @@ class Server:
         classes: Sequence[str],
         colours: Colours,
         style: Style,
+        policy: str,
+        keys: str,
     ) -> None:
-        self._numbers = RunNumbers(source, sinks, classes, colours)
+        self._numbers = RunNumbers(source, sinks, classes, colours, policy=policy, keys=keys)
         self._how_to_draw = (classes, colours, style)
         self._newest: Result | None = None
         self._drawn: Result | None = None
@@ -144,9 +147,6 @@ class Server:
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
-
-    def __enter__(self) -> Server:
-        return self
 
     def __exit__(
         self,

@@ -41,7 +41,7 @@ def tinted(base: Colour, pattern: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def with_alpha(image: NDArray[np.float32], alpha: NDArray[np.uint8] | None = None) -> Bgra:
-    """Return premultiplied BGRA of a float image; opaque without ``alpha``."""
+    """Return premultiplied BGRA of BGR ``(h, w, 3)``, 0..255; opaque without ``alpha (h, w)``."""
     bgr = np.clip(image, 0, 255).astype(np.uint8)
     if alpha is None:
         alpha = np.full(bgr.shape[:2], 255, np.uint8)

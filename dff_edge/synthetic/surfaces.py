@@ -26,7 +26,7 @@ class Sway:
     profile: NDArray[np.float64]  # (rows,), 0..1
 
     def shift(self, y: NDArray[np.float64], t: float) -> NDArray[np.float64]:
-        """Return the sideways shift in px of the points at texture height ``y``."""
+        """Return the sideways shift, in px, of points at rows ``y`` of the texture."""
         return self.swing.at(t) * np.interp(y, np.arange(len(self.profile)), self.profile)
 
 
@@ -70,7 +70,14 @@ class Surface:
     def draw(
         self, image: NDArray[np.uint8], owners: NDArray[np.int16], owner: int, t: float
     ) -> None:
-        """Blend into ``image`` and write ``owner`` into ``owners`` where more than half opaque."""
+        """Blend into a BGR image; write ``owner`` where it is more than half opaque.
+
+        Args:
+            image: ``(H, W, 3)``, changed in place.
+            owners: ``(H, W)``, index of the surface seen in each pixel, changed in place.
+            owner: index of this surface.
+            t: frame index.
+        """
         height, width = owners.shape
         rows, columns = self.texture.shape[:2]
         reach = self.sway.swing.amplitudes.sum() if self.sway is not None else 0.0

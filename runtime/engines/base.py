@@ -8,19 +8,16 @@ that a pipeline in steady state allocates nothing.
 from __future__ import annotations
 
 import os
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any, Protocol, cast
 
 from numpy.typing import NDArray
 
 from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.errors import EngineError, ShapeError
-from dff_edge.lifetime import bind
+from dff_edge.lifetime import Closing, bind
 from dff_edge.runtime.devices.base import Buffer, HostStream, Stream
-
-if TYPE_CHECKING:
-    from typing_extensions import Self  # of typing since Python 3.11
 
 # A pipeline of depth d passes d * d pairs of key frame and frame to its flow network, d being 16 at
 # most; callers with new arrays for each call must not make the cache grow without bound.
@@ -67,7 +64,7 @@ class Engine(Protocol):
         """Free the graph. Closing twice is allowed; running afterwards is not."""
 
 
-class BaseEngine(ABC):
+class BaseEngine(Closing):
     """An engine with the common checks and lifecycle.
 
     A kind of engine loads its graph, then calls this ``__init__``; it computes in ``_compute`` and
@@ -115,12 +112,6 @@ class BaseEngine(ABC):
             self._free()
             self._is_open = False
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def _check_open(self) -> None:
         if not self._is_open:
             raise EngineError(f"The {self.name} engine is closed; open a new one to run it.")
@@ -144,6 +135,21 @@ class BaseEngine(ABC):
         """Free the graph of an engine that is open."""
 
 
+def check_names(
+    engine: Engine, role: str, specs: Mapping[str, TensorSpec], given: Mapping[str, Any]
+) -> None:
+    """Raise ShapeError for tensors that are missing or superfluous.
+
+    Args:
+        engine: for the message.
+        role: "input" or "output".
+        specs: tensors of this role.
+        given: arrays or buffers by name.
+    """
+    if given.keys() != specs.keys():
+        raise ShapeError(f"{engine.name}: {role}s are {sorted(given)}, expected {sorted(specs)}.")
+
+
 def check_arrays(
     engine: Engine, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]
 ) -> tuple[int, ...]:
@@ -160,10 +166,7 @@ def check_arrays(
         ("input", engine.inputs, inputs),
         ("output", engine.outputs, outputs),
     ):
-        if arrays.keys() != specs.keys():
-            raise ShapeError(
-                f"{engine.name}: {role}s are {sorted(arrays)}, expected {sorted(specs)}."
-            )
+        check_names(engine, role, specs, arrays)
         for spec in specs.values():
             array = arrays[spec.name]
             addresses.append(_address(engine.name, spec, array))

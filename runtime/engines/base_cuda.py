@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.errors import ShapeError
 from dff_edge.runtime.devices.base import Buffer, Stream
-from dff_edge.runtime.engines.base import BaseEngine, Engine
+from dff_edge.runtime.engines.base import BaseEngine, Engine, check_names
 
 if TYPE_CHECKING:
     from dff_edge.runtime.devices.cuda.device import CudaBuffer, CudaDevice
@@ -89,10 +89,7 @@ def check_buffers(
         ("input", engine.inputs, inputs),
         ("output", engine.outputs, outputs),
     ):
-        if buffers.keys() != specs.keys():
-            raise ShapeError(
-                f"{engine.name}: the {role}s are {sorted(buffers)}, expected {sorted(specs)}."
-            )
+        check_names(engine, role, specs, buffers)
         for name, spec in specs.items():
             buffer = buffers[name]
             # The name may differ: one engine's output is the next one's input.

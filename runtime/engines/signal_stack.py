@@ -38,7 +38,7 @@ def kept_signal_stack() -> Iterator[None]:
     try:
         yield
     finally:
-        before.flags &= ~_SS_ONSTACK  # told where a handler runs on it, and not taken
+        before.flags &= ~_SS_ONSTACK  # reported while a handler runs on it, not to be set
         set_stack = ctypes.CDLL(None).sigaltstack
         if set_stack(ctypes.byref(before), None) != 0:  # too small for registers in use by now
             set_stack(ctypes.byref(SignalStack(None, _SS_DISABLE, 0)), None)

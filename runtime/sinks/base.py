@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from pathlib import Path
 from types import TracebackType
 
 from dff_edge.errors import SinkError, is_out_of_memory, words_of
 from dff_edge.files.atomic import is_no_room
 from dff_edge.frames import Result
-from dff_edge.lifetime import bind
+from dff_edge.lifetime import Closing, bind
+from dff_edge.runtime.sinks.output_file import OutputFile
 
 _LOG = logging.getLogger("dff_edge.runtime")
 
 
-class Sink(ABC):
+class Sink(Closing):
     """An open sink of results and a context manager; for one thread.
 
     After a failed ``write`` the sink cannot be used: further writes raise, ``close`` does not, and
@@ -98,9 +99,6 @@ class Sink(ABC):
                 self._failure = error if isinstance(error, SinkError) else self._explain(error)
                 raise self._failure from error
 
-    def __enter__(self) -> Sink:
-        return self
-
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -132,6 +130,22 @@ class Sink(ABC):
     def _kept(self) -> str:
         """Return a sentence on what remains readable after the disk is full."""
         return "What was written before stays readable."
+
+
+class FileSink(Sink):
+    """A sink that writes one file as results come; for the file see ``OutputFile``."""
+
+    def __init__(self, path: Path, uri: str, source: str | Path | None) -> None:
+        super().__init__(uri)
+        self._file = OutputFile(path, uri, source)
+
+    @property
+    def place(self) -> Path:
+        return self._file.place
+
+    @property
+    def replaces(self) -> Path | None:
+        return None if self._file.place == self._file.path else self._file.path
 
 
 class NullSink(Sink):

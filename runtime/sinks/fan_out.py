@@ -15,11 +15,10 @@ import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import partial
-from types import TracebackType
 
 from dff_edge.errors import SinkError
 from dff_edge.frames import Result
-from dff_edge.lifetime import Worker, bind, release
+from dff_edge.lifetime import Closing, Worker, bind, release
 from dff_edge.runtime.sinks.base import Sink
 
 STALL_S = 10.0
@@ -51,7 +50,7 @@ class SinkReport:
     replaces: str | None = None
 
 
-class FanOut:
+class FanOut(Closing):
     """Passes results to several sinks, and closes them; for one thread.
 
     A window must be written to by the thread that opened it (``Sink.needs_caller``), so it is: a
@@ -117,17 +116,6 @@ class FanOut:
         """Make all sinks finish their queues; a stalled one is given up. Safe to call twice."""
         self._is_closed = True
         _close(self._lanes)
-
-    def __enter__(self) -> FanOut:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _close(lanes: list[_Lane]) -> None:

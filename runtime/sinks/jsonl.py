@@ -9,12 +9,11 @@ from typing import Any
 
 from dff_edge.frames import Result
 from dff_edge.runtime.drawing.style import SHOWN_SCORE
-from dff_edge.runtime.sinks.base import Sink
-from dff_edge.runtime.sinks.output_file import OutputFile
+from dff_edge.runtime.sinks.base import FileSink
 from dff_edge.runtime.tasks import RUNTIME_TASKS
 
 
-class JsonLinesSink(Sink):
+class JsonLinesSink(FileSink):
     """Writes index, stamp, segment, key frame, times, and the result's fields by ``Task.record``.
 
     For segmentation that is ``classes``, the share of pixels of each class; for detection
@@ -36,19 +35,10 @@ class JsonLinesSink(Sink):
         *,
         min_score: float = SHOWN_SCORE,
     ) -> None:
-        super().__init__(uri)
+        super().__init__(path, uri, source)
         self._min_score = min_score
         self._classes = tuple(classes)
-        self._file = OutputFile(path, uri, source)
         self._size = 0  # not queried from the file: a named pipe has no size
-
-    @property
-    def place(self) -> Path:
-        return self._file.place
-
-    @property
-    def replaces(self) -> Path | None:
-        return None if self._file.place == self._file.path else self._file.path
 
     def _write(self, result: Result) -> None:
         record: dict[str, Any] = {
@@ -61,6 +51,9 @@ class JsonLinesSink(Sink):
             "key_age_ms": round(result.key_age_s * 1000, 3),
             "age_ms": None if result.age_s is None else round(result.age_s * 1000, 3),
             "latency_ms": round(result.latency_s * 1000, 3),
+            "expected_disagreement": None
+            if result.expected_disagreement is None
+            else round(result.expected_disagreement, 4),
             "stage_ms": {stage: round(ms, 3) for stage, ms in result.stage_ms.items()},
         }
         task = RUNTIME_TASKS.find(result.task)

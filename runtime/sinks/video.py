@@ -22,8 +22,7 @@ from dff_edge.frames import Image, Result
 from dff_edge.opencv import cv2
 from dff_edge.runtime.drawing.style import DEFAULT_STYLE, Style
 from dff_edge.runtime.drawing.text import Colours
-from dff_edge.runtime.sinks.base import Sink
-from dff_edge.runtime.sinks.output_file import OutputFile
+from dff_edge.runtime.sinks.base import FileSink
 from dff_edge.runtime.tasks.drawing import draw_result
 
 DEFAULT_FPS = 30.0
@@ -43,7 +42,7 @@ _BT709 = 1
 _LIMITED_RANGE = 1
 
 
-class VideoSink(Sink):
+class VideoSink(FileSink):
     """Writes ``out.mp4``: H.264 (VP9 where the build has no H.264), yuv420p, BT.709.
 
     The first frame fixes the size, made even by repeating the last row or column; later frames of
@@ -64,13 +63,13 @@ class VideoSink(Sink):
         style: Style = DEFAULT_STYLE,
         encoders: Sequence[str] = ENCODERS,
     ) -> None:
-        super().__init__(uri)
+        encoder = _pick_encoder(uri, encoders)
+        super().__init__(path, uri, source)
         self._style = style
         self._classes = tuple(classes)
         self._colours = colours
         self._fps = fps if fps is not None and 0 < fps <= 1000 else DEFAULT_FPS
-        self._encoder = _pick_encoder(uri, encoders)
-        self._file = OutputFile(path, uri, source)
+        self._encoder = encoder
         self._container: Any = None
         self._stream: Any = None
         self._size = (0, 0)  # of the video
@@ -78,14 +77,6 @@ class VideoSink(Sink):
         self._start_s = 0.0
         self._last_pts = -1
         self._has_scaled = False
-
-    @property
-    def place(self) -> Path:
-        return self._file.place
-
-    @property
-    def replaces(self) -> Path | None:
-        return None if self._file.place == self._file.path else self._file.path
 
     def _write(self, result: Result) -> None:
         picture = draw_result(result, self._classes, self._colours, self._style)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator
-from types import TracebackType
 
 from dff_edge.frames import Frame, FrameCounts
-from dff_edge.lifetime import bind
+from dff_edge.lifetime import Closing, bind
 
 DEFAULT_FPS = 30.0  # of sources without times of their own: images and scenes
 
@@ -17,7 +16,7 @@ _LOG = logging.getLogger("dff_edge.runtime")
 _LOGGED_SKIPS = 10
 
 
-class Source(ABC):
+class Source(Closing):
     """An open source: an iterator of frames and a context manager.
 
     Iterate in one thread; ``close`` may be called in any other, and ends the iteration. Iterating
@@ -52,17 +51,6 @@ class Source(ABC):
     @abstractmethod
     def close(self) -> None:
         """Release the resources of the source. Safe to call twice."""
-
-    def __enter__(self) -> Source:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _skip(self, what: str) -> None:
         """Count a frame that cannot be used; log the first ten."""

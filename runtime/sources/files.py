@@ -49,12 +49,15 @@ class VideoFileSource(PulledSource):
     Args:
         uri: the file.
         container: an open one, of a recording that is elsewhere; owned by the source from now on.
+        start: time of a key frame to start at, in the unit of the track (of decoding in transport
+            streams, else of presentation). Stamps stay those of the whole file, and frames are
+            numbered from there. None for the start of the file.
     """
 
-    def __init__(self, uri: SourceUri, container: Any = None) -> None:
+    def __init__(self, uri: SourceUri, container: Any = None, *, start: int | None = None) -> None:
         super().__init__(uri.text)
         self._path = uri.text if container is not None else uri.target
-        self._container = container or _open_container(uri.target)
+        self._container = container or open_container(uri.target)
         try:
             number = uri.integer("track", minimum=0)
             self._stream = pick_track(self._container, self._path, number)
@@ -72,6 +75,9 @@ class VideoFileSource(PulledSource):
             self._deinterlacer = Deinterlacer(uri)
             self._images = ImageMaker(uri.text, GreyLevels(uri))
             self._aspect = PixelAspect(self._stream)
+            self._is_part = start is not None
+            if start is not None:
+                self._seek(start)
         except BaseException:
             self._container.close()
             raise
@@ -95,6 +101,14 @@ class VideoFileSource(PulledSource):
             except FrameError as error:
                 raise SourceError(f"'{self._path}': {error}.") from error
 
+    def _seek(self, start: int) -> None:
+        try:
+            self._container.seek(start, stream=self._stream)
+        except av.error.FFmpegError as error:
+            raise SourceError(
+                f"'{self._path}' cannot be read from the middle: {in_words(error)}."
+            ) from error
+
     def _frames(self) -> Iterator[Frame]:
         for coded in self._judged():
             if coded.problem is not None:
@@ -104,7 +118,8 @@ class VideoFileSource(PulledSource):
             self._index += 1
             yield from self._images_of(self._deinterlacer.push(coded.picture, note))
         yield from self._images_of(self._deinterlacer.flush())
-        self._count_missing()
+        if not self._is_part:
+            self._count_missing()
 
     def _images_of(self, pictures: list[tuple[Any, tuple[int, float]]]) -> Iterator[Frame]:
         for picture, (index, stamp_s) in pictures:
@@ -198,7 +213,12 @@ def _count_behind(index: Any, time: int | None) -> int:
     return count
 
 
-def _open_container(path: str) -> Any:
+def open_container(path: str) -> Any:
+    """Open a video file without following what it refers to.
+
+    Raises:
+        SourceError: it is missing, empty, no regular file, or no video.
+    """
     if not os.path.exists(path):
         raise SourceError(f"There is no file '{path}'.")
     if not os.path.isfile(path):  # a pipe or device could block for ever

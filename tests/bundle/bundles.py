@@ -66,7 +66,7 @@ def make_graphs(
     seed: int = 0,
     as_: Precision = "fp32",
 ) -> dict[Subnet, bytes]:
-    """Give the four graphs as ONNX files."""
+    """Return the four graphs as ONNX files."""
     graphs = {}
     for subnet in SUBNETS:
         model = make_model(subnet, frame_size, channels, classes, seed=seed)
@@ -86,7 +86,7 @@ def make_tensorrt_graphs(
     seed: int = 0,
     as_: Precision = "fp32",
 ) -> dict[GraphName, bytes]:
-    """Give the graphs for TensorRT of the same weights as those of ``make_graphs``.
+    """Return the graphs for TensorRT of the same weights as those of ``make_graphs``.
 
     In int8 they have the levels ``SYMMETRIC``; fp16 is not made.
     """
@@ -132,7 +132,7 @@ def make_model(
     *,
     seed: int = 0,
 ) -> onnx.ModelProto:
-    """Give one graph as an onnx model, for tests that damage it."""
+    """Return one graph as an onnx model, for tests that damage it."""
     build = {"feature": _feature, "flow": _flow, "task": _task, "propagate": _propagate}[subnet]
     nodes, weights = build(frame_size, channels, classes, seed)
     contract = graph_contract(subnet, frame_size=frame_size, channels=channels, classes=classes)
@@ -168,7 +168,7 @@ def manifest_fields(
     classes: int = 3,
     key_interval: int = 4,
 ) -> dict[str, Any]:
-    """Give the fields of a manifest that a writer does not fill in."""
+    """Return the fields of a manifest that a writer does not fill in."""
     return {
         "classes": [
             {"name": f"class{i}", "colour": [(60 * i) % 256, (200 - 60 * i) % 256, 90]}
@@ -187,7 +187,7 @@ def manifest_fields(
 
 
 def calibration_fields(levels: MapLevels | None = LEVELS) -> dict[str, Any]:
-    """Give the calibration record of ``make_graphs`` in int8, or one of float maps."""
+    """Return the calibration record of ``make_graphs`` in int8, or one of float maps."""
     maps = {} if levels is None else levels.by_name
     return {
         **{name: {"step": own.step, "zero": own.zero} for name, own in maps.items()},
@@ -329,7 +329,7 @@ def _propagate(frame_size: tuple[int, int], channels: int, classes: int, seed: i
 
 
 def _warp_function(frame_size: tuple[int, int]) -> onnx.FunctionProto:
-    """Give Eq. 1-3 in standard operators, for one size of feature map."""
+    """Return Eq. 1-3 in standard operators, for one size of feature map."""
     height, width = frame_size[0] // STRIDE, frame_size[1] // STRIDE
     size = np.array([width, height], np.float32)
     rows, columns = np.mgrid[:height, :width].astype(np.float32)

@@ -50,7 +50,7 @@ def make_detection_bundle(path: str | Path, *, seed: int = 0, **changes: Any) ->
 
 
 def make_detection_graphs(*, seed: int = 0) -> dict[GraphName, bytes]:
-    """Give the five graphs as ONNX files."""
+    """Return the five graphs as ONNX files."""
     own = make_graphs(FRAME_SIZE, CHANNELS, CLASSES, seed=seed)
     maps = _maps_graph(seed)
     task = whole_task(maps, SETTINGS, STRIDE)

@@ -16,7 +16,7 @@ from dff_edge.bundle import commit as bundle_commit
 from dff_edge.bundle.commit import finish
 from dff_edge.bundle.reader import Bundle
 from dff_edge.errors import BundleError, BundleReplacedError
-from dff_edge.runtime import pipeline
+from dff_edge.runtime import assembly
 from dff_edge.runtime.pipeline import Pipeline
 from tests.bundle.bundles import make_bundle
 from tests.bundle.killed_writers import BUNDLES, calibrate, cut_off, export, state
@@ -246,7 +246,7 @@ def test_what_reads_graphs_is_done_again_with_the_new_bundle(tmp_path):
 def test_a_pipeline_opens_beside_a_writer(tmp_path, monkeypatch):
     """The bundle is replaced after it was verified, and before its graphs are loaded."""
     path = make_bundle(tmp_path / "b").path
-    real_open, digests = pipeline.open_subnets, []
+    real_open, digests = assembly.open_subnets, []
 
     def replaced_once(bundle: Bundle, *rest: Any, **how: Any) -> Any:
         digests.append(bundle.digest)
@@ -254,7 +254,7 @@ def test_a_pipeline_opens_beside_a_writer(tmp_path, monkeypatch):
             export(path, seed=4)
         return real_open(bundle, *rest, **how)
 
-    monkeypatch.setattr(pipeline, "open_subnets", replaced_once)
+    monkeypatch.setattr(assembly, "open_subnets", replaced_once)
     with Pipeline.open(path) as opened:
         assert opened.bundle == Bundle.open(path)
     assert len(set(digests)) == 2

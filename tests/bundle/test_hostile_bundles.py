@@ -23,15 +23,10 @@ from dff_edge.bundle.reader import Bundle
 from dff_edge.cli import main
 from dff_edge.errors import BundleError
 from tests.bundle.bundles import OPSET, make_bundle, make_model
+from tests.bundle.damaged_bundles import replace_file
 from tests.bundle.detection_bundles import make_detection_bundle
-from tests.bundle.hostile_bundles import (
-    MAX_MEMORY_BYTES,
-    Runner,
-    fuzz_checks,
-    is_clean,
-    replace_file,
-    task_by_chance,
-)
+from tests.bundle.hostile_bundles import MAX_MEMORY_BYTES, Runner, fuzz_checks, is_clean
+from tests.bundle.random_graphs import task_by_chance
 
 MAX_S = 5.0  # of a refusal, which takes milliseconds
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL

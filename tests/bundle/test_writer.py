@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 
 import pytest
 
@@ -14,42 +13,17 @@ from dff_edge.bundle.reader import Bundle
 from dff_edge.bundle.writer import BundleWriter
 from dff_edge.errors import BundleError
 from dff_edge.files.staging import locked
-from dff_edge.names import Precision
 from tests.bundle.bundles import (
     calibration_fields,
     make_bundle,
     make_graphs,
     make_model,
-    make_tensorrt_graphs,
     manifest_fields,
 )
-from tests.bundle.detection_bundles import make_detection_bundle, make_detection_graphs
+from tests.bundle.writing import add_precision, files_of, with_tensorrt
 
 OTHER = MapLevels(features=Levels(0.5, 100), scale=Levels(0.5, 0))
 MIOU = {"data": "street test", "protocol": "DFF at l", "key_interval": 5}
-
-
-def add_precision(writer: BundleWriter, precision: Precision, seed: int, subnets: int = 3) -> None:
-    for subnet, data in list(make_graphs(seed=seed, as_=precision).items())[:subnets]:
-        writer.add_graph(precision, subnet, data)
-
-
-def with_tensorrt(path: Path, seed: int = 0) -> Bundle:
-    """An fp32 bundle with graphs for TensorRT, of weights of their own where the seed differs."""
-    with BundleWriter.create(path) as writer:
-        add_precision(writer, "fp32", seed=0, subnets=4)
-        for graph, data in make_tensorrt_graphs(seed=seed).items():
-            writer.add_graph("fp32", graph, data, "trt")
-        writer.update(**manifest_fields())
-        return writer.commit()
-
-
-def files_of(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 def test_a_new_bundle_holds_what_was_added(tmp_path):
@@ -98,7 +72,7 @@ def test_measurements_are_added_and_replaced_by_subject(tmp_path):
             writer.update(accuracy=[{**MIOU, "precision": "fp32", "key_interval": 9, "miou": 0.4}])
             bundle = writer.commit()
 
-    assert [(a.key_interval, a.miou) for a in bundle.manifest.accuracy] == [(5, 0.6), (9, 0.4)]
+    assert [(a.key_interval, a.value) for a in bundle.manifest.accuracy] == [(5, 0.6), (9, 0.4)]
 
 
 def test_what_was_measured_of_replaced_graphs_is_forgotten(tmp_path):
@@ -381,95 +355,9 @@ def test_an_unknown_subnet_is_refused(tmp_path):
         BundleWriter.create(tmp_path / "b").add_graph("fp32", "../x", b"")  # type: ignore[arg-type]
 
 
-def test_graphs_for_tensorrt_that_equal_the_others_are_stored_once(tmp_path):
-    bundle = with_tensorrt(tmp_path / "b")
-
-    assert set(files_of(bundle.path)) == {
-        "manifest.json",
-        *(f"{graph}.onnx" for graph in ("feature", "flow", "task", "propagate")),
-        "trt/fp32/propagate.onnx",
-        "trt/fp32/propagate_portable.onnx",
-    }
-    assert bundle.precisions_for("trt") == ("fp32",)
-    for graph, data in make_tensorrt_graphs().items():
-        assert bundle.graph_bytes("fp32", graph, "trt") == data
-    assert bundle.graph_bytes("fp32", "propagate") == make_graphs()["propagate"]
-
-
-def test_graphs_for_tensorrt_that_differ_have_files_of_their_own(tmp_path):
-    bundle = with_tensorrt(tmp_path / "b", seed=5)
-
-    assert bundle.graph_bytes("fp32", "flow", "trt") == make_tensorrt_graphs(seed=5)["flow"]
-    assert bundle.graph_bytes("fp32", "flow") == make_graphs()["flow"]
-
-
-def test_replacing_graphs_drops_what_tensorrt_shared_with_them(tmp_path):
-    path = with_tensorrt(tmp_path / "b").path
-    with BundleWriter.extend(path) as writer:
-        parity = {"subnet": "flow", "output": "flow", "inputs": "noise"}
-        errors = {"tolerance": 1, "max_abs_error": 0, "relative_error": 0}
-        writer.update(parity=[{**parity, **errors, "precision": "fp32", "flavour": "trt"}])
-        writer.commit()
-
-    with BundleWriter.extend(path) as writer:
-        add_precision(writer, "fp32", seed=7, subnets=4)
-        bundle = writer.commit()
-
-    assert bundle.precisions_for("trt") == ()
-    assert bundle.manifest.parity == ()
-    assert not (path / "trt").exists()
-
-
-def test_replacing_graphs_for_tensorrt_keeps_the_others(tmp_path):
-    path = with_tensorrt(tmp_path / "b").path
-    with BundleWriter.extend(path) as writer:
-        for graph, data in make_tensorrt_graphs(seed=8).items():
-            writer.add_graph("fp32", graph, data, "trt")
-        bundle = writer.commit()
-
-    assert bundle.graph_bytes("fp32", "flow") == make_graphs()["flow"]
-    assert bundle.graph_bytes("fp32", "flow", "trt") == make_graphs(seed=8)["flow"]
-
-
-@pytest.mark.parametrize(
-    ("graph", "flavour", "reason"),
-    [
-        ("propagate_portable", "ort", "not a graph of a bundle in the flavour 'ort'"),
-        ("feature", "tvm", "'tvm' 'fp32' is not in a bundle"),
-        ("propagate", "ort", "uses the operator 'dff::DffWarp', which is not allowed"),
-        ("propagate_portable", "trt", "uses the operator 'dff::DffWarp', which is not allowed"),
-    ],
-)
-def test_the_plugin_node_has_one_place(tmp_path, graph, flavour, reason):
-    plugin = make_tensorrt_graphs()["propagate"]
-
-    with pytest.raises(BundleError, match=reason):
-        BundleWriter.create(tmp_path / "b").add_graph("fp32", graph, plugin, flavour)
-
-
-def test_a_graph_that_tensorrt_would_misread_is_not_written(tmp_path):
-    """The portable form as ONNX Runtime has it, with a local function."""
-    graph = make_graphs()["propagate"]
-
-    with pytest.raises(BundleError, match=r"trt/fp32/propagate_portable\.onnx has local functions"):
-        BundleWriter.create(tmp_path / "b").add_graph("fp32", "propagate_portable", graph, "trt")
-
-
 def test_a_writer_is_closed_after_commit(tmp_path):
     writer = BundleWriter.extend(make_bundle(tmp_path / "b").path)
     writer.commit()
 
     with pytest.raises(BundleError, match="writer is closed"):
         writer.update(channels=3)
-
-
-def test_task_maps_and_the_task_graph_for_tensorrt_are_stored_once(tmp_path):
-    graphs = make_detection_graphs()
-    base = make_detection_bundle(tmp_path / "b")
-    with BundleWriter.extend(base.path) as writer:
-        for name, data in graphs.items():
-            writer.add_graph("fp32", name, data)
-        for name in ("feature", "flow"):
-            writer.add_graph("fp32", name, graphs[name], "trt")
-        writer.add_graph("fp32", "task", graphs["task_maps"], "trt")
-        assert writer._graphs["trt", "fp32"]["task"] == "task_maps.onnx"

@@ -45,7 +45,7 @@ def tiny_checkpoint(
     stride: int = 16,
     neck: str = "dilated",
 ) -> Checkpoint:
-    """Give a model with random weights whose layers see what layers of trained ones see.
+    """Return a model with random weights whose layers see what layers of trained ones see.
 
     BatchNorm has the statistics of street frames, the flow is about a cell, the scale
     field varies around one, and no class wins everywhere.
@@ -121,7 +121,7 @@ def tiny_bundle(
     opset: int = 17,
     task: str = "segmentation",
 ) -> Bundle:
-    """Give the exported bundle of ``tiny_checkpoint``. It is shared: do not change it."""
+    """Return the exported bundle of ``tiny_checkpoint``. It is shared: do not change it."""
     key = (flow, scale, opset, task)
     if key not in _BUNDLES:
         checkpoint = tiny_checkpoint(flow, scale=scale, task=task)

@@ -33,7 +33,7 @@ MODELS: list[dict[str, Any]] = [
 def graphs_of(
     settings: dict[str, Any], samples: Samples, folder: Path
 ) -> Iterator[tuple[Flavour, Precision, GraphName, bytes, Bundle]]:
-    """Give all graphs that export and calibration make of a model."""
+    """Return all graphs that export and calibration make of a model."""
     bundle = export_bundle(tiny_checkpoint(**settings), folder, interval=4)
     ranges = find_map_ranges(bundle, samples)
     for flavour in FLAVOURS:

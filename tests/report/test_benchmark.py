@@ -192,9 +192,9 @@ def test_accuracy_is_recorded_in_the_manifest(
     copy = _copy(bundle, tmp_path)
     recorded = record_accuracy(copy, benchmark).manifest.accuracy
 
-    at_interval = {(r.precision, r.key_interval): r.miou for r in recorded if r.key_interval}
+    at_interval = {(r.precision, r.key_interval): r.value for r in recorded if r.key_interval}
     assert at_interval == {(row.precision, row.interval): row.accuracy for row in benchmark.rows}
-    at_distance = [r.miou for r in recorded if r.precision == "int8" and r.distance is not None]
+    at_distance = [r.value for r in recorded if r.precision == "int8" and r.distance is not None]
     assert tuple(at_distance) == benchmark.accuracy["int8"].at_distance
     assert {r.data for r in recorded} == {"noise"}
 

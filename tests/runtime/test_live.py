@@ -10,10 +10,13 @@ import pytest
 
 from dff_edge.errors import ConfigError, PipelineError, SinkError
 from dff_edge.runtime import live
+from dff_edge.runtime.drawing.style import Style
 from dff_edge.runtime.live import Runner, RunOptions, check_outputs
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.sinks.names import parse_sink
+from dff_edge.runtime.sources import open_source
 from tests.bundle.bundles import make_bundle
+from tests.bundle.detection_bundles import make_detection_bundle
 
 SCENE = "synthetic://street?frames={}&height=32&width=64"
 
@@ -46,6 +49,28 @@ def test_results_are_written_and_told(bundle, tmp_path):
     keys = [json.loads(line)["key_index"] for line in lines.read_text().splitlines()]
     assert keys == [0, 0, 0, 0, 4, 4]
     assert done == [(count, 6) for count in range(1, 7)]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "asked", "least"), [(None, None, 0.5), (0.4, None, 0.4), (0.4, 0.55, 0.55)]
+)
+def test_boxes_are_shown_from_the_bundles_threshold_on(tmp_path, chosen, asked, least):
+    threshold = {"score": chosen, "f1": 0.5, "data": "val", "key_interval": 5}
+    changes = {} if chosen is None else {"score_threshold": threshold}
+    bundle = make_detection_bundle(tmp_path / "bundle", **changes)
+    scene, lines = "synthetic://street?frames=4&height=64&width=96", tmp_path / "out.jsonl"
+    with Pipeline.open(bundle, threads=1) as pipeline, open_source(scene) as source:
+        scores = [score for result in pipeline.run(source) for score in result.detections.scores]
+    assert len({sum(score >= bound for score in scores) for bound in (0.4, 0.5, 0.55)}) == 3
+    with Runner(bundle, RunOptions(style=Style(min_score=asked))) as runner:
+        report = runner.run(scene, [str(lines)])
+    written = [
+        found["score"]
+        for line in lines.read_text().splitlines()
+        for found in json.loads(line)["objects"]
+    ]
+    assert len(written) == sum(score >= least for score in scores)
+    assert sum(report.numbers["objects"].values()) == pytest.approx(len(written) / 4)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dff_edge.errors import OutOfMemoryError, is_out_of_memory, memory_told, words_of
+from dff_edge.errors import OutOfMemoryError, is_out_of_memory, raises_out_of_memory, words_of
 from dff_edge.lifetime import Worker
 from tests.bundle.bundles import make_bundle
 
@@ -114,10 +114,10 @@ def test_every_way_of_saying_it_is_understood():
 
 
 def test_other_failures_pass_as_they_are():
-    with pytest.raises(KeyError, match="mine"), memory_told("reading"):
+    with pytest.raises(KeyError, match="mine"), raises_out_of_memory("reading"):
         raise KeyError("mine")
     told = OutOfMemoryError("told before")
-    with pytest.raises(OutOfMemoryError) as passed, memory_told("reading"):
+    with pytest.raises(OutOfMemoryError) as passed, raises_out_of_memory("reading"):
         raise told
     assert passed.value is told
 

@@ -91,6 +91,8 @@ def test_section_that_is_written_empty_can_be_filled(path):
         ("model.task.colors=[]", "'model.task.colors' is not a known key (received [])"),
         ("model.task=5", "model.task is 5, expected: a mapping whose name is segm"),
         ("model.task.name=tracking", "expected: a mapping whose name is segmentation or detection"),
+        ("stages.0.crop=[64, 4096]", "stages.0.crop is [64, 4096], expected a part of the frames"),
+        ("stages.0.crop=[48, 64]", "stages.0.crop.0 is 48, expected: a multiple of 32"),
         ("data.group=3", "stages.0.batch_size is 2, expected a multiple of data.group (3)"),
         ("stages.2.class_weights=[1, 2]", "stages.2.class_weights has 2 numbers, expected one for"),
         ("stages.0.milestones=[0.5]", "milestones is [0.5] with schedule 'cosine', expected"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dff_edge.data.datasets import LabelledClip
 from dff_edge.errors import SourceError
 from dff_edge.frames import Image
 from dff_edge.opencv import cv2
@@ -23,6 +25,8 @@ from dff_edge.trainer.data.pairs import (
     unknown_flow,
 )
 
+_ON_OBJECT = 0.75  # of the parts of frames; the others teach what is no object
+
 
 class ClipPairs(LabelledPairs):
     """Pairs from labelled clips: i is a labelled frame, k up to ``max_distance`` frames before it.
@@ -30,9 +34,23 @@ class ClipPairs(LabelledPairs):
     Both frames and the labels of a pair are cropped alike, resized to ``frame_size`` as in the
     runtime, and mirrored half of the time. At the start of a clip i - k is less than
     ``max_distance``. Arguments are those of ``LabelledPairs``.
+
+    Args:
+        crop: H and W of the pairs, parts of frames resized to ``frame_size``; three of four of them
+            hold an object, where the frame has one. None for whole frames.
     """
 
     knows_flow = False
+
+    def __init__(
+        self,
+        clips: Sequence[LabelledClip],
+        *,
+        crop: tuple[int, int] | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(clips, **settings)
+        self.crop = crop
 
     def __getitem__(self, index: int) -> PairBatch:
         rng = np.random.default_rng([self.seed, index])
@@ -54,17 +72,21 @@ class ClipPairs(LabelledPairs):
     def _augmented(
         self, rng: np.random.Generator, key: Image, current: Image, truth: Truth, same: bool
     ) -> Pair:
-        source_height, source_width = current.shape[:2]
+        out_size = self.crop or self.frame_size
         grow = rng.uniform(self.augment.shrink, self.augment.enlarge)
-        height, width = max(round(source_height / grow), 1), max(round(source_width / grow), 1)
-        top, left = (
-            _place(rng, *sides) for sides in ((source_height, height), (source_width, width))
+        source = current.shape[:2]
+        height, width = (
+            max(round(whole * part / (frame * grow)), 1)
+            for whole, part, frame in zip(source, out_size, self.frame_size, strict=True)
         )
+        shown = None if self.crop is None else _drawn_box(rng, truth)
+        rows, columns = (None, None) if shown is None else (shown[[1, 3]], shown[[0, 2]])
+        top, left = _place(rng, source[0], height, rows), _place(rng, source[1], width, columns)
         step = -1 if rng.random() < 0.5 else 1
         window = _Window(top, left, height, width)
 
         def moved(image: Image) -> Image:
-            out = np.empty((*self.frame_size, 3), np.uint8)
+            out = np.empty((*out_size, 3), np.uint8)
             resize_image(np.asarray(window.cut(image, cv2.BORDER_REPLICATE), np.uint8), out)
             return out[:, ::step]
 
@@ -75,18 +97,18 @@ class ClipPairs(LabelledPairs):
             # The exact kind: plain INTER_NEAREST is not aligned to pixel centres like the others.
             resized = cv2.resize(
                 window.cut(truth.labels, cv2.BORDER_CONSTANT),
-                self.frame_size[::-1],
+                out_size[::-1],
                 interpolation=cv2.INTER_NEAREST_EXACT,
             )
             out = out._replace(labels=np.asarray(resized, np.uint8)[:, ::step])
         if truth.boxes is not None:
-            out_height, out_width = self.frame_size
+            out_height, out_width = out_size
             x_factor, y_factor = step * out_width / width, out_height / height
             x_shift = (out_width if step < 0 else 0) - left * x_factor
             matrix = np.array([[x_factor, 0, x_shift], [0, y_factor, -top * y_factor]])
-            boxes = clip_boxes(map_boxes(truth.boxes, matrix), self.frame_size)
+            boxes = clip_boxes(map_boxes(truth.boxes, matrix), out_size)
             out = out._replace(boxes=boxes)
-        return Pair(frames[-1], frames[0], out, same, unknown_flow(self.frame_size))
+        return Pair(frames[-1], frames[0], out, same, unknown_flow(out_size))
 
 
 class _Window(NamedTuple):
@@ -112,7 +134,29 @@ class _Window(NamedTuple):
         return np.asarray(padded, np.uint8)
 
 
-def _place(rng: np.random.Generator, source: int, wanted: int) -> int:
-    """Draw the start of a window: within the frame, or with all of the frame in it."""
+def _drawn_box(rng: np.random.Generator, truth: Truth) -> NDArray[np.float32] | None:
+    """Draw the object that a part of a frame must hold, xyxy in pixels; None for no object."""
+    if truth.boxes is None or rng.random() >= _ON_OBJECT:
+        return None
+    objects = truth.boxes.boxes[~truth.boxes.ignored]
+    return objects[int(rng.integers(len(objects)))] if len(objects) else None
+
+
+def _place(
+    rng: np.random.Generator, source: int, wanted: int, shown: NDArray[np.float32] | None
+) -> int:
+    """Draw the start of a window: within the frame, or with all of the frame in it.
+
+    Args:
+        rng: random generator.
+        source: side of the frame.
+        wanted: side of the window.
+        shown: start and end of an object that lies within the window, or around it where it is
+            larger; None for any place.
+    """
     room = source - wanted
-    return int(rng.integers(min(room, 0), max(room, 0) + 1))
+    first, last = min(room, 0), max(room, 0)
+    if shown is not None:
+        ends = sorted((int(np.ceil(shown[1])) - wanted, int(shown[0])))
+        first, last = (int(np.clip(end, first, last)) for end in ends)
+    return int(rng.integers(first, last + 1))

@@ -13,11 +13,12 @@ The split is that for training if the name has none.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from dff_edge.bundle.anchors import anchor_sizes
-from dff_edge.bundle.tasks import TaskName
+from dff_edge.bundle.tasks import FORMATS, TaskName
 from dff_edge.data.clips import class_names, open_clips
 from dff_edge.data.datasets import (
     FLYING_CHAIRS,
@@ -28,7 +29,9 @@ from dff_edge.data.datasets import (
     vid_and_det,
 )
 from dff_edge.data.datasets.findings import Anchors, check_clips
-from dff_edge.errors import ConfigError
+from dff_edge.data.datasets.labelled_clip import LabelledClip
+from dff_edge.data.hold_out import hold_out
+from dff_edge.errors import ConfigError, SourceError
 from dff_edge.trainer.config import DataConfig
 from dff_edge.trainer.data.clip_pairs import ClipPairs
 from dff_edge.trainer.data.flying_chairs import FlyingChairsPairs
@@ -50,6 +53,7 @@ def open_pairs(
     for_flow: bool = False,
     task: TaskName = "segmentation",
     split: str = "train",
+    crop: tuple[int, int] | None = None,
 ) -> PairData:
     """Open the training pairs that a configuration names.
 
@@ -64,15 +68,22 @@ def open_pairs(
             the key frame after the current one, and their classes need not be the model's.
         task: whether pairs come with labels or with boxes.
         split: the default split.
+        crop: H and W of the part of each frame that the pairs show; None for whole frames.
 
     Raises:
-        ConfigError: for an unknown name or option, or another number of classes than the data's.
+        ConfigError: for an unknown name or option, another number of classes than the data's, or
+            parts of frames of data that has whole ones only.
         SourceError: for a folder that is not labelled data.
     """
     if data.motion != "none" and moves_already(data.train):
         raise ConfigError(
             f"data.motion is '{data.motion}' with '{data.train}', expected none: its pairs move "
             "already."
+        )
+    if crop is not None and (data.motion != "none" or moves_already(data.train)):
+        raise ConfigError(
+            f"crop is {list(crop)}, expected none with '{data.train}' and data.motion "
+            f"'{data.motion}': parts of frames are cut of pairs of video only."
         )
     if data.train.startswith("synthetic://"):
         return _synthetic_pairs(
@@ -104,6 +115,8 @@ def open_pairs(
 
     def pairs_of(uri: str) -> PairData:
         clips = open_clips(uri, split=split)
+        if data.holds_out:
+            clips = hold_out(clips, data.hold_out).train
         settings: dict[str, Any] = {
             "seed": seed,
             "frame_size": frame_size,
@@ -114,7 +127,7 @@ def open_pairs(
             "task": task,
         }
         if data.motion == "none":
-            return ClipPairs(clips, max_distance=max_distance, **settings)
+            return ClipPairs(clips, max_distance=max_distance, crop=crop, **settings)
         drives = data.motion == "driving"
         stills = StillPairs(clips, max_distance=max_distance, drives=drives, **settings)
         if not data.video_share or for_flow or max_distance == 0:
@@ -179,7 +192,9 @@ def _synthetic_pairs(
     )
 
 
-def check_training_data(data: DataConfig, model: ModelConfig, *, trains_pairs: bool) -> None:
+def check_training_data(
+    data: DataConfig, model: ModelConfig, *, trains_pairs: bool, batch_size: int = 1
+) -> None:
     """Open a sample of the training data: raise for errors, warn of possible faults.
 
     Generated scenes are skipped, and Flying Chairs, whose labels are flow.
@@ -188,9 +203,11 @@ def check_training_data(data: DataConfig, model: ModelConfig, *, trains_pairs: b
         data: ``train`` and ``motion`` are used.
         model: whose task, classes and anchors are checked against the data.
         trains_pairs: whether neighbouring frames are used.
+        batch_size: largest one of the stages.
 
     Raises:
-        ConfigError, SourceError: as ``open_clips`` and ``check_clips``.
+        ConfigError: there are fewer labelled frames than in a batch.
+        SourceError: there is no box at all; and as ``open_clips`` and ``check_clips``.
     """
     if moves_already(data.train):
         return
@@ -198,11 +215,34 @@ def check_training_data(data: DataConfig, model: ModelConfig, *, trains_pairs: b
     anchors = None if rfcn is None else Anchors(anchor_sizes(rfcn), model.frame_size)
     is_both = data.train.startswith(f"{VID_AND_DET}://")
     for uri in vid_and_det(data.train) if is_both else (data.train,):
+        clips = open_clips(uri, split="train")
+        _check_amount(clips, uri, data, model, batch_size)
         check_clips(
-            open_clips(uri, split="train"),
+            clips,
             uri,
             model.task.name,
             model.task.classes,
             anchors=anchors,
             pairs=trains_pairs and data.motion == "none",
+        )
+
+
+def _check_amount(
+    clips: Sequence[LabelledClip], uri: str, data: DataConfig, model: ModelConfig, batch_size: int
+) -> None:
+    """Raise for fewer labelled frames than in a batch, and for frames of which none has a box."""
+    used = hold_out(clips, data.hold_out).train if data.holds_out else clips
+    frames = [(clip, i) for clip in used for i in range(len(clip)) if clip.is_labelled(i)]
+    if len(frames) < batch_size:
+        raise ConfigError(
+            f"data.train ('{uri}') has {len(frames)} labelled frames to train on, fewer than the "
+            f"{batch_size} of a batch. Label more, or set batch_size to {max(len(frames), 1)} or "
+            "less."
+        )
+    if FORMATS.find(model.task.name).truth != "boxes":
+        return
+    if not any(len(boxes) for clip, i in frames if (boxes := clip.boxes(i)) is not None):
+        raise SourceError(
+            f"'{uri}' has no box in any of its {len(frames)} frames to train on, expected boxes of "
+            f"{', '.join(model.task.classes)}. `dff-edge data check` reports its contents."
         )

@@ -149,7 +149,7 @@ def cut(network: FeatureNetwork, split: str) -> tuple[list[Step], list[Step]]:
 
 
 def join(maps: Tensor | RfcnMaps) -> Tensor:
-    """Concatenate the learned maps to one tensor, for the warp."""
+    """Concatenate the learned maps along C to one tensor ``(N, C, h, w)``, for the warp."""
     return maps if isinstance(maps, Tensor) else torch.cat(tuple(maps), dim=1)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from dff_edge.bundle.rfcn import RfcnSettings
+from dff_edge.bundle.tasks import TASKS
 from dff_edge.trainer.models.rfcn import RfcnHead, map_depths
 from dff_edge.trainer.models.segmentation import SegmentationHead
 from dff_edge.trainer.models.task_head import TaskHead
@@ -130,6 +131,6 @@ TaskConfig = Annotated[
     Discriminator(
         _name,
         custom_error_type="task_name",
-        custom_error_message="Input should be a mapping whose name is segmentation or detection",
+        custom_error_message=f"Input should be a mapping whose name is {' or '.join(TASKS)}",
     ),
 ]

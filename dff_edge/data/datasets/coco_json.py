@@ -50,6 +50,14 @@ class CocoImage(NamedTuple):
     size: tuple[int, int] | None
 
 
+class CocoVideo(NamedTuple):
+    """One video: ``images`` in the order of their frames, ``file`` where the file names one."""
+
+    name: str
+    images: list[CocoImage]
+    file: str | None = None
+
+
 class CocoObject(NamedTuple):
     """One box ``(x, y, width, height)`` in pixels; ``label`` is the number of its class."""
 
@@ -64,13 +72,13 @@ class CocoFile:
 
     Attributes:
         classes: names of the categories in the order of their ids.
-        videos: images of each video by its name, in the order of their frames.
+        videos: each with its images.
         objects: by the image's id.
         problems: entries that were left out or amended, a line each.
     """
 
     classes: tuple[str, ...]
-    videos: list[tuple[str, list[CocoImage]]]
+    videos: list[CocoVideo]
     objects: dict[Id, list[CocoObject]]
     problems: list[str] = field(default_factory=list)
 
@@ -243,33 +251,40 @@ def _images(values: list[Any]) -> dict[Id, _Entry]:
     files: dict[str, _Entry] = {}
     for index, value in enumerate(values):
         entry = _Entry("images", index, value)
-        text = entry.text("file_name").replace("\\", "/")
-        name = PurePosixPath(text)
-        if name.is_absolute() or ".." in name.parts or not name.name or "://" in text:
-            raise entry.wrong("file_name", "a path below the folder of the images (?images=FOLDER)")
+        name = _path_below(entry, "images")
         if entry.id() in images:
             raise entry.wrong(
                 "id",
                 f"another than that of {images[entry.id()].name}: ids are unique. Were "
                 "files merged? Give the images of one of them other ids, annotations alike",
             )
-        if str(name) in files:
-            raise entry.wrong("file_name", f"another than that of {files[str(name)].name}")
-        entry.fields = {**entry.fields, "file_name": str(name)}
-        images[entry.id()] = files[str(name)] = entry
+        if name in files:
+            raise entry.wrong("file_name", f"another than that of {files[name].name}")
+        entry.fields = {**entry.fields, "file_name": name}
+        images[entry.id()] = files[name] = entry
     return images
 
 
-def _videos(
-    values: Any, images: dict[Id, _Entry], problems: list[str]
-) -> list[tuple[str, list[CocoImage]]]:
+def _path_below(entry: _Entry, what: str) -> str:
+    """Return the file name of an entry, a path below a folder of ``what``."""
+    text = entry.text("file_name").replace("\\", "/")
+    name = PurePosixPath(text)
+    if name.is_absolute() or ".." in name.parts or not name.name or "://" in text:
+        raise entry.wrong("file_name", f"a path below the folder of the {what} (?{what}=FOLDER)")
+    return str(name)
+
+
+def _videos(values: Any, images: dict[Id, _Entry], problems: list[str]) -> list[CocoVideo]:
     if not isinstance(values, list | None):
         raise ValueError(f"videos is {_short(values)}, expected a list.")
     if not values and not any("video_id" in entry for entry in images.values()):
         return _videos_of_names(images, problems)
     names: dict[Id, str] = {}
+    files: dict[Id, str] = {}
     for index, value in enumerate(values or []):
         entry = _Entry("videos", index, value)
+        if "file_name" in entry:
+            files[entry.id()] = _path_below(entry, "videos")
         key = next((key for key in ("name", "file_name") if key in entry), None)
         if entry.id() in names:
             raise entry.wrong("id", f"another than that of '{names[entry.id()]}': ids are unique")
@@ -289,7 +304,7 @@ def _videos(
     made = []
     for video in names or frames:
         own = [_image(entry, number) for number, entry in sorted(frames.get(video, {}).items())]
-        made.append((names.get(video, str(video)), own))
+        made.append(CocoVideo(names.get(video, str(video)), own, files.get(video)))
     return made
 
 
@@ -306,9 +321,7 @@ def _frame_number(entry: _Entry) -> int:
     return number
 
 
-def _videos_of_names(
-    images: dict[Id, _Entry], problems: list[str]
-) -> list[tuple[str, list[CocoImage]]]:
+def _videos_of_names(images: dict[Id, _Entry], problems: list[str]) -> list[CocoVideo]:
     """Videos of a file that names none: pictures whose names differ in the last number.
 
     Where that is not clear, because a number comes twice (augmented copies) or there is none, each
@@ -320,16 +333,18 @@ def _videos_of_names(
         groups[group if number is not None else entry.fields["file_name"]].append(
             (number or 0, entry)
         )
-    made: list[tuple[str, list[CocoImage]]] = []
+    made: list[CocoVideo] = []
     alone = 0
     for group, members in groups.items():
         repeats = max(Counter(number for number, _ in members).values()) > 1
         if repeats or len(members) == 1:
             alone += len(members)
-            made += [(entry.fields["file_name"], [_image(entry, 0)]) for _, entry in members]
+            made += [
+                CocoVideo(entry.fields["file_name"], [_image(entry, 0)]) for _, entry in members
+            ]
         else:
             ordered = sorted(members, key=lambda member: member[0])
-            made.append((group, [_image(entry, number) for number, entry in ordered]))
+            made.append(CocoVideo(group, [_image(entry, number) for number, entry in ordered]))
     problems.append(
         f"it has no 'videos': {len(images)} pictures make {len(made) - alone} videos by the "
         f"numbers in their names, and {alone} pictures stand alone"

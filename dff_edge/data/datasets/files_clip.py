@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dff_edge.boxes import TrueBoxes
+from dff_edge.data.datasets.labelled_clip import LabelledClip
 from dff_edge.errors import SourceError
 from dff_edge.files.regular import read_regular
 from dff_edge.frames import Image, LabelMap
@@ -113,7 +114,7 @@ class Listing:
         problems: unusable files, a line each.
     """
 
-    clips: list[FilesClip]
+    clips: list[LabelledClip]
     problems: list[str] = field(default_factory=list)
 
 

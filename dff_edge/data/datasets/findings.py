@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dff_edge.bundle.tasks import FORMATS, TaskName
+from dff_edge.data.datasets.anchor_proposal import overlaps, propose_anchors
 from dff_edge.data.datasets.label_png import NOT_SCORED
 from dff_edge.data.datasets.labelled_clip import LabelledClip
 from dff_edge.data.datasets.sample import Sample, take_sample
@@ -203,9 +204,7 @@ def _missing_classes(sample: Sample, classes: Sequence[str] | None) -> list[Find
 def _anchors(shares: NDArray[np.float32], anchors: Anchors) -> Finding:
     height, width = anchors.frame_size
     sizes = shares * np.array([width, height], np.float32)
-    shared = np.minimum(sizes[:, None], anchors.sizes[None]).prod(axis=2)
-    union = sizes.prod(axis=1)[:, None] + anchors.sizes.prod(axis=1)[None] - shared
-    best = (shared / union).max(axis=1)
+    best = overlaps(sizes, anchors.sizes).max(axis=1)
     lacking = float((best < _LEAST_OVERLAP).mean())
     low, middle, high = np.percentile(np.sqrt(sizes.prod(axis=1)), (5, 50, 95))
     sides = np.sqrt(anchors.sizes.prod(axis=1))
@@ -216,7 +215,36 @@ def _anchors(shares: NDArray[np.float32], anchors: Anchors) -> Finding:
     )
     if lacking <= _MUCH_WITHOUT_ANCHOR:
         return Finding("anchors", "note", text)
-    return Finding("anchors", "warning", f"{text}. Set rfcn.anchor_scales and anchor_ratios")
+    return Finding(
+        "anchors",
+        "warning",
+        f"{text}. Set rfcn.anchor_scales and anchor_ratios; `dff-edge data check --config` "
+        "proposes some",
+    )
+
+
+def anchors_for(
+    shares: NDArray[np.float32], frame_size: tuple[int, int], anchors: Anchors | None
+) -> list[Finding]:
+    """Return a note with anchors that fit boxes, as a line for a configuration; none without boxes.
+
+    Args:
+        shares: ``(n, 2)``, sizes of boxes as shares of the frame.
+        frame_size: ``(H, W)`` of the network's frame.
+        anchors: those in use, None where there are none.
+    """
+    sizes = shares * np.array(frame_size[::-1], np.float32)
+    proposal = propose_anchors(sizes)
+    if proposal is None:
+        return []
+    text = (
+        f"at {frame_size[0]} x {frame_size[1]} px, {len(proposal.scales) * len(proposal.ratios)} "
+        f"anchors overlap the boxes by {proposal.overlap:.2f} in the mean: {proposal.line}"
+    )
+    if anchors is not None:
+        now = float(overlaps(sizes, anchors.sizes).max(axis=1).mean())
+        text += f" (now {len(anchors.sizes)} anchors, {now:.2f})"
+    return [Finding("anchors_proposed", "note", text)]
 
 
 def _pictures(sample: Sample, pairs: bool) -> list[Finding]:

@@ -7,7 +7,9 @@
 - ``det://ROOT?split=train``, the images of ImageNet DET that VID's 30 classes are in, by the
   official list in ROOT; ``list=FILE`` for another
 - ``camvid://ROOT?split=val``
-- ``cocovid://ANNOTATIONS.json?images=FOLDER``, video in COCO's format
+- ``cocovid://ANNOTATIONS.json?images=FOLDER``, video in COCO's format; ``videos=FOLDER`` for video
+  files instead of images, ``only=``, ``without=`` and ``every=`` for parts of it
+- ``cvat://ANNOTATIONS.xml?video=FILE``, a video annotated in CVAT, "CVAT for video 1.1"
 - a path without ``NAME://``: a labelled folder (``folder.py``)
 
 ROOT is a path, relative or absolute (``cityscapes:///data/cityscapes``). Training also accepts
@@ -22,8 +24,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dff_edge.bundle.tasks import TaskName
-from dff_edge.data.datasets import camvid, cityscapes, coco_video, flying_chairs, folder, imagenet
-from dff_edge.data.datasets.files_clip import FilesClip, Listing
+from dff_edge.data.datasets import (
+    camvid,
+    cityscapes,
+    coco_video,
+    cvat_video,
+    flying_chairs,
+    folder,
+    imagenet,
+)
+from dff_edge.data.datasets.files_clip import Listing
+from dff_edge.data.datasets.labelled_clip import LabelledClip
 from dff_edge.errors import ConfigError
 from dff_edge.uri import split_query
 
@@ -98,9 +109,17 @@ DATA_SETS = {
         "video in COCO's format",
         "detection",
         (),
-        {"images": None},
+        {"images": None, "videos": None, "only": None, "without": None, "every": None},
         coco_video.list_clips,
         coco_video.class_names,
+    ),
+    "cvat": DataSet(
+        "a video annotated in CVAT",
+        "detection",
+        (),
+        {"video": None},
+        cvat_video.list_clips,
+        cvat_video.class_names,
     ),
 }
 
@@ -123,7 +142,7 @@ class DataName:
         """
         return self.kind.list(self.root, self.options)
 
-    def clips(self) -> Sequence[FilesClip]:
+    def clips(self) -> Sequence[LabelledClip]:
         """Return its clips; log the faults of its files.
 
         Raises:

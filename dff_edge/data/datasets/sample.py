@@ -39,6 +39,7 @@ class Sample:
         boxes: in opened frames, those that are kept, ignored ones included.
         ignored: of them, those that count neither way (crowds).
         clipped, outside, flat: as in ``FittedBoxes``.
+        frame_size: ``(H, W)`` of the first opened frame, None where none was opened.
         box_sizes: float32 ``(n, 2)``, width and height of the boxes as shares of the frame.
         turned: frames with an EXIF rotation or mirroring; their pixels are used as stored.
         continuity: of opened frames and those before them.
@@ -56,6 +57,7 @@ class Sample:
     clipped: int = 0
     outside: int = 0
     flat: int = 0
+    frame_size: tuple[int, int] | None = None
     box_sizes: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 2), np.float32))
     turned: list[str] = field(default_factory=list)
     continuity: Continuity = field(default_factory=Continuity)
@@ -104,6 +106,7 @@ def _open(
     """Count a frame's labels or boxes; return the sizes of its boxes."""
     image = clip.image(index)
     size = (image.shape[0], image.shape[1])
+    sample.frame_size = sample.frame_size or size
     before = clip.image(index - 1) if index else None
     if before is not None and before.shape != image.shape:
         raise FrameError(

@@ -11,7 +11,7 @@ import numpy as np
 from dff_edge.bundle.levels import MapLevels
 from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.errors import ConfigError, MissingDependencyError, PipelineError, ShapeError
-from dff_edge.lifetime import bind
+from dff_edge.lifetime import Closing, bind
 from dff_edge.names import DRIVERS, DriverName
 from dff_edge.packages import package_command
 from dff_edge.runtime.devices.base import Buffer, Stream
@@ -50,7 +50,7 @@ def open_device(driver: DriverName | None = None, ordinal: int = 0) -> CudaDevic
     raise ConfigError(f"driver is '{driver}', expected one of {', '.join(DRIVERS)}.")
 
 
-class CudaDevice(CudaContext):
+class CudaDevice(CudaContext, Closing):
     """A GPU. Devices of the same GPU share its primary context, but must not exchange objects.
 
     Attributes:
@@ -210,12 +210,6 @@ class CudaDevice(CudaContext):
         if self._intake is not None:
             self._intake.close()
         self._end()
-
-    def __enter__(self) -> CudaDevice:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _check_open(self) -> None:
         if not self._end.alive:

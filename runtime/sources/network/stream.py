@@ -286,7 +286,7 @@ class _Packets(Receiver[_Packet]):
             # FFmpeg may output delayed packets before it reports the timeout.
             packet, problem = None, self._silence
         if packet is None:
-            raise SourceError(problem)  # out here: FFmpeg's error is not chained to it
+            raise SourceError(problem)  # outside `except`: FFmpeg's error may show a password
         self._has_data = True
         return packet
 

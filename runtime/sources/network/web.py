@@ -102,7 +102,7 @@ class WebBody:
             return read()
         except (OSError, http.client.HTTPException, ValueError) as error:
             problem = _in_words(error)
-        raise SourceError(problem)  # out here: no library's error is chained to it
+        raise SourceError(problem)  # outside `except`: the library's error may show a password
 
 
 def open_web(address: str, *, start: int = 0, same_as: str | None = None) -> WebBody:
@@ -144,13 +144,13 @@ def _asked(ask: Callable[[], http.client.HTTPResponse]) -> WebBody:
         problem = _in_words(error)
     if response is not None:
         response.close()
-    raise SourceError(problem)  # out here: no library's error is chained to it
+    raise SourceError(problem)  # outside `except`: the library's error may show a password
 
 
 class _Passwords(NamedTuple):
     user: str
     password: str
-    addresses: list[str]  # that they are for, with all below
+    addresses: list[str]  # that these are sent to, with all paths below
 
 
 def _request(address: str) -> tuple[urllib.request.Request, _Passwords | None]:

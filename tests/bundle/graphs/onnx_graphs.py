@@ -22,7 +22,7 @@ def model_of(
     stored: Mapping[str, Any] | None = None,
     functions: Sequence[onnx.FunctionProto] = (),
 ) -> onnx.ModelProto:
-    """Give a model of some nodes; by default of x to y, float32 (1, 4)."""
+    """Return a model of some nodes; by default of x to y, float32 (1, 4)."""
     default = (TensorProto.FLOAT, (1, 4))
     inputs = {"x": default} if inputs is None else inputs
     outputs = {"y": default} if outputs is None else outputs
@@ -47,7 +47,7 @@ def check(model: onnx.ModelProto, **how: Any) -> CheckedGraph:
 
 
 def node(operator: str, inputs: Sequence[str], outputs: Sequence[str] = ("y",), **attributes: Any):
-    """Give a node called as its operator."""
+    """Return a node called as its operator."""
     return helper.make_node(operator, inputs, outputs, f"the_{operator}", **attributes)
 
 

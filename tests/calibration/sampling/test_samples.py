@@ -182,7 +182,7 @@ def run(engine, **inputs):
 
 
 def propagated_features_graph(bundle):
-    """Give propagate.onnx cut off behind the warp: another build than the native kernel."""
+    """Return propagate.onnx cut off behind the warp: another build than the native kernel."""
     model = onnx.load_from_string(bundle.graph_bytes("fp32", "propagate"))
     (warped,) = (v for v in model.graph.value_info if v.name == "warped")
     del model.graph.node[1:], model.graph.output[:], model.graph.initializer[:]

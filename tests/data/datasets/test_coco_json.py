@@ -32,7 +32,7 @@ def without_videos(names, categories=None, annotations=()):
 
 def frames(content):
     """Names of the files of each video, in order."""
-    return {name: [image.file for image in images] for name, images in content.videos}
+    return {name: [image.file for image in images] for name, images, _ in content.videos}
 
 
 # ---- with videos
@@ -85,7 +85,7 @@ def test_frames_without_a_number_take_that_of_their_names(tmp_path):
     for image in content["images"]:
         del image["frame_id"]
 
-    videos = dict(read(tmp_path, content).videos)
+    videos = {video.name: video.images for video in read(tmp_path, content).videos}
 
     assert [image.frame for image in videos["a"]] == [0, 1, 2]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dff_edge.boxes import TrueBoxes
-from dff_edge.data.datasets.findings import Anchors, check_clips, find
+from dff_edge.data.datasets.findings import Anchors, anchors_for, check_clips, find
 from dff_edge.data.datasets.folder import list_clips
 from dff_edge.data.datasets.sample import take_sample
 from dff_edge.errors import SourceError
@@ -200,6 +200,21 @@ def test_anchors_are_held_against_boxes_at_the_network_s_size():
     severity, text = found(far)  # of the large one: 64 * 48 / (64 * 64 + 128 * 48 - 64 * 48) = 0.43
     assert severity == "warning"
     assert "100% of the boxes overlap no anchor by 0.5" in text
+
+
+def test_anchors_are_proposed_as_a_line_for_a_configuration():
+    """Squares of a quarter of a frame of 96 x 96 are 24 px, one and a half cells of 16."""
+    shares = np.float32([[0.25, 0.25]] * 4)
+    now = Anchors(np.float32([[48, 48]]), (96, 96))
+
+    (found,) = anchors_for(shares, (96, 96), now)
+
+    assert (found.name, found.severity) == ("anchors_proposed", "note")
+    assert found.text == (
+        "at 96 x 96 px, 1 anchors overlap the boxes by 1.00 in the mean: "
+        "rfcn: {anchor_scales: [1.5], anchor_ratios: [1]} (now 1 anchors, 0.25)"
+    )
+    assert anchors_for(shares[:0], (96, 96), None) == []
 
 
 # ---- pictures

@@ -171,8 +171,8 @@ class StreamsAppear:
 
 def test_streams_that_appear_later_are_left_out(tmp_path, monkeypatch):
     path = write_video(tmp_path / "a.mp4", shades(5))
-    open_container = files._open_container
-    monkeypatch.setattr(files, "_open_container", lambda path: StreamsAppear(open_container(path)))
+    open_container = files.open_container
+    monkeypatch.setattr(files, "open_container", lambda path: StreamsAppear(open_container(path)))
 
     frames, _ = read_all(path)
 

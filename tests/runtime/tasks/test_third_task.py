@@ -263,3 +263,12 @@ def test_it_is_drawn_beside_its_truth(bundle, images):
     drawn = cv2.imdecode(np.frombuffer(first.truth, np.uint8), cv2.IMREAD_COLOR)
     over_mean = truths[0] - truths[0].mean()
     assert drawn[over_mean < -1e-3].mean() > drawn[over_mean > 1e-3].mean() + 50
+
+
+def test_its_accuracy_is_recorded_by_the_name_of_its_measure(bundle, tmp_path):
+    measured = {"precision": "fp32", "data": "rooms", "protocol": "at l", "key_interval": 5}
+    records = [{**measured, "close": value} for value in (0.8, 0.9)]
+
+    recorded = write_bundle(tmp_path / "x", depth_graphs(), accuracy=records).manifest.accuracy
+
+    assert [(record.metric, record.value) for record in recorded] == [("close", 0.9)]

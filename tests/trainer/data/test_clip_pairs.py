@@ -136,6 +136,7 @@ def test_reduced_boxes_are_where_their_objects_are(tmp_path):
     """A bright square on black, in a frame that is half as large and anywhere in the network's."""
     pairs = ClipPairs.__new__(ClipPairs)
     pairs.frame_size, pairs.augment = (64, 64), AugmentConfig(enlarge=1, shrink=0.5, colour=0)
+    pairs.crop = None
     image = np.zeros((64, 64, 3), np.uint8)
     image[20:40, 30:50] = 255
     box = TrueBoxes(np.float32([[30, 20, 50, 40]]), np.int64([1]), np.array([False]))
@@ -259,3 +260,50 @@ def test_data_of_the_other_task_is_refused(folder):
         clip_pairs(folder, task="detection")[0]
     with pytest.raises(SourceError, match="has boxes and no label maps, expected label maps"):
         read_frame(BoxedClip(), 0, 2, "segmentation")
+
+
+def crops(**changes):
+    arguments = {
+        "seed": 1,
+        "frame_size": (96, 128),
+        "class_count": 2,
+        "length": 9,
+        "group": 80,
+        "max_distance": 0,
+        "augment": AugmentConfig(enlarge=1, colour=0),
+        "task": "detection",
+        "crop": (32, 64),
+    }
+    return ClipPairs([BoxedClip()], **(arguments | changes))
+
+
+def test_crops_have_the_scale_of_whole_frames_and_most_hold_an_object():
+    """The square of 24 px is 48 px in a frame of twice the size, taller than a crop."""
+    item = crops()[0]
+
+    assert tuple(item["current"].shape) == (80, 3, 32, 64)
+    assert tuple(item["flow_px"].shape) == (80, 2, 4, 8)
+    holds = []
+    for image, boxes, labels in zip(
+        item["current"], item["boxes"], item["box_labels"], strict=True
+    ):
+        columns = (image[1] > 127).any(dim=0).numpy()
+        found = boxes[labels == 1].numpy()
+        holds.append(columns.sum() == 48 and len(found) == 1)
+        if holds[-1]:
+            start = np.flatnonzero(columns)[0]
+            np.testing.assert_allclose(found[0, [0, 2]], [start, start + 48], atol=1)
+    assert 0.65 <= np.mean(holds) < 1  # three of four
+
+
+def test_crops_of_other_scales_are_larger_or_smaller_parts():
+    item = crops(augment=AugmentConfig(enlarge=1, shrink=0.5, colour=0))[0]
+
+    areas = [
+        (image[1] > 127).sum().item()
+        for image, boxes in zip(item["current"], item["boxes"], strict=True)
+        if len(boxes) and (image[1, 0] < 127).all() and (image[1, -1] < 127).all()
+    ]
+
+    assert 24**2 < min(areas) < 30**2
+    assert max(areas) > 26**2
