@@ -145,11 +145,15 @@ def command(
             )
     if write_json(json_path, numbers_of(plan, opened, measured, machine.model_dump(mode="json"))):
         return
-    busy = f", {machine.busy_cores:g} cores busy with other programs" * machine.is_busy
     height, width = footage.images[0].shape[:2]
     cameras = "a camera" if streams == 1 else f"each of {streams} cameras"
-    click.echo(f"{machine}{busy}")
+    click.echo(f"{machine}")
     click.echo(f"{cameras} of {width}x{height} at {rate:g} Hz; planned in {plan.seconds:.0f} s\n")
     print_plan(plan, opened, is_all=is_all)
+    if machine.is_busy:
+        click.echo(
+            f"\nOther programs kept {machine.busy_cores:g} of {machine.cores} cores busy: the "
+            "times hold beside them."
+        )
     if measured is not None:
         print_verified(plan, measured)

@@ -172,7 +172,7 @@ def _nothing_fits(plan: Plan, bundle: Bundle) -> None:
 
 def print_verified(plan: Plan, measured: Speed) -> None:
     """Print the forecast of the best beside its measured speed."""
-    expected = _forecast(plan.best)
+    expected = Speed.of(plan.best.forecast)
     rows = []
     for title, field, factor in (
         ("fps", "fps", 1.0),
@@ -189,17 +189,6 @@ def print_verified(plan: Plan, measured: Speed) -> None:
 
 def _off(expected: float, measured: float) -> str:
     return f"{(expected - measured) / measured:+.0%}" if measured else "-"
-
-
-def _forecast(choice: Choice) -> Speed:
-    forecast = choice.forecast
-    return Speed(
-        forecast.fps,
-        forecast.answered_share,
-        forecast.age_s(50),
-        forecast.age_s(99),
-        forecast.distance(50),
-    )
 
 
 def numbers_of(
@@ -245,7 +234,7 @@ def _candidate(choice: Choice) -> dict[str, Any]:
         "keys": str(setup.keys),
         "policy": choice.candidate.policy,
         "depth": 1,
-        **{name: _finite(value) for name, value in _forecast(choice)._asdict().items()},
+        **{name: _finite(value) for name, value in Speed.of(choice.forecast)._asdict().items()},
         "distance_p99": _finite(choice.forecast.distance(99)),
         "staleness": choice.forecast.staleness,
         "key_frames": choice.forecast.key_frames,

@@ -120,7 +120,7 @@ def screen(pipeline: Pipeline, images: Sequence[Image]) -> Screened:
     key_s: list[float] = []
     other_s: list[float] = []
     time_left = _TimeLeft(_SCREEN_SECONDS)
-    with _without_advice(), MemorySource(images) as source:
+    with without_advice(), MemorySource(images) as source:
         for frame in source:
             pipeline.submit(frame)
             result = pipeline.poll(block=True)
@@ -149,7 +149,7 @@ def measure(pipeline: Pipeline, images: Sequence[Image], *, rate: float, seconds
     policy = pipeline.policy
     times, rate = Times(), max(rate, MIN_RATE)
     try:
-        with _without_advice():
+        with without_advice():
             warm_up(pipeline, images)
             if pipeline.keys.is_in_order:
                 _measure_in_order(pipeline, images, rate, seconds, times)
@@ -238,8 +238,8 @@ class _TimeLeft:
 
 
 @contextmanager
-def _without_advice() -> Iterator[None]:
-    """Keep the runtime from advising on distances that only the measurement has."""
+def without_advice() -> Iterator[None]:
+    """Keep the runtime from advising on distances: the plan says them."""
     log = logging.getLogger("dff_edge.runtime")
     level = log.level
     log.setLevel(logging.ERROR)

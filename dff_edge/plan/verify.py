@@ -11,7 +11,8 @@ from dff_edge.bundle.reader import Bundle
 from dff_edge.frames import Image
 from dff_edge.plan.candidates import Candidate
 from dff_edge.plan.planner import opened
-from dff_edge.plan.timing import answer_live, warm_up
+from dff_edge.plan.simulation import Forecast
+from dff_edge.plan.timing import answer_live, warm_up, without_advice
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.policy import parse_policy
 from dff_edge.runtime.sources.memory import MemorySource
@@ -33,6 +34,17 @@ class Speed(NamedTuple):
     age_p50_s: float
     age_p99_s: float
     distance_p50: float
+
+    @classmethod
+    def of(cls, forecast: Forecast) -> Speed:
+        """Return that of a forecast."""
+        return cls(
+            forecast.fps,
+            forecast.answered_share,
+            forecast.age_s(50),
+            forecast.age_s(99),
+            forecast.distance(50),
+        )
 
 
 def run_paced(pipeline: Pipeline, images: Sequence[Image], *, rate: float, frames: int) -> Speed:
@@ -62,7 +74,7 @@ def verify(
     Raises:
         EngineError, PipelineError: when a stage fails.
     """
-    with opened(bundle, candidate.setup) as pipeline:
+    with without_advice(), opened(bundle, candidate.setup) as pipeline:
         warm_up(pipeline, images)
         pipeline.policy = parse_policy(candidate.policy)
         return run_paced(pipeline, images, rate=rate, frames=frames)

@@ -8,7 +8,7 @@ from dff_edge.plan.verify import verify
 from dff_edge.runtime.keys import BACKGROUND, IN_ORDER
 from tests.bundle.bundles import make_bundle
 
-IMAGES = [np.full((32, 64, 3), value, np.uint8) for value in (10, 90, 200)]
+IMAGES = [np.full((32, 64, 3), value, np.uint8) for value in (100, 101, 102)]
 
 
 @pytest.fixture(scope="module")
