@@ -15,6 +15,7 @@ _COMMANDS = {
     "calibrate": "Add INT8 and FP16 graphs to a bundle.",
     "deploy": "Build a bundle's engines for this machine.",
     "evaluate": "Measure accuracy at every distance from the key frame.",
+    "plan": "Search how to run a bundle on this machine, for a camera at a rate.",
     "run": "Run a bundle on a camera, a video or images.",
     "benchmark": "Compare precisions and key intervals in speed and accuracy.",
     "zoo": "List the models that come with dff-edge.",
