@@ -1,4 +1,4 @@
-# dff-edge: make install | test | lint | demo | bench | clean; `make help` lists all
+# dff-edge: make install | test | lint | demo | wheel | bench | clean; `make help` lists all
 #
 # Everything runs in .venv. PYTHON chooses the interpreter, PIP_FLAGS is handed to pip (an index
 # with CPU-only builds of torch, for example), PYTEST_FLAGS to pytest.
@@ -39,7 +39,7 @@ $(3) ctest --test-dir build/$(1) --output-on-failure --parallel $(JOBS)
 endef
 
 .PHONY: help install lint test test-cpp test-sanitize test-aarch64 test-older test-cuda test-python
-.PHONY: demo bench clean
+.PHONY: demo bundles wheel bench clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -95,6 +95,17 @@ test-python: install  ## Python tests alone
 demo: install  ## Checkpoint to device in a few minutes; SOURCE=my.mp4 for a video of your own
 	$(BIN)/python examples/demo.py $(if $(SOURCE),--source '$(SOURCE)')
 
+# Dates in the bundles are those of the models' last commit, so that they are the same again.
+bundles: install  ## The bundles that a wheel carries, from the shipped checkpoints, in minutes
+	SOURCE_DATE_EPOCH="$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct -- dff_edge/models)}" \
+	    $(BIN)/python -m dff_edge.zoo.ready
+
+# A wheel is refused where a bundle is missing, or is not that of the checkpoint beside it.
+wheel: install  ## dist/dff_edge-*.whl with the models that it may carry, ready to run without torch
+	@$(BIN)/python plugins/python/check_bundles.py || $(MAKE) bundles
+	$(BIN)/python -m pip wheel $(PIP_FLAGS) -q --no-build-isolation --no-deps -w dist .
+	@ls -l dist/*.whl
+
 bench: install  ## The figures that the README quotes, into build/bench/
 	mkdir -p build/bench
 	for script in benchmarks/*.py; do \
@@ -104,5 +115,5 @@ bench: install  ## The figures that the README quotes, into build/bench/
 	done
 
 clean:  ## Remove builds, caches and the demo's results; keeps .venv
-	rm -rf build dist demo .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist demo dff_edge/models/*/bundle .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -print0 | xargs -0 rm -rf

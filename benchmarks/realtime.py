@@ -19,12 +19,10 @@ idle_cpu_share              time of cores that an open pipeline uses when no fra
 
 from __future__ import annotations
 
-import itertools
 import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,25 +37,11 @@ from dff_edge.frames import Frame, Image
 from dff_edge.runtime.engines.base import usable_cores
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.policy import FrameContext, KeyFramePolicy
-from dff_edge.runtime.sources.base import PulledSource
+from dff_edge.runtime.sources.memory import MemorySource
 from dff_edge.runtime.sources.paced import PacedSource
 
 ANSWERED_INTERVAL = 10
 IDLE_S = 2.0
-
-
-class Memory(PulledSource):
-    """Frames that were drawn before, over and over."""
-
-    def __init__(self, images: list[Image], count: int) -> None:
-        super().__init__("memory")
-        self._images, self.length = images, count
-        self._look_ahead()
-
-    def _frames(self) -> Iterator[Frame]:
-        there_and_back = itertools.cycle([*self._images, *reversed(self._images)])
-        for index, image in enumerate(itertools.islice(there_and_back, self.length)):
-            yield Frame(image, index, 0.0)
 
 
 class Never(KeyFramePolicy):
@@ -211,7 +195,7 @@ def play(
         pipeline.poll(block=True)
     pipeline.policy = policy
     run = Run(count)
-    with PacedSource(Memory(images, count), rate) as source:
+    with PacedSource(MemorySource(images, count), rate) as source:
         for frame in source:
             pipeline.submit(Frame(frame.image, frame.index + 3, frame.stamp_s, live=True))
             result = pipeline.poll(block=True)

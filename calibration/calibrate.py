@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from dff_edge import __version__
 from dff_edge.bundle.levels import MapLevels
 from dff_edge.bundle.reader import Bundle
-from dff_edge.bundle.records import ByteLevels, Calibration, Parity
+from dff_edge.bundle.records import ByteLevels, Calibration, Parity, date_of_record
 from dff_edge.bundle.writer import BundleWriter
 from dff_edge.calibration.agreement import Agreement, Reference, describe
 from dff_edge.calibration.compare import ANSWERS, Compared, compare, inputs_of
@@ -20,6 +19,7 @@ from dff_edge.calibration.ort.fp16 import to_fp16
 from dff_edge.calibration.ort.int8 import quantize_graph
 from dff_edge.calibration.sampling.clips import Clip
 from dff_edge.calibration.sampling.samples import Samples, collect_samples
+from dff_edge.calibration.staleness import fit_staleness
 from dff_edge.calibration.trt.fp16 import to_half
 from dff_edge.calibration.trt.int8 import quantize_symmetric, symmetric_levels
 from dff_edge.data.datasets.continuity import measure_continuity
@@ -51,7 +51,7 @@ def calibrate_bundle(
     precisions: Sequence[Precision] = CALIBRATED,
     progress: Callable[[str], None] | None = None,
 ) -> Bundle:
-    """Add int8 and fp16 to a bundle, in place.
+    """Add int8 and fp16 to a bundle, and a model of how stale answers become, in place.
 
     The clips must not be those that accuracy is reported on.
 
@@ -140,6 +140,9 @@ def calibrate_bundle(
                 record = _record(samples, source, levels)
                 writer.update(calibration={flavour: {precision: record}})
         writer.update(parity=parity)
+        staleness = fit_staleness(bundle, clips, source=source, say=say)
+        if staleness is not None:
+            writer.update(staleness=staleness)
         extended = writer.commit()
     for flavour, precision, agreement, compared in costs:
         size = extended.size_bytes(precision, flavour)
@@ -256,7 +259,7 @@ def _record(samples: Samples, source: str, levels: MapLevels) -> dict[str, Any]:
         pairs=sum(samples.pairs_by_distance.values()),
         frames=len(samples.half),
         max_distance=max(samples.pairs_by_distance),
-        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        date=date_of_record(),
         versions={
             "dff_edge": __version__,
             **{name: version(name) for name in ("onnx", "onnxruntime")},

@@ -97,6 +97,9 @@ class Result:
         task: name of the task of the result.
         key_age_s: seconds by which the key frame was captured before this frame; with ``age_s`` it
             is how old the features were when the result was ready.
+        expected_disagreement: predicted share of this answer, 0..1, that the feature network run on
+            this frame would have answered otherwise: of the pixels, or of the score of detections
+            (docs/realtime.md). 0 for a key frame; None where the bundle has no model of it.
     """
 
     frame: Frame
@@ -110,6 +113,7 @@ class Result:
     values: NDArray[np.float32] | None = None
     task: str = "segmentation"
     key_age_s: float = 0.0
+    expected_disagreement: float | None = None
 
     @property
     def answer(self) -> Any:

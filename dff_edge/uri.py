@@ -16,7 +16,8 @@ second: frames that are not read in time are dropped::
     video.mp4                    a video file    (?track= &deinterlace= &range=)
     http://HOST/video.mp4        one on a web server, also https://    (the same, ?as=; no ?rate=)
     frames/  or  'frames/*.png'  images in natural order, a folder or a glob    (?fps= &range=)
-    synthetic://street?seed=5    a rendered street    (&frames= &height= &width= &split= &fps=)
+    synthetic://street?seed=5    a rendered street    (&frames= &height= &width= &split= &fps=
+                                 &motion=)
 
 ``track=1`` plays the second video track of a file, ``deinterlace=off`` leaves interlaced pictures
 as they are, ``range=29000..31000`` (or ``auto``, or ``full``) sets which values of grey pictures
@@ -59,7 +60,7 @@ _KEYS: dict[SourceKind, tuple[str, ...]] = {
     "gstreamer": ("retry",),
     "video": ("deinterlace", "range", "rate", "track"),
     "images": ("fps", "range", "rate"),
-    "synthetic": ("fps", "frames", "height", "rate", "seed", "split", "width"),
+    "synthetic": ("fps", "frames", "height", "motion", "rate", "seed", "split", "width"),
 }
 # In an address all other keys are the server's.
 _RTSP_KEYS = ("as", "retry", "transport")

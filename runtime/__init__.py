@@ -29,11 +29,14 @@ if TYPE_CHECKING:
     from dff_edge.errors import SourceError as SourceError
     from dff_edge.frames import Frame as Frame
     from dff_edge.frames import Result as Result
+    from dff_edge.runtime.drawing.style import Style as Style
     from dff_edge.runtime.engines.options import CudaOptions as CudaOptions
     from dff_edge.runtime.live import Runner as Runner
     from dff_edge.runtime.live import RunOptions as RunOptions
     from dff_edge.runtime.live import RunReport as RunReport
     from dff_edge.runtime.pipeline import Pipeline as Pipeline
+    from dff_edge.runtime.pipelines import Pipelines as Pipelines
+    from dff_edge.runtime.policy import Adaptive as Adaptive
     from dff_edge.runtime.policy import FixedInterval as FixedInterval
     from dff_edge.runtime.policy import FrameContext as FrameContext
     from dff_edge.runtime.policy import KeyFramePolicy as KeyFramePolicy
@@ -59,10 +62,12 @@ _HOMES = {
         "SourceError",
     ),
     "dff_edge.frames": ("Frame", "Result"),
+    "dff_edge.runtime.drawing.style": ("Style",),
     "dff_edge.runtime.engines.options": ("CudaOptions",),
     "dff_edge.runtime.live": ("RunOptions", "RunReport", "Runner"),
     "dff_edge.runtime.pipeline": ("Pipeline",),
-    "dff_edge.runtime.policy": ("FixedInterval", "FrameContext", "KeyFramePolicy"),
+    "dff_edge.runtime.pipelines": ("Pipelines",),
+    "dff_edge.runtime.policy": ("Adaptive", "FixedInterval", "FrameContext", "KeyFramePolicy"),
     "dff_edge.runtime.sinks": ("FanOut", "open_sink"),
     "dff_edge.runtime.sources": ("LiveSource", "open_source"),
     "dff_edge.runtime.trace": ("Trace",),

@@ -12,6 +12,7 @@ from dff_edge.runtime.devices.base import Buffer, Device, Event, ImageDevice, St
 from dff_edge.runtime.engines.subnets import Subnets
 from dff_edge.runtime.kernels.resize import FrameResizer
 from dff_edge.runtime.slots import KeyBuffers, Slot, Stages
+from dff_edge.runtime.staleness import Staleness
 from dff_edge.runtime.streams import Streams
 from dff_edge.runtime.tasks.decoders import Decoder, DeviceDecoder
 
@@ -24,10 +25,16 @@ class Enqueuer:
         subnets: engines whose tensors fit each other.
         decoder: makes answers of the outputs of the task network.
         streams: where the stages run.
+        staleness: predicts how stale each answer is; None where the bundle has no model of it.
     """
 
     def __init__(
-        self, device: Device, subnets: Subnets, decoder: Decoder, streams: Streams
+        self,
+        device: Device,
+        subnets: Subnets,
+        decoder: Decoder,
+        streams: Streams,
+        staleness: Staleness | None = None,
     ) -> None:
         frame_shape = subnets.feature.inputs["frame"].shape
         self._resizer = FrameResizer((frame_shape[1], frame_shape[2]))
@@ -35,6 +42,7 @@ class Enqueuer:
         self._subnets = subnets
         self._decoder = decoder
         self._streams = streams
+        self._staleness = staleness
 
     def extract(self, frame: Frame, key: KeyBuffers, stages: Stages) -> None:
         """Line 8: compute the features of a new key frame.
@@ -56,6 +64,7 @@ class Enqueuer:
         slot.key_index, slot.key_stamp_s = key.index, key.stamp_s
         self._streams.task.wait(key.ready)
         if key.index == slot.frame.index:
+            slot.expected_disagreement = None if self._staleness is None else 0.0
             scored = self._score(slot, key.features)
         else:
             scored = self._propagate(slot, key)
@@ -74,6 +83,8 @@ class Enqueuer:
                 {"flow": slot.flow, "scale": slot.scale},
                 flow,
             )
+        if self._staleness is not None:
+            self._expect(slot, key, moved.end, self._staleness)
         task.wait(moved.end)
         if self._subnets.propagate is not None:
             inputs = {"features": key.features, "flow": slot.flow, "scale": slot.scale}
@@ -86,6 +97,18 @@ class Enqueuer:
                 key.features, slot.flow, slot.scale, slot.features, task, self._subnets.levels
             )
         return self._score(slot, slot.features)
+
+    def _expect(self, slot: Slot, key: KeyBuffers, moved: Event, staleness: Staleness) -> None:
+        """Predict how stale the answer will be, on the host, beside warp and task network."""
+        copy_out, decode = self._streams.copy_out, self._streams.decode
+        if copy_out is not None:
+            copy_out.wait(moved)
+            with slot.stage("copy flow", copy_out) as copied:
+                self._device.copy_out(slot.flow, copy_out)
+            moved = copied.end
+        decode.wait(moved)
+        with slot.stage("staleness", decode):
+            decode.enqueue(partial(_expect, staleness, slot, key))
 
     def _score(self, slot: Slot, features: Buffer) -> Event:
         stream = self._streams.task
@@ -120,6 +143,8 @@ class Enqueuer:
             with stages.stage("resize", stream) as taken:
                 for buffer in buffers:
                     cast(ImageDevice, self._device).resize(image, buffer, stream)
+                if self._staleness is not None:  # it looks at the half-size frames
+                    self._device.copy_out(half, stream)
         reader.wait(taken.end)
 
     def _decode_on_host(self, slot: Slot, scored: Event) -> None:
@@ -146,6 +171,15 @@ class Enqueuer:
         self._streams.decode.enqueue(slot.mark_ready)
         slot.done = self._streams.decode.event()
         self._streams.decode.record(slot.done)
+
+
+def _expect(staleness: Staleness, slot: Slot, key: KeyBuffers) -> None:
+    slot.expected_disagreement = staleness.expect(
+        slot.frame.index - key.index,
+        slot.flow.array,
+        key.half.array,
+        slot.half.array,
+    )
 
 
 def _decode(decoder: Decoder, slot: Slot) -> None:

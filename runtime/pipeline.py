@@ -28,11 +28,12 @@ from dff_edge.errors import FrameError, PipelineError, raises_out_of_memory
 from dff_edge.frames import Frame, Result, check_stamp
 from dff_edge.lifetime import EXIT_S, Closing, bind, is_inherited
 from dff_edge.names import Precision
-from dff_edge.runtime.assembly import assemble
-from dff_edge.runtime.engines.backends import DEFAULT_BACKEND
+from dff_edge.runtime.assembly import Assembled, assemble
+from dff_edge.runtime.engines.backends import DEFAULT_BACKEND, backend_of
 from dff_edge.runtime.engines.options import CudaOptions
 from dff_edge.runtime.engines.subnets import Opened
 from dff_edge.runtime.exclusive import ExclusiveCalls
+from dff_edge.runtime.key_turns import KeyTurn
 from dff_edge.runtime.keys import IN_ORDER, KeyMode
 from dff_edge.runtime.known_distances import KnownDistances
 from dff_edge.runtime.policy import (
@@ -63,6 +64,7 @@ class Pipeline(Closing):
         scheduler: where frames are computed.
         policy: when to take a key frame.
         opened: engines and device, closed with the pipeline.
+        turn: at the feature network, among the pipelines that share it.
         bundle: where the engines are from.
         schedule: how their work is shared out, and why.
         distances: those that the bundle is known for, beyond which a warning is logged.
@@ -74,6 +76,7 @@ class Pipeline(Closing):
         policy: KeyFramePolicy,
         *,
         opened: Opened,
+        turn: KeyTurn,
         bundle: Bundle | None = None,
         schedule: Schedule | None = None,
         distances: KnownDistances | None = None,
@@ -83,6 +86,7 @@ class Pipeline(Closing):
         self.schedule = schedule
         self._scheduler = scheduler
         self._opened = opened
+        self._turn = turn
         self._distances = distances or KnownDistances(None)
         self._next_index = 0
         self._size: tuple[int, int] | None = None
@@ -116,11 +120,14 @@ class Pipeline(Closing):
 
         Args:
             bundle: its folder, the name of a model that comes with dff-edge (``dff-edge zoo``),
-                which is exported on first use, or an open bundle.
+                or an open bundle. Of a model, a bundle that is ready is used where it holds the
+                precision, else one is exported, once.
             precision: "fp32", "fp16" or "int8"; the bundle must hold it.
-            policy: when to take a key frame: "fixed:10", "idle" for one as soon as the one before
-                is done, with key frames in the background, or a ``KeyFramePolicy`` of your own;
-                None takes "idle" with ``keys`` "background", else the bundle's key interval.
+            policy: when to take a key frame: "fixed:10"; "adaptive:0.05" for one where more than 5%
+                of an answer would be stale, and at a cut of the scene; "idle" for one as soon as
+                the one before is done, with key frames in the background; or a ``KeyFramePolicy``
+                of your own. None takes "idle" with ``keys`` "background", else the bundle's key
+                interval.
             depth: frames in flight at most. 1 computes each frame by itself, as fast as it can be
                 answered. More let networks of several frames run side by side, the flow network
                 on half the threads, and ``run`` then hands out a result ``depth - 1`` frames
@@ -166,24 +173,32 @@ class Pipeline(Closing):
                 trace=trace,
                 cuda=cuda,
             )
-            return Bundle.use(find_bundle(bundle), reopen)
-        assembled = assemble(
+            flavour = backend_of(engine).flavour
+            folder = find_bundle(bundle, holding=(precision,), flavour=flavour)
+            return Bundle.use(folder, reopen)
+        (assembled,) = assemble(
             bundle,
             precision,
-            policy=policy,
+            policies=[policy],
             depth=depth,
             threads=threads,
             engine=engine,
             overlap=overlap,
             keys=keys,
             confidence=confidence,
-            trace=trace,
+            traces=[trace],
             cuda=cuda,
         )
+        return cls.of(assembled, bundle)
+
+    @classmethod
+    def of(cls, assembled: Assembled, bundle: Bundle) -> Pipeline:
+        """Return the pipeline of parts that were opened from a bundle."""
         return cls(
             assembled.scheduler,
             assembled.policy,
             opened=assembled.opened,
+            turn=assembled.turn,
             bundle=bundle,
             schedule=assembled.schedule,
             distances=assembled.distances,
@@ -247,12 +262,17 @@ class Pipeline(Closing):
         size = (image.shape[0], image.shape[1])
         wanted, self._is_key_wanted = self._is_key_wanted, False
         try:
+            wanted |= self.policy.is_cut(frame)
             is_cut = wanted or self._is_cut(frame, size)
             is_key = is_cut or self._is_key(frame)
+            if is_cut:
+                self._turn.insist()
             self._scheduler.submit(frame, is_key=is_key, is_cut=is_cut)
         except BaseException:
             self._is_key_wanted |= wanted
             raise
+        finally:
+            self._turn.enqueued()
         self._next_index = frame.index + 1
         self._size = size
         self._segment = frame.segment
@@ -355,6 +375,7 @@ class Pipeline(Closing):
         """
         self._is_closed = True
         with self._calls.lock:
+            self._turn.leave()
             # Again on a second call: the first may have been interrupted.
             self._scheduler.close()
             self._opened.close()
@@ -414,14 +435,41 @@ class Pipeline(Closing):
         assert key_index is not None  # without one every frame is a cut
         if self._scheduler.is_key_pending:
             return False
+        distance, lag = frame.index - key_index, self._scheduler.lag
         context = FrameContext(
             frame,
-            distance=frame.index - key_index,
+            distance=distance,
             distance_s=frame.stamp_s - self._scheduler.key_stamp_s,
             measured=tuple(self._measured),
             is_feature_idle=self._scheduler.is_feature_idle,
+            keys=self._scheduler.keys,
+            lag=lag,
+            expected_disagreement=self._foretell(distance + lag),
         )
-        return self.policy.is_key(context)
+        if not self.policy.is_key(context):
+            return False
+        if self._may_be_put_off(frame):
+            return self._turn.ask()
+        self._turn.insist()
+        return True
+
+    def _may_be_put_off(self, frame: Frame) -> bool:
+        """Whether a key frame may be a later one: where results depend on the machine anyway.
+
+        Not in order where every frame is to be one, and none to be propagated.
+        """
+        lag = self._scheduler.keys.lag
+        return lag is None or (lag == 0 and frame.live and self.policy.interval != 1)
+
+    def _foretell(self, distance: int) -> float | None:
+        """Return the disagreement to expect at a distance, by the latest propagated result."""
+        staleness = self._scheduler.staleness
+        if staleness is None:
+            return None
+        for result in reversed(self._measured):
+            if result.distance and result.expected_disagreement is not None:
+                return staleness.foretell(result.expected_disagreement, result.distance, distance)
+        return None
 
     def _check_is_current(self, run: object) -> None:
         if self._run is not run:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from dff_edge.errors import ConfigError
 from dff_edge.frames import Frame, Result
+from dff_edge.runtime.cuts import CutDetector
+from dff_edge.runtime.keys import IN_ORDER, KeyMode
 
 MEASURED_RESULTS = 8  # number of results that a policy gets
+_MOST_DISTANCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +26,8 @@ class Measured:
         latency_s: seconds from ``submit`` to the result.
         age_s: seconds from capture to the result; None where the frame was not live.
         stage_ms: milliseconds of each stage that ran, by its name.
+        expected_disagreement: how stale its answer is expected to be, 0..1; None where the bundle
+            has no model of it.
     """
 
     index: int
@@ -29,13 +35,24 @@ class Measured:
     latency_s: float
     age_s: float | None
     stage_ms: Mapping[str, float]
+    expected_disagreement: float | None = None
 
     @classmethod
     def of(cls, result: Result) -> Measured:
-        """Return the times of a result."""
+        """Return what was measured of a result."""
         return cls(
-            result.frame.index, result.key_index, result.latency_s, result.age_s, result.stage_ms
+            result.frame.index,
+            result.key_index,
+            result.latency_s,
+            result.age_s,
+            result.stage_ms,
+            result.expected_disagreement,
         )
+
+    @property
+    def distance(self) -> int:
+        """Captured frames between its frame and its key frame."""
+        return self.index - self.key_index
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +68,13 @@ class FrameContext:
         is_feature_idle: whether the features of the latest key frame are computed, so that those
             of another would begin at once; with key frames after a lag, whether the lag is over,
             which does not depend on the machine.
+        keys: when the features of a new key frame are used.
+        lag: frames by which those of a key frame begun now will be late: 0 in order, n after a lag
+            of n, and in the background what the latest ones took.
+        expected_disagreement: how stale, 0..1, the last answer would be from the features in use,
+            if this frame became a key frame: that of the frame itself in order, of the one ``lag``
+            frames later elsewhere. Foretold from the latest propagated result; None without one,
+            or where the bundle has no model of it.
     """
 
     frame: Frame
@@ -58,6 +82,9 @@ class FrameContext:
     distance_s: float
     measured: tuple[Measured, ...]
     is_feature_idle: bool
+    keys: KeyMode = IN_ORDER
+    lag: int = 0
+    expected_disagreement: float | None = None
 
 
 class KeyFramePolicy(Protocol):
@@ -71,11 +98,21 @@ class KeyFramePolicy(Protocol):
         """Maximum of captured frames from one key frame to the next; None without a bound."""
         return None
 
+    def is_cut(self, frame: Frame) -> bool:
+        """Return whether a frame shows another scene than the frame before it.
+
+        Asked of every frame, in their order, before ``is_key``. At a cut a frame waits for its own
+        features, as the first one does: nothing is propagated into it.
+        """
+        return False
+
     def is_key(self, context: FrameContext) -> bool:
         """Return whether a frame becomes a key frame.
 
         Frames that have no key frame to be propagated from, the first and those after a gap, are
-        key frames without this being called, and while a key frame is pending no other is.
+        key frames without this being called, and while a key frame is pending no other is. With
+        ``Pipelines`` a key frame may be put off while another stream's is computed; then this is
+        called again for the next frame.
         """
         ...
 
@@ -104,6 +141,9 @@ class FixedInterval:
         if not (value and value.isascii() and value.isdecimal() and len(value) < 10):
             raise ValueError(value)
         return cls(int(value))
+
+    def is_cut(self, frame: Frame) -> bool:
+        return False
 
     def is_key(self, context: FrameContext) -> bool:
         return context.distance >= self.interval
@@ -137,6 +177,67 @@ class AsSoonAsIdle(KeyFramePolicy):
         return "idle"
 
 
+class Adaptive(KeyFramePolicy):
+    """A key frame where answers would become too stale, and at a cut of the scene.
+
+    Args:
+        threshold: largest expected disagreement of an answer, above 0 and below 1.
+        least, most: bounds of the frames from one key frame to the next, whatever is expected; at
+            a cut there is none.
+
+    Raises:
+        ConfigError: one of them is out of range.
+    """
+
+    def __init__(self, threshold: float, least: int = 2, most: int = 30) -> None:
+        if not 0 < threshold < 1:
+            raise ConfigError(
+                f"threshold of adaptive key frames is {threshold}, expected the largest share of "
+                "an answer that may be stale, above 0 and below 1, as in adaptive:0.05."
+            )
+        if not 1 <= least <= most <= _MOST_DISTANCE:
+            raise ConfigError(
+                f"bounds of adaptive key frames are {least}..{most}, expected frames from 1 to "
+                f"{_MOST_DISTANCE}, the smaller bound first, as in adaptive:0.05,2..30."
+            )
+        self.threshold, self.least, self.most = threshold, least, most
+        self._cuts = CutDetector()
+
+    @classmethod
+    def parse(cls, value: str | None) -> Adaptive:
+        """Return the policy of ``threshold`` or ``threshold,least..most``.
+
+        Raises:
+            ValueError: for anything else.
+            ConfigError: for values out of range.
+        """
+        found = re.fullmatch(r"(\d{0,9}\.?\d{1,9})(?:,(\d{1,9})\.\.(\d{1,9}))?", value or "", re.A)
+        if found is None:
+            raise ValueError(value)
+        if found[2] is None:
+            return cls(float(found[1]))
+        return cls(float(found[1]), int(found[2]), int(found[3]))
+
+    @property
+    def interval(self) -> int:
+        return self.most
+
+    def is_cut(self, frame: Frame) -> bool:
+        return self._cuts.is_cut(frame)
+
+    def is_key(self, context: FrameContext) -> bool:
+        if not (context.keys.is_in_order or context.is_feature_idle):
+            return False  # features begun now would wait for those at work
+        if context.distance < self.least:
+            return False
+        expected = context.expected_disagreement
+        is_stale = expected is not None and expected > self.threshold
+        return is_stale or context.distance + context.lag >= self.most
+
+    def __str__(self) -> str:
+        return f"adaptive:{self.threshold:g},{self.least}..{self.most}"
+
+
 class PolicyForm(NamedTuple):
     """Syntax of a policy.
 
@@ -153,6 +254,11 @@ class PolicyForm(NamedTuple):
 POLICIES: dict[str, PolicyForm] = {
     "fixed": PolicyForm("fixed:l with a whole number l, as in fixed:10", FixedInterval.parse),
     "idle": PolicyForm("idle", AsSoonAsIdle.parse),
+    "adaptive": PolicyForm(
+        "adaptive:share with the largest share of an answer that may be stale, as in adaptive:0.05 "
+        "or, with bounds of the distance, adaptive:0.05,2..30",
+        Adaptive.parse,
+    ),
 }
 
 
@@ -165,6 +271,8 @@ def parse_policy(text: str) -> KeyFramePolicy:
     kind, colon, value = text.partition(":")
     try:
         return POLICIES[kind].parse(value if colon else None)
+    except ConfigError:  # which says more
+        raise
     except (KeyError, ValueError) as error:
         expected = ", or ".join(form.expected for form in POLICIES.values())
         raise ConfigError(f"key-frame policy is '{text}', expected {expected}.") from error

@@ -38,6 +38,7 @@ class RunStatistics:
         self._ages = _Times()
         self._key: tuple[int, int] | None = None  # of the latest result: its segment, and number
         self._distances, self._lags, self._key_ages = _Times(), _Times(), _Times()
+        self._expected = _Times()
         self._start_s = time.perf_counter()
         self._seconds = 0.0
         self._counts = FrameCounts()
@@ -52,6 +53,8 @@ class RunStatistics:
         self._key = key
         self._distances.add(result.key_distance)
         self._key_ages.add(result.key_age_s * 1e3)
+        if result.expected_disagreement is not None:
+            self._expected.add(result.expected_disagreement)
         if self._classes is not None and result.detections is not None:
             labels = result.detections.above(self._min_score).labels
             self._objects += np.bincount(labels, minlength=len(self._objects))
@@ -77,15 +80,17 @@ class RunStatistics:
         frame by class, None where they are not counted.
         ``key_distance`` is the distance of results from their key frames in frames, ``lag`` that
         of the first result from each, ``key_age`` the same in time, from the key frame's capture
-        to the frame's.
+        to the frame's. ``key_share`` is key frames by results, ``expected_disagreement`` how stale
+        answers are expected to be, with its ``mean``: None where the bundle has no model of it.
 
         Args:
             sinks: outcome of each sink.
         """
-        total = sum(times.sum_ms for times in self._stages.values())
+        total = sum(times.total for times in self._stages.values())
         return {
             "frames": self.frames,
             "key_frames": self._key_frames,
+            "key_share": self._key_frames / self.frames if self.frames else None,
             "seconds": self._seconds,
             "fps": self.frames / self._seconds if self._seconds else 0.0,
             "read": self._counts.read,
@@ -94,7 +99,7 @@ class RunStatistics:
             "reconnects": self._counts.reconnects,
             "failures": list(self._counts.reasons),
             "stages": {
-                name: {"count": times.count, **times.percentiles(), "share": times.sum_ms / total}
+                name: {"count": times.count, **times.percentiles(), "share": times.total / total}
                 for name, times in self._stages.items()
             },
             "latency": {
@@ -104,6 +109,12 @@ class RunStatistics:
             "key_distance": self._distances.percentiles("") if self.frames else None,
             "lag": self._lags.percentiles("") if self.frames else None,
             "key_age": self._key_ages.percentiles() if self.frames else None,
+            "expected_disagreement": {
+                "mean": self._expected.total / self._expected.count,
+                **self._expected.percentiles(""),
+            }
+            if self._expected.count
+            else None,
             "objects": None
             if self._classes is None
             else {
@@ -115,20 +126,20 @@ class RunStatistics:
 
 
 class _Times:
-    """Times in ms, or distances in frames, of one kind.
+    """Times in ms, distances in frames or shares, of one kind.
 
     All of them are counted and summed, the latest kept.
     """
 
     def __init__(self) -> None:
         self.count = 0
-        self.sum_ms = 0.0
+        self.total = 0.0
         self._latest: deque[float] = deque(maxlen=_KEPT)
 
-    def add(self, time_ms: float) -> None:
+    def add(self, value: float) -> None:
         self.count += 1
-        self.sum_ms += time_ms
-        self._latest.append(time_ms)
+        self.total += value
+        self._latest.append(value)
 
     def percentiles(self, unit: str = "_ms") -> dict[str, float]:
         return percentiles(self._latest, unit)

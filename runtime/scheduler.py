@@ -46,6 +46,7 @@ from dff_edge.runtime.engines.subnets import Subnets
 from dff_edge.runtime.enqueuer import Enqueuer
 from dff_edge.runtime.keys import IN_ORDER, KeyMode
 from dff_edge.runtime.slots import KeyBuffers, Origin, Slot
+from dff_edge.runtime.staleness import Staleness
 from dff_edge.runtime.streams import Streams
 from dff_edge.runtime.tasks.decoders import Decoder
 from dff_edge.runtime.trace import Trace
@@ -66,6 +67,7 @@ class Scheduler:
             network has its own in any case where key frames are computed in the background.
         keys: when the features of a new key frame are taken up.
         trace: takes the span of every stage of every result.
+        staleness: predicts how stale each answer is; None where the bundle has no model of it.
     """
 
     def __init__(
@@ -78,22 +80,26 @@ class Scheduler:
         overlap: bool = True,
         keys: KeyMode = IN_ORDER,
         trace: Trace | None = None,
+        staleness: Staleness | None = None,
     ) -> None:
         if depth < 1:
             raise PipelineError(f"depth is {depth}, expected at least 1 frame in flight.")
         self.depth = depth
         self.overlap = overlap
         self.keys = keys
+        self.staleness = staleness
         self._trace = trace
         self._origins: dict[type[Event], Origin] = {}
         self._trace_begin_s = 0.0
         self._key: KeyBuffers | None = None
         self._pending: KeyBuffers | None = None
         self._taken_up: KeyBuffers | None = None  # and no frame has used it yet
+        self._latest_lag = 0
         self._streams = Streams(device, overlap=overlap, keys=keys)
         try:
-            self._enqueuer = Enqueuer(device, subnets, decoder, self._streams)
-            self._slots = [Slot(device, subnets) for _ in range(depth)]
+            self._enqueuer = Enqueuer(device, subnets, decoder, self._streams, staleness)
+            reads_flow = staleness is not None
+            self._slots = [Slot(device, subnets, reads_flow=reads_flow) for _ in range(depth)]
             sets = depth if keys.is_in_order else depth + 1
             self._keys = [KeyBuffers(device, subnets, self._streams.feature) for _ in range(sets)]
         except BaseException:  # leaves no thread behind
@@ -139,6 +145,7 @@ class Scheduler:
         if pending.is_ready if lag is None else index - pending.index >= lag:
             self._taken_up = self._key = pending
             self._pending = None
+            self._latest_lag = index - pending.index
 
     def submit(self, frame: Frame, *, is_key: bool, is_cut: bool = False) -> None:
         """Start a frame; returns when its image is read, without waiting for the result.
@@ -217,6 +224,7 @@ class Scheduler:
             values=slot.answer.values,
             task=slot.answer.task,
             key_age_s=slot.frame.stamp_s - slot.key_stamp_s,
+            expected_disagreement=slot.expected_disagreement,
         )
         if self._trace is not None and self._origins:
             for span in slot.spans(self._origins, self._trace_begin_s):
@@ -248,6 +256,11 @@ class Scheduler:
         return math.nan if self._key is None else self._key.stamp_s
 
     @property
+    def lag(self) -> int:
+        """Frames by which features are used late: of the latest ones, where the machine says it."""
+        return self._latest_lag if self.keys.lag is None else self.keys.lag
+
+    @property
     def is_key_pending(self) -> bool:
         """Whether the features of a key frame are computed that was not taken up yet."""
         return self._pending is not None
@@ -262,6 +275,14 @@ class Scheduler:
         if self._pending is not None or self._key is None:
             return self._pending is None
         return bool(self.keys.lag) or self._key.is_ready
+
+    @property
+    def is_feature_busy(self) -> bool:
+        """Whether features of any key frame are being computed, or wait to be; for any thread.
+
+        Those of one that was given up count too, for its network runs nevertheless.
+        """
+        return not all(key.is_ready for key in self._keys)
 
     def abandon(self) -> None:
         """Skip work that has not begun; waiting callers get an error. For any thread."""

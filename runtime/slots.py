@@ -139,13 +139,19 @@ class Slot(Stages):
         outputs: tensors of the task network, by name.
         done: event that its result is ready.
         first_use: the key frame whose features, computed in the background, it is the first to use.
+        expected_disagreement: see ``Result``.
+
+    Args:
+        device: where its buffers are.
+        subnets: engines whose tensors they hold.
+        reads_flow: whether the host reads the flow.
     """
 
-    def __init__(self, device: Device, subnets: Subnets) -> None:
+    def __init__(self, device: Device, subnets: Subnets, *, reads_flow: bool = False) -> None:
         super().__init__()
         flow, task = subnets.flow, subnets.task
         self.half = device.buffer(flow.inputs["frame_half"], host=True)
-        self.flow = device.buffer(flow.outputs["flow"])
+        self.flow = device.buffer(flow.outputs["flow"], host=reads_flow)
         self.scale = device.buffer(flow.outputs["scale"])
         # A graph that warps keeps the warped features internal.
         warped = task.inputs["features"] if subnets.propagate is None else None
@@ -160,6 +166,7 @@ class Slot(Stages):
         self.key_index, self.key_stamp_s = -1, 0.0
         self.first_use: KeyBuffers | None = None
         self.answer = Answer()
+        self.expected_disagreement: float | None = None
         self.submitted_s = self.ready_s = time.monotonic()
 
     def mark_ready(self) -> None:

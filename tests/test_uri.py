@@ -89,7 +89,7 @@ def test_path_object_is_never_a_camera():
         (
             "synthetic://street?sed=5",
             ConfigError,
-            "'sed'.*fps, frames, height, rate, seed, split, width",
+            "'sed'.*fps, frames, height, motion, rate, seed, split, width",
         ),
         ("0?fps=1&fps=2", ConfigError, "gives fps twice"),
     ],

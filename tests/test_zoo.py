@@ -1,5 +1,6 @@
 """The shipped models: cards that are whole and true, and bundles made when they are wanted."""
 
+import hashlib
 import json
 import logging
 import os
@@ -12,15 +13,18 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from dff_edge import zoo
 from dff_edge.bundle import shipped
+from dff_edge.bundle.excerpt import write_excerpt
+from dff_edge.bundle.writer import BundleWriter
 from dff_edge.cli import main
 from dff_edge.errors import BundleError, CheckpointError, MissingDependencyError
 from dff_edge.files.staging import Workplace
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.trainer.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
 from dff_edge.trainer.models import build_model
-from tests.bundle.bundles import make_bundle
+from dff_edge.zoo import export
+from dff_edge.zoo.card import read_card
+from tests.bundle.bundles import make_bundle, manifest_fields
 from tests.trainer.tiny import tiny_config
 
 NAMES = shipped.shipped_models()
@@ -44,7 +48,7 @@ def test_a_model_is_shipped_with_every_checkpoint():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_card_is_that_of_the_model(name):
-    card, checkpoint = zoo.read_card(name), load_checkpoint(name)
+    card, checkpoint = read_card(name), load_checkpoint(name)
     config = checkpoint.config
     assert (card.name, checkpoint.name) == (name, name)
     assert (card.task, card.classes) == (config.task.name, config.task.classes)
@@ -55,7 +59,7 @@ def test_card_is_that_of_the_model(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_results_are_of_data_that_nothing_was_made_from(name):
-    card = zoo.read_card(name)
+    card = read_card(name)
     split = re.compile(rf"\b{card.results.split}\b")
     assert split.search(card.data.test)
     assert not split.search(card.data.train)
@@ -65,7 +69,7 @@ def test_results_are_of_data_that_nothing_was_made_from(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_readme_says_what_the_card_says(name):
-    card = zoo.read_card(name)
+    card = read_card(name)
     text = (shipped.MODELS / name / "README.md").read_text(encoding="utf-8")
     rows = [card.results.at_distance, card.results.copied_at_distance or ()]
     for row in filter(None, rows):
@@ -80,7 +84,7 @@ def test_readme_says_what_the_card_says(name):
 def test_mean_over_distances_is_dff_at_l():
     """As many pairs at each distance: "DFF at l" lies between the best and the worst of them."""
     for name in NAMES:
-        results = zoo.read_card(name).results
+        results = read_card(name).results
         for interval, share in results.at_interval.items():
             within = results.at_distance[:interval]
             assert len(within) == interval
@@ -107,7 +111,7 @@ def test_damaged_card_is_named(tmp_path, monkeypatch):
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "card.json").write_text('{"name": "bad"}')
     with pytest.raises(CheckpointError, match=r"bad/card\.json is damaged"):
-        zoo.read_card("bad")
+        read_card("bad")
 
 
 # ---- bundles
@@ -143,7 +147,7 @@ def test_run_takes_a_models_name_and_exports_it_once(tiny_model, monkeypatch):
     assert json.loads(first.stdout)["frames"] == 4
     assert "exporting the model tiny" in first.stderr
 
-    monkeypatch.setattr(zoo, "require", _nothing_is_installed)
+    monkeypatch.setattr(export, "require", _nothing_is_installed)
     second = CliRunner().invoke(main, arguments)
     assert second.exit_code == 0, second.output
     assert "exporting" not in second.stderr
@@ -162,10 +166,11 @@ def _nothing_is_installed(module, *, extra, purpose):
 
 
 def test_device_without_torch_is_told_what_to_do(tiny_model, monkeypatch):
-    monkeypatch.setattr(zoo, "require", _nothing_is_installed)
+    monkeypatch.setattr(export, "require", _nothing_is_installed)
     done = CliRunner().invoke(main, ["run", "tiny", "synthetic://street?frames=1"])
     assert done.exit_code == 1
-    assert "The first use of the model 'tiny' needs 'torch'." in done.stderr
+    assert "The export of the model 'tiny' needs 'torch'." in done.stderr
+    assert "--precision" not in done.stderr  # nothing is ready
     assert "dff-edge export tiny -o tiny-bundle" in done.stderr
 
 
@@ -177,7 +182,7 @@ def test_pipeline_opens_a_models_name_as_the_command_does(tiny_model, monkeypatc
         assert pipeline.poll(block=True).labels.shape == (32, 64)
     assert f"exporting the model tiny to {first}, once" in caplog.text
 
-    monkeypatch.setattr(zoo, "require", _nothing_is_installed)
+    monkeypatch.setattr(export, "require", _nothing_is_installed)
     caplog.clear()
     with Pipeline.open("tiny", threads=1) as pipeline:
         assert pipeline.bundle.path == first == shipped.find_bundle("tiny")
@@ -186,6 +191,10 @@ def test_pipeline_opens_a_models_name_as_the_command_does(tiny_model, monkeypatc
 
 def test_pipeline_on_a_device_opens_what_is_in_the_cache_and_loads_no_exporter(tmp_path):
     bundle = make_bundle(tmp_path / "made", (32, 64))
+    street = tmp_path / "models" / "street"  # without a ready bundle
+    street.mkdir(parents=True)
+    for name in ("card.json", "weights.safetensors"):
+        (street / name).symlink_to(shipped.MODELS / "street" / name)
     code = (
         BLOCK_EXPORT
         + f"""
@@ -194,6 +203,7 @@ from dff_edge.bundle import shipped
 from dff_edge.errors import MissingDependencyError
 from dff_edge.runtime.pipeline import Pipeline
 
+shipped.MODELS = shipped.Path({str(street.parent)!r})
 try:
     Pipeline.open("street")
 except MissingDependencyError as error:
@@ -212,12 +222,169 @@ print([name for name in sys.modules if name.startswith(("dff_edge.export", "dff_
     assert (done.returncode, done.stdout.splitlines()) == (0, ["True", "True", "[]"]), done.stderr
 
 
+# ---- ready bundles
+
+
+def _make_ready(model, *, precisions=("int8",), weights=None):
+    """Put a ready bundle beside a model's weights, made from them or from others."""
+    digest = hashlib.sha256((model / "weights.safetensors").read_bytes()).hexdigest()
+    provenance = manifest_fields((32, 64), 8, 3)["provenance"]
+    made = make_bundle(model.parent / "whole", (32, 64), precisions=("fp32", "int8"))
+    with BundleWriter.extend(made) as writer:
+        writer.update(provenance={**provenance, "checkpoint_sha256": weights or digest})
+        made = writer.commit()
+    return write_excerpt(made, model / "bundle", precisions).path
+
+
+# What a device does that has only what a wheel installs: as in read-only site-packages and with a
+# read-only home, torch missing, and the compiler too.
+ON_A_DEVICE = (
+    BLOCK_EXPORT
+    + """
+import os, subprocess
+from pathlib import Path
+import numpy as np
+from dff_edge.bundle import shipped
+from dff_edge.runtime.pipeline import Pipeline
+
+shipped.MODELS = Path(sys.argv[1])
+with Pipeline.open("tiny", precision="int8", threads=1) as pipeline:
+    pipeline.submit(np.zeros((32, 64, 3), np.uint8))
+    print(pipeline.bundle.path, pipeline.poll(block=True).labels.shape)
+"""
+)
+
+
+def _as_on_a_device(models, engine="onnxruntime", many=1):
+    """Run ``ON_A_DEVICE`` in so many processes at once, as a user that may write nowhere."""
+    code = ON_A_DEVICE.replace("threads=1", f"threads=1, engine={engine!r}")
+    environment = os.environ | {"HOME": "/proc/none", "PATH": "/nowhere", "TMPDIR": "/proc/none"}
+    environment = {n: v for n, v in environment.items() if not n.startswith(("XDG_", "DFF_EDGE_"))}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-B", "-c", code, str(models)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            cwd="/",
+        )
+        for _ in range(many)
+    ]
+    for process in started:
+        stdout, stderr = process.communicate()
+        assert process.returncode == 0, stderr
+        yield stdout, stderr
+
+
+@pytest.fixture
+def read_only(tiny_model):
+    """The models with a ready bundle of int8, which may be read and not written."""
+    ready = _make_ready(tiny_model)
+    paths = [tiny_model.parent, *tiny_model.parent.rglob("*")]
+    for path in paths:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    yield ready
+    for path in paths:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_device_runs_a_ready_model_at_the_first_try_and_twice_at_once(read_only, engine):
+    models = read_only.parents[1]
+    before = {path: path.stat().st_mtime_ns for path in models.rglob("*")}
+    for stdout, stderr in _as_on_a_device(models, engine, many=2):
+        assert stdout == f"{read_only} (32, 64)\n"
+        assert stderr == ""
+    assert before == {path: path.stat().st_mtime_ns for path in models.rglob("*")}
+
+
+def test_run_takes_the_ready_bundle_and_exports_what_it_lacks(tiny_model, monkeypatch):
+    ready = _make_ready(tiny_model)
+    monkeypatch.setattr("dff_edge.export.export_bundle", _export_quickly)
+    assert shipped.find_bundle("tiny") == ready
+    assert shipped.find_bundle("tiny", holding=("int8",)) == ready
+    assert shipped.ready_precisions("tiny") == ("int8",)
+    own = shipped.find_bundle("tiny", holding=("fp32",))
+    assert own == shipped.cached_folder("tiny")
+    assert shipped.find_bundle("tiny", holding=("int8",)) == ready  # its own has none
+    assert shipped.ready_precisions("tiny") == ("fp32", "int8")
+    assert shipped.find_bundle("tiny", holding=("int8",), flavour="trt") == own
+
+
+def test_what_the_user_calibrated_comes_before_the_ready_bundle(tiny_model, monkeypatch):
+    _make_ready(tiny_model)
+    own = shipped.cached_folder("tiny")
+    make_bundle(own, (32, 64), precisions=("fp32", "int8"))
+    assert shipped.find_bundle("tiny", holding=("int8",)) == own
+
+
+def test_ready_bundle_is_never_changed(tiny_model, monkeypatch):
+    ready = _make_ready(tiny_model, precisions=("fp32", "int8"))
+    monkeypatch.setattr("dff_edge.export.export_bundle", _export_quickly)
+    assert shipped.find_bundle("tiny", to_change=True) == shipped.cached_folder("tiny") != ready
+
+
+def test_ready_bundle_of_other_weights_is_not_used(tiny_model, monkeypatch, caplog):
+    _make_ready(tiny_model, weights="0" * 64)
+    monkeypatch.setattr("dff_edge.export.export_bundle", _export_quickly)
+    assert shipped.find_bundle("tiny", holding=("int8",)) == shipped.cached_folder("tiny")
+    assert "was made from other weights than those of 'tiny' that are there now" in caplog.text
+
+
+def test_ready_bundle_of_another_schema_is_not_used(tiny_model, monkeypatch, caplog):
+    manifest = _make_ready(tiny_model) / "manifest.json"
+    facts = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**facts, "schema_version": 1}))
+    monkeypatch.setattr("dff_edge.export.export_bundle", _export_quickly)
+    assert shipped.find_bundle("tiny") == shipped.cached_folder("tiny")
+    assert "is not used: manifest.json has schema_version 1" in caplog.text
+
+
+def test_device_is_told_in_what_a_model_is_ready(tiny_model, monkeypatch):
+    _make_ready(tiny_model)
+    monkeypatch.setattr(export, "require", _nothing_is_installed)
+    done = CliRunner().invoke(main, ["run", "tiny", "synthetic://street?frames=1"])
+    assert done.exit_code == 1
+    assert (
+        "The export of the model 'tiny' needs 'torch'. Without it, run 'tiny' with" in done.stderr
+    )
+    assert "with --precision int8. Or export it on another machine" in done.stderr
+    assert "dff-edge export tiny -o tiny-bundle" in done.stderr
+    listed = CliRunner().invoke(main, ["zoo"]).stdout.splitlines()
+    assert " int8 " in listed[-1]
+
+
+def test_inspect_of_a_model_is_of_its_bundle_where_torch_is_missing(tiny_model, monkeypatch):
+    ready = _make_ready(tiny_model)
+    monkeypatch.setattr("dff_edge.cli.inspect.require", _nothing_is_installed)
+    shown = CliRunner().invoke(main, ["inspect", "tiny", "--json", "-"])
+    assert shown.exit_code == 0, shown.output
+    assert json.loads(shown.stdout)["bundle"] == str(ready)
+    (ready / "manifest.json").unlink()
+    assert "needs 'torch'" in CliRunner().invoke(main, ["inspect", "tiny"]).stderr
+
+
+@pytest.mark.parametrize(
+    ("use", "bundle"), [("any", None), ("research", {"precisions": ["int8"], "calibration": "x"})]
+)
+def test_card_has_a_bundle_where_a_wheel_may_carry_the_model(tiny_model, use, bundle):
+    facts = json.loads((tiny_model / "card.json").read_text())
+    facts = {**facts, "bundle": bundle, "data": {**facts["data"], "use": use}}
+    (tiny_model / "card.json").write_text(json.dumps(facts))
+    with pytest.raises(CheckpointError, match=r"a bundle where data\.use is 'any', and nowhere"):
+        read_card("tiny")
+
+
+# ---- where neither is there
+
+
 def test_cache_that_cannot_be_written_is_named(tiny_model, monkeypatch):
     monkeypatch.setattr("dff_edge.export.export_bundle", _export_quickly)
     monkeypatch.setenv("DFF_EDGE_CACHE", "/proc/dff-edge")  # nobody may make a folder there
     done = CliRunner().invoke(main, ["run", "tiny", "synthetic://street?frames=1"])
     assert done.exit_code == 1
-    assert "the model 'tiny' is exported to /proc/dff-edge/bundles when it is first" in done.stderr
+    assert "the model 'tiny' is exported to /proc/dff-edge/bundles when its bundle" in done.stderr
     assert "Name another folder in DFF_EDGE_CACHE, or export it where there is" in done.stderr
 
 

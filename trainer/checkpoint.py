@@ -25,6 +25,8 @@ from safetensors.torch import save as bytes_of
 from torch import Tensor, nn
 
 import dff_edge
+from dff_edge.bundle.problems import describe as describe_fields
+from dff_edge.bundle.records import ScoreThreshold
 from dff_edge.errors import CheckpointError, ConfigError, SinkError
 from dff_edge.files.atomic import write_atomically
 from dff_edge.files.documents import parse_json, read_json
@@ -50,6 +52,7 @@ class Checkpoint:
         config: its configuration.
         model: built, with its weights, in evaluation mode.
         training: record of its training: configuration, versions, command.
+        score_threshold: from which score on its boxes are shown; None where none was chosen.
         digest: SHA-256 of the weights file, hexadecimal.
     """
 
@@ -58,6 +61,7 @@ class Checkpoint:
     model: DeepFeatureFlow
     training: dict[str, Any]
     digest: str
+    score_threshold: ScoreThreshold | None = None
 
     def at_frame_size(self, frame_size: tuple[int, int]) -> Checkpoint:
         """Return the same networks for frames of another ``(H, W)``, since their weights fit any.
@@ -80,6 +84,7 @@ def save_checkpoint(
     name: str,
     training: dict[str, Any],
     storage: Storage = "float32",
+    score_threshold: ScoreThreshold | None = None,
 ) -> None:
     """Write a checkpoint; each file is written atomically.
 
@@ -90,13 +95,14 @@ def save_checkpoint(
         name: name of the model.
         training: JSON-ready facts of how it was made.
         storage: how weights are stored.
+        score_threshold: from which score on its boxes are shown; None where none was chosen.
 
     Raises:
         CheckpointError: a weight that cannot be stored so.
     """
     make_folder(folder)
     weights = _packed(stored(model.state_dict(), storage))
-    card = {
+    card: dict[str, Any] = {
         "format": _FORMAT,
         "name": name,
         "model": config.model_dump(mode="json"),
@@ -104,6 +110,21 @@ def save_checkpoint(
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
     write_file(folder / WEIGHTS, weights)
+    _write_card(folder, card, score_threshold)
+
+
+def keep_threshold(folder: Path, score_threshold: ScoreThreshold) -> None:
+    """Write a threshold into a checkpoint's card, in place of the one that it has.
+
+    Raises:
+        CheckpointError: the card is damaged, or cannot be written.
+    """
+    _write_card(folder, _read_card(folder), score_threshold)
+
+
+def _write_card(folder: Path, card: dict[str, Any], score_threshold: ScoreThreshold | None) -> None:
+    if score_threshold is not None:
+        card = card | {"score_threshold": score_threshold.model_dump(mode="json")}
     write_file(folder / CARD, (json.dumps(card, indent=2) + "\n").encode())
 
 
@@ -169,17 +190,8 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
         CheckpointError: names the file and the fault.
     """
     folder = find_checkpoint(str(name))
-    card = read_json(folder / CARD, max_bytes=_MAX_CARD_BYTES, error=CheckpointError)
-    if not isinstance(card, dict) or card.get("format") != _FORMAT:
-        found = card.get("format") if isinstance(card, dict) else type(card).__name__
-        raise CheckpointError(
-            f"{folder / CARD} has format {found!r}, expected {_FORMAT}. A newer dff-edge may have "
-            "written it."
-        )
-    try:
-        config = ModelConfig.model_validate(card.get("model"))
-    except ValidationError as error:
-        raise CheckpointError(f"{folder / CARD}: {describe(error, ModelConfig)}") from error
+    card = _read_card(folder)
+    config = _model_config_of(card, folder / CARD)
     weights = _read(folder / WEIGHTS)
     digest = hashlib.sha256(weights).hexdigest()
     if digest != card.get("weights_sha256"):
@@ -200,7 +212,52 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
         model=model.eval(),
         training=training if isinstance(training, dict) else {},
         digest=digest,
+        score_threshold=_threshold_of(card, folder / CARD),
     )
+
+
+def load_model_config(name: str | Path) -> ModelConfig:
+    """Load the configuration of a checkpoint's model, without its weights.
+
+    Args:
+        name: as for ``load_checkpoint``.
+
+    Raises:
+        CheckpointError: names the file and the fault.
+    """
+    folder = _folder_of(str(name))
+    return _model_config_of(_read_card(folder), folder / CARD)
+
+
+def _read_card(folder: Path) -> dict[str, Any]:
+    card = read_json(folder / CARD, max_bytes=_MAX_CARD_BYTES, error=CheckpointError)
+    if not isinstance(card, dict) or card.get("format") != _FORMAT:
+        found = card.get("format") if isinstance(card, dict) else type(card).__name__
+        raise CheckpointError(
+            f"{folder / CARD} has format {found!r}, expected {_FORMAT}. A newer dff-edge may have "
+            "written it."
+        )
+    return card
+
+
+def _model_config_of(card: dict[str, Any], path: Path) -> ModelConfig:
+    try:
+        return ModelConfig.model_validate(card.get("model"))
+    except ValidationError as error:
+        raise CheckpointError(f"{path}: {describe(error, ModelConfig)}") from error
+
+
+def _threshold_of(card: dict[str, Any], path: Path) -> ScoreThreshold | None:
+    told = card.get("score_threshold")
+    if told is None:
+        return None
+    try:
+        return ScoreThreshold.model_validate(told)
+    except ValidationError as error:
+        raise CheckpointError(
+            f"{path}: score_threshold is not valid:\n{describe_fields(error)}\nChoose it again, "
+            "`dff-edge evaluate CHECKPOINT --source VALIDATION --keep-threshold`, or remove it."
+        ) from error
 
 
 def load_weights(

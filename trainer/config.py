@@ -11,6 +11,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
+from dff_edge.data.hold_out import MAX_SHARE, MIN_SHARE
 from dff_edge.trainer.models import ModelConfig
 from dff_edge.trainer.settings import Settings, load_settings
 from dff_edge.trainer.storage import Storage
@@ -73,6 +74,11 @@ class DataConfig(Settings):
         train: labelled data by name: ``synthetic://street?split=train`` or a folder.
         validate_on: labelled clips for validation; None for none. Never the data
             that results are reported on.
+        hold_out: without ``validate_on``: share of the labelled frames of ``train`` that is held
+            out for validation, every n-th clip or block (``dff_edge/data/hold_out.py``); 0 for
+            none.
+        validate_interval: largest key interval l of the validation of stages of pairs: "DFF at l".
+            1 measures key frames alone, for data without neighbouring frames.
         validate_flow_on: pairs with true flow, by name as ``train``, on which the end-point error
             is measured in stages of kind "flow"; None for none. ``motion`` applies to them too,
             where they have no motion of their own.
@@ -91,6 +97,8 @@ class DataConfig(Settings):
 
     train: str = "synthetic://street?split=train"
     validate_on: str | None = None
+    hold_out: float = Field(default=0.0, ge=0, le=MAX_SHARE)
+    validate_interval: int = Field(default=5, ge=1, le=1000)  # 5: l of the paper for segmentation
     validate_flow_on: str | None = None
     max_distance: int = Field(default=9, ge=0, le=10_000)
     motion: Literal["none", "synthetic", "driving"] = "none"
@@ -99,8 +107,17 @@ class DataConfig(Settings):
     group: int = Field(default=4, ge=1, le=4096)
     workers: int = Field(default=1, ge=0, le=1024)
 
+    @property
+    def holds_out(self) -> bool:
+        """Whether a part of ``train`` is held out for validation."""
+        return self.hold_out > 0 and self.validate_on is None
+
     @model_validator(mode="after")
     def _check_share(self) -> DataConfig:
+        if 0 < self.hold_out < MIN_SHARE:
+            raise ValueError(
+                f"hold_out is {self.hold_out}, expected 0, or {MIN_SHARE} to {MAX_SHARE}."
+            )
         if self.video_share and self.motion == "none":
             raise ValueError(
                 f"video_share is {self.video_share} with motion: none, expected it with synthetic "
@@ -143,6 +160,11 @@ class StageConfig(Settings):
         epoch_steps: steps between two saves (and log lines); an interrupted run resumes from the
             last save.
         validate_every: epochs between two validations; 0 for none.
+        keep: weights that the stage ends with: "last", or "best" by the first value of its
+            validations, those of "DFF at l" in a stage of pairs; the weights at its start count
+            too.
+        patience: of keep "best": validations without a better one after which the stage ends; None
+            for no early end.
     """
 
     kind: Literal["recognition", "flow", "pairs"]
@@ -166,6 +188,8 @@ class StageConfig(Settings):
     hard_examples: int = Field(default=128, ge=1, le=1_000_000)
     epoch_steps: Count = 100
     validate_every: int = Field(default=0, ge=0, le=10**9)
+    keep: Literal["last", "best"] = "last"
+    patience: int | None = Field(default=None, ge=1, le=10**9)
 
     @model_validator(mode="after")
     def _check_fixed(self) -> StageConfig:
@@ -179,6 +203,20 @@ class StageConfig(Settings):
         if len(self.fixed) == len(get_args(NetworkName)):
             raise ValueError(
                 "fixed names all networks, expected one left to train. Leave the stage out."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_keep(self) -> StageConfig:
+        if self.keep == "best" and not self.validate_every:
+            raise ValueError(
+                "keep is 'best' without validations, expected validate_every of 1 or more, or "
+                "keep: last."
+            )
+        if self.patience is not None and self.keep != "best":
+            raise ValueError(
+                f"patience is {self.patience} with keep: last, expected keep: best: a stage that "
+                "ends early ends with its best weights."
             )
         return self
 
@@ -266,6 +304,14 @@ class TrainConfig(Settings):
                     f"{key}.class_weights has {len(stage.class_weights)} numbers, expected one for "
                     f"each of the {classes} classes."
                 )
+            if stage.keep == "best" and not _can_validate(self.data, stage):
+                keys = (
+                    "validate_flow_on" if stage.kind == "flow" else "validate_on or data.hold_out"
+                )
+                raise ValueError(
+                    f"{key}.keep is 'best' without data.{keys}, expected data that is held out "
+                    "from the training, or keep: last."
+                )
             if is_frozen and stage.batch_norm == "train":
                 raise ValueError(
                     f"{key}.batch_norm is 'train' after a stage with 'frozen', expected 'frozen': "
@@ -273,6 +319,12 @@ class TrainConfig(Settings):
                 )
             is_frozen = stage.batch_norm == "frozen"
         return self
+
+
+def _can_validate(data: DataConfig, stage: StageConfig) -> bool:
+    if stage.kind == "flow":
+        return data.validate_flow_on is not None
+    return data.validate_on is not None or data.holds_out
 
 
 def load_config(path: Path, changes: Iterable[str] = ()) -> TrainConfig:

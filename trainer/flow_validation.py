@@ -6,18 +6,15 @@ networks are for every pixel, after interpolation, and a little larger.
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Mapping
 
-import lightning
 import torch
-from lightning.pytorch.callbacks import Callback
 
+from dff_edge.trainer.best_weights import BestWeights
 from dff_edge.trainer.data.pairs import PairData
-from dff_edge.trainer.learner import Learner
 from dff_edge.trainer.losses import end_point_errors
 from dff_edge.trainer.models import DeepFeatureFlow, half_frame
-
-_log = logging.getLogger("dff_edge.trainer")
+from dff_edge.trainer.stage_validation import StageValidation
 
 
 @torch.inference_mode()
@@ -44,35 +41,22 @@ def average_end_point_error(model: DeepFeatureFlow, pairs: PairData) -> float:
     return total / count if count else float("nan")
 
 
-class FlowValidation(Callback):
-    """The AEPE on held-out pairs, every few epochs, in cells and in pixels of half-size frames.
+class FlowValidation(StageValidation):
+    """The AEPE on held-out pairs, in cells and in pixels of half-size frames.
 
     Args:
         pairs: with true flow.
-        every: epochs between two validations; the last epoch always ends with one.
+        every: epochs between two validations.
+        best: keeps the best weights.
     """
 
-    def __init__(self, pairs: PairData, every: int) -> None:
+    higher_is_better = False
+
+    def __init__(self, pairs: PairData, every: int, best: BestWeights | None = None) -> None:
+        super().__init__(every, best)
         self._pairs = pairs
-        self._every = every
 
-    def on_train_epoch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
-        """Measure and log. See ``Callback``."""
-        assert isinstance(pl_module, Learner)
-        if not trainer.is_global_zero or not is_due(trainer, pl_module, self._every):
-            return
-        cells = average_end_point_error(pl_module.model, self._pairs)
-        for name, value in (
-            ("val_aepe_cells", cells),
-            ("val_aepe_half_px", cells * pl_module.model.feature.stride / 2),
-        ):
-            pl_module.log(name, value, rank_zero_only=True)
-            _log.info("step %d: %s %.4f", trainer.global_step, name, value)
-
-
-def is_due(trainer: lightning.Trainer, learner: Learner, every: int) -> bool:
-    """Return whether validation is due after this epoch: every ``every`` ones, and at the end."""
-    is_last = trainer.global_step >= learner.stage.steps
-    return (trainer.current_epoch + 1) % every == 0 or is_last
+    def measure(self, model: DeepFeatureFlow, step: int) -> Mapping[str, float]:
+        """See ``StageValidation.measure``."""
+        cells = average_end_point_error(model, self._pairs)
+        return {"val_aepe_cells": cells, "val_aepe_half_px": cells * model.feature.stride / 2}

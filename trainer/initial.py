@@ -7,13 +7,16 @@ from pathlib import Path
 
 from torch import Tensor
 
+from dff_edge.errors import CheckpointError
 from dff_edge.trainer.checkpoint import (
+    Checkpoint,
     is_weights_file,
     load_checkpoint,
     load_weights,
     read_state_dict,
 )
 from dff_edge.trainer.config import NetworkName, TrainConfig
+from dff_edge.trainer.head import fit_head, told
 from dff_edge.trainer.importing.normalisation import Normalisation, renormalise
 from dff_edge.trainer.models import DeepFeatureFlow, ModelConfig
 from dff_edge.trainer.models.feature import NECK
@@ -33,7 +36,7 @@ def initialise(model: DeepFeatureFlow, config: TrainConfig) -> None:
     """
     init = config.init
     if init.model is not None:
-        load_weights(model, load_checkpoint(init.model).model.state_dict(), str(init.model))
+        _take_model(model, config.model, init.model)
     if init.feature is not None:
         tensors = _weights_of(init.feature, "feature", config.model)
         is_rgb = init.feature_order == "rgb" and is_weights_file(init.feature)
@@ -51,17 +54,48 @@ def initialise(model: DeepFeatureFlow, config: TrainConfig) -> None:
     if init.flow is not None:
         tensors = _weights_of(init.flow, "flow", config.model)
         _spread_heads(model, tensors)
-        _leave_other_scale(model, tensors)
+        _leave_other_scale(model, tensors, "init.flow")
         load_weights(model.flow, tensors, str(init.flow), ignore=("scale.",))
     if init.task is not None:
         load_weights(model.task, _weights_of(init.task, "task", config.model), str(init.task))
+
+
+def _take_model(model: DeepFeatureFlow, config: ModelConfig, origin: Path) -> None:
+    """Load a whole checkpoint; what its head has for other classes or anchors starts anew."""
+    checkpoint = load_checkpoint(origin)
+    task = checkpoint.config.task
+    if task.name != config.task.name:
+        raise CheckpointError(
+            f"init.model is '{origin}', a model for {task.name}, expected one for "
+            f"{config.task.name}, the task of the model. Take its networks alone, as init.feature "
+            "and init.flow, or another model."
+        )
+    load_weights(
+        model.feature,
+        _network_of(checkpoint, "feature", config),
+        f"the feature network of {origin}",
+    )
+    flow = _network_of(checkpoint, "flow", config)
+    _spread_heads(model, flow)
+    _leave_other_scale(model, flow, "init.model")
+    load_weights(model.flow, flow, f"the flow network of {origin}", ignore=("scale.",))
+    head = _network_of(checkpoint, "task", config)
+    anew = fit_head(model.task, head, task.classes, config.task.classes)
+    load_weights(model.task, head, f"the task network of {origin}")
+    _log.info("init.model '%s': %s", origin, told(task.classes, config.task.classes, anew))
 
 
 def _weights_of(origin: Path, network: NetworkName, config: ModelConfig) -> dict[str, Tensor]:
     """Return the weights of one network: of a file, or of that network in a checkpoint."""
     if is_weights_file(origin):
         return read_state_dict(origin)
-    checkpoint = load_checkpoint(origin)
+    return _network_of(load_checkpoint(origin), network, config)
+
+
+def _network_of(
+    checkpoint: Checkpoint, network: NetworkName, config: ModelConfig
+) -> dict[str, Tensor]:
+    """Return the weights of a checkpoint's network, for frames normalised as in ``config``."""
     tensors = dict(checkpoint.model.get_submodule(network).state_dict())
     made_for, wanted = (Normalisation(c.mean, c.std) for c in (checkpoint.config, config))
     if network != "task" and made_for != wanted:
@@ -102,13 +136,14 @@ def _spread_heads(model: DeepFeatureFlow, tensors: dict[str, Tensor]) -> None:
             )
 
 
-def _leave_other_scale(model: DeepFeatureFlow, tensors: dict[str, Tensor]) -> None:
+def _leave_other_scale(model: DeepFeatureFlow, tensors: dict[str, Tensor], key: str) -> None:
     """Drop a scale head for features of another width or split: flow fits them all, scale not."""
     scale, found = model.flow.scale, tensors.get("scale.weight")
     if scale is None or found is None or len(found) == scale.out_channels:
         return
     _log.warning(
-        "init.flow: the scale head has %d channels, expected %d; scale starts at ones",
+        "%s: the scale head has %d channels, expected %d; scale starts at ones",
+        key,
         len(found),
         scale.out_channels,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -16,7 +16,7 @@ from pydantic import (
     field_validator,
 )
 
-from dff_edge.errors import ConfigError
+from dff_edge.errors import ConfigError, DffEdgeError
 from dff_edge.files.documents import MAX_DEPTH, parse_yaml, read_yaml
 
 M = TypeVar("M", bound=BaseModel)
@@ -74,7 +74,13 @@ def _leaves(value: Any) -> Iterator[Any]:
         yield value
 
 
-def load_settings(path: Path, model: type[M], changes: Iterable[str] = ()) -> M:
+def load_settings(
+    path: Path,
+    model: type[M],
+    changes: Iterable[str] = (),
+    *,
+    complete: Callable[[dict[str, Any]], dict[str, Any]] = lambda raw: raw,
+) -> M:
     """Read settings.
 
     Args:
@@ -82,6 +88,8 @@ def load_settings(path: Path, model: type[M], changes: Iterable[str] = ()) -> M:
         model: class of the settings.
         changes: ``key=value`` each, the key with dots for levels and numbers for list items
             (``stages.0.lr=0.01``), the value as YAML.
+        complete: called with the changed settings before they are checked; returns them with what
+            follows from them.
 
     Raises:
         ConfigError: names the key, the value received and what was expected.
@@ -96,16 +104,22 @@ def load_settings(path: Path, model: type[M], changes: Iterable[str] = ()) -> M:
     for change in changes:
         _apply(changed, change)
     try:
-        return model.model_validate(changed)
+        return model.model_validate(complete(changed))
     except ValidationError as error:
-        kind = ChangeError if _is_valid(raw, model) and changed != raw else ConfigError
+        kind = ConfigError
+        if changed != raw and _is_valid(raw, model, complete):
+            kind = ChangeError
         raise kind(f"{path}: {describe(error, model)}") from error
 
 
-def _is_valid(raw: dict[str, Any], model: type[BaseModel]) -> bool:
+def _is_valid(
+    raw: dict[str, Any],
+    model: type[BaseModel],
+    complete: Callable[[dict[str, Any]], dict[str, Any]],
+) -> bool:
     try:
-        model.model_validate(raw)
-    except ValidationError:
+        model.model_validate(complete(raw))
+    except (ValidationError, DffEdgeError):
         return False
     return True
 

@@ -1,8 +1,9 @@
 """Run the stages of a training configuration, with lightning; resume an interrupted run.
 
 A run folder holds ``config.yaml``, one folder per stage (``last.ckpt`` to resume from,
-``weights.safetensors`` when it is finished, ``logs/version_N/metrics.csv`` for each start), and at
-the end ``checkpoint/``.
+``best.safetensors`` where the best weights are kept, ``weights.safetensors`` when it is finished,
+``logs/version_N/metrics.csv`` for each start, TensorBoard's files where that is installed),
+``curves.png``, ``predictions/``, and at the end ``checkpoint/``.
 
 In a distributed run lightning starts the whole command once more for each device, so everything
 here runs in each process; only the first one writes.
@@ -11,12 +12,13 @@ here runs in each process; only the first one writes.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import logging
 import os
 import platform
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +33,13 @@ from lightning.pytorch.callbacks import (
     TQDMProgressBar,
 )
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch.utils.data import Dataset
 
 from dff_edge import __version__
 from dff_edge.errors import ConfigError, DffEdgeError
 from dff_edge.files.documents import dump_yaml
+from dff_edge.trainer.best_weights import BestWeights
 from dff_edge.trainer.checkpoint import (
     load_weights,
     make_folder,
@@ -46,12 +49,18 @@ from dff_edge.trainer.checkpoint import (
     write_tensors,
 )
 from dff_edge.trainer.config import StageConfig, TrainConfig, load_config
+from dff_edge.trainer.curves import curves_of
 from dff_edge.trainer.data import PairBatch, check_training_data, open_pairs, training_classes
 from dff_edge.trainer.initial import initialise
 from dff_edge.trainer.learner import Learner, find_layer
 from dff_edge.trainer.models import DeepFeatureFlow, build_model
 from dff_edge.trainer.saves import AtomicCheckpointIO, Owner
-from dff_edge.trainer.validation import open_held_out, unused_settings, validation_of
+from dff_edge.trainer.validation import (
+    choose_score_threshold,
+    open_held_out,
+    unused_settings,
+    validation_of,
+)
 
 _log = logging.getLogger("dff_edge.trainer")
 RECORD = "config.yaml"
@@ -97,7 +106,12 @@ def train(config: TrainConfig, run_folder: Path, *, resume: bool = False) -> Pat
     held_out = open_held_out(config)
     uses = {stage.kind for stage in config.stages} - {"flow"}
     if uses:
-        check_training_data(config.data, config.model, trains_pairs="pairs" in uses)
+        check_training_data(
+            config.data,
+            config.model,
+            trains_pairs="pairs" in uses,
+            batch_size=max(stage.batch_size for stage in config.stages if stage.kind != "flow"),
+        )
     if is_first:
         for line in unused_settings(config):
             _log.warning(line)
@@ -111,6 +125,7 @@ def train(config: TrainConfig, run_folder: Path, *, resume: bool = False) -> Pat
     if is_first and not resume:
         make_folder(run_folder)
         write_file(run_folder / RECORD, dump_yaml(config.model_dump(mode="json")).encode())
+    curves = curves_of(run_folder)
     for number, stage in enumerate(config.stages):
         folder = run_folder / f"{number}-{stage.kind}"
         done = folder / "weights.safetensors"
@@ -120,8 +135,11 @@ def train(config: TrainConfig, run_folder: Path, *, resume: bool = False) -> Pat
             load_weights(model, tensors, str(done))
             _log.info("stage %d (%s) is finished already", number, stage.kind)
             continue
-        validation = validation_of(config, stage, held_out)
-        _run_stage(model, config, stage, pairs[number], validation, folder)
+        best = None
+        if stage.keep == "best":
+            best = BestWeights(folder, Owner(config, folder.name), patience=stage.patience)
+        callbacks = [*validation_of(config, number, held_out, run_folder, best), *curves]
+        _run_stage(model, config, stage, pairs[number], callbacks, best, folder)
     checkpoint = run_folder / "checkpoint"
     training = {
         "config": config.model_dump(mode="json"),
@@ -130,6 +148,7 @@ def train(config: TrainConfig, run_folder: Path, *, resume: bool = False) -> Pat
         "python": platform.python_version(),
     }
     if is_first:
+        score_threshold = choose_score_threshold(config, model, held_out)
         save_checkpoint(
             checkpoint,
             model,
@@ -137,6 +156,7 @@ def train(config: TrainConfig, run_folder: Path, *, resume: bool = False) -> Pat
             name=config.name,
             training=training,
             storage=config.storage,
+            score_threshold=score_threshold,
         )
     return checkpoint
 
@@ -191,9 +211,11 @@ def _check_classes(config: TrainConfig) -> None:
     for key, uri in (("train", train_on), ("validate_on", config.data.validate_on)):
         known = None if uri is None else training_classes(uri, config.model.task.name)
         if known is not None and known != classes:
+            unknown = [name for name in known if name not in classes]
+            lacking = f" It lacks {', '.join(unknown)}." if unknown else ""
             raise ConfigError(
                 f"model.task.classes is {', '.join(classes)}, expected {', '.join(known)}, the "
-                f"classes of data.{key} ('{uri}')."
+                f"classes of data.{key} ('{uri}').{lacking}"
             )
 
 
@@ -236,13 +258,14 @@ def _run_stage(
     config: TrainConfig,
     stage: StageConfig,
     pairs: Dataset[PairBatch],
-    validation: list[Callback],
+    callbacks: Sequence[Callback],
+    best: BestWeights | None,
     folder: Path,
 ) -> None:
     learner = Learner(model, stage, pairs, group=config.data.group, workers=config.data.workers)
     last = folder / "last.ckpt"
     with _without_expected_warnings():
-        trainer = _make_trainer(config, stage, validation, folder)
+        trainer = _make_trainer(config, stage, callbacks, folder)
         if trainer.world_size > 1 and stage.batch_norm == "train" and not _is_gpu(config):
             _log.warning(
                 "%s: BatchNorm sees the batch of each process alone, for torch synchronises it on "
@@ -265,6 +288,8 @@ def _run_stage(
                 f"{folder.name} ran out of memory: {reason}. Give a smaller batch_size, frame_size "
                 "or width, in a new run."
             ) from error
+    if best is not None:
+        best.load(model)
     if trainer.is_global_zero:
         run = {"run": Owner(config, folder.name).text}
         write_tensors(folder / "weights.safetensors", model.state_dict(), run)
@@ -285,10 +310,10 @@ def _message(error: DffEdgeError) -> str:
 
 
 def _make_trainer(
-    config: TrainConfig, stage: StageConfig, validation: list[Callback], folder: Path
+    config: TrainConfig, stage: StageConfig, others: Sequence[Callback], folder: Path
 ) -> lightning.Trainer:
     callbacks: list[Callback] = [
-        *validation,
+        *others,
         ModelCheckpoint(
             dirpath=folder,
             filename="last",
@@ -313,7 +338,7 @@ def _make_trainer(
             precision=device.precision,
             gradient_clip_val=stage.clip_norm,
             callbacks=callbacks,
-            logger=CSVLogger(folder, name="logs"),
+            logger=_loggers(folder),
             log_every_n_steps=stage.epoch_steps,
             use_distributed_sampler=False,
             sync_batchnorm=_syncs_batch_norm(config, stage),
@@ -325,6 +350,14 @@ def _make_trainer(
         raise ConfigError(
             f"device is {device.model_dump()}, which lightning refuses: {error}"
         ) from error
+
+
+def _loggers(folder: Path) -> list[Logger]:
+    """Return where values are logged: in a CSV file, and for TensorBoard where it is installed."""
+    loggers: list[Logger] = [CSVLogger(folder, name="logs")]
+    if any(importlib.util.find_spec(name) for name in ("tensorboard", "tensorboardX")):
+        loggers.append(TensorBoardLogger(folder.parent, name=folder.name, version="tensorboard"))
+    return loggers
 
 
 def _syncs_batch_norm(config: TrainConfig, stage: StageConfig) -> bool:

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
-import lightning
-from lightning.pytorch.callbacks import Callback
-
+from dff_edge.bundle.records import ScoreThreshold
+from dff_edge.bundle.tasks import FORMATS
 from dff_edge.data.clips import check_for_model, open_clips
-from dff_edge.data.datasets import LabelledClip
+from dff_edge.data.datasets import VID_AND_DET, LabelledClip
+from dff_edge.data.hold_out import hold_out
 from dff_edge.errors import ConfigError
+from dff_edge.evaluation.box_accuracy import BoxAccuracy
 from dff_edge.evaluation.evaluate import evaluate
-from dff_edge.trainer.config import StageConfig, TrainConfig
+from dff_edge.evaluation.score_threshold import choose_threshold
+from dff_edge.printable import printable
+from dff_edge.trainer.best_weights import BestWeights
+from dff_edge.trainer.config import DataConfig, StageConfig, TrainConfig
+from dff_edge.trainer.curves import steps_before
 from dff_edge.trainer.data import PairData, moves_already, open_pairs
-from dff_edge.trainer.flow_validation import FlowValidation, is_due
-from dff_edge.trainer.learner import Learner
-from dff_edge.trainer.models import ModelConfig
+from dff_edge.trainer.flow_validation import FlowValidation
+from dff_edge.trainer.models import DeepFeatureFlow, ModelConfig
+from dff_edge.trainer.prediction_pictures import PredictionPictures
 from dff_edge.trainer.predictor import TorchPredictor
+from dff_edge.trainer.stage_validation import StageValidation
 
 _log = logging.getLogger("dff_edge.trainer")
-_VALIDATION_INTERVAL = 5  # l of the paper for segmentation
+_SHOWN = 4  # clips in a line of the log
 # For endless data; Flying Chairs has its own pairs to validate on.
 _FLOW_PAIRS, _FLOW_SEED = 64, 2**32
 
@@ -61,40 +68,134 @@ def unused_settings(config: TrainConfig) -> list[str]:
             for number, stage in enumerate(config.stages)
             if stage.kind in kinds and stage.validate_every
         ]
-        if uri is None and watched:
+        is_held_out = key == "validate_on" and config.data.holds_out
+        if is_held_out and not watched:
+            lines.append("data.hold_out only takes frames away: no stage has validate_every")
+        if uri is None and watched and not is_held_out:
             lines.append(f"{watched[0]}.validate_every does nothing without data.{key}")
         if uri is not None and not watched:
             lines.append(f"data.{key} is not used: no stage that it is for has validate_every")
     return lines
 
 
-def validation_of(config: TrainConfig, stage: StageConfig, held_out: HeldOut) -> list[Callback]:
-    """Return the callback that validates a stage's networks, at most one."""
+def validation_of(
+    config: TrainConfig,
+    number: int,
+    held_out: HeldOut,
+    run_folder: Path,
+    best: BestWeights | None = None,
+) -> list[StageValidation]:
+    """Return the callback that validates a stage's networks, at most one.
+
+    Args:
+        config: the run.
+        number: of the stage.
+        held_out: data to validate on.
+        run_folder: pictures of predictions are drawn in it.
+        best: keeps the best weights; None for the last ones.
+    """
+    stage = config.stages[number]
     every = stage.validate_every
     if not every:
         return []
     if stage.kind == "flow":
-        return [FlowValidation(held_out.flow_pairs, every)] if held_out.flow_pairs else []
-    interval = _interval(stage)
-    return [_Validation(held_out.clips, config.model, every, interval)] if held_out.clips else []
+        return [FlowValidation(held_out.flow_pairs, every, best)] if held_out.flow_pairs else []
+    if not held_out.clips:
+        return []
+    interval = _interval(config, stage)
+    pictures = PredictionPictures(
+        run_folder,
+        held_out.clips,
+        config.model.task,
+        interval=interval,
+        done_steps=steps_before(run_folder, number),
+    )
+    return [
+        _ClipValidation(held_out.clips, config.model, every, interval, best=best, pictures=pictures)
+    ]
+
+
+def choose_score_threshold(
+    config: TrainConfig, model: DeepFeatureFlow, held_out: HeldOut
+) -> ScoreThreshold | None:
+    """Choose the score from which boxes are shown, on the clips that the run is validated on.
+
+    Returns:
+        None for a task without boxes, without such clips, or where no object is in them.
+    """
+    task = config.model.task
+    if not held_out.clips or FORMATS.find(task.name).truth != "boxes":
+        return None
+    interval = max(_interval(config, stage) for stage in config.stages if stage.validate_every)
+    predictor = TorchPredictor(model, config.model.frame_size)
+    accuracy = evaluate(predictor, held_out.clips, task.classes, interval, task=task.name)
+    assert isinstance(accuracy, BoxAccuracy)
+    try:
+        choice = choose_threshold(accuracy.matches(range(interval)))
+    except ConfigError as error:
+        _log.warning("no threshold of boxes is chosen: %s", error)
+        return None
+    _log.info("boxes are shown from a score of %.2f on: F1 %.4f", choice.score, choice.f1)
+    return ScoreThreshold(
+        score=choice.score,
+        f1=choice.f1,
+        data=printable(_name_of_held_out(config.data))[:4096],
+        key_interval=interval,
+    )
+
+
+def _name_of_held_out(data: DataConfig) -> str:
+    return (
+        f"a share of {data.hold_out} held out of {data.train}"
+        if data.holds_out
+        else str(data.validate_on)
+    )
 
 
 def _open_clips(config: TrainConfig) -> list[LabelledClip]:
     """Return the clips to validate on, none where no stage does."""
-    uri = config.data.validate_on
-    intervals = [_interval(stage) for stage in config.stages if stage.validate_every]
-    if uri is None or not any(intervals):
+    uri, key = config.data.validate_on, "data.validate_on"
+    intervals = [_interval(config, stage) for stage in config.stages if stage.validate_every]
+    if not any(intervals):
         return []
-    clips = open_clips(uri)
+    if config.data.holds_out:
+        uri, key = config.data.train, "data.hold_out, a part of data.train,"
+        clips = _hold_out(uri, config.data.hold_out)
+    elif uri is None:
+        return []
+    else:
+        clips = open_clips(uri)
     task, interval = config.model.task, max(intervals)
     check_for_model(clips, uri, task.name, task.classes, "the model", pairs=interval > 1)
     frames = (range(interval - 1, len(clip)) for clip in clips)
     if not any(clip.is_labelled(i) for clip, rest in zip(clips, frames, strict=True) for i in rest):
         raise ConfigError(
-            f"data.validate_on is '{uri}', expected labelled frames with {interval - 1} frames "
-            "before them."
+            f"{key} is '{uri}', expected labelled frames with {interval - 1} frames before them. "
+            "Without such frames set data.validate_interval to 1: key frames alone are measured."
         )
     return clips
+
+
+def _hold_out(uri: str, share: float) -> list[LabelledClip]:
+    """Return the part of training data that is held out, and log which it is."""
+    if moves_already(uri) or uri.startswith(f"{VID_AND_DET}://"):
+        raise ConfigError(
+            f"data.hold_out is {share} with data.train '{uri}', expected labelled video, of which "
+            "a part can be held out. Give data.validate_on."
+        )
+    clips = open_clips(uri, split="train")
+    divided = hold_out(clips, share)
+    counts = [
+        sum(clip.is_labelled(i) for clip in part for i in range(len(clip))) for part in divided
+    ]
+    _log.info(
+        "data.hold_out: %d of %d labelled frames are held out: %s",
+        counts[1],
+        sum(counts),
+        ", ".join(clip.where(0) for clip in divided.held_out[:_SHOWN])
+        + (", ..." if len(divided.held_out) > _SHOWN else ""),
+    )
+    return divided.held_out
 
 
 def _open_flow_pairs(config: TrainConfig) -> PairData | None:
@@ -104,7 +205,9 @@ def _open_flow_pairs(config: TrainConfig) -> PairData | None:
         return None
     motion = "none" if moves_already(uri) else config.data.motion
     pairs = open_pairs(
-        config.data.model_copy(update={"train": uri, "group": 1, "motion": motion}),
+        config.data.model_copy(
+            update={"train": uri, "group": 1, "motion": motion, "hold_out": 0.0}
+        ),
         seed=_FLOW_SEED,
         frame_size=config.model.frame_size,
         class_count=len(config.model.task.classes),
@@ -122,37 +225,43 @@ def _open_flow_pairs(config: TrainConfig) -> PairData | None:
     return pairs
 
 
-def _interval(stage: StageConfig) -> int:
+def _interval(config: TrainConfig, stage: StageConfig) -> int:
     """Return the key interval that a stage is validated at, 0 where it is not."""
-    return {"recognition": 1, "flow": 0, "pairs": _VALIDATION_INTERVAL}[stage.kind]
+    return {"recognition": 1, "flow": 0, "pairs": config.data.validate_interval}[stage.kind]
 
 
-class _Validation(Callback):
-    """Accuracy of key frames and of "DFF at l" on held-out clips, every few epochs."""
+class _ClipValidation(StageValidation):
+    """Accuracy of key frames and of "DFF at l" on held-out clips; that at l decides."""
 
     def __init__(
-        self, clips: Sequence[LabelledClip], model_config: ModelConfig, every: int, interval: int
+        self,
+        clips: Sequence[LabelledClip],
+        model_config: ModelConfig,
+        every: int,
+        interval: int,
+        *,
+        best: BestWeights | None,
+        pictures: PredictionPictures,
     ) -> None:
+        super().__init__(every, best)
         self._clips = clips
         self._config = model_config
-        self._every = every
         self._interval = interval
+        self._pictures = pictures
 
-    def on_train_epoch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
-        assert isinstance(pl_module, Learner)
-        if not trainer.is_global_zero or not is_due(trainer, pl_module, self._every):
-            return
+    def measure(self, model: DeepFeatureFlow, step: int) -> Mapping[str, float]:
         interval = self._interval
-        predictor = TorchPredictor(pl_module.model, self._config.frame_size)
+        predictor = TorchPredictor(model, self._config.frame_size)
         task = self._config.task
         accuracy = evaluate(predictor, self._clips, task.classes, interval, task=task.name)
+        if step:  # at the start they are those of the stage before
+            self._pictures.draw(predictor, step)
         name = f"val_{accuracy.metric.key}"
         values = {f"{name}_frame": accuracy.at_distance(0)}
-        if interval > 1:
-            values[f"{name}_l{interval}"] = accuracy.at_interval(interval)
-            values[f"{name}_distance_{interval - 1}"] = accuracy.at_distance(interval - 1)
-        for name, value in values.items():
-            pl_module.log(name, value, rank_zero_only=True)
-            _log.info("step %d: %s %.4f", trainer.global_step, name, value)
+        if interval == 1:
+            return values
+        return {
+            f"{name}_l{interval}": accuracy.at_interval(interval),
+            **values,
+            f"{name}_distance_{interval - 1}": accuracy.at_distance(interval - 1),
+        }

@@ -13,6 +13,7 @@ from dff_edge.errors import CalibrationError
 from dff_edge.frames import Frame, Image
 from dff_edge.hiding import hide_credentials
 from dff_edge.runtime.sources import Source, open_source
+from dff_edge.runtime.sources.several import expand_sources
 
 # Maximum number of frames of one video: ten seconds and more, counted in one pass over it.
 MAX_FRAMES = 300
@@ -91,7 +92,8 @@ def open_calibration_clips(uri: str) -> Sequence[Clip]:
     """Open clips by name; labels are not needed, and ignored if present.
 
     Args:
-        uri: labelled data as for ``open_clips``, a video file, or a folder or glob of images.
+        uri: labelled data as for ``open_clips``, a video file, a folder or glob of images, or one
+            of videos, each of which is a clip.
 
     Raises:
         CalibrationError, ConfigError, SourceError: it is not one of these, or cannot be read.
@@ -99,4 +101,4 @@ def open_calibration_clips(uri: str) -> Sequence[Clip]:
     scheme, is_name, _ = uri.partition("://")
     if (is_name and scheme in ("synthetic", *DATA_SETS)) or is_labelled_folder(uri):
         return open_clips(uri)
-    return [FramesClip(uri)]
+    return [FramesClip(source) for source in expand_sources([uri])]

@@ -27,8 +27,10 @@ from dff_edge.bundle.records import (
     Parity,
     Provenance,
     Record,
+    ScoreThreshold,
 )
 from dff_edge.bundle.rfcn import MAX_BOX_WORK, RfcnSettings
+from dff_edge.bundle.staleness import StalenessModel
 from dff_edge.bundle.tasks import FORMATS, TaskFormat, TaskName
 from dff_edge.errors import BundleError
 from dff_edge.names import (
@@ -114,13 +116,17 @@ class Manifest(Record):
             flow graphs, and runs on the CPU alone, so that there are no graphs for TensorRT.
         decoding: how the task network's outputs become the result, see docs/design/networks.md.
         rfcn: what its detector has to know beside its weights; of detection only.
+        score_threshold: from which score on boxes are shown; of tasks that give some, where it
+            was chosen.
         default_key_interval: l, unless the user sets one.
-        graphs: path by flavour, precision and name; a file may have several places. fp32 for
-            ONNX Runtime is always there.
+        graphs: path by flavour, precision and name; a file may have several places. At least one
+            precision for ONNX Runtime is there; without fp32 there is nothing to calibrate from.
         files: every file of the bundle but this one.
         calibration: by flavour and quantised precision, of all graphs of these.
         accuracy: the measured accuracies.
         parity: of the exported graphs against torch.
+        staleness: predicts how far an answer is from the full network's; None where it was not
+            fitted.
     """
 
     schema_version: Literal[2] = 2
@@ -133,6 +139,7 @@ class Manifest(Record):
     flow_function: FlowFunction = "network"
     decoding: Annotated[str, AfterValidator(_known_decoding)] = "bilinear_half_pixel_argmax"
     rfcn: RfcnSettings | None = None
+    score_threshold: ScoreThreshold | None = None
     default_key_interval: Interval
     graphs: dict[Flavour, dict[Precision, dict[GraphName, RelativePath]]]
     files: _Files
@@ -140,6 +147,7 @@ class Manifest(Record):
     calibration: dict[Flavour, dict[Precision, Calibration]] = {}
     accuracy: Annotated[tuple[Accuracy, ...], Field(max_length=1000)] = ()
     parity: Annotated[tuple[Parity, ...], Field(max_length=1000)] = ()
+    staleness: StalenessModel | None = None
 
     @classmethod
     def load(cls, path: Path) -> Manifest:
@@ -272,10 +280,19 @@ class Manifest(Record):
             raise ValueError(f"decoding '{known.decoding}' for {self.task}")
         if (self.rfcn is not None) != (known.settings == "rfcn"):
             raise ValueError(f"{'no ' if self.rfcn else ''}settings 'rfcn' for {self.task}")
+        if self.score_threshold is None:
+            return
+        if known.truth != "boxes":
+            raise ValueError(f"no score_threshold for {self.task}, which gives no boxes")
+        if self.rfcn is not None and self.score_threshold.score < self.rfcn.min_score:
+            raise ValueError(
+                f"a score_threshold of at least rfcn.min_score, {self.rfcn.min_score}: boxes that "
+                "score less are not reported"
+            )
 
     def _check_graphs(self) -> None:
-        if "fp32" not in self.graph_paths("ort"):
-            raise ValueError("graphs of fp32 for ort")
+        if not self.graph_paths("ort"):
+            raise ValueError("graphs of at least one precision for ort")
         has_network = self.flow_function == "network"
         if self.graph_paths("trt") and not has_network:
             raise ValueError(f"no graphs for trt, for flow_function {self.flow_function!r}")

@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+import os
 import re
+from datetime import datetime, timezone
 from typing import Annotated
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from dff_edge.bundle.levels import INT8, UINT8, Levels
 from dff_edge.bundle.record import Record
+from dff_edge.errors import ConfigError
 from dff_edge.names import Flavour, Precision, Subnet
 from dff_edge.printable import is_printable
 
 MAX_FILE_BYTES = 1 << 30
 _MEASURE = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_DATE_VARIABLE = "SOURCE_DATE_EPOCH"  # reproducible-builds.org/specs/source-date-epoch
+
+
+def date_of_record() -> str:
+    """Return the time of now for a record, ISO 8601 in UTC, or that of ``$SOURCE_DATE_EPOCH``.
+
+    Raises:
+        ConfigError: the variable holds no number of seconds since 1970.
+    """
+    told = os.environ.get(_DATE_VARIABLE)
+    try:
+        moment = datetime.now(timezone.utc)
+        if told:
+            moment = datetime.fromtimestamp(int(told), timezone.utc)
+    except (ValueError, OverflowError, OSError) as error:
+        raise ConfigError(
+            f"{_DATE_VARIABLE} is '{told}', expected seconds since 1970. Set it right, or unset it."
+        ) from error
+    return moment.isoformat(timespec="seconds")
 
 
 def _check_printable(text: str) -> str:
@@ -156,6 +178,23 @@ class Accuracy(Record):
         if len(measures) != 1 or not _MEASURE.fullmatch(measures[0]):
             raise ValueError("one measure beside the other fields, such as miou or map")
         return self
+
+
+class ScoreThreshold(Record):
+    """The score from which detections are shown, chosen on labelled video.
+
+    Attributes:
+        score: detections that score less are not drawn, written or counted, unless a user names
+            another score.
+        f1: F1 at that score, the mean over the classes.
+        data: the labelled video, which accuracy is not reported on.
+        key_interval: l; the pairs at the distances 0..l-1 were used together.
+    """
+
+    score: Share
+    f1: Share
+    data: Text
+    key_interval: Interval
 
 
 class Parity(Record):

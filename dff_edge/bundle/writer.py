@@ -310,9 +310,8 @@ def _check_unchanged(bundle: Bundle) -> bytes:
 
 def _facts(manifest: Manifest) -> dict[str, Any]:
     """Return the manifest's fields that every graph is compared with."""
-    return manifest.model_dump(
-        exclude={"graphs", "files", "accuracy", "parity", "provenance", "calibration"}
-    )
+    others = {"graphs", "files", "calibration", "score_threshold", "accuracy", "parity"}
+    return manifest.model_dump(exclude=others | {"provenance", "staleness"})
 
 
 def _check_writable(root: Path) -> None:

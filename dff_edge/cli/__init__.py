@@ -15,11 +15,12 @@ _COMMANDS = {
     "calibrate": "Add INT8 and FP16 graphs to a bundle.",
     "deploy": "Build a bundle's engines for this machine.",
     "evaluate": "Measure accuracy at every distance from the key frame.",
+    "plan": "Search how to run a bundle on this machine, for a camera at a rate.",
     "run": "Run a bundle on a camera, a video or images.",
     "benchmark": "Compare precisions and key intervals in speed and accuracy.",
     "zoo": "List the models that come with dff-edge.",
     "experiment": "Run a table or figure of the paper.",
-    "data": "Check a data set before training on it.",
+    "data": "Check and divide labelled data before training on it.",
     "inspect": "Show the contents of a bundle or a checkpoint.",
     "doctor": "Report what this machine has, lacks, and how to add it.",
 }

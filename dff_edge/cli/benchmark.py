@@ -136,9 +136,13 @@ def command(
     from dff_edge.data.clips import check_for_model, open_clips
     from dff_edge.files.atomic import write_atomically
     from dff_edge.report.benchmark import benchmark_bundle, record_accuracy
+    from dff_edge.runtime.engines.backends import backend_of
     from dff_edge.runtime.keys import parse_keys
 
-    opened = Bundle.open(bundle_folder(bundle))
+    holding = ("fp32", *(precisions or ()))  # the baseline, too
+    flavour = backend_of(engine).flavour
+    folder = bundle_folder(bundle, holding, flavour=flavour, to_change=record)
+    opened = Bundle.open(folder)
     cuda = cuda_of(driver, graphs, warp)
     with command_line():
         clips = open_clips(source)
@@ -221,9 +225,11 @@ def _print(benchmark: Benchmark) -> None:
     )
     has_note = benchmark.is_fp16_emulated
     steady = any(row.consistency is not None for row in benchmark.rows)
+    foretold = any(row.expected_disagreement is not None for row in benchmark.rows)
     headers = [
         "",
         "l",
+        "keys %",
         f"{settings.metric} %",
         "fps",
         "speed-up",
@@ -240,6 +246,7 @@ def _print(benchmark: Benchmark) -> None:
         cells = [
             f"{row.precision}{star}",
             str(row.interval),
+            _percent(row.key_share),
             _percent(row.accuracy),
             f"{row.fps:.1f}",
             f"{row.speedup.median:.2f}x" if row.speedup.is_steady else "too noisy",
@@ -248,13 +255,17 @@ def _print(benchmark: Benchmark) -> None:
             *_latency(row.other),
             f"{row.size_mb:.2f}",
         ]
+        cells += [_percent(row.expected_disagreement)] * foretold
         rows.append(cells + [_percent(row.consistency)] * steady)
-    table(headers + ["steady %"] * steady, rows)
+    table(headers + ["stale %"] * foretold + ["steady %"] * steady, rows)
     click.echo(
         "\nspeed-up: over fp32 with every frame a key frame (fp32, l = 1), median of the ratios in "
         "each repetition; from .. to: where it lies, with 90% probability or more"
     )
     click.echo("MB: feature, flow and task graph, in millions of bytes")
+    click.echo("keys: share of key frames")
+    if foretold:
+        click.echo("stale: mean expected disagreement with the full network on every frame")
     if steady:
         click.echo("steady: mIoU of each result with the one before, moved by the true flow")
     for number, note in enumerate(benchmark.notes):

@@ -20,8 +20,8 @@ from dff_edge.names import CALIBRATED, FLAVOURS
     "--source",
     required=True,
     metavar="CLIPS",
-    help="Video like that of the device: a video file, a folder of images, a labelled folder, or "
-    "synthetic://street?split=val&clips=8. Never the data that accuracy is reported on.",
+    help="Video like that of the device: a video file, a folder of videos or of images, a labelled "
+    "folder, or synthetic://street?split=val&clips=8. Never the data that accuracy is reported on.",
 )
 @click.option(
     "--flavour",
@@ -52,6 +52,9 @@ def command(
 
     Ranges come from clips, not single images: the flow network reads pairs at all distances
     up to the key interval of the policy, the task network reads propagated features.
+
+    On the same clips a model is fitted of how stale an answer is, which results tell
+    (expected_disagreement) and the policy adaptive needs; too few or too short clips yield none.
     """
     for module in ("onnx", "onnxruntime"):
         require(module, extra="export", purpose="dff-edge calibrate")
@@ -62,7 +65,7 @@ def command(
     with command_line():
         clips = open_calibration_clips(source)
     done = calibrate_bundle(
-        bundle_folder(bundle),
+        bundle_folder(bundle, to_change=True),
         clips,
         source=source,
         interval=None if policy is None else interval_of(policy),
@@ -85,6 +88,9 @@ def command(
         "digest": done.digest,
         "bytes": sizes,
         "calibration": manifest.model_dump(mode="json", include={"calibration"})["calibration"],
+        "staleness": None
+        if manifest.staleness is None
+        else manifest.staleness.model_dump(mode="json"),
         "answers_as_fp32": {
             own: {p: alike for (f, p), alike in answers.items() if f == own} for own in FLAVOURS
         },

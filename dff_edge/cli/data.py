@@ -1,4 +1,4 @@
-"""dff-edge data: contents and faults of labelled data, before a day of training is wasted."""
+"""dff-edge data: contents and faults of labelled data, and a part of it held out from training."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SHOWN = 5  # lines of a kind
 
 @click.group()
 def command() -> None:
-    """Check labelled data."""
+    """Check and divide labelled data."""
 
 
 @command.command(cls=Command)
@@ -105,6 +105,48 @@ def check(
         ctx.exit(1)
 
 
+@command.command(cls=Command)
+@click.argument("source", metavar="SOURCE")
+@click.option(
+    "-o",
+    "--output",
+    "folder",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Folder of the two parts; new or empty.",
+)
+@click.option(
+    "--share",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.2,
+    show_default=True,
+    help="Share of the labelled frames that is held out, about.",
+)
+@json_option
+def split(source: str, folder: Path, share: float, json_path: Path | None) -> None:
+    """Divide labelled data into a part to train on and one that is held out.
+
+    SOURCE is a labelled folder or cocovid://FILE.json. Every n-th clip is held out, or of few clips
+    every n-th block of consecutive frames, for a frame's neighbours are nearly the same. Prints the
+    names of both parts, for data.train and data.validate_on.
+
+    To choose by hand, move clips (or blocks) between FOLDER/train and FOLDER/val.
+    """
+    from dff_edge.data.split import split_data
+
+    train, held_out = split_data(source, folder, share)
+    if write_json(json_path, {"train": asdict(train), "val": asdict(held_out)}):
+        return
+    for title, part in (("train", train), ("held out", held_out)):
+        click.secho(f"{title}: {printable(part.source)}", bold=True)
+        click.echo(f"  {part.labelled} labelled frames of {len(part.clips)} clips or blocks")
+        for name in part.clips[:_SHOWN]:
+            click.echo(f"  {printable(name)}")
+        if len(part.clips) > _SHOWN:
+            click.echo(f"  and {len(part.clips) - _SHOWN} more")
+
+
 def _asked(
     source: str | None, config_path: Path | None, classes: str | None
 ) -> tuple[tuple[str, ...], Wanted]:
@@ -125,9 +167,9 @@ def _asked(
         return (source,), Wanted(classes=names)
     for module in ("torch", "yaml"):
         require(module, extra="train", purpose="dff-edge data check --config")
-    from dff_edge.trainer.config import load_config
+    from dff_edge.trainer.completion import load_whole_config
 
-    config = load_config(config_path)
+    config = load_whole_config(config_path)
     named = (config.data.train, config.data.validate_on)
     sources = (source,) if source is not None else tuple(filter(None, dict.fromkeys(named)))
     return sources, _wanted(config)

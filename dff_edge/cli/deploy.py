@@ -95,7 +95,8 @@ def command(
     if bundle is None or target is None:
         raise click.UsageError("expected BUNDLE and --target, or --list.")
     asked = tuple(dict.fromkeys(p for group in precisions for p in group))
-    folder = bundle_folder(bundle)
+    holding = ("fp32", *asked)  # engines are compared with fp32
+    folder = bundle_folder(bundle, holding, flavour=targets()[target].flavour)
     _deploy(folder, target, asked, source, rebuild, keys, workspace_mb, warp, json_path)
 
 

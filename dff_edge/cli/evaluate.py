@@ -4,28 +4,42 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from dff_edge.cli.command import Command, command_line, json_option, table, write_json
-from dff_edge.cli.console import progress
+from dff_edge.cli.console import progress, say
 from dff_edge.cli.options import (
     engine_option,
     flow_option,
     keys_option,
+    policy_option,
     precision_option,
     threads_option,
     warp_option,
 )
 from dff_edge.cli.parameters import ModelName
 from dff_edge.errors import require
+from dff_edge.hiding import hide_credentials
+from dff_edge.printable import printable
 from dff_edge.runtime.engines.backends import DEFAULT_BACKEND
 
 if TYPE_CHECKING:
     from dff_edge.bundle.tasks import TaskName
     from dff_edge.evaluation.accuracy import Accuracy
     from dff_edge.evaluation.evaluate import Predictor
+    from dff_edge.evaluation.score_threshold import BoxReport
+
+
+class _Model(NamedTuple):
+    """A model to measure, with the score from which its boxes are shown, where it states one."""
+
+    predictor: Predictor
+    classes: tuple[str, ...]
+    task: TaskName
+    flow: str
+    threshold: float | None
 
 
 @click.command(cls=Command)
@@ -46,6 +60,7 @@ if TYPE_CHECKING:
     metavar="FRAMES",
     help="Largest key interval l; distances 0..l-1 are measured, with a lag n n..n+l-1.",
 )
+@policy_option("Answer each clip as a run with this policy would", is_run=True, usual="none: pairs")
 @keys_option
 @click.option(
     "--lag",
@@ -58,19 +73,38 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Baseline: copy key features (zero flow, scale one). For a checkpoint only.",
 )
+@click.option(
+    "--keep-threshold",
+    is_flag=True,
+    help="Choose the score from which boxes are shown, by the best F1 on DATA over all distances, "
+    "and keep it in MODEL. DATA is then for validation: no accuracy on it is reported.",
+)
+@click.option(
+    "--plot",
+    "plot_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.png",
+    help="Draw precision against recall, class by class, with the threshold marked. For models "
+    "that detect.",
+)
 @flow_option
 @engine_option
 @warp_option
 @threads_option
 @json_option
+@click.pass_context
 def command(
+    ctx: click.Context,
     model: str,
     source: str,
     precision: str,
     max_interval: int,
+    policy: str | None,
     keys: str,
     lag: int | None,
     copy_features: bool,
+    keep_threshold: bool,
+    plot_path: Path | None,
     flow: str,
     engine: str,
     warp: str,
@@ -86,11 +120,25 @@ def command(
     With a lag n, features are used n frames after their key frame, as with key frames in the
     background: the pairs are k = i - n - l + 1 .. i - n, which is what a run at a key interval l of
     n or more answers from. How old the features of a live run were its --json says (key_distance).
-    """
-    from dff_edge.data.clips import check_for_model, open_clips
-    from dff_edge.evaluation.evaluate import evaluate, temporal_consistency
-    from dff_edge.evaluation.tasks import MEASURED_TASKS
 
+    With --policy (or --interval), each clip is answered from its first frame on as `dff-edge run`
+    would, one frame in flight: accuracy by the distances that occurred, over all answers, and the
+    share of key frames.
+    """
+    from dff_edge.bundle.tasks import FORMATS
+    from dff_edge.data.clips import check_for_model, open_clips
+    from dff_edge.evaluation.box_accuracy import BoxAccuracy
+    from dff_edge.evaluation.evaluate import evaluate, temporal_consistency
+    from dff_edge.evaluation.score_threshold import measure_boxes
+    from dff_edge.evaluation.tasks import MEASURED_TASKS
+    from dff_edge.files.atomic import write_atomically
+
+    if plot_path is not None:
+        if plot_path.suffix != ".png":
+            raise click.UsageError(f"--plot is '{plot_path}', expected a .png.")
+        from dff_edge.report.plot import check_plotting
+
+        check_plotting()
     lag = _lag_of(keys, lag)
     is_bundle = (Path(model) / "manifest.json").is_file()
     if is_bundle and copy_features:
@@ -106,14 +154,25 @@ def command(
         raise click.UsageError(f"--precision {precision} is for bundles; a checkpoint is fp32.")
     if not is_bundle and engine != DEFAULT_BACKEND:
         raise click.UsageError(f"--engine {engine} is for bundles; a checkpoint runs in torch.")
+    if policy is not None:
+        _check_policy(ctx, is_bundle)
+        found = _as_run(model, source, precision, policy, lag, engine, warp, threads)
+        if not write_json(json_path, found):
+            _print_run(found)
+        return
     with ExitStack() as stack:
         with command_line():
             clips = open_clips(source)
-        predictor, classes, task, flow = (
+        if keep_threshold and not is_bundle:
+            _check_own(model)
+        predictor, classes, task, flow, threshold = (
             _bundle(stack, model, precision, engine, warp, threads)
             if is_bundle
             else _checkpoint(model, copy_features, flow, threads)
         )
+        if FORMATS.find(task).truth != "boxes" and (keep_threshold or plot_path is not None):
+            option = "--keep-threshold" if keep_threshold else "--plot"
+            raise click.UsageError(f"{option} is for models that detect; {model} does {task}.")
         check_for_model(clips, source, task, classes, "the model", pairs=max_interval > 1)
         update = stack.enter_context(progress("clips", len(clips)))
         accuracy = evaluate(predictor, clips, classes, max_interval, update, task, lag)
@@ -122,6 +181,11 @@ def command(
             for interval in sorted({1, min(5, max_interval), max_interval})
             if MEASURED_TASKS.find(task).has_consistency
         }
+    boxes = None
+    if isinstance(accuracy, BoxAccuracy):
+        boxes = measure_boxes(accuracy, threshold)
+        if keep_threshold:
+            boxes = boxes.with_threshold(_keep(model, is_bundle, boxes, source, max_interval))
     metric = accuracy.metric
     numbers: dict[str, Any] = {
         "model": model,
@@ -139,8 +203,16 @@ def command(
         f"class_{metric.of_class.lower()}": accuracy.by_class(max_interval),
         "temporal_consistency": {str(n): value for n, value in consistency.items()},
     }
+    if boxes is not None:
+        numbers["boxes"] = boxes.as_dict()
     if not write_json(json_path, numbers):
         _print(accuracy, consistency, MEASURED_TASKS.find(task).not_scored)
+        if boxes is not None:
+            _print_boxes(boxes)
+    if plot_path is not None and boxes is not None:
+        from dff_edge.report.precision_recall import draw_precision_recall
+
+        write_atomically(plot_path, draw_precision_recall(boxes))
 
 
 def _lag_of(keys: str, lag: int | None) -> int:
@@ -157,9 +229,89 @@ def _lag_of(keys: str, lag: int | None) -> int:
     return mode.lag if lag is None else lag
 
 
+def _check_policy(ctx: click.Context, is_bundle: bool) -> None:
+    if not is_bundle:
+        raise click.UsageError("--policy is for bundles, which run; a checkpoint has pairs alone.")
+    if ctx.get_parameter_source("max_interval") is not click.core.ParameterSource.DEFAULT:
+        raise click.UsageError(
+            "--max-interval is for pairs at each distance; with --policy, distances are those that "
+            "occur. Leave one of the two out."
+        )
+
+
+def _as_run(
+    model: str,
+    source: str,
+    precision: str,
+    policy: str,
+    lag: int,
+    engine: str,
+    warp: str,
+    threads: int | None,
+) -> dict[str, Any]:
+    """Answer each clip as a run would; return the numbers."""
+    from dff_edge.bundle.reader import Bundle
+    from dff_edge.data.clips import check_for_model, open_clips
+    from dff_edge.evaluation.policy_accuracy import evaluate_policy
+    from dff_edge.runtime.assembly import policy_of
+    from dff_edge.runtime.engines.options import CudaOptions
+    from dff_edge.runtime.keys import KeyMode
+    from dff_edge.runtime.pipeline import Pipeline
+
+    bundle = Bundle.open(model)
+    manifest = bundle.manifest
+    with command_line():
+        clips = open_clips(source)
+        chosen = policy_of(policy, KeyMode(lag), bundle)
+    check_for_model(clips, source, manifest.task, manifest.class_names, "the model")
+    with (
+        Pipeline.open(
+            bundle,
+            precision=precision,  # type: ignore[arg-type]
+            policy=chosen,
+            depth=1,
+            threads=threads,
+            engine=engine,
+            keys=KeyMode(lag),
+            cuda=CudaOptions(graphs=False, plugin=warp == "plugin"),
+        ) as pipeline,
+        progress("clips", len(clips)) as update,
+    ):
+        found = evaluate_policy(pipeline, clips, manifest.class_names, update, manifest.task)
+    return {
+        "model": model,
+        "precision": precision,
+        "engine": engine,
+        "source": source,
+        "clips": len(clips),
+        "policy": str(chosen),
+        "keys": str(KeyMode(lag)),
+        **found.as_dict(),
+    }
+
+
+def _print_run(numbers: dict[str, Any]) -> None:
+    title = numbers["metric"]
+    click.echo(
+        f"{numbers['policy']}, keys {numbers['keys']}: {numbers['key_frames']} key frames in "
+        f"{numbers['frames']} frames ({numbers['key_share']:.1%})"
+    )
+    if numbers["expected_disagreement"] is not None:
+        click.echo(
+            "expected disagreement with the full network: mean "
+            f"{numbers['expected_disagreement']:.1%}"
+        )
+    click.echo(f"{title} over all answers: {_percent(numbers['accuracy'])} %\n")
+    rows = [
+        [str(row["distance"]), str(row["answers"]), _percent(row["accuracy"])]
+        for row in numbers["at_distance"]
+    ]
+    table(["distance", "scored", f"{title} %"], rows)
+
+
 def _bundle(
     stack: ExitStack, model: str, precision: str, engine: str, warp: str, threads: int | None
-) -> tuple[Predictor, tuple[str, ...], TaskName, str]:
+) -> _Model:
     from dff_edge.bundle.reader import Bundle
     from dff_edge.evaluation.bundle_predictor import BundlePredictor
     from dff_edge.runtime.engines.options import CudaOptions
@@ -169,12 +321,17 @@ def _bundle(
     predictor = BundlePredictor(bundle, precision, threads, engine, cuda)  # type: ignore[arg-type]
     manifest = bundle.manifest
     stack.enter_context(predictor)
-    return predictor, manifest.class_names, manifest.task, manifest.flow_function
+    threshold = manifest.score_threshold
+    return _Model(
+        predictor,
+        manifest.class_names,
+        manifest.task,
+        manifest.flow_function,
+        None if threshold is None else threshold.score,
+    )
 
 
-def _checkpoint(
-    model: str, copy_features: bool, flow: str, threads: int | None
-) -> tuple[Predictor, tuple[str, ...], TaskName, str]:
+def _checkpoint(model: str, copy_features: bool, flow: str, threads: int | None) -> _Model:
     torch = require("torch", extra="export", purpose="Evaluating a checkpoint")
     from dff_edge.trainer.checkpoint import load_checkpoint
     from dff_edge.trainer.predictor import TorchPredictor
@@ -188,8 +345,47 @@ def _checkpoint(
         copies_features=copy_features,
         flow=flow,  # type: ignore[arg-type]
     )
-    task = checkpoint.config.task
-    return predictor, task.classes, task.name, flow
+    task, threshold = checkpoint.config.task, checkpoint.score_threshold
+    score = None if threshold is None else threshold.score
+    return _Model(predictor, task.classes, task.name, flow, score)
+
+
+def _check_own(model: str) -> None:
+    """Raise for the name of a model that comes with dff-edge, whose files are not the user's."""
+    if not (Path(model) / "model.json").is_file():
+        raise click.UsageError(
+            f"--keep-threshold writes into MODEL, and '{model}' comes with dff-edge. Export it, "
+            "and name the bundle."
+        )
+
+
+def _keep(model: str, is_bundle: bool, boxes: BoxReport, source: str, interval: int) -> float:
+    """Write the best threshold into a bundle or a checkpoint; return it."""
+    from dff_edge.bundle.records import ScoreThreshold
+
+    if boxes.best is None:
+        raise click.ClickException(
+            f"{source} has no true box, so no threshold can be chosen on it. Give data with "
+            "objects of the classes."
+        )
+    chosen = ScoreThreshold(
+        score=boxes.best.score,
+        f1=boxes.best.f1,
+        data=printable(hide_credentials(source))[:4096],
+        key_interval=interval,
+    )
+    if is_bundle:
+        from dff_edge.bundle.writer import BundleWriter
+
+        with BundleWriter.extend(model) as writer:
+            writer.update(score_threshold=chosen)
+            writer.commit()
+    else:
+        from dff_edge.trainer.checkpoint import keep_threshold
+
+        keep_threshold(Path(model), chosen)
+    say(f"{model} shows boxes from a score of {chosen.score:.2f} on.")
+    return chosen.score
 
 
 def _print(accuracy: Accuracy, consistency: dict[int, float | None], not_scored: str) -> None:
@@ -222,6 +418,23 @@ def _print(accuracy: Accuracy, consistency: dict[int, float | None], not_scored:
         click.echo(
             "\ntemporal consistency (mIoU with the result before, moved by true flow): "
             + ", ".join(parts)
+        )
+
+
+def _print_boxes(boxes: BoxReport) -> None:
+    which = "the model's threshold" if boxes.is_own else "the default"
+    click.echo(f"\nboxes that score {boxes.threshold:.2f} and more ({which}), at all distances:")
+    table(
+        ["class", "precision %", "recall %"],
+        [
+            [name, _percent(own.precision), _percent(own.recall)]
+            for name, own in boxes.classes.items()
+        ],
+    )
+    if boxes.best is not None:
+        click.echo(
+            f"\nF1 there {_percent(boxes.f1)}%; the best on this data is "
+            f"{_percent(boxes.best.f1)}%, from {boxes.best.score:.2f} on"
         )
 
 

@@ -8,7 +8,7 @@ import click
 
 from dff_edge.cli.command import Command, json_option, table, write_json
 from dff_edge.cli.console import say
-from dff_edge.cli.options import flow_option, interval_of, policy_option
+from dff_edge.cli.options import fixed_interval_of, flow_option, policy_option
 from dff_edge.cli.parameters import FrameSize, ModelName
 from dff_edge.errors import require
 
@@ -67,7 +67,7 @@ def command(
     bundle = export_bundle(
         loaded,
         output,
-        interval=interval_of(policy),
+        interval=fixed_interval_of(policy),
         opset=opset,
         flow=flow,  # type: ignore[arg-type]
         replace=True,

@@ -9,20 +9,24 @@ import click
 
 from dff_edge.cli.command import Command, json_option, table, write_json
 from dff_edge.cli.parameters import ModelName
-from dff_edge.errors import require
+from dff_edge.errors import MissingDependencyError, require
 from dff_edge.printable import printable
 
 if TYPE_CHECKING:
-    from dff_edge.bundle.records import Calibration
+    from dff_edge.bundle.records import Calibration, ScoreThreshold
+    from dff_edge.bundle.staleness import StalenessModel
 
 
 @click.command(cls=Command)
 @click.argument("model", type=ModelName())
 @json_option
 def command(model: str, json_path: Path | None) -> None:
-    """Show the contents of MODEL, a bundle or a checkpoint, after verifying it."""
-    is_bundle = not (Path(model) / "model.json").is_file() and Path(model).is_dir()
-    facts = _bundle(model) if is_bundle else _checkpoint(model)
+    """Show the contents of MODEL, a bundle or a checkpoint, after verifying it.
+
+    Of a model that comes with dff-edge it is the checkpoint, and without torch the bundle that is
+    ready.
+    """
+    facts = _facts(model)
     if write_json(json_path, facts):
         return
     graphs = facts.pop("graphs", [])
@@ -43,6 +47,21 @@ def command(model: str, json_path: Path | None) -> None:
                 for g in graphs
             ],
         )
+
+
+def _facts(model: str) -> dict[str, Any]:
+    from dff_edge.bundle.shipped import find_bundle, ready_precisions, shipped_models
+
+    if (Path(model) / "model.json").is_file():
+        return _checkpoint(model)
+    if Path(model).is_dir():
+        return _bundle(model)
+    try:
+        return _checkpoint(model)
+    except MissingDependencyError:
+        if model not in shipped_models() or not ready_precisions(model):
+            raise
+        return _bundle(str(find_bundle(model)))
 
 
 def _bundle(model: str) -> dict[str, Any]:
@@ -83,6 +102,7 @@ def _bundle(model: str) -> dict[str, Any]:
                 for flavour, records in manifest.calibration.items()
             },
         },
+        **_threshold(manifest.score_threshold),
         "bytes": {
             flavour: {p: bundle.size_bytes(p, flavour) for p in bundle.precisions_for(flavour)}
             for flavour in FLAVOURS
@@ -94,6 +114,7 @@ def _bundle(model: str) -> dict[str, Any]:
         "accuracy": [
             record.model_dump(mode="json", exclude_none=True) for record in manifest.accuracy
         ],
+        "staleness": None if manifest.staleness is None else _staleness(manifest.staleness),
         "worst_parity": max((record.relative_error for record in manifest.parity), default=None),
         "made": manifest.provenance.created,
         "versions": manifest.provenance.versions,
@@ -102,8 +123,28 @@ def _bundle(model: str) -> dict[str, Any]:
     }
 
 
+def _threshold(chosen: ScoreThreshold | None) -> dict[str, Any]:
+    return {} if chosen is None else {"score_threshold": chosen.model_dump(mode="json")}
+
+
 def _source(record: Calibration) -> str:
     return f"{record.frames} frames, {record.pairs} pairs, {record.clips} clips of {record.source}"
+
+
+def _staleness(model: StalenessModel) -> dict[str, Any]:
+    quality = model.quality
+    return {
+        "fitted_on": f"{model.pairs} pairs at distances up to {model.max_distance}, {model.clips} "
+        f"clips of {model.source}",
+        "rank_correlation": quality.rank_correlation,
+        "rank_correlation_of_distance_alone": quality.distance_alone,
+        "rank_correlation_within_a_distance": quality.within_distance,
+        "growth_with_distance": round(model.growth, 4),
+        "weights": {name: round(term.weight, 4) for name, term in model.terms.items()},
+        "expected_and_found": ", ".join(
+            f"{own.expected:.3f} {own.found:.3f}" for own in quality.calibration
+        ),
+    }
 
 
 def _checkpoint(model: str) -> dict[str, Any]:
@@ -125,6 +166,7 @@ def _checkpoint(model: str) -> dict[str, Any]:
         f"{config.channels} channels",
         "flow": f"{config.flow.name}, width {config.flow.width}, scale {config.flow.scale}",
         "parameters": networks,
+        **_threshold(checkpoint.score_threshold),
         "classes": list(config.task.classes),
         "frame_size": list(config.frame_size),
         "versions": {

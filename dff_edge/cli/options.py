@@ -33,7 +33,11 @@ def precision_option(command: F) -> F:
 
 
 def policy_option(
-    use: str = "When to take a key frame", default: str | None = None, *, is_run: bool = False
+    use: str = "When to take a key frame",
+    default: str | None = None,
+    *,
+    is_run: bool = False,
+    usual: str | None = None,
 ) -> Callable[[F], F]:
     """Add ``--policy``: the key-frame policy; ``--interval N`` is short for fixed:N.
 
@@ -41,12 +45,17 @@ def policy_option(
         use: the first words of the help text.
         default: the default policy; None for the bundle's.
         is_run: whether frames are answered, with a key mode of ``--keys``.
+        usual: what happens without it, in words; None for the usual policies.
     """
     forms = "fixed:l for one in every l captured frames"
-    usual = default or "the interval of the bundle"
+    without = usual or default or "the interval of the bundle"
     if is_run:
-        forms += ", or idle for one as soon as the one before is done, with --keys background"
-        usual += "; idle with --keys background"
+        forms += (
+            ", adaptive:0.05 for one where more than that share of an answer would be stale (2 to "
+            "30 frames after the one before, or as adaptive:0.05,a..b says) and at a cut of the "
+            "scene, or idle for one as soon as the one before is done, with --keys background"
+        )
+        without += "; idle with --keys background" * (usual is None)
 
     def decorate(command: F) -> F:
         command = click.option(
@@ -64,7 +73,7 @@ def policy_option(
             metavar="POLICY",
             default=default,
             callback=_policy_or_interval,
-            help=f"{use}: {forms}.  [default: {usual}]",
+            help=f"{use}: {forms}.  [default: {without}]",
         )(command)
 
     return decorate
@@ -104,6 +113,23 @@ def interval_of(policy: str) -> int:
             param_hint="--policy",
         )
     return interval
+
+
+def fixed_interval_of(policy: str) -> int:
+    """Return the key interval of a fixed policy.
+
+    Raises:
+        click.BadParameter: it is another one.
+    """
+    from dff_edge.runtime.policy import FixedInterval, parse_policy
+
+    fixed = parse_policy(policy)
+    if not isinstance(fixed, FixedInterval):
+        raise click.BadParameter(
+            f"{policy} is for runs; a bundle's default is a key interval, such as fixed:10.",
+            param_hint="--policy",
+        )
+    return fixed.interval
 
 
 def keys_option(command: F) -> F:

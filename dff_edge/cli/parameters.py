@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,11 @@ from dff_edge.names import PRECISIONS
 from dff_edge.printable import printable
 
 if TYPE_CHECKING:
-    pass
+    from dff_edge.names import Flavour
+
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s)", re.ASCII)
+_MAX_SECONDS = 3600
+_MAX_SIDE_PX = 8192
 
 
 class Numbers(click.ParamType):
@@ -63,6 +68,50 @@ class FrameSize(click.ParamType):
                 f"'{value}' is no size, expected HEIGHTxWIDTH in pixels, as in 352x480.", param, ctx
             )
         return int(height), int(width)
+
+
+class CameraSize(click.ParamType):
+    """A width and a height in pixels, as cameras have them: ``1280x720``. Its value is (H, W)."""
+
+    name = "widthxheight"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        width, _, height = str(value).partition("x")
+        sides = [int(side) if side.isdecimal() and len(side) < 6 else 0 for side in (height, width)]
+        if not all(1 <= side <= _MAX_SIDE_PX for side in sides):
+            self.fail(
+                f"'{value}' is no size of frames, expected WIDTHxHEIGHT in pixels, as in 1280x720, "
+                f"at most {_MAX_SIDE_PX} each.",
+                param,
+                ctx,
+            )
+        return sides[0], sides[1]
+
+
+class Seconds(click.ParamType):
+    """A duration with its unit, ``50ms`` or ``0.05s``. Its value is in seconds."""
+
+    name = "time"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        if isinstance(value, float):
+            return value
+        found = _DURATION.fullmatch(str(value))
+        seconds = float(found[1]) / (1e3 if found[2] == "ms" else 1) if found else 0.0
+        if not 0 < seconds <= _MAX_SECONDS:
+            self.fail(
+                f"'{value}' is no duration, expected a number with its unit, as in 50ms or 0.05s, "
+                f"up to {_MAX_SECONDS}s.",
+                param,
+                ctx,
+            )
+        return seconds
 
 
 class Precisions(click.ParamType):
@@ -175,11 +224,23 @@ def changed_settings() -> Iterator[None]:
         raise click.UsageError(printable(error, keep="\n")) from error
 
 
-def bundle_folder(name: str) -> Path:
-    """Return the folder of a ``BundleName``; export that of a model on first use, with notes."""
+def bundle_folder(
+    name: str,
+    holding: Collection[str] = (),
+    *,
+    flavour: Flavour = "ort",
+    to_change: bool = False,
+) -> Path:
+    """Return the folder of a ``BundleName``, as ``find_bundle``; an export is told in notes."""
     from dff_edge.bundle.shipped import find_bundle
 
-    return find_bundle(name, say)
+    return find_bundle(
+        name,
+        say,
+        holding=holding,  # type: ignore[arg-type]
+        flavour=flavour,
+        to_change=to_change,
+    )
 
 
 class PolicyName(click.ParamType):

@@ -41,14 +41,14 @@ def command(config: Path, run_folder: Path, changes: tuple[str, ...], resume: bo
     for module in ("torch", "lightning", "yaml"):
         require(module, extra="train", purpose="dff-edge train")
     from dff_edge.files.locks import own_folder
-    from dff_edge.trainer.config import load_config
+    from dff_edge.trainer.completion import load_whole_config
     from dff_edge.trainer.train import RECORD, is_first_process, train
 
     logging.getLogger("dff_edge.trainer").setLevel(logging.INFO)
     for name in ("lightning.pytorch", "lightning.fabric"):  # hints and adverts come as INFO
         logging.getLogger(name).setLevel(logging.WARNING)
     with changed_settings():
-        settings = load_config(config, changes)
+        settings = load_whole_config(config, changes)
     try:
         with own_folder(run_folder) if is_first_process() else nullcontext():
             checkpoint = train(settings, run_folder, resume=resume)

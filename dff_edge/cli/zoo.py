@@ -17,10 +17,11 @@ def command(name: str | None, json_path: Path | None) -> None:
     """List the models that come with dff-edge, or show the card of the one called NAME.
 
     Their names are accepted for a checkpoint (`dff-edge export street`), and for a bundle
-    (`dff-edge run street VIDEO`).
+    (`dff-edge run street VIDEO`). "ready" are the precisions that a model runs in as it is; in FP32
+    a bundle of the others is exported when it is first used, which needs torch.
     """
     from dff_edge.bundle.shipped import MODELS, shipped_models
-    from dff_edge.zoo import read_card
+    from dff_edge.zoo.card import read_card
 
     if name is not None:
         if name not in shipped_models():
@@ -49,14 +50,20 @@ def command(name: str | None, json_path: Path | None) -> None:
                 str(len(card.classes)),
                 f"{size[0]}x{size[1]}",
                 f"{facts['bytes'] / 1e6:.1f}",
+                ", ".join(facts["ready"]) or "needs torch",
                 card.data.name,
                 f"{results.metric} %, {results.split}: {', '.join(reached)}",
             ]
         )
-    table(["model", "task", "classes", "frame", "MB", "data", "accuracy"], rows)
+    table(["model", "task", "classes", "frame", "MB", "ready", "data", "accuracy"], rows)
 
 
 def _facts(name: str) -> dict[str, Any]:
-    from dff_edge.zoo import model_bytes, read_card
+    from dff_edge.bundle.shipped import ready_precisions
+    from dff_edge.zoo.card import model_bytes, read_card
 
-    return {**read_card(name).model_dump(mode="json"), "bytes": model_bytes(name)}
+    return {
+        **read_card(name).model_dump(mode="json"),
+        "bytes": model_bytes(name),
+        "ready": list(ready_precisions(name)),
+    }

@@ -3,7 +3,8 @@
 One grammar names them everywhere:
 
 - ``synthetic://street?split=val&clips=16&frames=20&step=1&seed=0&height=256&width=512``; every
-  ``step``-th frame of the scene, as seen by a camera of a lower rate
+  ``step``-th frame of the scene, as seen by a camera of a lower rate; ``&motion=mixed`` for a
+  camera that stands, drives and turns, 30 frames of the scene each
 - a public data set, ``cityscapes://ROOT?split=val`` and others (``datasets/names.py``)
 - a folder with ``images/`` and ``labels/`` (``datasets/folder.py``)
 
@@ -30,7 +31,7 @@ from dff_edge.hiding import hide_credentials
 from dff_edge.synthetic import BOX_CLASSES, CLASSES, StreetScene, true_boxes
 from dff_edge.uri import SourceUri
 
-_SYNTHETIC_KEYS = ("split", "seed", "clips", "frames", "step", "height", "width")
+_SYNTHETIC_KEYS = ("split", "seed", "clips", "frames", "step", "height", "width", "motion")
 
 
 class SyntheticClip:
@@ -178,7 +179,7 @@ def _synthetic_clips(uri: str) -> list[LabelledClip]:
         if key in options:
             raise ConfigError(f"'{uri}' gives {key} twice.")
         options[key] = value
-    split = options.pop("split", "val")
+    split, motion = options.pop("split", "val"), options.pop("motion", "steady")
     numbers = SourceUri(uri, "synthetic", "street", options)
     first = numbers.integer("seed", minimum=0) or 0
     frames, clips = numbers.integer("frames") or 20, numbers.integer("clips") or 1
@@ -186,7 +187,9 @@ def _synthetic_clips(uri: str) -> list[LabelledClip]:
     size = (numbers.integer("height") or 256, numbers.integer("width") or 512)
     try:
         return [
-            SyntheticClip(StreetScene(seed, split, size, frames * step), f"{split}-{seed}", step)
+            SyntheticClip(
+                StreetScene(seed, split, size, frames * step, motion), f"{split}-{seed}", step
+            )
             for seed in range(first, first + clips)
         ]
     except ConfigError as error:

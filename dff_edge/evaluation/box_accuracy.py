@@ -82,8 +82,7 @@ class BoxAccuracy(Accuracy):
 
     def class_scores(self, distances: range) -> NDArray[np.float64]:
         """See ``Accuracy.class_scores``: AP, NaN for a class without a true box."""
-        count = len(self.classes)
-        matches = Matches.join((self.by_distance[distance] for distance in distances), count)
+        count, matches = len(self.classes), self.matches(distances)
         order = np.argsort(-matches.scores, kind="stable")
         labels, right = matches.labels[order], matches.right[order]
         precisions = [
@@ -91,6 +90,11 @@ class BoxAccuracy(Accuracy):
             for label in range(count)
         ]
         return np.array(precisions, np.float64)
+
+    def matches(self, distances: range) -> Matches:
+        """Return the matches of all pairs at some distances, from the lag on."""
+        joined = (self.by_distance[distance] for distance in distances)
+        return Matches.join(joined, len(self.classes))
 
 
 class BoxTally:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 
 from dff_edge import __version__
 from dff_edge.bundle.reader import Bundle
+from dff_edge.bundle.records import date_of_record
 from dff_edge.bundle.tasks import FORMATS
 from dff_edge.bundle.writer import BundleWriter
 from dff_edge.export.graphs import FeatureGraph, FlowGraph, TaskGraph
@@ -83,6 +83,8 @@ def export_bundle(
         known = FORMATS.find(config.task.name)
         if known.settings == "rfcn" and config.rfcn is not None:
             writer.update(rfcn=config.rfcn.model_dump())
+        if checkpoint.score_threshold is not None:
+            writer.update(score_threshold=checkpoint.score_threshold)
         writer.update(
             task=known.name,
             decoding=known.decoding,
@@ -183,7 +185,7 @@ def _provenance(checkpoint: Checkpoint, command: str) -> dict[str, Any]:
     data = config.get("data", {}) if isinstance(config, dict) else {}
     text = json.dumps({"model": checkpoint.name, "training": training}, indent=1, default=str)
     return {
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "created": date_of_record(),
         "versions": {
             "dff_edge": __version__,
             **{name: version(name) for name in ("onnx", "onnxruntime", "onnxscript", "torch")},

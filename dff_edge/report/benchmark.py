@@ -52,6 +52,8 @@ _STAGES = (
     "warp",
     "propagate",
     "task",
+    "copy flow",
+    "staleness",
     "copy out",
     "decode",
     "runtime",
@@ -285,6 +287,8 @@ def _row(
         predicted_speedup=None if ratio is None else predicted_speedup(ratio, config.interval),
         own_speedup=None if per_frame is None else _speedup(own, per_frame),
         size_mb=size_bytes / 1e6,
+        key_share=len(own.key_ms) / (len(own.key_ms) + len(own.other_ms)),
+        expected_disagreement=statistics.mean(own.expected) if own.expected else None,
     )
 
 

@@ -49,6 +49,8 @@ class Row(_Model):
         predicted_speedup: s of Eq. 7 by that r, over every frame a key frame in this precision.
         own_speedup: the same, measured; None when l = 1 was not measured.
         size_mb: feature, flow and task graph, in 10^6 bytes.
+        key_share: key frames by frames.
+        expected_disagreement: mean over the frames; None where the bundle has no model of it.
     """
 
     precision: Precision
@@ -65,6 +67,8 @@ class Row(_Model):
     predicted_speedup: Number | None
     own_speedup: Repeated | None
     size_mb: Number
+    key_share: Share
+    expected_disagreement: Share | None = None
 
 
 class PrecisionAccuracy(_Model):

@@ -42,6 +42,8 @@ class Samples:
         others: cores that other programs kept busy meanwhile, by repetition; empty where the
             system does not report it.
         key_ms, other_ms: latency of each frame, one frame in flight.
+        expected: expected disagreement of the same frames; empty where the bundle has no model of
+            it.
         stages_ms: times of each stage of the same frames; "runtime" is the rest of the latency:
             threads waking each other and Python between calls.
     """
@@ -51,11 +53,14 @@ class Samples:
     others: list[float] = field(default_factory=list)
     key_ms: list[float] = field(default_factory=list)
     other_ms: list[float] = field(default_factory=list)
+    expected: list[float] = field(default_factory=list)
     stages_ms: dict[str, list[float]] = field(default_factory=dict)
 
     def add(self, result: Result) -> None:
         """Add the latency and the stage times of a frame that was in flight alone."""
         (self.key_ms if result.is_key else self.other_ms).append(result.latency_s * 1e3)
+        if result.expected_disagreement is not None:
+            self.expected.append(result.expected_disagreement)
         for name, value in result.stage_ms.items():
             self.stages_ms.setdefault(name, []).append(value)
         rest = result.latency_s * 1e3 - sum(result.stage_ms.values())

@@ -1,12 +1,16 @@
 """A page in a browser for a run: the picture, and its numbers. For devices without a screen.
 
-    with open_server("8080", source=source, sinks=sinks, classes=names, colours=colours) as server:
+    with open_server("8080", sources=["0"], classes=names, colours=colours) as server:
+        (channel,) = server.channels
+        channel.begin(source, sinks)
         for result in pipeline.run(source):
-            server.show(result)
-        server.finish("finished")
+            channel.show(result)
+        channel.finish("finished")
 
 ``/`` is the page, ``/stream.mjpg`` the picture, ``/stats.json`` the numbers, whose fields
-`dff_edge.serve.numbers` documents. Everything is read only.
+`dff_edge.serve.numbers` documents. With several sources ``/`` shows all, ``?source=1`` names the
+second one in each of these addresses, ``/sources.json`` has the numbers of all, and
+``/picture.jpg`` is a single picture. Everything is read only.
 """
 
 from __future__ import annotations
@@ -18,8 +22,9 @@ from typing import TYPE_CHECKING
 from dff_edge.errors import require
 from dff_edge.runtime.drawing.style import DEFAULT_STYLE
 from dff_edge.runtime.drawing.text import Colours
-from dff_edge.runtime.sinks import FanOut, Style
-from dff_edge.runtime.sources import Source
+from dff_edge.runtime.keys import IN_ORDER, KeyMode
+from dff_edge.runtime.policy import KeyFramePolicy
+from dff_edge.runtime.sinks import Style
 from dff_edge.serve import address as addresses
 from dff_edge.serve.address import Address, parse_address
 
@@ -47,22 +52,23 @@ def listen(address: str | Address) -> socket.socket:
 def open_server(
     address: str | Address,
     *,
-    source: Source,
-    sinks: FanOut,
+    sources: Sequence[str],
     classes: Sequence[str],
     colours: Colours,
     style: Style = DEFAULT_STYLE,
+    policy: str | KeyFramePolicy = "",
+    keys: str | KeyMode = IN_ORDER,
     listener: socket.socket | None = None,
 ) -> Server:
     """Serve the page of a run until it is closed.
 
     Args:
         address: ``PORT``, ``:PORT`` or ``HOST:PORT``; without a host only this machine is served.
-        source: the source whose state and counts are shown.
-        sinks: the sinks whose losses are shown.
+        sources: the sources, as their user wrote them, without credentials.
         classes: names of the classes, by index.
         colours: ``(red, green, blue)`` of the classes, by index.
         style: which parts of results are drawn, and how; the page has a legend of its own.
+        policy, keys: those of the pipeline, to be shown.
         listener: the address's open port, from ``listen``, which the server then owns.
 
     Returns:
@@ -80,9 +86,10 @@ def open_server(
     return Server(
         address,
         listener,
-        source=source,
-        sinks=sinks,
+        sources=sources,
         classes=classes,
         colours=colours,
         style=style,
+        policy=str(policy),
+        keys=str(keys),
     )

@@ -1,4 +1,6 @@
-"""The current numbers of a run: the contents of ``/stats.json``.
+"""The current numbers of one source: the contents of ``/stats.json?source=0``.
+
+``/sources.json`` has a list of them, "sources", without the last four.
 
 What `dff-edge run --json` says too has the same key and form here (``RunStatistics.as_dict``).
 
@@ -8,17 +10,22 @@ What `dff-edge run --json` says too has the same key and form here (``RunStatist
     fps         results per second: over the latest 2 s, or over all when the run is over
     silent_s    seconds since the latest result, or since the start; null when the run is over
     source      its URI
-    camera      "live", "stalled", "lost" or "closed"; null where the source is not live
+    camera      "live", "stalled", "lost" or "closed"; null where the source is not live, or is not
+                open yet
     read, dropped, failed, reconnects         of the source's frames
     latency     p50_ms and p99_ms from submit to result, by kind: "frame" (every one), "key frame",
                 "other frame"; without those of which there was none
     age         p50_ms and p99_ms from capture to result; null where the source is not live
     key_age     p50_ms and p99_ms from the capture of a result's key frame to its own; null before
                 the first
+    policy, keys        key-frame policy and key mode of the run
+    expected_disagreement     mean, p50 and p99; null where the bundle has no model of it
     stages      by name: count, p50_ms, p99_ms, and share, its part of the time of all stages
-    recent      the latest 120 frames, oldest first: index, is_key, latency_ms
+    recent      the latest 120 frames, oldest first: index, is_key, latency_ms,
+                expected_disagreement
     sinks       uri, written, lost, failure (null while it works)
     classes     name and colour ("#rrggbb")
+    sources     number of sources
     viewers, most_viewers     number of open streams, and its limit
     watching    whether the stream that the request names (?viewer=) is open
 
@@ -56,17 +63,27 @@ class _Sample:
     latency_ms: float
     age_ms: float | None
     key_age_ms: float
+    expected_disagreement: float | None
     stage_ms: dict[str, float]
 
 
 class RunNumbers:
-    """Collects the numbers of a page, in bounded memory. One thread adds, another one reads."""
+    """Collects the numbers of a source, in bounded memory. One thread adds, another one reads.
+
+    Args:
+        uri: the source, which may be still to be opened.
+        classes: names of the classes, by index.
+        colours: ``(red, green, blue)`` of the classes, by index.
+        policy, keys: key-frame policy and key mode of the run.
+    """
 
     def __init__(
-        self, source: Source, sinks: FanOut, classes: Sequence[str], colours: Colours
+        self, uri: str, classes: Sequence[str], colours: Colours, *, policy: str, keys: str
     ) -> None:
-        self._source = source
-        self._sinks = sinks
+        self._how = {"policy": policy, "keys": keys}
+        self._uri = uri
+        self._source: Source | None = None
+        self._sinks: FanOut | None = None
         self._classes = [
             {"name": name, "colour": "#{:02x}{:02x}{:02x}".format(*colour)}
             for name, colour in zip(classes, colours, strict=True)
@@ -80,6 +97,11 @@ class RunNumbers:
         self._start_s = time.monotonic()
         self._end_s: float | None = None
         self._end_counts = FrameCounts()
+
+    def begin(self, source: Source, sinks: FanOut) -> None:
+        """Read the state and counts of the source, and the losses of the sinks, from now on."""
+        self._sinks = sinks
+        self._source = source
 
     def add(self, result: Result) -> None:
         """Add one result."""
@@ -96,13 +118,15 @@ class RunNumbers:
                 result.latency_s * 1e3,
                 age_ms,
                 result.key_age_s * 1e3,
+                result.expected_disagreement,
                 result.stage_ms,
             )
         )
 
     def finish(self, state: RunState, failure: str | None = None) -> None:
         """Note that the run is over."""
-        self._end_counts = replace(self._source.counts)  # a camera counts on until it is closed
+        if self._source is not None:
+            self._end_counts = replace(self._source.counts)  # a camera counts on until it is closed
         self._end_s = time.monotonic()
         self._failure = failure
         self._state = state
@@ -114,7 +138,7 @@ class RunNumbers:
         latest_s = samples[-1].time_s if samples else self._start_s
         if self._end_s is None:
             fps = _rate(samples, self._start_s, now_s)
-            counts = self._source.counts
+            counts = FrameCounts() if self._source is None else self._source.counts
         else:
             counts = self._end_counts
             fps = self._frames / max(self._end_s - self._start_s, 1e-3)
@@ -126,7 +150,7 @@ class RunNumbers:
             "key_frames": self._key_frames,
             "fps": round(fps, 2),
             "silent_s": None if self._end_s is not None else round(now_s - latest_s, 2),
-            "source": self._source.uri,
+            "source": self._uri if self._source is None else self._source.uri,
             "camera": self._source.state if isinstance(self._source, LiveSource) else None,
             "read": counts.read,
             "dropped": counts.dropped,
@@ -135,12 +159,19 @@ class RunNumbers:
             "latency": _latencies(samples),
             "age": percentiles(ages) if ages else None,
             "key_age": percentiles([s.key_age_ms for s in samples]) if samples else None,
+            **self._how,
+            "expected_disagreement": _expected(samples),
             "stages": _stages(samples),
             "recent": [
-                {"index": s.index, "is_key": s.is_key, "latency_ms": round(s.latency_ms, 2)}
+                {
+                    "index": s.index,
+                    "is_key": s.is_key,
+                    "latency_ms": round(s.latency_ms, 2),
+                    "expected_disagreement": s.expected_disagreement,
+                }
                 for s in samples[-_CHARTED:]
             ],
-            "sinks": [asdict(report) for report in self._sinks.reports],
+            "sinks": [] if self._sinks is None else [asdict(r) for r in self._sinks.reports],
             "classes": self._classes,
         }
 
@@ -159,6 +190,13 @@ def _latencies(samples: Sequence[_Sample]) -> dict[str, dict[str, float]]:
         for kind in latency_kinds(is_key=sample.is_key):
             times.setdefault(kind, []).append(sample.latency_ms)
     return {kind: percentiles(values) for kind, values in times.items()}
+
+
+def _expected(samples: Sequence[_Sample]) -> dict[str, float] | None:
+    known = [s.expected_disagreement for s in samples if s.expected_disagreement is not None]
+    if not known:
+        return None
+    return {"mean": sum(known) / len(known), **percentiles(known, "")}
 
 
 def _stages(samples: Sequence[_Sample]) -> dict[str, dict[str, Any]]:

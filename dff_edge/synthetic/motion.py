@@ -49,6 +49,38 @@ def oscillation(
 
 
 @dataclass(frozen=True)
+class Pace:
+    """Speeds of a camera that stands, drives and turns, phase after phase, over and over.
+
+    Attributes:
+        speeds: of each phase, as multiples of the camera's own.
+        frames: length of a phase.
+    """
+
+    speeds: tuple[float, ...] = (1.0,)
+    frames: int = 30
+
+    def speed_at(self, t: float) -> float:
+        """Return the speed at frame ``t``."""
+        return self.speeds[int(t // self.frames) % len(self.speeds)]
+
+    def time_at(self, t: float) -> float:
+        """Return the frame at which a camera of a constant pace is where this one is at ``t``."""
+        phase = int(t // self.frames)
+        rounds, rest = divmod(phase, len(self.speeds))
+        whole = rounds * sum(self.speeds) + sum(self.speeds[:rest])
+        return whole * self.frames + self.speed_at(t) * (t - phase * self.frames)
+
+
+STEADY = Pace()
+
+
+def draw_pace(rng: np.random.Generator) -> Pace:
+    """Draw the order in which a camera stands, drives and turns."""
+    return Pace(tuple(float(speed) for speed in rng.permutation([0.0, 0.4, 2.5])))
+
+
+@dataclass(frozen=True)
 class Camera:
     """Pan, tilt, dolly, roll and shake of the camera that looks at a layered world.
 
@@ -63,14 +95,20 @@ class Camera:
     roll: Oscillation  # rad
     shake_x: Oscillation  # px, the same for every depth
     shake_y: Oscillation
+    pace: Pace = STEADY  # of all but the shake
+
+    def pan_rate_at(self, t: float) -> float:
+        """Return the speed of the pan at frame ``t``, in px per frame at depth 1."""
+        return self.pan.rate_at(self.pace.time_at(t)) * self.pace.speed_at(t)
 
     def matrix(self, t: float, depth: float) -> Matrix:
         """Return the map from the world of a layer to the screen at frame ``t``."""
         cx, cy = self.centre
-        grow = 1.0 + depth * self.dolly.at(t)
-        cos, sin = np.cos(self.roll.at(t)) * grow, np.sin(self.roll.at(t)) * grow
-        shift_x = depth * self.pan.at(t) + self.shake_x.at(t)
-        shift_y = depth * self.tilt.at(t) + self.shake_y.at(t)
+        own = self.pace.time_at(t)
+        grow = 1.0 + depth * self.dolly.at(own)
+        cos, sin = np.cos(self.roll.at(own)) * grow, np.sin(self.roll.at(own)) * grow
+        shift_x = depth * self.pan.at(own) + self.shake_x.at(t)
+        shift_y = depth * self.tilt.at(own) + self.shake_y.at(t)
         return np.array(
             [
                 [cos, -sin, cx - cos * cx + sin * cy + shift_x],
@@ -79,7 +117,9 @@ class Camera:
         )
 
 
-def draw_camera(rng: np.random.Generator, height: int, width: int, horizon: float) -> Camera:
+def draw_camera(
+    rng: np.random.Generator, height: int, width: int, horizon: float, pace: Pace = STEADY
+) -> Camera:
     """Draw a camera whose pan is the main motion, between strolling and turning fast."""
     unit = height / 256
     return Camera(
@@ -90,6 +130,7 @@ def draw_camera(rng: np.random.Generator, height: int, width: int, horizon: floa
         roll=oscillation(rng, amplitude=0.03, speed=rng.uniform(0.0005, 0.003)),
         shake_x=oscillation(rng, amplitude=rng.uniform(0.2, 1.6) * unit, speed=1.2 * unit, terms=3),
         shake_y=oscillation(rng, amplitude=rng.uniform(0.2, 1.6) * unit, speed=1.2 * unit, terms=3),
+        pace=pace,
     )
 
 

@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 from dff_edge.errors import ConfigError
 from dff_edge.synthetic import paint
 from dff_edge.synthetic.effects import Effects, draw_effects
-from dff_edge.synthetic.motion import Camera, Matrix, compose, draw_camera, oscillation
+from dff_edge.synthetic.motion import (
+    STEADY,
+    Camera,
+    Matrix,
+    compose,
+    draw_camera,
+    draw_pace,
+    oscillation,
+)
 from dff_edge.synthetic.surfaces import Points, Surface, Sway
 
 CLASSES = ("sky", "building", "vegetation", "pavement", "road", "vehicle", "pedestrian", "pole")
@@ -30,6 +38,7 @@ COLOURS = (  # RGB
     (250, 200, 30),
 )
 SPLITS = ("train", "val", "test")
+MOTIONS = ("steady", "mixed")
 
 _SKY, _BUILDING, _VEGETATION, _PAVEMENT, _ROAD, _VEHICLE, _PEDESTRIAN, _POLE = range(len(CLASSES))
 _HORIZON, _KERB = 0.50, 0.63  # top of the pavement and of the road, as shares of the height
@@ -63,9 +72,10 @@ class StreetScene:
         split: "train", "val" or "test"; the same seed has different scenes in each.
         size: frame height and width in pixels, 32 to 8192, at most 8 times as wide as high.
         length: number of frames.
+        motion: "steady", or "mixed" for a camera that stands, drives and turns, 30 frames each.
 
     Raises:
-        ConfigError: for an invalid seed, split, size or length.
+        ConfigError: for an invalid seed, split, size, length or motion.
 
     Example:
         >>> scene = StreetScene(seed=5, split="val", size=(64, 128), length=10)
@@ -80,6 +90,7 @@ class StreetScene:
         split: str = "val",
         size: tuple[int, int] = (256, 512),
         length: int = 100,
+        motion: str = "steady",
     ) -> None:
         if split not in SPLITS:
             raise ConfigError(f"split is '{split}', expected one of {', '.join(SPLITS)}.")
@@ -90,10 +101,15 @@ class StreetScene:
             )
         if seed < 0 or length < 1:
             raise ConfigError(f"seed is {seed} and length {length}, expected >= 0 and >= 1.")
+        if motion not in MOTIONS:
+            raise ConfigError(f"motion is '{motion}', expected {' or '.join(MOTIONS)}.")
         self.size = size
         self.length = length
-        rng = np.random.default_rng([SPLITS.index(split), seed])
-        self._camera = draw_camera(rng, *size, horizon=_HORIZON * size[0])
+        of_scene = [SPLITS.index(split), seed]
+        # Drawn by itself: the same scene is seen in both motions.
+        pace = STEADY if motion == "steady" else draw_pace(np.random.default_rng([*of_scene, 1]))
+        rng = np.random.default_rng(of_scene)
+        self._camera = draw_camera(rng, *size, horizon=_HORIZON * size[0], pace=pace)
         self._effects: Effects = draw_effects(rng, size)
         self._surfaces = _background(rng, self._camera, size) + _things(rng, self._camera, size)
         self._surfaces.sort(key=lambda surface: surface.depth)
@@ -115,7 +131,7 @@ class StreetScene:
         """
         self._check(index)
         clean, owners = self._drawn(index)
-        image = self._effects.apply(clean, index, self._camera.pan.rate_at(index))
+        image = self._effects.apply(clean, index, self._camera.pan_rate_at(index))
         return image, self._labels_of[owners]
 
     def boxes(self, index: int) -> list[Box]:

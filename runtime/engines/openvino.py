@@ -50,9 +50,12 @@ class OpenVinoEngine(BaseEngine):
         core = openvino.Core()
         try:
             with kept_signal_stack():
-                model = core.compile_model(core.read_model(graph_bytes), "CPU", options)
-            inputs = {port.any_name: _spec_of(port) for port in model.inputs}
-            outputs = {port.any_name: _spec_of(port) for port in model.outputs}
+                # The graph's own ports: a compiled one's have the names of what it was joined with
+                # too, and would be known by one of those.
+                graph = core.read_model(graph_bytes)
+                inputs = {port.any_name: _spec_of(port) for port in graph.inputs}
+                outputs = {port.any_name: _spec_of(port) for port in graph.outputs}
+                model = core.compile_model(graph, "CPU", options)
             self._request: Any = model.create_infer_request()
         except Exception as error:  # it raises RuntimeError and classes of its own
             raise EngineError(

@@ -42,8 +42,8 @@ def open_sink(
         fps: nominal rate of the source; None stands for 30.
         source: the source's URI, so that it is not overwritten.
         task: the task of the results.
-        style: which parts are drawn, and how; detections below its ``min_score`` are not
-            written to lines either.
+        style: which parts are drawn, and how; detections below its ``least_score`` are not
+            written to lines either. ``Style().of_bundle(manifest)`` has a bundle's threshold.
 
     Returns:
         An open sink; close it, or use it in a ``with`` block.
@@ -75,7 +75,7 @@ def open_sink(
     if parsed.kind == "jsonl":
         from dff_edge.runtime.sinks.jsonl import JsonLinesSink
 
-        return JsonLinesSink(parsed.text, parsed.path, classes, source, min_score=style.min_score)
+        return JsonLinesSink(parsed.text, parsed.path, classes, source, min_score=style.least_score)
     if parsed.kind in ("pictures", "picture"):
         from dff_edge.runtime.sinks.pictures import PictureSink, PicturesSink
 

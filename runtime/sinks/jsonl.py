@@ -51,6 +51,9 @@ class JsonLinesSink(FileSink):
             "key_age_ms": round(result.key_age_s * 1000, 3),
             "age_ms": None if result.age_s is None else round(result.age_s * 1000, 3),
             "latency_ms": round(result.latency_s * 1000, 3),
+            "expected_disagreement": None
+            if result.expected_disagreement is None
+            else round(result.expected_disagreement, 4),
             "stage_ms": {stage: round(ms, 3) for stage, ms in result.stage_ms.items()},
         }
         task = RUNTIME_TASKS.find(result.task)

@@ -128,7 +128,7 @@ class Detection(Task[Detections]):
         caption: str | None = None,
     ) -> Image:
         """See ``Task.draw``: boxes with names and scores."""
-        found = _of_classes(answer.above(style.min_score), style.shown)
+        found = _of_classes(answer.above(style.least_score), style.shown)
         shown = in_source_pixels(found, size, (image.shape[0], image.shape[1]))
         return draw_boxes(image, shown, colours, classes, caption=caption)
 

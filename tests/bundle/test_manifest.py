@@ -20,6 +20,7 @@ INT8 = {subnet: f"int8/{subnet}.onnx" for subnet in ("feature", "flow", "task")}
 BARE = {"precision": "fp32", "data": "street test", "protocol": "DFF at l"}
 MIOU = {**BARE, "miou": 0.7}
 DETECTION = {"task": "detection", "decoding": "rfcn", "rfcn": {"bins": 3}}
+THRESHOLD = {"score": 0.4, "f1": 0.8, "data": "street val", "key_interval": 5}
 PARITY = {
     "precision": "fp32",
     "subnet": "flow",
@@ -318,7 +319,20 @@ def test_what_is_no_plain_json_object_is_refused(data, reason):
         ({"default_key_interval": 0}, r"  default_key_interval: received 0"),
         ({"normalisation": {"mean": [0] * 3, "std": [0, 1, 1]}}, r"  normalisation\.std\[0\]"),
         ({"normalisation": {"mean": [float("nan")] * 3, "std": [1] * 3}}, r"mean\[0\]: .*finite"),
-        ({"graphs": {}}, r"graphs of fp32 for ort"),
+        ({"graphs": {}}, r"graphs of at least one precision for ort"),
+        ({"score_threshold": THRESHOLD}, r"no score_threshold for segmentation, which gives no"),
+        (
+            {**DETECTION, "rfcn": {"min_score": 0.5}, "score_threshold": THRESHOLD},
+            r"a score_threshold of at least rfcn\.min_score, 0\.5",
+        ),
+        (
+            {**DETECTION, "rfcn": {}, "score_threshold": {**THRESHOLD, "score": 1.5}},
+            r"  score_threshold\.score: received 1\.5, expected less than or equal to 1",
+        ),
+        (
+            {**DETECTION, "rfcn": {}, "score_threshold": {"score": 0.4}},
+            r"  score_threshold\.f1: is missing",
+        ),
         ({"graphs": {"ort": {"fp64": FP32}}}, r"  graphs\.ort\.fp64: received 'fp64'"),
         ({"graphs": {"tvm": {"fp32": FP32}}}, r"  graphs\.tvm: received 'tvm'"),
         ({"graphs": {"ort": {"fp32": {"x": "y"}}}}, r"  graphs\.ort\.fp32\.x: received 'x'"),

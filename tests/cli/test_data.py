@@ -281,3 +281,55 @@ def test_a_path_that_is_no_utf8_is_printed_and_never_handed_to_native_code(tmp_p
     assert done.returncode == 1, done.stderr
     assert b"z.png is no PNG, whatever its name" in done.stdout
     assert b"Traceback" not in done.stderr
+
+
+# ---- split
+
+
+def test_split_prints_the_names_for_training(tmp_path, dff_edge):
+    for kind in ("images", "labels"):
+        for number in range(10):
+            write(tmp_path / "mine" / kind / f"{number}.png", np.zeros((8, 8), np.uint8))
+
+    done = dff_edge("data", "split", tmp_path / "mine", "-o", tmp_path / "parts")
+
+    assert done.exit_code == 0, done.stderr
+    assert f"train: {tmp_path / 'parts' / 'train'}\n  8 labelled frames" in done.stdout
+    assert f"held out: {tmp_path / 'parts' / 'val'}\n  2 labelled frames" in done.stdout
+    assert "  mine, frames 4 to 5\n" in done.stdout
+    names = {path.name for path in (tmp_path / "parts" / "val" / "images").rglob("*.png")}
+    assert names == {"4.png", "5.png"}
+
+
+def test_split_as_json_and_by_another_share(tmp_path, dff_edge):
+    for kind in ("images", "labels"):
+        for number in range(10):
+            write(tmp_path / "mine" / kind / f"{number}.png", np.zeros((8, 8), np.uint8))
+    words = ("data", "split", tmp_path / "mine", "-o", tmp_path / "parts", "--share", "0.5")
+
+    found = json.loads(dff_edge(*words, "--json", "-").stdout)
+
+    assert found["val"] == {
+        "source": str(tmp_path / "parts" / "val"),
+        "labelled": 5,
+        "clips": ["mine, frames 5 to 9"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "exit_code", "message"),
+    [
+        (("--share", "1"), 2, "share"),
+        (("--share", "0.9"), 1, "the share is 0.9, expected 0.02 to 0.5"),
+        ((), 1, "too few to hold out a share of 0.2"),
+    ],
+)
+def test_split_that_cannot_be(tmp_path, dff_edge, options, exit_code, message):
+    for kind in ("images", "labels"):
+        write(tmp_path / "mine" / kind / "0.png", np.zeros((8, 8), np.uint8))
+
+    done = dff_edge("data", "split", tmp_path / "mine", "-o", tmp_path / "parts", *options)
+
+    assert done.exit_code == exit_code
+    assert message in " ".join(done.stderr.split())
+    assert not (tmp_path / "parts").exists()

@@ -61,6 +61,55 @@ def test_evaluate_gives_map(dff_edge, detector):
     assert "mIoU" not in text
 
 
+def test_evaluate_tells_precision_and_recall_at_the_threshold(dff_edge, detector, tmp_path):
+    plot = tmp_path / "curves.png"
+    evaluate = ("evaluate", detector, "--source", CLIPS, "--max-interval", 3)
+    numbers = json.loads(dff_edge(*evaluate, "--json", "-", "--plot", plot).stdout)["boxes"]
+    assert (numbers["threshold"], numbers["threshold_is_of"]) == (0.5, "default")
+    assert set(numbers["recall"]) == set(numbers["precision"]) == set(BOX_CLASSES)
+    assert numbers["best_f1"] >= numbers["f1"]
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    text = dff_edge(*evaluate).stdout
+    assert "boxes that score 0.50 and more (the default), at all distances:" in text
+    assert f"from {numbers['best_threshold']:.2f} on" in text
+
+
+def test_threshold_is_kept_in_a_bundle(dff_edge, tmp_path):
+    path = make_detection_bundle(tmp_path / "detector").path
+    evaluate = ("evaluate", path, "--source", CLIPS, "--max-interval", 3)
+    best = json.loads(dff_edge(*evaluate, "--json", "-").stdout)["boxes"]
+    assert best["best_threshold"] != 0.5  # or nothing is shown by this test
+
+    done = dff_edge(*evaluate, "--keep-threshold", "--json", "-")
+
+    assert done.exit_code == 0, done.output
+    assert f"{path} shows boxes from a score of {best['best_threshold']:.2f} on." in done.stderr
+    told = json.loads(done.stdout)["boxes"]
+    assert (told["threshold"], told["threshold_is_of"]) == (best["best_threshold"], "model")
+    assert told["f1"] == pytest.approx(best["best_f1"])
+    kept = json.loads(dff_edge("inspect", path, "--json", "-").stdout)["score_threshold"]
+    assert kept == {
+        "score": best["best_threshold"],
+        "f1": pytest.approx(best["best_f1"]),
+        "data": CLIPS,
+        "key_interval": 3,
+    }
+    assert json.loads(dff_edge(*evaluate, "--json", "-").stdout)["boxes"] == told
+
+
+def test_threshold_of_label_maps_and_of_shipped_files_is_refused(dff_edge, bundle_path, tmp_path):
+    clips = "synthetic://street?split=test&clips=1&frames=5&height=32&width=64"
+    for option in (["--keep-threshold"], ["--plot", tmp_path / "plot.png"]):
+        done = dff_edge("evaluate", bundle_path, "--source", clips, *option)
+        assert done.exit_code == 2
+        assert f"{option[0]} is for models that detect" in done.stderr
+    done = dff_edge("evaluate", "street-detection", "--source", CLIPS, "--keep-threshold")
+    assert done.exit_code == 2
+    assert "'street-detection' comes with dff-edge" in " ".join(done.stderr.split())
+    done = dff_edge("evaluate", bundle_path, "--source", clips, "--plot", "plot.jpg")
+    assert "--plot is 'plot.jpg', expected a .png." in done.stderr
+
+
 def test_evaluate_refuses_classes_in_another_order(dff_edge, tmp_path):
     """AP would be that of other classes, and nobody would see it."""
     classes = [{"name": name, "colour": [0, 0, 0]} for name in reversed(BOX_CLASSES)]

@@ -42,3 +42,12 @@ def test_sizes_that_the_networks_do_not_take_are_refused(
     assert done.exit_code == code
     assert re.search(why, " ".join(done.stderr.split())), done.stderr
     assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("policy", ["idle", "adaptive:0.05"])
+def test_the_default_of_a_bundle_is_a_key_interval(dff_edge, checkpoint_path, tmp_path, policy):
+    done = dff_edge("export", checkpoint_path, "-o", tmp_path / "b", "--policy", policy)
+
+    assert done.exit_code == 2
+    assert "is for runs; a bundle's default is a key interval" in done.stderr
+    assert not (tmp_path / "b").exists()

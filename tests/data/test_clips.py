@@ -59,6 +59,7 @@ def test_synthetic_defaults():
         ("synthetic://road", "'road', expected synthetic://street"),
         ("synthetic://street/x", "'street/x', expected synthetic://street"),
         ("synthetic://street?speed=3", "unknown option 'speed', expected split, seed, clips"),
+        ("synthetic://street?motion=fast", "motion is 'fast', expected steady or mixed"),
         ("synthetic://street?split=dev", "split is 'dev', expected one of train, val, test"),
         ("synthetic://street?seed=x", "seed is 'x', expected a whole number from 0 up"),
         ("synthetic://street?seed=-1", "seed is '-1', expected a whole number from 0 up"),

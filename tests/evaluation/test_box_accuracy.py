@@ -5,27 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from dff_edge.boxes import Detections, TrueBoxes
 from dff_edge.errors import ConfigError
 from dff_edge.evaluation.box_accuracy import BoxTally, average_precision, match
-
-
-def found(*rows):
-    """Detections of ``(x_min, y_min, x_max, y_max, score, label)``."""
-    table = np.array(rows, np.float64).reshape(-1, 6)
-    return Detections(
-        table[:, :4].astype(np.float32),
-        table[:, 4].astype(np.float32),
-        table[:, 5].astype(np.int32),
-    )
-
-
-def true(*rows):
-    """True boxes of ``(x_min, y_min, x_max, y_max, label, ignored)``."""
-    table = np.array(rows, np.float64).reshape(-1, 6)
-    return TrueBoxes(
-        table[:, :4].astype(np.float32), table[:, 4].astype(np.int32), table[:, 5].astype(bool)
-    )
+from tests.evaluation.boxes import found, random_frames, true
 
 
 def map_of(frames, class_count=2):
@@ -84,25 +66,7 @@ def vid_map(frames, class_count):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_equals_the_evaluation_of_imagenet_vid(seed):
-    rng = np.random.default_rng(seed)
-    frames = []
-    for _ in range(12):
-        count = rng.integers(0, 6)
-        corners = rng.integers(0, 60, (count, 2))
-        sides = rng.integers(3, 50, (count, 2))  # small ones too, which are found more easily
-        truth = np.hstack([corners, corners + sides])
-        labels = rng.integers(0, 3, count)
-        # Each is found about twice, by boxes that are moved a little, sometimes as another class.
-        boxes = np.repeat(truth, 2, axis=0) + rng.integers(-5, 6, (2 * count, 4))
-        boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + 1)
-        answered = np.where(rng.random(2 * count) < 0.8, np.repeat(labels, 2), 2)
-        scores = rng.permutation(1000)[: 2 * count] / 1000
-        frames.append(
-            (
-                true(*np.column_stack([truth, labels, np.zeros(count)])),
-                found(*np.column_stack([boxes, scores + rng.random() / 1e3, answered])),
-            )
-        )
+    frames = random_frames(seed, count=12, classes=3)
 
     expected = vid_map(frames, 4)
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,10 +9,12 @@ import pytest
 
 from dff_edge.errors import ConfigError, PipelineError, SinkError
 from dff_edge.runtime import live
-from dff_edge.runtime.live import Runner, RunOptions, check_outputs
+from dff_edge.runtime.drawing.style import Style
+from dff_edge.runtime.live import Runner, RunOptions
 from dff_edge.runtime.pipeline import Pipeline
-from dff_edge.runtime.sinks.names import parse_sink
+from dff_edge.runtime.sources import open_source
 from tests.bundle.bundles import make_bundle
+from tests.bundle.detection_bundles import make_detection_bundle
 
 SCENE = "synthetic://street?frames={}&height=32&width=64"
 
@@ -46,6 +47,28 @@ def test_results_are_written_and_told(bundle, tmp_path):
     keys = [json.loads(line)["key_index"] for line in lines.read_text().splitlines()]
     assert keys == [0, 0, 0, 0, 4, 4]
     assert done == [(count, 6) for count in range(1, 7)]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "asked", "least"), [(None, None, 0.5), (0.4, None, 0.4), (0.4, 0.55, 0.55)]
+)
+def test_boxes_are_shown_from_the_bundles_threshold_on(tmp_path, chosen, asked, least):
+    threshold = {"score": chosen, "f1": 0.5, "data": "val", "key_interval": 5}
+    changes = {} if chosen is None else {"score_threshold": threshold}
+    bundle = make_detection_bundle(tmp_path / "bundle", **changes)
+    scene, lines = "synthetic://street?frames=4&height=64&width=96", tmp_path / "out.jsonl"
+    with Pipeline.open(bundle, threads=1) as pipeline, open_source(scene) as source:
+        scores = [score for result in pipeline.run(source) for score in result.detections.scores]
+    assert len({sum(score >= bound for score in scores) for bound in (0.4, 0.5, 0.55)}) == 3
+    with Runner(bundle, RunOptions(style=Style(min_score=asked))) as runner:
+        report = runner.run(scene, [str(lines)])
+    written = [
+        found["score"]
+        for line in lines.read_text().splitlines()
+        for found in json.loads(line)["objects"]
+    ]
+    assert len(written) == sum(score >= least for score in scores)
+    assert sum(report.numbers["objects"].values()) == pytest.approx(len(written) / 4)
 
 
 @pytest.fixture
@@ -151,33 +174,3 @@ def test_depth_of_a_live_source_is_refused(bundle):
     with Runner(bundle, RunOptions(depth=2)) as runner:
         with pytest.raises(ConfigError, match="is live: .* a depth of 2 would only"):
             runner.run(SCENE.format(3) + "&rate=100")
-
-
-@pytest.mark.parametrize(
-    ("sources", "outputs", "message"),
-    [
-        (["{0}"], ["{0}?"], "is the source itself"),
-        (["{0}", "{1}"], ["{2}/"], "is the source itself"),
-        (["{0}", "{0}"], ["new/"], "are the same place"),
-        (["x/a.mp4", "y/a.mp4"], ["new/{{name}}.mp4"], "are the same place"),
-        (["0"], ["labels://new", "new/%06d.png"], "are the same place"),
-        (["0"], ["gone/a.mp4"], "there is no folder 'gone'"),
-        (["0"], ["labels://gone/a"], "there is no folder 'gone'"),
-        (["0"], ["gone/a/%06d.png"], "there is no folder 'gone'"),
-    ],
-)
-def test_outputs_that_do_not_go_together_are_refused(
-    pictures, tmp_path, monkeypatch, sources, outputs, message
-):
-    monkeypatch.chdir(tmp_path)
-    names = [str(pictures[0]), str(pictures[1]), str(tmp_path / "in")]
-    outputs = [parse_sink(uri.format(*names).rstrip("?")) for uri in outputs]
-    with pytest.raises(ConfigError, match=message):
-        check_outputs([uri.format(*names) for uri in sources], outputs)
-
-
-def test_outputs_that_go_together_are_allowed(pictures, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    outputs = [parse_sink(uri) for uri in ("new/", "new/{name}.jsonl", "labels://new/{name}")]
-    profile = ("--profile new/{name}.json", Path("new/{name}.json"))
-    check_outputs(["x/a.mp4", "y/b.mp4"], outputs, [profile])

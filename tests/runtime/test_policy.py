@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from dff_edge.errors import ConfigError
+from dff_edge.errors import ConfigError, PipelineError
 from dff_edge.frames import Frame
 from dff_edge.runtime import policy as policies
+from dff_edge.runtime.keys import BACKGROUND, parse_keys
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.policy import (
     MEASURED_RESULTS,
+    Adaptive,
     AsSoonAsIdle,
     FixedInterval,
     FrameContext,
@@ -24,6 +26,7 @@ from dff_edge.runtime.policy import (
     parse_policy,
 )
 from tests.bundle.bundles import make_bundle
+from tests.bundle.staleness_models import with_staleness
 
 IMAGE = np.zeros((40, 60, 3), np.uint8)
 
@@ -183,7 +186,7 @@ def test_a_policy_is_named_as_it_is_parsed(text):
         "fixed:²",
         "fixed:1.5",
         "10",
-        "adaptive",
+        "adapt",
         "idle:",
     ]
     + ["fixed:", "idle:2"],
@@ -206,9 +209,158 @@ def test_a_policy_is_one_class_and_one_row(bundle, monkeypatch):
     row = PolicyForm("every:s with seconds s", lambda value: EverySeconds(float(value)))
     monkeypatch.setitem(policies.POLICIES, "every", row)
 
-    with pytest.raises(ConfigError, match="as in fixed:10, or idle, or every:s with seconds s"):
+    with pytest.raises(
+        ConfigError, match="as in fixed:10, or idle, or .*, or every:s with seconds s"
+    ):
         parse_policy("every:soon")
     assert parse_policy("every:1").interval is None
     with Pipeline.open(bundle, policy="every:0.25", threads=1) as pipeline:
         results = list(pipeline.run(frame(i, i / 8) for i in range(5)))
     assert [result.key_index for result in results] == [0, 0, 2, 2, 4]
+
+
+@pytest.fixture(scope="module")
+def foretelling(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return with_staleness(make_bundle(tmp_path_factory.mktemp("staleness") / "b"), bias=-6.0)
+
+
+def stale(expected: float | None, distance: int = 5, **changes: Any) -> FrameContext:
+    """A frame whose answer is expected to be stale by so much."""
+    return replace(context(distance), expected_disagreement=expected, **changes)
+
+
+def test_adaptive_takes_a_key_frame_when_the_answer_would_be_too_stale():
+    policy = Adaptive(0.05)
+
+    asked = [stale(expected) for expected in (None, 0.0, 0.05, 0.0501, 1.0)]
+    assert [policy.is_key(seen) for seen in asked] == [False, False, False, True, True]
+
+
+def test_bounds_of_the_distance_go_first():
+    policy = Adaptive(0.05, 3, 6)
+
+    assert [policy.is_key(stale(1.0, d)) for d in (1, 2, 3)] == [False, False, True]
+    assert [policy.is_key(stale(0.0, d)) for d in (5, 6, 7)] == [False, True, True]
+    # Features that will come two frames late are begun two frames earlier.
+    late = [policy.is_key(stale(0.0, d, keys=parse_keys("lag:2"), lag=2)) for d in (3, 4, 5)]
+    assert late == [False, True, True]
+    assert policy.interval == 6
+
+
+def test_in_the_background_features_wait_for_those_at_work_and_in_order_they_do_not():
+    busy = {"is_feature_idle": False}
+
+    assert not Adaptive(0.05).is_key(stale(1.0, keys=BACKGROUND, **busy))
+    assert Adaptive(0.05).is_key(stale(1.0, keys=BACKGROUND))
+    assert Adaptive(0.05).is_key(stale(1.0, **busy))  # else it would depend on the machine
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("adaptive:0.05", "adaptive:0.05,2..30"),
+        ("adaptive:.2", "adaptive:0.2,2..30"),
+        ("adaptive:0.05,1..200", "adaptive:0.05,1..200"),
+    ],
+)
+def test_adaptive_is_named_with_its_bounds(text, named):
+    assert str(parse_policy(text)) == named
+    assert str(parse_policy(named)) == named
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("adaptive", "expected fixed:l .* or adaptive:share"),
+        ("adaptive:", "expected fixed:l .* or adaptive:share"),
+        ("adaptive:nan", "expected fixed:l .* or adaptive:share"),
+        ("adaptive:0.05,3", "expected fixed:l .* or adaptive:share"),
+        ("adaptive:0.05,2..x", "expected fixed:l .* or adaptive:share"),
+        ("adaptive:0", "threshold of adaptive key frames is 0.0, expected"),
+        ("adaptive:1.0", "threshold of adaptive key frames is 1.0, expected"),
+        ("adaptive:5", "threshold of adaptive key frames is 5.0, expected"),
+        ("adaptive:0.05,0..30", "bounds of adaptive key frames are 0..30, expected"),
+        ("adaptive:0.05,9..8", "bounds of adaptive key frames are 9..8, expected"),
+        ("adaptive:0.05,2..1001", "bounds of adaptive key frames are 2..1001, expected"),
+    ],
+)
+def test_adaptive_that_cannot_be_is_refused(text, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_policy(text)
+
+
+def test_adaptive_needs_a_model_of_staleness(bundle):
+    with pytest.raises(ConfigError, match=r"no model of how stale .* `dff-edge calibrate"):
+        Pipeline.open(bundle, policy="adaptive:0.05", threads=1)
+
+
+def test_what_is_expected_of_a_frame_follows_from_the_latest_propagated_result(foretelling):
+    recorder = Recorder(4)
+    with Pipeline.open(foretelling, policy=recorder, threads=1, depth=1) as pipeline:
+        results = list(pipeline.run(textured(index) for index in range(8)))
+
+    told = [result.expected_disagreement for result in results]
+    assert [told[0], told[4]] == [0.0, 0.0]
+    assert all(0 < value < 1 for i, value in enumerate(told) if i % 4)
+    # growth 0.5: by the root of the ratio of distances; key frames tell nothing of the motion.
+    expected = [
+        None,
+        told[1] * (2 / 1) ** 0.5,
+        told[2] * (3 / 2) ** 0.5,
+        told[3] * (4 / 3) ** 0.5,
+        told[3] * (1 / 3) ** 0.5,
+        told[5] * (2 / 1) ** 0.5,
+        told[6] * (3 / 2) ** 0.5,
+    ]
+    assert [seen.expected_disagreement for seen in recorder.seen] == [
+        None if value is None else pytest.approx(value) for value in expected
+    ]
+
+
+def test_with_a_lag_the_last_frame_of_the_older_features_is_foretold(foretelling):
+    recorder = Recorder(3)
+    how = {"policy": recorder, "threads": 1, "depth": 1, "keys": "lag:3"}
+    with Pipeline.open(foretelling, **how) as pipeline:
+        results = list(pipeline.run(textured(index) for index in range(9)))
+
+    told = {result.frame.index: result.expected_disagreement for result in results}
+    seen = {own.frame.index: own for own in recorder.seen}
+    assert sorted(seen) == [1, 2, 3, 6, 7, 8]  # 4 and 5 pending
+    assert {own.lag for own in recorder.seen} == {3}
+    assert seen[3].expected_disagreement == pytest.approx(told[2] * (6 / 2) ** 0.5)
+    assert seen[7].expected_disagreement == pytest.approx(told[6] * (7 / 3) ** 0.5)
+
+
+def test_a_cut_waits_for_its_own_features_in_every_mode(foretelling):
+    for keys in ("in-order", "lag:3", "background"):
+        how = {"policy": "adaptive:0.9,2..30", "threads": 1, "depth": 1, "keys": keys}
+        with Pipeline.open(foretelling, **how) as pipeline:
+            shades = [0, 0, 0, 255, 255, 255]
+            results = list(
+                pipeline.run(
+                    Frame(np.full((40, 60, 3), v, np.uint8), i, i / 30)
+                    for i, v in enumerate(shades)
+                )
+            )
+        assert [result.key_index for result in results] == [0, 0, 0, 3, 3, 3]
+
+
+def test_a_cut_is_not_lost_with_a_frame_that_was_refused(foretelling):
+    black, white = (np.full((40, 60, 3), level, np.uint8) for level in (0, 255))
+    with Pipeline.open(foretelling, policy="adaptive:0.9", threads=1, depth=2) as pipeline:
+        for index in range(2):
+            pipeline.submit(Frame(black, index, 0.0))
+        with pytest.raises(PipelineError, match="in flight"):
+            pipeline.submit(Frame(white, 2, 0.0))
+        for _ in range(2):
+            pipeline.poll(block=True)
+        pipeline.submit(Frame(white, 2, 0.0))
+        result = pipeline.poll(block=True)
+    assert result is not None
+    assert result.is_key
+
+
+def textured(index: int) -> Frame:
+    """Blocks that change from frame to frame."""
+    small = np.random.default_rng(index).integers(0, 256, (5, 8, 3), np.uint8)
+    return Frame(np.kron(small, np.ones((8, 8, 1), np.uint8)), index, index / 30)

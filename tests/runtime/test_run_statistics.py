@@ -119,3 +119,17 @@ def test_objects_are_counted_by_class():
 
     assert statistics.as_dict()["objects"] == {"car": 1 / 3, "cat": 2 / 3}
     assert RunStatistics().as_dict()["objects"] is None
+
+
+def test_key_frames_by_results_and_how_stale_answers_are_expected_to_be():
+    statistics = RunStatistics()
+    for index, expected in [(0, 0.0), (1, 0.02), (2, 0.04), (3, 0.1)]:
+        statistics.add(replace(result(index, 0), expected_disagreement=expected))
+    statistics.finish()
+    numbers = statistics.as_dict()
+
+    assert numbers["key_share"] == 0.25
+    assert numbers["expected_disagreement"]["mean"] == pytest.approx(0.04)
+    assert numbers["expected_disagreement"]["p50"] == pytest.approx(0.03)
+    empty = RunStatistics().as_dict()
+    assert (empty["key_share"], empty["expected_disagreement"]) == (None, None)

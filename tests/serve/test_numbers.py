@@ -24,8 +24,9 @@ def clock(monkeypatch):
 
 
 def numbers_of(source=None, sinks=None):
-    sinks = sinks or FanOut(live=True)
-    return RunNumbers(source or StandInSource("camera 0"), sinks, CLASSES, COLOURS)
+    numbers = RunNumbers("camera 0", CLASSES, COLOURS, policy="fixed:5", keys="in-order")
+    numbers.begin(source or StandInSource("camera 0"), sinks or FanOut(live=True))
+    return numbers
 
 
 def test_rate_is_over_the_latest_two_seconds(clock):
@@ -89,8 +90,8 @@ def test_numbers_of_some_results(clock):
         "flow": {"count": 4, "p50_ms": 2, "p99_ms": 2, "share": pytest.approx(8 / 26)},
     }
     assert shown["recent"][-2:] == [
-        {"index": 4, "is_key": False, "latency_ms": 4},
-        {"index": 5, "is_key": True, "latency_ms": 5},
+        {"index": 4, "is_key": False, "latency_ms": 4, "expected_disagreement": None},
+        {"index": 5, "is_key": True, "latency_ms": 5, "expected_disagreement": None},
     ]
     assert (shown["source"], shown["camera"]) == ("camera 0", "lost")
     assert [shown[name] for name in ("read", "dropped", "failed", "reconnects")] == [6, 3, 0, 2]
@@ -105,6 +106,20 @@ def test_numbers_before_the_first_result(clock):
     shown = numbers_of().as_dict()
     assert (shown["frames"], shown["fps"], shown["latency"]) == (0, 0, {})
     assert (shown["age"], shown["stages"], shown["recent"]) == (None, {}, [])
+
+
+def test_numbers_before_the_source_is_open(clock):
+    numbers = RunNumbers("rtsp://10.0.0.7/***", CLASSES, COLOURS, policy="idle", keys="background")
+    shown = numbers.as_dict()
+    assert (shown["source"], shown["camera"], shown["state"]) == (
+        "rtsp://10.0.0.7/***",
+        None,
+        "running",
+    )
+    assert (shown["read"], shown["dropped"], shown["sinks"]) == (0, 0, [])
+    numbers.finish("failed", "no route to host")
+    shown = numbers.as_dict()
+    assert (shown["state"], shown["failure"], shown["read"]) == ("failed", "no route to host", 0)
 
 
 def test_file_has_no_state_and_no_age():
@@ -139,16 +154,17 @@ def test_keys_that_the_report_of_a_run_has_too_mean_the_same(clock):
     numbers, statistics = numbers_of(source), RunStatistics()
     for index in range(6):
         clock.now_s += 0.1
-        numbers.add(result(index))
-        statistics.add(result(index))
+        told = replace(result(index), expected_disagreement=index / 10)
+        numbers.add(told)
+        statistics.add(told)
     numbers.finish("stopped")
     statistics.finish(source.counts)
 
     shown, report = numbers.as_dict(), statistics.as_dict()
     assert shown.keys() - report.keys() == {
-        "state", "failure", "source", "silent_s", "camera", "recent", "classes",
+        "state", "failure", "source", "silent_s", "camera", "recent", "classes", "policy", "keys",
     }  # fmt: skip
-    only_there = {"seconds", "failures", "objects", "key_distance", "lag"}
+    only_there = {"seconds", "key_share", "failures", "objects", "key_distance", "lag"}
     assert report.keys() - shown.keys() == only_there
     for name in shown.keys() & report.keys() - {"fps"}:
         assert shown[name] == report[name], name
@@ -179,3 +195,16 @@ def test_memory_is_bounded():
     assert shown["frames"] == 2000
     assert [frame["index"] for frame in shown["recent"]] == list(range(1880, 2000))
     assert len(numbers._samples) == 600
+
+
+def test_how_key_frames_are_chosen_and_how_stale_answers_are_is_shown():
+    numbers = numbers_of()
+    for index, expected in enumerate([None, 0.02, 0.06]):
+        numbers.add(replace(result(index), expected_disagreement=expected))
+    shown = numbers.as_dict()
+
+    assert (shown["policy"], shown["keys"]) == ("fixed:5", "in-order")
+    assert shown["expected_disagreement"]["mean"] == pytest.approx(0.04)
+    assert shown["expected_disagreement"]["p50"] == pytest.approx(0.04)
+    assert [own["expected_disagreement"] for own in shown["recent"]] == [None, 0.02, 0.06]
+    assert numbers_of().as_dict()["expected_disagreement"] is None

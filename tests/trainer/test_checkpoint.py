@@ -8,12 +8,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import dff_edge.trainer.checkpoint as checkpoint_module
+from dff_edge.bundle.records import ScoreThreshold
 from dff_edge.errors import CheckpointError
 from dff_edge.trainer.checkpoint import (
     CARD,
     SHIPPED,
     WEIGHTS,
     find_checkpoint,
+    keep_threshold,
     load_checkpoint,
     load_weights,
     read_state_dict,
@@ -21,6 +23,30 @@ from dff_edge.trainer.checkpoint import (
     write_tensors,
 )
 from dff_edge.trainer.storage import restored, stored
+
+THRESHOLD = ScoreThreshold(score=0.37, f1=0.8, data="val", key_interval=5)
+
+
+def test_threshold_is_kept_in_the_card(folder):
+    assert load_checkpoint(folder).score_threshold is None
+    before = json.loads((folder / CARD).read_text())
+    keep_threshold(folder, THRESHOLD)
+    assert load_checkpoint(folder).score_threshold == THRESHOLD
+    other = THRESHOLD.model_copy(update={"score": 0.2})
+    keep_threshold(folder, other)
+    assert load_checkpoint(folder).score_threshold == other
+    after = json.loads((folder / CARD).read_text())
+    assert {**after, "score_threshold": None} == {**before, "score_threshold": None}
+
+
+@pytest.mark.parametrize("told", [0.4, {"score": 2}, {"score": 0.4, "f1": 0.8, "data": "val"}])
+def test_threshold_that_is_none_is_refused(folder, told):
+    card = json.loads((folder / CARD).read_text())
+    (folder / CARD).write_text(json.dumps({**card, "score_threshold": told}))
+    with pytest.raises(
+        CheckpointError, match=r"(?s)score_threshold is not valid:.*--keep-threshold"
+    ):
+        load_checkpoint(folder)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from dff_edge.experiment.config import ExperimentConfig
+from dff_edge.trainer.completion import load_whole_config
 from dff_edge.trainer.config import load_config
 from dff_edge.trainer.learner import rate
 from dff_edge.trainer.models import build_model
@@ -22,7 +23,9 @@ def test_there_are_recipes():
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_recipe_is_valid_and_builds(path):
-    config = load_config(path)
+    # The one recipe without networks of its own.
+    started = ["init.model=street", "data.train=synthetic://street"] * (path.stem == "finetune")
+    config = load_whole_config(path, started)
 
     with torch.device("meta"):  # takes no memory
         model = build_model(config.model)

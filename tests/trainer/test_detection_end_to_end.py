@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from dff_edge.boxes import in_source_pixels
+from dff_edge.data.clips import open_clips
+from dff_edge.evaluation.evaluate import evaluate
 from dff_edge.runtime.kernels.resize import FrameResizer
-from dff_edge.synthetic import StreetScene
+from dff_edge.synthetic import BOX_CLASSES, StreetScene
 from dff_edge.trainer.checkpoint import load_checkpoint
 from dff_edge.trainer.config import TrainConfig
 from dff_edge.trainer.models import detect, warp_features
@@ -18,12 +20,13 @@ from dff_edge.trainer.train import train
 from tests.trainer.tiny import DETECTION_MODEL, STAGE, tiny_dict
 
 FRAME_SIZE = tuple(DETECTION_MODEL["frame_size"])
+VALIDATION = "synthetic://street?split=val&clips=1&frames=5&height=64&width=128"
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     raw = tiny_dict(model=DETECTION_MODEL)
-    raw["data"]["validate_on"] = "synthetic://street?split=val&clips=1&frames=5&height=64&width=128"
+    raw["data"]["validate_on"] = VALIDATION
     raw["stages"] = [
         {"kind": "recognition", **STAGE},
         {"kind": "pairs", **STAGE, "validate_every": 2},
@@ -52,6 +55,27 @@ def test_run_logs_the_parts_of_the_loss_and_validates_by_map(checkpoint):
     parts = ("rpn_class_loss", "rpn_box_loss", "classification_loss", "box_loss")
     assert sum(float(last[part]) for part in parts) == pytest.approx(float(last["loss"]), rel=1e-4)
     assert 0 <= float(last["val_map_l5"]) <= 1
+
+
+def test_threshold_of_boxes_is_chosen_on_what_the_run_is_validated_on(checkpoint):
+    """Counted again on the boxes of the checkpoint: no other candidate has a better F1."""
+    loaded = load_checkpoint(checkpoint)
+    chosen = loaded.score_threshold
+    assert (chosen.data, chosen.key_interval) == (VALIDATION, 5)
+    clips = open_clips(VALIDATION)
+    predictor = TorchPredictor(loaded.model, FRAME_SIZE)
+    whole = evaluate(predictor, clips, BOX_CLASSES, 5, task="detection").matches(range(5))
+
+    def f1(score):
+        of_class = []
+        for label in np.flatnonzero(whole.truths):
+            shown = (whole.labels == label) & (whole.scores >= np.float32(score))
+            of_class.append(2 * whole.right[shown].sum() / (shown.sum() + whole.truths[label]))
+        return np.mean(of_class)
+
+    # The weights that are stored are those of the last step.
+    assert f1(chosen.score) == pytest.approx(chosen.f1)
+    assert chosen.f1 == pytest.approx(max(f1(number / 100) for number in range(1, 100)))
 
 
 def test_answers_are_detections_in_source_pixels(model):

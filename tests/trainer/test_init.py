@@ -5,11 +5,11 @@ import torch
 from safetensors.torch import save_file
 
 from dff_edge.errors import CheckpointError
-from dff_edge.trainer.checkpoint import load_checkpoint
+from dff_edge.trainer.checkpoint import load_checkpoint, save_checkpoint
 from dff_edge.trainer.initial import initialise
 from dff_edge.trainer.models import build_model
 from tests.trainer.runs import weights
-from tests.trainer.tiny import TINY, tiny_config
+from tests.trainer.tiny import DETECTION_MODEL, TINY, tiny_config
 
 
 def initialised(**init):
@@ -137,7 +137,9 @@ def test_whole_model_of_another_configuration_is_refused(unbroken):
         init={"model": unbroken[0]}, model=TINY["model"] | {"flow": {"width": 0.5}}
     )
 
-    with pytest.raises(CheckpointError, match="checkpoint does not fit the model"):
+    with pytest.raises(
+        CheckpointError, match="the flow network of .*checkpoint does not fit the model"
+    ):
         initialise(build_model(config.model), config)
 
 
@@ -180,3 +182,71 @@ def test_networks_of_a_checkpoint_see_what_they_were_trained_on(unbroken, networ
         maps = torch.cat([maps, maps], 1) if network == "flow" else maps
         results.append(part.get_submodule(norm)(part.get_submodule(first)(maps))[..., 2:-2, 2:-2])
     torch.testing.assert_close(*results, rtol=1e-3, atol=1e-4)
+
+
+def initialised_from(origin, **model):
+    config = tiny_config(init={"model": origin}, model=TINY["model"] | model)
+    made = build_model(config.model)
+    fresh = {name: value.clone() for name, value in made.state_dict().items()}
+    initialise(made, config)
+    return made.state_dict(), fresh
+
+
+def test_model_for_other_classes_keeps_all_but_the_head(unbroken, caplog):
+    """``sky`` and ``road`` are known to it, as classes 0 and 4."""
+    caplog.set_level("INFO", "dff_edge.trainer")
+    classes = ["cone", "road", "sky"]
+    task = {"classes": classes, "colours": [[0, 0, 0]] * 3}
+
+    loaded, fresh = initialised_from(unbroken[0], task=task)
+
+    before = weights(unbroken[0])
+    for name, value in loaded.items():
+        if not name.startswith("task."):
+            assert torch.equal(value, before[name]), name
+    for name in ("task.score.weight", "task.score.bias"):
+        assert torch.equal(loaded[name][0], fresh[name][0])
+        assert torch.equal(loaded[name][1], before[name][4])
+        assert torch.equal(loaded[name][2], before[name][0])
+    assert (
+        "of its head 2 classes (road, sky), new 1 class (cone), left out 6 classes" in caplog.text
+    )
+
+
+def test_model_of_another_task_is_refused(unbroken):
+    config = tiny_config(init={"model": unbroken[0]}, model=DETECTION_MODEL)
+
+    with pytest.raises(CheckpointError, match="a model for segmentation, expected one for detec"):
+        initialise(build_model(config.model), config)
+
+
+def test_model_whose_maps_are_propagated_gets_a_new_scale_for_other_classes(tmp_path, caplog):
+    """With split "none" the scale field has a channel for each class."""
+    whole = TINY["model"] | {"split": "none"}
+    config = tiny_config(model=whole)
+    save_checkpoint(
+        tmp_path / "old", build_model(config.model), config.model, name="old", training={}
+    )
+    task = {"classes": ["sky"], "colours": [[0, 0, 0]]}
+
+    loaded, _ = initialised_from(tmp_path / "old", split="none", task=task)
+
+    assert loaded["flow.scale.bias"].tolist() == [1.0]
+    assert "init.model: the scale head has 8 channels, expected 1" in caplog.text
+
+
+def test_whole_model_of_another_normalisation_sees_what_it_was_trained_on(unbroken):
+    """``test_networks_of_a_checkpoint_...`` looks at the numbers."""
+    other = {"mean": [90.0, 100.0, 110.0], "std": [70.0, 80.0, 90.0]}
+
+    loaded, _ = initialised_from(unbroken[0], **other)
+
+    config = tiny_config(
+        init={"feature": unbroken[0], "flow": unbroken[0]}, model=TINY["model"] | other
+    )
+    model = build_model(config.model)
+    initialise(model, config)
+    for network in (model.feature, model.flow):
+        prefix = "feature" if network is model.feature else "flow"
+        for name, value in network.state_dict().items():
+            assert torch.equal(loaded[f"{prefix}.{name}"], value), name

@@ -13,11 +13,12 @@ The split is that for training if the name has none.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from dff_edge.bundle.anchors import anchor_sizes
-from dff_edge.bundle.tasks import TaskName
+from dff_edge.bundle.tasks import FORMATS, TaskName
 from dff_edge.data.clips import class_names, open_clips
 from dff_edge.data.datasets import (
     FLYING_CHAIRS,
@@ -28,7 +29,9 @@ from dff_edge.data.datasets import (
     vid_and_det,
 )
 from dff_edge.data.datasets.findings import Anchors, check_clips
-from dff_edge.errors import ConfigError
+from dff_edge.data.datasets.labelled_clip import LabelledClip
+from dff_edge.data.hold_out import hold_out
+from dff_edge.errors import ConfigError, SourceError
 from dff_edge.trainer.config import DataConfig
 from dff_edge.trainer.data.clip_pairs import ClipPairs
 from dff_edge.trainer.data.flying_chairs import FlyingChairsPairs
@@ -112,6 +115,8 @@ def open_pairs(
 
     def pairs_of(uri: str) -> PairData:
         clips = open_clips(uri, split=split)
+        if data.holds_out:
+            clips = hold_out(clips, data.hold_out).train
         settings: dict[str, Any] = {
             "seed": seed,
             "frame_size": frame_size,
@@ -187,7 +192,9 @@ def _synthetic_pairs(
     )
 
 
-def check_training_data(data: DataConfig, model: ModelConfig, *, trains_pairs: bool) -> None:
+def check_training_data(
+    data: DataConfig, model: ModelConfig, *, trains_pairs: bool, batch_size: int = 1
+) -> None:
     """Open a sample of the training data: raise for errors, warn of possible faults.
 
     Generated scenes are skipped, and Flying Chairs, whose labels are flow.
@@ -196,9 +203,11 @@ def check_training_data(data: DataConfig, model: ModelConfig, *, trains_pairs: b
         data: ``train`` and ``motion`` are used.
         model: whose task, classes and anchors are checked against the data.
         trains_pairs: whether neighbouring frames are used.
+        batch_size: largest one of the stages.
 
     Raises:
-        ConfigError, SourceError: as ``open_clips`` and ``check_clips``.
+        ConfigError: there are fewer labelled frames than in a batch.
+        SourceError: there is no box at all; and as ``open_clips`` and ``check_clips``.
     """
     if moves_already(data.train):
         return
@@ -206,11 +215,34 @@ def check_training_data(data: DataConfig, model: ModelConfig, *, trains_pairs: b
     anchors = None if rfcn is None else Anchors(anchor_sizes(rfcn), model.frame_size)
     is_both = data.train.startswith(f"{VID_AND_DET}://")
     for uri in vid_and_det(data.train) if is_both else (data.train,):
+        clips = open_clips(uri, split="train")
+        _check_amount(clips, uri, data, model, batch_size)
         check_clips(
-            open_clips(uri, split="train"),
+            clips,
             uri,
             model.task.name,
             model.task.classes,
             anchors=anchors,
             pairs=trains_pairs and data.motion == "none",
+        )
+
+
+def _check_amount(
+    clips: Sequence[LabelledClip], uri: str, data: DataConfig, model: ModelConfig, batch_size: int
+) -> None:
+    """Raise for fewer labelled frames than in a batch, and for frames of which none has a box."""
+    used = hold_out(clips, data.hold_out).train if data.holds_out else clips
+    frames = [(clip, i) for clip in used for i in range(len(clip)) if clip.is_labelled(i)]
+    if len(frames) < batch_size:
+        raise ConfigError(
+            f"data.train ('{uri}') has {len(frames)} labelled frames to train on, fewer than the "
+            f"{batch_size} of a batch. Label more, or set batch_size to {max(len(frames), 1)} or "
+            "less."
+        )
+    if FORMATS.find(model.task.name).truth != "boxes":
+        return
+    if not any(len(boxes) for clip, i in frames if (boxes := clip.boxes(i)) is not None):
+        raise SourceError(
+            f"'{uri}' has no box in any of its {len(frames)} frames to train on, expected boxes of "
+            f"{', '.join(model.task.classes)}. `dff-edge data check` reports its contents."
         )

@@ -15,7 +15,8 @@ Shapes: N batch, C channels, A anchors a cell, K classes, k bins in each directi
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
@@ -64,6 +65,8 @@ class RfcnHead(TaskHead):
     Raises:
         ConfigError: if ``channels`` is odd.
     """
+
+    class_layers: ClassVar[Mapping[str, int]] = {"class_maps": 1}
 
     def __init__(self, channels: int, classes: int, settings: RfcnSettings) -> None:
         super().__init__()

@@ -12,6 +12,9 @@ Shapes: N batch, C channels, K classes, h x w feature map.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from dff_edge.trainer.models.task_head import TaskHead
@@ -24,6 +27,8 @@ class SegmentationHead(TaskHead):
         channels: C, channels of the features.
         classes: K, number of score maps.
     """
+
+    class_layers: ClassVar[Mapping[str, int]] = {"score": 0}
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()

@@ -108,9 +108,8 @@ class VideoFile:
         """Open the file at a key frame, or at its start."""
         self.close()
         start = None if place is None or self._index is None else self._index.starts[place]
-        self._source = _PartOfFile(
-            SourceUri(str(self._path), "video", str(self._path)), start=start
-        )
+        uri = SourceUri(str(self._path), "video", str(self._path))
+        self._source = _PartOfFile(uri, start=start)
 
     def _read_to(self, number: int) -> bool:
         """Decode until a frame, and keep the last ones; return whether it came."""

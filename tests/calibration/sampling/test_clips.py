@@ -9,6 +9,7 @@ import pytest
 from dff_edge.calibration.sampling import clips as clips_module
 from dff_edge.calibration.sampling.clips import FramesClip, open_calibration_clips
 from dff_edge.errors import CalibrationError, SourceError
+from tests.runtime.sources.videos import scene, write_video
 
 
 @pytest.fixture
@@ -24,6 +25,18 @@ def test_folder_of_images_is_one_clip_in_natural_order(folder):
 
     assert len(clip) == 12
     assert [int(clip.image(i)[0, 0, 0]) for i in range(12)] == list(range(12))
+
+
+def test_each_video_of_a_folder_is_a_clip(tmp_path):
+    for name, count in (("drive10", 4), ("drive9", 3)):
+        write_video(tmp_path / f"{name}.mp4", scene(count))
+
+    clips = open_calibration_clips(str(tmp_path))
+
+    assert [(clip.name, len(clip)) for clip in clips] == [
+        (f"{tmp_path}/drive9.mp4", 3),
+        (f"{tmp_path}/drive10.mp4", 4),
+    ]
 
 
 def test_frames_come_by_number_in_any_order(folder):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -47,9 +48,18 @@ def test_line_says_everything_about_a_frame(tmp_path):
         "key_age_ms": 66.667,
         "age_ms": None,
         "latency_ms": 12.346,
+        "expected_disagreement": None,
         "stage_ms": {"flow": 1.235, "task": 2.0},
         "classes": {"road": 0.625, "sky": 0.125, "Fußgänger": 0.125},
     }
+
+
+def test_staleness_is_written_where_the_bundle_foretells_it(tmp_path):
+    with sink_to(tmp_path / "out.jsonl") as sink:
+        sink.write(replace(result(), expected_disagreement=0.0123456))
+
+    line = json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8"))
+    assert line["expected_disagreement"] == 0.0123
 
 
 def detections():

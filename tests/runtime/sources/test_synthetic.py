@@ -9,8 +9,8 @@ from dff_edge.synthetic import StreetScene
 
 
 def test_frames_are_those_of_the_scene():
-    uri = "synthetic://street?seed=5&frames=3&height=64&width=128&split=test&fps=10"
-    scene = StreetScene(seed=5, split="test", size=(64, 128), length=3)
+    uri = "synthetic://street?seed=5&frames=3&height=64&width=128&split=test&fps=10&motion=mixed"
+    scene = StreetScene(seed=5, split="test", size=(64, 128), length=3, motion="mixed")
 
     with open_source(uri) as source:
         assert (source.length, source.size, source.fps, source.live) == (3, (64, 128), 10, False)
@@ -31,6 +31,7 @@ def test_defaults_are_those_that_the_documentation_names():
     ("query", "message"),
     [
         ("split=dev", "split is 'dev', expected one of train, val, test"),
+        ("motion=fast", "motion is 'fast', expected one of steady, mixed"),
         ("frames=0", "frames is '0'"),
         ("height=8", "8"),
     ],

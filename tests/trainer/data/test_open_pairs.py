@@ -1,5 +1,7 @@
 """Training pairs by name."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -204,3 +206,65 @@ def test_both_of_vid_and_det_are_looked_at(tmp_path, caplog):
 @pytest.mark.parametrize("uri", ["synthetic://street", "flyingchairs://nowhere"])
 def test_what_is_drawn_and_what_has_flow_alone_is_not_looked_at(uri):
     check_training_data(DataConfig(train=uri), model(["a"]), trains_pairs=True)
+
+
+# ---- amounts
+
+
+def labelled_pictures(folder, count, **boxes):
+    """Pictures in COCO's format; one of them has a box where that is asked for."""
+    for number in range(count):
+        write(folder / f"{number}.png", np.zeros((48, 96, 3), np.uint8))
+    one = {"id": 0, "image_id": boxes.get("at"), "category_id": 0, "bbox": [2, 3, 40, 30]}
+    content = {
+        "images": [{"id": n, "file_name": f"{n}.png"} for n in range(count)],
+        "categories": [{"id": 0, "name": "cone"}],
+        "annotations": [one] * bool(boxes),
+    }
+    (folder / "boxes.json").write_text(json.dumps(content))
+    return f"cocovid://{folder / 'boxes.json'}"
+
+
+def checked(uri, batch_size=4, **data):
+    task = {"name": "detection", "classes": ["cone"], "colours": [[0, 0, 0]]}
+    check_training_data(
+        DataConfig(train=uri, **data),
+        ModelConfig.model_validate({"task": task, "frame_size": [64, 128]}),
+        trains_pairs=False,
+        batch_size=batch_size,
+    )
+
+
+def test_fewer_frames_than_a_batch_are_refused(tmp_path):
+    uri = labelled_pictures(tmp_path, 5, at=1)
+
+    checked(uri, batch_size=5)
+    with pytest.raises(ConfigError, match="has 5 labelled frames to train on, fewer than the 6 of"):
+        checked(uri, batch_size=6)
+    with pytest.raises(ConfigError, match="has 4 labelled .* set batch_size to 4 or less"):
+        checked(uri, batch_size=5, hold_out=0.2)
+
+
+def test_frames_without_any_box_are_refused_however_many(tmp_path):
+    """A sample of 50 of them would only have been warned of; a single box is enough."""
+    with pytest.raises(SourceError, match="no box in any of its 60 frames to train on, .* cone"):
+        checked(labelled_pictures(tmp_path, 60))
+    checked(labelled_pictures(tmp_path, 60, at=1))
+
+
+def test_what_is_held_out_is_not_trained_on(tmp_path):
+    """The grey of a frame is its number; of ten blocks the third and the eighth are held out."""
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+    for number in range(60):
+        write(tmp_path / "images" / f"{number}.png", np.full((48, 96, 3), 4 * number, np.uint8))
+        write(tmp_path / "labels" / f"{number}.png", np.resize(np.uint8([0, 1]), (48, 96)))
+    augment = {"enlarge": 1, "colour": 0}
+    settings = {"hold_out": 0.2, "augment": augment}
+    data = DataConfig(train=str(tmp_path), group=8, **settings)
+    pairs = open_pairs(data, seed=0, frame_size=(48, 96), class_count=2, length=60, max_distance=3)
+
+    batches = [pairs[n] for n in range(60)]
+
+    used = [int(frame.float().mean()) // 4 for b in batches for frame in (*b["key"], *b["current"])]
+    assert set(used) == set(range(60)) - set(range(12, 18)) - set(range(42, 48))

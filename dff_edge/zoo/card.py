@@ -1,24 +1,21 @@
-"""The models that come with dff-edge: their cards, and the export of their bundles.
+"""Cards of the models that come with dff-edge.
 
 A model is a folder of ``dff_edge/models``: a checkpoint (``weights.safetensors``, ``model.json``),
 the configuration that trained it, and its card, ``card.json`` for programs and ``README.md`` for
-readers. Nothing here imports torch before a bundle has to be exported.
+readers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dff_edge.bundle import shipped
-from dff_edge.bundle.shipped import CARD, NEW, WEIGHTS, shipped_models
+from dff_edge.bundle.shipped import CARD, WEIGHTS, shipped_models
 from dff_edge.bundle.tasks import TaskName
-from dff_edge.errors import BundleError, CheckpointError, MissingDependencyError, require
-from dff_edge.files.cache_folder import CACHE_VARIABLE
-from dff_edge.files.staging import Workplace, rename_durably
+from dff_edge.errors import CheckpointError
+from dff_edge.names import Precision
 
 Text = Annotated[str, Field(min_length=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -34,6 +31,8 @@ class CardData(_Strict):
     Attributes:
         name: of the data set.
         licence: under which it may be used, and its effect on the weights.
+        use: what the weights may be used for by it; models for "research" stay in the repository,
+            and those for "any" use are in the wheel too.
         train: data of the training, in words or as a name for `dff-edge train`.
         validate_on: data for watching progress; None for none.
         test: data of the results: never used for training, calibration or choices.
@@ -41,6 +40,7 @@ class CardData(_Strict):
 
     name: Text
     licence: Text
+    use: Literal["any", "research"]
     train: Text
     validate_on: Text | None
     test: Text
@@ -64,6 +64,19 @@ class CardResults(_Strict):
     at_interval: Annotated[dict[int, Share], Field(min_length=1)]
 
 
+class CardBundle(_Strict):
+    """The ready bundle of a model, with which it runs where there is no torch.
+
+    Attributes:
+        precisions: precisions that it holds, for ONNX Runtime and OpenVINO.
+        calibration: clips that INT8 is calibrated on: a source such as synthetic://street, or a
+            file or folder in the model's own.
+    """
+
+    precisions: Annotated[tuple[Precision, ...], Field(min_length=1)]
+    calibration: Text
+
+
 class ModelCard(_Strict):
     """A shipped model's card.
 
@@ -75,6 +88,7 @@ class ModelCard(_Strict):
         frame_size: ``(H, W)`` in pixels of its networks' input.
         networks: the three networks, in words.
         data: data that it was made from and measured on.
+        bundle: its ready bundle; None for a model that stays in the repository.
         results: its results.
         commands: how it and its results were made.
         limits: where it is not reliable.
@@ -87,9 +101,16 @@ class ModelCard(_Strict):
     frame_size: tuple[int, int]
     networks: Text
     data: CardData
+    bundle: CardBundle | None = None
     results: CardResults
     commands: Annotated[tuple[Text, ...], Field(min_length=2)]
     limits: Text
+
+    @model_validator(mode="after")
+    def _is_ready_where_carried(self) -> ModelCard:
+        if (self.bundle is not None) != (self.data.use == "any"):
+            raise ValueError("a bundle where data.use is 'any', and nowhere else")
+        return self
 
 
 def read_card(name: str) -> ModelCard:
@@ -113,51 +134,3 @@ def read_card(name: str) -> ModelCard:
 def model_bytes(name: str) -> int:
     """Return the size of a shipped model's weights in bytes."""
     return (shipped.MODELS / name / WEIGHTS).stat().st_size
-
-
-def export_model(name: str, folder: Path, say: Callable[[str], None]) -> None:
-    """Export a shipped model's bundle; of two exports at once, the later uses the first's.
-
-    Args:
-        name: the model's.
-        folder: where the bundle will be.
-        say: called with a line for each step.
-
-    Raises:
-        BundleError: the folder cannot be written.
-        MissingDependencyError: a package for the export is not installed.
-    """
-    try:
-        for module in ("torch", "onnx", "onnxscript", "onnxruntime"):
-            require(module, extra="export", purpose=f"The first use of the model '{name}'")
-    except MissingDependencyError as error:
-        raise MissingDependencyError(
-            f"{error} Or export it on another machine, `dff-edge export {name} -o {name}-bundle`, "
-            "copy that folder here and name it."
-        ) from error
-    from dff_edge.export import export_bundle
-    from dff_edge.trainer.checkpoint import load_checkpoint
-
-    try:
-        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        workplace = Workplace(folder.parent, NEW, 0o700)
-    except OSError as error:
-        raise BundleError(
-            f"the model '{name}' is exported to {folder.parent} when it is first used, and that "
-            f"cannot be written: {error.strerror}. Name another folder in {CACHE_VARIABLE}, or "
-            f"export it where there is room, `dff-edge export {name} -o {name}-bundle`, and name "
-            "that folder."
-        ) from error
-    with workplace as staged:
-        say(f"exporting the model {name} to {folder}, once")
-        export_bundle(
-            load_checkpoint(shipped.MODELS / name),
-            staged.path / name,
-            command=f"dff-edge export {name}",
-            progress=say,
-        )
-        try:
-            rename_durably(staged.path / name, folder)
-        except OSError:  # another export was first
-            if not folder.is_dir():
-                raise

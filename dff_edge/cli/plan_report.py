@@ -1,0 +1,258 @@
+"""The report of `dff-edge plan`: its table, its advice, its numbers."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from typing import Any
+
+import click
+
+from dff_edge.bundle.reader import Bundle
+from dff_edge.cli.command import table
+from dff_edge.plan.judge import Choice, Miss, relaxed
+from dff_edge.plan.planner import Plan
+from dff_edge.plan.verify import Speed
+
+_WIDTH = 100  # of the notes
+
+
+def print_plan(plan: Plan, bundle: Bundle, *, is_all: bool) -> None:
+    """Print the candidates as a table, the best with its command, and why others fall short.
+
+    Args:
+        plan: of the bundle.
+        bundle: its bundle.
+        is_all: whether all candidates are printed, else the best of each kind.
+    """
+    shown = plan.choices if is_all else _best_of_each(plan.choices)
+    has_accuracy = any(choice.accuracy is not None for choice in shown)
+    headers = ["", "keys", "fps", "answered", "age p50", "p99 ms", "old"]
+    headers += [f"{plan.metric.partition('@')[0]} %"] * has_accuracy + ["but"]
+    table(headers, [_row(choice, plan, has_accuracy) for choice in shown])
+    click.echo()
+    if len(shown) < len(plan.choices):
+        _note(
+            "Each line is the best engine and number of threads of its kind; --all prints "
+            f"{len(plan.choices)}."
+        )
+    _note(
+        "answered: of the frames captured; age: from capture to answer; old: mean age in frames of "
+        "the features that a captured frame is left with."
+    )
+    _accuracy_notes(plan, bundle)
+    for reason in plan.left_out:
+        _note(f"Left out: {reason}.")
+    click.echo()
+    best = plan.best
+    if best.fits:
+        click.echo("Best:")
+        click.echo(f"  {_line(bundle, best, plan)}")
+        _about_per_frame(plan)
+    else:
+        _nothing_fits(plan, bundle)
+
+
+def _row(choice: Choice, plan: Plan, has_accuracy: bool) -> list[str]:
+    forecast, setup = choice.forecast, choice.candidate.setup
+    threads = "" if setup.threads is None else f"/{setup.threads}"
+    background = "" if setup.keys.is_in_order else ", background"
+    cells = [
+        f"{setup.precision} {setup.engine}{threads}",
+        f"{choice.candidate.policy}{background}",
+        f"{forecast.fps:.1f}",
+        f"{forecast.answered_share:.1%}",
+        f"{1e3 * forecast.age_s(50):.1f}",
+        f"{1e3 * forecast.age_s(99):.1f}",
+        f"{forecast.staleness:.1f}",
+    ]
+    if has_accuracy:
+        cells.append(_percent(choice))
+    why = ", ".join(map(_lack, choice.misses))
+    return [*cells, "best" if choice is plan.best and choice.fits else why]
+
+
+def _lack(miss: Miss) -> str:
+    if miss.wish == "loss":
+        return "loss unknown" if miss.got is None else f"loses {miss.got:.1f}"
+    return {"answered": "drops", "age": "late"}[miss.wish]
+
+
+def _percent(choice: Choice) -> str:
+    if choice.accuracy is None:
+        return "-"
+    bound = "<" if choice.accuracy.is_bound else ""
+    return f"{bound}{100 * choice.accuracy.value:.1f}"
+
+
+def _best_of_each(choices: list[Choice]) -> list[Choice]:
+    """Return the first of each precision, key mode and policy."""
+    found: dict[tuple[Any, ...], Choice] = {}
+    for choice in choices:
+        setup = choice.candidate.setup
+        found.setdefault((setup.precision, setup.keys, choice.candidate.policy), choice)
+    return list(found.values())
+
+
+def _accuracy_notes(plan: Plan, bundle: Bundle) -> None:
+    record = f"dff-edge benchmark {bundle.path} --intervals 1,30 --source LABELLED --record"
+    if plan.data is None:
+        _note(
+            "Accuracy is not known: fresher features stand for it. Give --source CLIP to measure "
+            f"it, or record it: {record}"
+        )
+        return
+    _note(
+        f"{plan.metric}: {plan.data}; over all captured frames, of which one without an answer "
+        "keeps the answer before it."
+    )
+    if any(choice.accuracy is not None and choice.accuracy.is_bound for choice in plan.choices):
+        _note(
+            "<: at most so much; some frames have older features, or keep an answer for longer, "
+            f"than accuracy is known for. Give --source CLIP, of longer clips, or: {record}"
+        )
+    known = {precision: bundle.manifest.known_distance(precision) for precision in plan.curves}
+    distance = plan.best.forecast.distance(99)
+    limit = known.get(plan.best.candidate.setup.precision)
+    if limit is not None and distance > limit:
+        _note(
+            f"The features of the best are up to {distance:.0f} frames old, and the model was "
+            f"trained and calibrated for {limit}."
+        )
+
+
+def _line(bundle: Bundle, choice: Choice, plan: Plan) -> str:
+    cameras = [str(number) for number in range(plan.wishes.streams)]
+    words = ["dff-edge", "run", str(bundle.path), *cameras, *choice.candidate.options()]
+    return shlex.join(words)
+
+
+def _about_per_frame(plan: Plan) -> None:
+    if plan.best.candidate.is_per_frame:
+        _note(
+            "Plain per-frame inference is the better choice here: the full network answers every "
+            "frame in time, and feature flow would only lose accuracy."
+        )
+        return
+    per_frame = next((c for c in plan.choices if c.candidate.is_per_frame), None)
+    if per_frame is None:
+        return
+    forecast = per_frame.forecast
+    accuracy = "" if per_frame.accuracy is None else f", {plan.metric} {_percent(per_frame)} %"
+    _note(
+        f"Per-frame inference ({per_frame.candidate.setup.precision}, at its best) would answer "
+        f"{forecast.answered_share:.1%} of the frames at an age of "
+        f"{1e3 * forecast.age_s(99):.0f} ms (p99){accuracy}."
+    )
+
+
+def _nothing_fits(plan: Plan, bundle: Bundle) -> None:
+    click.echo("Nothing fits. The nearest miss:")
+    click.echo(f"  {_line(bundle, plan.best, plan)}")
+    helps = []
+    for wish, choice in relaxed(plan.choices, plan.wishes).items():
+        (miss,) = choice.misses
+        assert miss.got is not None
+        option = {
+            "age": f"--max-age {1e3 * miss.got * 1.1:.0f}ms",
+            "loss": f"--max-loss {miss.got + 0.1:.1f}",
+            "answered": f"--min-answered {100 * miss.got * 0.99:.0f}",
+        }[wish]
+        setup = choice.candidate.setup
+        helps.append(f"{option} ({setup.precision}, {choice.candidate.policy}, keys {setup.keys})")
+    slower = plan.fitting_rate()
+    if slower is not None:
+        helps.append(f"--rate {slower[0]:.3g} ({slower[1].candidate.policy})")
+    if "int8" not in bundle.precisions:
+        helps.append(f"INT8 graphs (dff-edge calibrate {bundle.path} --source CLIPS)")
+    click.echo("It would fit, or come closer, with:" if helps else "A lighter model would help.")
+    for text in helps:
+        click.echo(f"  {text}")
+
+
+def print_verified(plan: Plan, measured: Speed) -> None:
+    """Print the forecast of the best beside its measured speed."""
+    expected = Speed.of(plan.best.forecast)
+    rows = []
+    for title, field, factor in (
+        ("fps", "fps", 1.0),
+        ("answered %", "answered_share", 100.0),
+        ("age p50 ms", "age_p50_s", 1e3),
+        ("age p99 ms", "age_p99_s", 1e3),
+        ("distance p50", "distance_p50", 1.0),
+    ):
+        values = [factor * getattr(speed, field) for speed in (expected, measured)]
+        rows.append([title, *(f"{value:.1f}" for value in values), _off(*values)])
+    click.echo("\nVerified, on a paced source:")
+    table(["", "predicted", "measured", "off"], rows)
+
+
+def _off(expected: float, measured: float) -> str:
+    return f"{(expected - measured) / measured:+.0%}" if measured else "-"
+
+
+def numbers_of(
+    plan: Plan, bundle: Bundle, measured: Speed | None, machine: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the numbers of a plan, ready for JSON.
+
+    Args:
+        plan: of the bundle.
+        bundle: its bundle.
+        measured: speed of the best, where it was run.
+        machine: as ``Machine`` describes it.
+    """
+    wishes = plan.wishes
+    return {
+        "bundle": str(bundle.path),
+        "machine": machine,
+        "wishes": {
+            "rate": wishes.rate,
+            "streams": wishes.streams,
+            "min_answered": wishes.min_answered,
+            "max_age_s": wishes.max_age_s,
+            "max_loss": wishes.max_loss,
+        },
+        "seconds": plan.seconds,
+        "metric": plan.metric,
+        "accuracy_of": plan.data,
+        "full_accuracy": plan.full,
+        "fits": plan.best.fits,
+        "run": _line(bundle, plan.best, plan),
+        "candidates": [_candidate(choice) for choice in plan.choices],
+        "left_out": plan.left_out,
+        "verified": None if measured is None else measured._asdict(),
+    }
+
+
+def _candidate(choice: Choice) -> dict[str, Any]:
+    setup = choice.candidate.setup
+    return {
+        "precision": setup.precision,
+        "engine": setup.engine,
+        "threads": setup.threads,
+        "keys": str(setup.keys),
+        "policy": choice.candidate.policy,
+        "depth": 1,
+        **{name: _finite(value) for name, value in Speed.of(choice.forecast)._asdict().items()},
+        "distance_p99": _finite(choice.forecast.distance(99)),
+        "staleness": choice.forecast.staleness,
+        "key_frames": choice.forecast.key_frames,
+        "accuracy": None if choice.accuracy is None else choice.accuracy.value,
+        "accuracy_is_bound": None if choice.accuracy is None else choice.accuracy.is_bound,
+        "loss": choice.loss,
+        "fits": choice.fits,
+        "misses": [
+            {"wish": miss.wish, "got": None if miss.got is None else _finite(miss.got)}
+            for miss in choice.misses
+        ],
+    }
+
+
+def _finite(value: float) -> float | None:
+    """Return a number for JSON: None for the age of answers where there are none."""
+    return value if math.isfinite(value) else None
+
+
+def _note(text: str) -> None:
+    click.echo(click.wrap_text(text, _WIDTH, subsequent_indent="  "))

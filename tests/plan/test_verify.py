@@ -1,0 +1,26 @@
+"""A forecast beside a real run on a paced source."""
+
+import numpy as np
+import pytest
+
+from dff_edge.plan.candidates import Candidate, Setup
+from dff_edge.plan.verify import verify
+from dff_edge.runtime.keys import BACKGROUND, IN_ORDER
+from tests.bundle.bundles import make_bundle
+
+IMAGES = [np.full((32, 64, 3), value, np.uint8) for value in (100, 101, 102)]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return make_bundle(tmp_path_factory.mktemp("bundle") / "small", (32, 64))
+
+
+@pytest.mark.parametrize(("keys", "policy"), [(IN_ORDER, "fixed:3"), (BACKGROUND, "idle")])
+def test_speed_is_that_of_a_camera_at_the_rate(bundle, keys, policy):
+    candidate = Candidate(Setup("fp32", "onnxruntime", 1, keys), policy)
+    speed = verify(bundle, candidate, IMAGES, rate=200.0, frames=40)
+    assert 0 < speed.answered_share <= 1
+    assert speed.fps == pytest.approx(200 * speed.answered_share)
+    assert 0 < speed.age_p50_s <= speed.age_p99_s
+    assert speed.distance_p50 >= (1 if keys is BACKGROUND else 0)

@@ -1,0 +1,146 @@
+"""Staleness of an answer: measures by hand, the model by its definition, what pipelines tell."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from dff_edge.bundle.staleness import MEASURES, Term
+from dff_edge.frames import Frame
+from dff_edge.runtime.pipeline import Pipeline
+from dff_edge.runtime.sequential import SequentialRunner, open_graphs
+from dff_edge.runtime.staleness import Staleness, measure
+from tests.bundle.bundles import make_bundle
+from tests.bundle.staleness_models import staleness_fields, with_staleness
+
+CELLS = (6, 8)
+HALF = (1, 48, 64, 3)  # stride 16
+FLOORS = {"distance": 0.5, "flow": 0.01, "flow_spread": 0.01, "error": 0.5}
+
+
+def measured(distance=4, flow=(0.0, 0.0), key=None, frame=None):
+    """Measures by name, without logarithm and floor."""
+    moved = np.broadcast_to(np.asarray(flow, np.float32), (1, *CELLS, 2))
+    grey = np.full(HALF, 90, np.uint8)
+    found = measure(distance, moved, grey if key is None else key, grey if frame is None else frame)
+    return {name: math.exp(v) - FLOORS[name] for name, v in zip(MEASURES, found, strict=True)}
+
+
+def test_a_frame_that_stands_still_measures_nothing_but_its_distance():
+    found = measured(distance=7)
+    assert found == pytest.approx({**dict.fromkeys(MEASURES, 0.0), "distance": 7}, abs=1e-6)
+
+
+def test_flow_is_measured_in_feature_cells():
+    found = measured(flow=(3.0, -4.0))
+    assert found["flow"] == pytest.approx(5)
+    assert found["flow_spread"] == pytest.approx(0, abs=1e-6)
+
+    rising = np.zeros((1, *CELLS, 2), np.float32)
+    rising[..., 0] = 0.3 * np.arange(CELLS[1])  # 0 .. 2.1 to the right
+    rising[..., 0] += 0.4 * np.arange(CELLS[0])[:, None]
+    found = measured(flow=rising)
+    assert found["flow"] == pytest.approx(0.3 * 3.5 + 0.4 * 2.5)
+    assert found["flow_spread"] == pytest.approx(0.5)
+
+
+def test_error_is_that_of_the_key_frame_moved_by_the_flow():
+    key = np.full(HALF, 30, np.uint8)
+    key[:, :, 24:40] = 240  # two cells wide, 8 pixels a cell
+    frame = np.roll(key, 8, axis=2)
+    # From the frame to the key frame: what is seen here was one cell further left.
+    right, still = (measured(flow=(dx, 0.0), key=key, frame=frame)["error"] for dx in (-1, 0))
+
+    assert right == pytest.approx(0, abs=1e-4)
+    assert still == pytest.approx(210 * 16 / 64)
+
+
+def test_a_change_of_the_light_is_no_error():
+    rng = np.random.default_rng(1)
+    key = rng.integers(20, 200, HALF).astype(np.uint8)
+    brighter = np.rint(key * np.float32([1.2, 1.1, 0.9])).astype(np.uint8)
+
+    assert measured(key=key, frame=brighter)["error"] < 0.5  # whole levels
+    assert measured(key=np.zeros(HALF, np.uint8), frame=brighter)["error"] > 90
+
+
+def test_expected_disagreement_is_the_logistic_of_the_weighted_measures():
+    terms = {"distance": Term(weight=0.5, centre=1.0, deviation=2.0)}
+    terms["flow"] = Term(weight=2.0, centre=-1.0, deviation=0.5)
+    total = -9.5 + 0.5 * (math.log(4.5) - 1) / 2 + 2 * (math.log(5.01) + 1) / 0.5
+    flow = np.broadcast_to(np.float32([3, -4]), (1, *CELLS, 2))
+    half = np.zeros(HALF, np.uint8)
+
+    found = Staleness(-9.5, terms).expect(4, flow, half, half)
+    assert found == pytest.approx(1 / (1 + math.exp(-total)))
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -3e38])
+def test_an_answer_without_a_flow_is_stale_whatever_the_model(wrong):
+    model = Staleness(-5, {"distance": Term(weight=0.5, centre=1.0, deviation=2.0)})
+    flow = np.full((1, *CELLS, 2), wrong, np.float32)
+    half = np.zeros(HALF, np.uint8)
+
+    assert model.expect(1, flow, half, half) == 1.0
+
+
+def test_no_sum_is_too_large():
+    for weight, expected in ((100.0, 1.0), (0.0, 0.0)):
+        model = Staleness(-100.0, {"distance": Term(weight=weight, centre=-100, deviation=0.001)})
+        assert model.expect_of(np.zeros(len(MEASURES))) == pytest.approx(expected)
+
+
+def test_staleness_at_another_distance_follows_the_growth():
+    model = Staleness(0.0, {"flow": Term(weight=1.0, centre=0.0, deviation=1.0)}, growth=0.5)
+
+    assert model.foretell(0.03, 4, 4) == pytest.approx(0.03)
+    assert model.foretell(0.03, 4, 16) == pytest.approx(0.06)
+    assert model.foretell(0.4, 1, 16) == 1.0
+
+
+@pytest.fixture(scope="module")
+def images():
+    rng = np.random.default_rng(5)
+    small = rng.integers(0, 256, (7, 6, 10, 3), np.uint8)
+    return [np.kron(image, np.ones((8, 8, 1), np.uint8)) for image in small]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    made = make_bundle(tmp_path_factory.mktemp("b") / "b", precisions=("fp32", "int8"))
+    return with_staleness(made)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("depth", [1, 3])
+def test_results_tell_what_the_model_says_of_their_flow(bundle, images, depth, precision):
+    frames = [Frame(image, index, index / 30) for index, image in enumerate(images)]
+    fields = staleness_fields()
+    terms = {name: Term(**values) for name, values in fields["terms"].items()}
+    model = Staleness(fields["bias"], terms)
+    with open_graphs(bundle, precision) as subnets:
+        runner = SequentialRunner(subnets)
+        halves = [runner.half(image) for image in images]
+        expected = []
+        for i in range(len(images)):
+            k = i - i % 4
+            moved = runner.estimate_flow(halves[k], halves[i])
+            own = model.expect(i - k, moved["flow"], halves[k], halves[i])
+            expected.append(own if i % 4 else 0.0)
+
+    how = {"precision": precision, "depth": depth, "policy": "fixed:4", "threads": 1}
+    with Pipeline.open(bundle, **how) as pipeline:
+        results = list(pipeline.run(frames))
+    assert [result.expected_disagreement for result in results] == expected
+    assert len(set(expected)) == 6
+    assert set(results[1].stage_ms) >= {"flow", "staleness"}
+
+
+def test_a_bundle_without_a_model_tells_nothing(tmp_path, images):
+    with Pipeline.open(make_bundle(tmp_path / "b"), threads=1) as pipeline:
+        results = list(pipeline.run(Frame(image, i, i / 30) for i, image in enumerate(images)))
+
+    assert [result.expected_disagreement for result in results] == [None] * len(images)
+    assert not any("staleness" in result.stage_ms for result in results)
