@@ -217,6 +217,10 @@ def compare(folder: Path, source: str, test: str, options) -> dict[str, float]:
         _, seconds, computing, megabytes = dff_edge(
             "train", path, "-o", folder / name, threads=options.threads
         )
+        print(
+            f"{name}: {seconds:.0f} s, {computing:.0f} s of computing, {megabytes:.0f} MB",
+            flush=True,
+        )
         frame, at_5 = accuracy(folder / name / "checkpoint", test)
         print(f"{name}: {frame:.3f} on key frames, {at_5:.3f} at l = 5", flush=True)
         figures |= {

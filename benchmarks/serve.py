@@ -123,11 +123,11 @@ class Turn:
             classes = self._pipeline.bundle.manifest.classes
             with open_server(
                 "0",
-                source=source,
-                sinks=sinks,
+                sources=[source.uri],
                 classes=[info.name for info in classes],
                 colours=[info.colour for info in classes],
             ) as server:
+                server.channels[0].begin(source, sinks)
                 is_live = kind == "live"
                 return self._watched(server, source if is_live else self._frames(), has_viewers)
 
@@ -144,7 +144,7 @@ class Turn:
         start, start_cpu = time.perf_counter(), time.clock_gettime(clock)
         ages, count = [], 0
         for result in self._pipeline.run(frames):
-            server.show(result)
+            server.channels[0].show(result)
             count += 1
             ages.append(1e3 * (result.age_s or 0.0))
         seconds = time.perf_counter() - start

@@ -7,7 +7,8 @@ small    the same of objects below 32 x 32 px; larger ones are ignored, and what
 
 Each at every distance from the key frame and as "DFF at l"; of every --every-th frame of a clip,
 all pairs (k, i) that end there. The 95% interval is of 1000 draws of clips with replacement. MODEL
-is a bundle (--precision) or a checkpoint (--copy-features, --flow dis-medium).
+is a bundle (--precision), or a checkpoint (--flow dis-medium). --copy-features answers each frame
+with what the key frame's features say.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from dff_edge.bundle.shipped import MODELS
 from dff_edge.data.clips import check_class_names, open_clips
 from dff_edge.data.datasets.truth import true_boxes
 from dff_edge.detection_matching import match_greedily
+from dff_edge.evaluation.accuracy import mean_of_classes
 from dff_edge.evaluation.box_accuracy import Matches, average_precision, match
 from dff_edge.evaluation.bundle_predictor import BundlePredictor
 
@@ -93,9 +95,7 @@ def open_model(options: Any) -> tuple[Any, tuple[str, ...], str]:
     is_shipped = (MODELS / options.model).is_dir()
     checkpoint = load_checkpoint(options.model if is_shipped else Path(options.model))
     size = checkpoint.config.frame_size
-    predictor = TorchPredictor(
-        checkpoint.model, size, copies_features=options.copy_features, flow=options.flow
-    )
+    predictor = TorchPredictor(checkpoint.model, size, flow=options.flow)
     return predictor, checkpoint.config.task.classes, checkpoint.config.task.name
 
 
@@ -114,8 +114,9 @@ def answers_of(
         fitted = true_boxes(clip, i, image.shape[:2], class_count)
         assert fitted is not None
         for distance, key in enumerate(keys):
+            moves = distance and not options.copy_features
             answers[distance].append(
-                (fitted.boxes, predictor.predict(key, image if distance else None))
+                (fitted.boxes, predictor.predict(key, image if moves else None))
             )
     return answers
 
@@ -167,13 +168,13 @@ def summary(
 
     def mean_ap(distances: range, clips: Any) -> float:
         parts = [by_clip[clip][distance] for distance in distances for clip in clips]
-        return float(np.nanmean(precisions(parts, count)))
+        return mean_of_classes(precisions(parts, count))
 
     everyone = range(len(by_clip))
     intervals = {}
     for interval in sorted({1, min(5, max_interval), max_interval}):
         drawn = [mean_ap(range(interval), draw) for draw in draws]
-        low, high = np.percentile(drawn, (2.5, 97.5))
+        low, high = np.nanpercentile(drawn, (2.5, 97.5))
         intervals[interval] = (mean_ap(range(interval), everyone), float(low), float(high))
     key_frames = precisions([of_clip[0] for of_clip in by_clip], count)
     return {

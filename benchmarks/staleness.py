@@ -1,10 +1,12 @@
 """How well staleness is foretold, and how many key frames adaptive needs for the accuracy of fixed.
 
 By default the shipped street model on drawn clips whose camera stands, drives and turns, 30 frames
-each: fitted on clips of one split, measured on those of another. With --bundle and --source on
-clips of your own; --fit names those to fit on, or --halves has the first half of each clip fitted
-on and the second measured, else the model that the bundle holds is measured. Nothing needs labels:
-the full network on every frame is the teacher.
+each; while it stands, traffic goes on. Fitted on clips of one split, measured on those of another.
+For key frames each clip begins with 30 frames more, of a robot that waits where nothing moves.
+With --bundle and --source on clips of your own, all of one length or cut by --part; --fit names
+those to fit on, or --halves has the first half of each fitted on and the second measured, else the
+model that the bundle holds is measured. Nothing needs labels: the full network on every frame is
+the teacher.
 
 staleness_rank_correlation   Spearman's, of expected and true disagreement over all pairs
 staleness_distance_alone     the same of the distance from the key frame
@@ -12,10 +14,12 @@ staleness_within_distance    mean of the rank correlations of the pairs at each 
 cut_motion                   largest change of the picture from a frame to the next, as cuts are
                              seen by; cut_scene: 1st percentile of that between clips
 staleness_us                 time of measuring a frame and predicting, in microseconds
-adaptive_key_share           key frames that adaptive needs for the agreement with the full network
-                             that fixed:l has, over those of fixed:l; _low and _high are the 5th and
-                             95th percentile of a bootstrap over clips
-adaptive_key_share_N         the same for l = N
+adaptive_key_share           key frames that adaptive needs for the mean agreement with the full
+                             network that fixed:l has, over those of fixed:l, the largest l; _low
+                             and _high are the 5th and 95th percentile of a bootstrap over clips
+adaptive_key_share_p95       the same for the agreement of the worst answers, the 95th percentile
+adaptive_key_share_moving    the first, of the frames after the wait alone
+..._N                        for l = N
 """
 
 from __future__ import annotations
@@ -54,8 +58,8 @@ from dff_edge.runtime.policy import Adaptive, FixedInterval, KeyFramePolicy
 from dff_edge.runtime.staleness import measure
 from dff_edge.runtime.tasks import task_of
 
-FIT = "synthetic://street?split=val&clips=16&frames=90&motion=mixed"
-SOURCE = "synthetic://street?split=test&clips=12&frames=90&motion=mixed"
+FIT = "synthetic://street?split=val&clips=12&frames=90&motion=mixed"
+SOURCE = "synthetic://street?split=test&clips=8&frames=90&motion=mixed"
 THRESHOLDS = "0.02,0.03,0.04,0.06,0.08,0.12,0.16"
 RESAMPLES = 1000
 SENSOR_NOISE = 2.0  # levels of 255
@@ -93,12 +97,22 @@ class Run:
     """A policy's answers on each clip.
 
     Attributes:
-        keys: number of key frames, ``(clips,)``.
-        alike: share of the answers that are as the full network's, ``(clips,)``.
+        keys: whether each frame is a key frame, ``(clips, frames)``.
+        stale: share of each answer that differs from the full network's, the same.
     """
 
-    keys: NDArray[np.float64]
-    alike: NDArray[np.float64]
+    keys: NDArray[np.bool_]
+    stale: NDArray[np.float64]
+
+    def of(self, clips: NDArray[np.int64], worst: bool) -> tuple[float, float]:
+        """Return key frames of some clips, and mean or 95th percentile of the difference."""
+        stale = self.stale[clips]
+        told = np.percentile(stale, 95) if worst else stale.mean()
+        return float(self.keys[clips].sum()), float(told)
+
+    def after(self, frames: int) -> Run:
+        """Return the same without the first frames of each clip."""
+        return Run(self.keys[:, frames:], self.stale[:, frames:])
 
 
 def main() -> None:
@@ -110,11 +124,11 @@ def main() -> None:
     arguments.add_argument("--part", type=int, help="split clips in parts of so many frames")
     arguments.add_argument("--precision", default="int8", choices=["fp32", "int8"])
     arguments.add_argument(
-        "--waits", type=int, default=0, help="frames for which each clip begins with a still scene"
+        "--waits", type=int, default=30, help="frames for which each clip begins with a still scene"
     )
     arguments.add_argument("--thresholds", default=THRESHOLDS, help="of adaptive, rising")
     arguments.add_argument("--intervals", default="5,10", help="l of the fixed policies")
-    arguments.add_argument("--least", type=int, default=1, help="lower bound of adaptive")
+    arguments.add_argument("--least", type=int, default=2, help="lower bound of adaptive")
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory(prefix="dff-edge-") as folder:
         clips: list[Clip] = list(open_calibration_clips(options.source))
@@ -126,9 +140,11 @@ def main() -> None:
         model = bundle.manifest.staleness
         if model is None:
             raise SystemExit(f"{bundle.path} has no model of staleness; fit one, --fit CLIPS.")
-        clips = parts_of(clips, options.part, options.waits)
+        clips = parts_of(clips, options.part)
+        if len({len(clip) for clip in clips}) > 1:
+            raise SystemExit("The clips are of different lengths; cut them, --part FRAMES.")
         figures, background = correlation(bundle, model, clips, options.precision)
-        shares, more = key_shares(bundle, clips, options)
+        shares, more = key_shares(bundle, parts_of(clips, waits=options.waits), options)
     background |= {"source": options.source, "fitted on": model.source} | more
     report(figures | shares, {"precision": options.precision} | background, options.json)
 
@@ -159,7 +175,7 @@ def prepared(name: str | None, to_fit: Sequence[Clip] | None, source: str, folde
         return writer.commit()
 
 
-def parts_of(clips: Sequence[Clip], frames: int | None, waits: int) -> list[Clip]:
+def parts_of(clips: Sequence[Clip], frames: int | None = None, waits: int = 0) -> list[Clip]:
     """Return the clips, or consecutive parts of them of so many frames, in memory."""
     return [
         Part(clip, begin, begin + (frames or len(clip)), waits)
@@ -236,73 +252,78 @@ def key_shares(
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """Compare adaptive with fixed intervals at equal agreement with the full network."""
     thresholds = [float(text) for text in options.thresholds.split(",")]
-    adaptive = [Adaptive(threshold, options.least) for threshold in thresholds]
-    fixed = {int(text): FixedInterval(int(text)) for text in options.intervals.split(",")}
-    full = run(bundle, clips, FixedInterval(1), options, None)
-    answers = full[1]
-    runs: dict[str, Run] = {}
-    for policy in [*fixed.values(), *adaptive]:
-        runs[str(policy)] = run(bundle, clips, policy, options, answers)[0]
-        own = runs[str(policy)]
-        print(
-            f"{policy}: {own.keys.sum():.0f} key frames, {own.alike.mean():.4f} alike", flush=True
-        )
-    curve = [runs[str(policy)] for policy in adaptive]
-    figures, background = {}, {}
-    random = np.random.default_rng(0)
-    everything = np.arange(len(clips))
-    for interval, policy in fixed.items():
-        own = runs[str(policy)]
-        share = key_share(own, curve, everything)
-        samples = [
-            key_share(own, curve, random.integers(0, len(clips), len(clips)))
-            for _ in range(RESAMPLES)
-        ]
-        low, high = np.nanpercentile(samples, [5, 95])
-        name = "adaptive_key_share" + f"_{interval}" * (interval != max(fixed))
-        figures |= {name: share, f"{name}_low": float(low), f"{name}_high": float(high)}
-    background["frames"] = sum(len(clip) for clip in clips)
-    return figures, background
+    policies: list[KeyFramePolicy] = [
+        *(FixedInterval(int(text)) for text in options.intervals.split(",")),
+        *(Adaptive(threshold, options.least) for threshold in thresholds),
+    ]
+    full = answered(bundle, FixedInterval(1), clips, options)[1]
+    runs: list[Run] = []
+    for policy in policies:
+        keys, own = answered(bundle, policy, clips, options)
+        stale = [differences(bundle, *pair) for pair in zip(own, full, strict=True)]
+        runs.append(Run(np.array(keys), np.array(stale)))
+        count, mean = runs[-1].of(np.arange(len(clips)), worst=False)
+        print(f"{policy}: {count:.0f} key frames, {mean:.4f} stale", flush=True)
+    fixed = [policy.interval for policy in policies if isinstance(policy, FixedInterval)]
+    figures: dict[str, float] = {}
+    for number, interval in enumerate(fixed):
+        own, curve = runs[number], runs[len(fixed) :]
+        last = f"_{interval}" * (interval != max(fixed))
+        figures |= shares(f"adaptive_key_share{last}", own, curve, worst=False)
+        figures |= shares(f"adaptive_key_share_p95{last}", own, curve, worst=True)
+        if options.waits:
+            own, curve = own.after(options.waits), [one.after(options.waits) for one in curve]
+            figures |= shares(f"adaptive_key_share_moving{last}", own, curve, worst=False)
+    return figures, {"frames": sum(len(clip) for clip in clips)}
 
 
-def run(
-    bundle: Bundle,
-    clips: Sequence[Clip],
-    policy: KeyFramePolicy,
-    options: Any,
-    answers: list[list[Any]] | None,
-) -> tuple[Run, list[list[Any]]]:
-    """Answer the clips; compare with the full network's answers, where they are known."""
-    task = task_of(bundle.manifest)
-    keys, alike, found = [], [], []
+def answered(
+    bundle: Bundle, policy: KeyFramePolicy, clips: Sequence[Clip], options: Any
+) -> tuple[list[list[bool]], list[list[Any]]]:
+    """Return whether each frame of each clip is a key frame, and its answer."""
     with Pipeline.open(
         bundle, precision=options.precision, policy=policy, depth=1, threads=options.threads
     ) as pipeline:
-        for number, clip in enumerate(clips):
-            frames = (Frame(clip.image(i), i, i / 30) for i in range(len(clip)))
-            results = list(pipeline.run(frames))
-            keys.append(float(sum(result.is_key for result in results)))
-            own = [result.answer for result in results]
-            if answers is None:
-                found.append(own)
-                alike.append(1.0)
-                continue
-            same = [task.shared(a, b) for a, b in zip(own, answers[number], strict=True)]
-            alike.append(float(np.mean([part / total if total else 1.0 for part, total in same])))
-    return Run(np.array(keys), np.array(alike)), found
+        results = [
+            list(pipeline.run(Frame(clip.image(i), i, i / 30) for i in range(len(clip))))
+            for clip in clips
+        ]
+    return (
+        [[result.is_key for result in own] for own in results],
+        [[result.answer for result in own] for own in results],
+    )
 
 
-def key_share(fixed: Run, curve: Sequence[Run], clips: NDArray[np.int64]) -> float:
-    """Return key frames of adaptive at the agreement of a fixed policy, over those of the latter.
+def differences(bundle: Bundle, answers: list[Any], full: list[Any]) -> list[float]:
+    """Return the share of each answer that differs from the full network's."""
+    task = task_of(bundle.manifest)
+    same = [task.shared(*pair) for pair in zip(answers, full, strict=True)]
+    return [1 - part / total if total else 0.0 for part, total in same]
 
-    Between two thresholds, key frames go linearly with the agreement; NaN beyond them.
+
+def shares(name: str, fixed: Run, curve: Sequence[Run], *, worst: bool) -> dict[str, float]:
+    """Return the share of key frames, and its 5th and 95th percentile over resampled clips."""
+    random, count = np.random.default_rng(0), len(fixed.keys)
+    samples = [
+        key_share(fixed, curve, random.integers(0, count, count), worst) for _ in range(RESAMPLES)
+    ]
+    known = [share for share in samples if np.isfinite(share)]
+    low, high = np.percentile(known, [5, 95]) if known else (np.nan, np.nan)
+    share = key_share(fixed, curve, np.arange(count), worst)
+    return {name: share, f"{name}_low": float(low), f"{name}_high": float(high)}
+
+
+def key_share(fixed: Run, curve: Sequence[Run], clips: NDArray[np.int64], worst: bool) -> float:
+    """Return key frames of adaptive where it differs as much as a fixed policy, over the latter's.
+
+    Between two thresholds, key frames go linearly with the difference; NaN beyond them.
     """
-    points = sorted((run.alike[clips].mean(), run.keys[clips].sum()) for run in curve)
-    alike, keys = (np.array(values) for values in zip(*points, strict=True))
-    wanted = fixed.alike[clips].mean()
-    if not alike[0] <= wanted <= alike[-1]:
+    keys, wanted = fixed.of(clips, worst)
+    points = sorted(run.of(clips, worst)[::-1] for run in curve)
+    stale, own = (np.array(values) for values in zip(*points, strict=True))
+    if not stale[0] <= wanted <= stale[-1]:
         return float("nan")
-    return float(np.interp(wanted, alike, keys)) / fixed.keys[clips].sum()
+    return float(np.interp(wanted, stale, own)) / keys
 
 
 if __name__ == "__main__":

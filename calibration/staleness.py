@@ -20,6 +20,7 @@ from dff_edge.bundle.reader import Bundle
 from dff_edge.bundle.staleness import MEASURES, Measure, StalenessModel, Term
 from dff_edge.calibration.sampling.clips import Clip
 from dff_edge.evaluation.staleness import staleness_quality
+from dff_edge.frames import Image
 from dff_edge.hiding import hide_credentials
 from dff_edge.names import Precision
 from dff_edge.printable import printable
@@ -31,7 +32,7 @@ from dff_edge.runtime.tasks import decoder_of, task_of
 MIN_PAIRS = 80
 MOST_STRETCHES = 24
 
-_RIDGE = 1e-3
+_RIDGE = 1e-2
 _ROUNDS = 100
 _LEAST_DEVIATION = 1e-3
 _MOST_GROWTH = 2.0
@@ -97,13 +98,34 @@ def plan_stretches(lengths: Sequence[int]) -> tuple[Stretch, ...]:
     for number, (clip, begin, end) in enumerate(usable):
         ruler = next((ruler for ruler in _RULERS if ruler[-1] < end - begin), ())
         if ruler:
-            starts = range(begin, end - ruler[-1], max(1, ruler[-1] // 3))
+            starts = range(begin, end - ruler[-1], max(1, ruler[-1] // 6))
             fold = 2 * number // len(usable)
             stretches += [Stretch(clip, tuple(s + mark for mark in ruler), fold) for s in starts]
     if len(stretches) <= MOST_STRETCHES:
         return tuple(stretches)
     chosen = np.linspace(0, len(stretches) - 1, MOST_STRETCHES).round().astype(int)
     return tuple(stretches[number] for number in chosen)
+
+
+class _Reader:
+    """Reads the frames of stretches, those of a clip in rising order: a video is decoded once.
+
+    Frames that a later stretch needs are kept until then.
+    """
+
+    def __init__(self, clips: Sequence[Clip], stretches: Sequence[Stretch]) -> None:
+        self._clips, self._stretches = clips, stretches
+        self._kept: dict[tuple[int, int], Image] = {}
+
+    def images(self, number: int) -> list[Image]:
+        """Return the frames of a stretch; they are asked for one stretch after the other."""
+        own, later = self._stretches[number], self._stretches[number:]
+        needed = {(one.clip, i) for one in later for i in one.frames}
+        self._kept = {place: image for place, image in self._kept.items() if place in needed}
+        for clip, i in sorted(needed - self._kept.keys()):
+            if clip == own.clip and i <= own.frames[-1]:
+                self._kept[clip, i] = self._clips[clip].image(i)
+        return [self._kept[own.clip, i] for i in own.frames]
 
 
 def measure_pairs(
@@ -118,17 +140,17 @@ def measure_pairs(
     Args:
         bundle: a verified bundle.
         clips: consecutive frames.
-        stretches: of them.
+        stretches: of them, those of a clip by rising start.
         precision: of the graphs.
         progress: called with (stretches done, stretches in all).
     """
     task, decoder = task_of(bundle.manifest), decoder_of(bundle.manifest)
-    size = bundle.manifest.frame_size
+    size, reader = bundle.manifest.frame_size, _Reader(clips, stretches)
     distances, measures, found, folds, keys = [], [], [], [], []
     with open_graphs(bundle, precision) as subnets:
         runner = SequentialRunner(subnets)
         for done, stretch in enumerate(stretches):
-            images = [check_image(clips[stretch.clip].image(i)) for i in stretch.frames]
+            images = [check_image(image) for image in reader.images(done)]
             halves = [runner.half(image) for image in images]
             features = [runner.extract(runner.full(image)) for image in images]
             full = [decoder.decode(runner.score(own), size).content for own in features]
@@ -144,12 +166,14 @@ def measure_pairs(
                 keys.append(done * len(_RULERS[0]) + k)
             if progress is not None:
                 progress(done + 1, len(stretches))
+    told = np.array(measures, np.float64).reshape(-1, len(MEASURES))
+    usable = np.isfinite(told).all(axis=1)  # a flow that is not finite tells nothing
     return MeasuredPairs(
-        np.array(distances, np.int64),
-        np.array(measures, np.float64).reshape(-1, len(MEASURES)),
-        np.array(found, np.float64),
-        np.array(folds, np.int64),
-        np.array(keys, np.int64),
+        np.array(distances, np.int64)[usable],
+        told[usable],
+        np.array(found, np.float64)[usable],
+        np.array(folds, np.int64)[usable],
+        np.array(keys, np.int64)[usable],
     )
 
 
@@ -181,28 +205,34 @@ def fit_staleness(
     if count < MIN_PAIRS or len(folds) < 2:
         say(
             f"not fitted how stale an answer is: {len(clips)} clips yield {count} pairs of frames, "
-            f"expected {MIN_PAIRS} and more, as from one clip of 100 frames, or 8 of 20"
+            f"expected {MIN_PAIRS} and more, as from one clip of 50 frames, or 3 of 20"
         )
         return None
     say(f"measuring how stale answers become, on {count} pairs")
     pairs = measure_pairs(bundle, clips, stretches)
-    if not all(pairs.found[pairs.folds == fold].any() for fold in (0, 1)):
+    fitted = fit_terms(pairs, np.ones(len(pairs.found), np.bool_))
+    if not all(pairs.found[pairs.folds == fold].any() for fold in (0, 1)) or not fitted[1]:
         say(
-            "not fitted how stale an answer is: propagated answers are those of the full network "
-            "on these clips. Give clips with motion and with what the model finds."
+            "not fitted how stale an answer is: on these clips propagated answers are those of the "
+            "full network, or differ whatever the motion. Give clips with motion and with what "
+            "the model finds."
         )
         return None
     expected = np.empty(len(pairs.found))
     for fold in (0, 1):
         others, own = pairs.folds != fold, pairs.folds == fold
         expected[own] = predict(fit_terms(pairs, others), pairs.measures[own])
-    quality = staleness_quality(pairs.distances, expected, pairs.found)
-    fitted = fit_terms(pairs, np.ones(len(pairs.found), np.bool_))
+    quality = staleness_quality(pairs.distances, expected, pairs.found, pairs.folds)
     say(
         f"fitted how stale an answer is: rank correlation {quality.rank_correlation:.2f} on other "
         f"clips (of the distance alone {quality.distance_alone:.2f}), "
         f"{quality.within_distance:.2f} within a distance"
     )
+    if quality.rank_correlation < quality.distance_alone:
+        say(
+            "Warning: the distance alone tells more of how stale an answer is than this model. "
+            "Give more clips, and such as the device sees."
+        )
     bias, terms = fitted
     return StalenessModel(
         bias=bias,
@@ -230,7 +260,8 @@ def fit_terms(pairs: MeasuredPairs, chosen: NDArray[np.bool_]) -> tuple[float, d
     deviations = np.maximum(measures.std(axis=0), _LEAST_DEVIATION)
     inputs = np.column_stack([np.ones(len(found)), (measures - centres) / deviations])
     weights = np.zeros(inputs.shape[1])
-    weights[0] = np.log(found.mean() / (1 - found.mean()))
+    mean = float(np.clip(found.mean(), 1e-6, 1 - 1e-6))
+    weights[0] = np.log(mean / (1 - mean))
     for _ in range(_ROUNDS):
         for term in range(len(weights)):
             expected = 0.5 * (1 + np.tanh(inputs @ weights / 2))

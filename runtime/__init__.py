@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from dff_edge.runtime.live import RunOptions as RunOptions
     from dff_edge.runtime.live import RunReport as RunReport
     from dff_edge.runtime.pipeline import Pipeline as Pipeline
+    from dff_edge.runtime.pipelines import Pipelines as Pipelines
     from dff_edge.runtime.policy import Adaptive as Adaptive
     from dff_edge.runtime.policy import FixedInterval as FixedInterval
     from dff_edge.runtime.policy import FrameContext as FrameContext
@@ -65,6 +66,7 @@ _HOMES = {
     "dff_edge.runtime.engines.options": ("CudaOptions",),
     "dff_edge.runtime.live": ("RunOptions", "RunReport", "Runner"),
     "dff_edge.runtime.pipeline": ("Pipeline",),
+    "dff_edge.runtime.pipelines": ("Pipelines",),
     "dff_edge.runtime.policy": ("Adaptive", "FixedInterval", "FrameContext", "KeyFramePolicy"),
     "dff_edge.runtime.sinks": ("FanOut", "open_sink"),
     "dff_edge.runtime.sources": ("LiveSource", "open_source"),

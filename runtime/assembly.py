@@ -1,17 +1,22 @@
-"""The parts of a pipeline, opened together: engines, decoder, policy, schedule, scheduler."""
+"""The parts of pipelines, opened together: engines, decoder, policy, schedule, scheduler."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from dff_edge.bundle.reader import Bundle
 from dff_edge.errors import ConfigError
 from dff_edge.names import Precision
+from dff_edge.runtime.engines.backends import backend_of, names_on
 from dff_edge.runtime.engines.base import usable_cores
 from dff_edge.runtime.engines.open import open_subnets
 from dff_edge.runtime.engines.options import CudaOptions
+from dff_edge.runtime.engines.shared import share_engines
 from dff_edge.runtime.engines.subnets import Opened
+from dff_edge.runtime.key_turns import KeyTurn, KeyTurns
 from dff_edge.runtime.keys import KeyMode, parse_keys
 from dff_edge.runtime.known_distances import KnownDistances
 from dff_edge.runtime.overlap import OverlapChoice, choose_overlap
@@ -39,6 +44,7 @@ class Assembled:
     Attributes:
         scheduler: where frames are computed.
         policy: when to take a key frame.
+        turn: at the feature network, among the pipelines that share it.
         opened: engines and device; whoever closes the scheduler closes them after it.
         schedule: how their work is shared out, and why.
         distances: those that the bundle is known for.
@@ -46,6 +52,7 @@ class Assembled:
 
     scheduler: Scheduler
     policy: KeyFramePolicy
+    turn: KeyTurn
     opened: Opened
     schedule: Schedule
     distances: KnownDistances
@@ -55,23 +62,38 @@ def assemble(
     bundle: Bundle,
     precision: Precision,
     *,
-    policy: str | KeyFramePolicy | None,
+    policies: Sequence[str | KeyFramePolicy | None],
     depth: int,
     threads: int | None,
     engine: str,
     overlap: bool | None,
     keys: str | KeyMode,
     confidence: bool,
-    trace: Trace | None,
+    traces: Sequence[Trace | None],
     cuda: CudaOptions | None,
-) -> Assembled:
-    """Open the parts of a pipeline; arguments and errors are those of ``Pipeline.open``."""
+) -> list[Assembled]:
+    """Open the parts of a pipeline, or of several that share engines.
+
+    Args:
+        policies, traces: one of each for each pipeline.
+
+    The other arguments and the errors are those of ``Pipeline.open``.
+
+    Raises:
+        ConfigError: several on a device other than the CPU, too.
+    """
     keys = parse_keys(keys) if isinstance(keys, str) else keys
-    policy = policy_of(policy, keys, bundle)
+    parsed = [policy_of(policy, keys, bundle) for policy in policies]
+    if len(parsed) > 1 and backend_of(engine).device != "cpu":
+        raise ConfigError(
+            f"engine is '{engine}' for {len(parsed)} streams, expected "
+            f"{' or '.join(names_on('cpu'))}: engines are shared on the CPU only. Open a Pipeline "
+            "for each stream, which holds its own."
+        )
     given_threads, threads = threads, threads or usable_cores()
-    decoder = decoder_of(bundle.manifest, threads=threads, confidence=confidence)
+    decoders = [decoder_of(bundle.manifest, threads=threads, confidence=confidence) for _ in parsed]
     # The threads of a small network mostly wake each other: run beside others, it gets fewer.
-    is_alone = depth == 1 and keys.is_in_order
+    is_alone = depth == 1 and keys.is_in_order and len(parsed) == 1
     opened = open_subnets(
         bundle,
         precision,
@@ -81,6 +103,7 @@ def assemble(
         cuda=cuda,
         background=not keys.is_in_order,
     )
+    made: list[Assembled] = []
     try:
         share = None
         if opened.open_feature is not None and not keys.is_in_order:
@@ -88,42 +111,54 @@ def assemble(
                 share = ThreadShare(given_threads, "as requested")
             else:
                 opened, share = choose_share(opened, opened.open_feature, threads)
-        interval = policy.interval or bundle.manifest.default_key_interval
+        interval = parsed[0].interval or bundle.manifest.default_key_interval
         if overlap is not None:
             choice = OverlapChoice(overlap, "as requested")
         elif not opened.device.copies:
             choice = OverlapChoice(True, "the networks share out the CPU's threads")
         else:
             choice = choose_overlap(
-                opened.device, opened.subnets, decoder, depth=depth, interval=interval
+                opened.device, opened.subnets, decoders[0], depth=depth, interval=interval
             )
         schedule = Schedule(choice, keys, share)
-        scheduler = Scheduler(
-            opened.device,
-            opened.subnets,
-            decoder,
-            depth=depth,
-            overlap=choice.overlap,
-            keys=keys,
-            trace=trace,
-            staleness=staleness_of(bundle.manifest),
-        )
+        turns = KeyTurns()
+        holds = [opened] if len(parsed) == 1 else share_engines(opened, len(parsed))
+        for policy, trace, decoder, held in zip(parsed, traces, decoders, holds, strict=True):
+            scheduler = Scheduler(
+                held.device,
+                held.subnets,
+                decoder,
+                depth=depth,
+                overlap=choice.overlap,
+                keys=keys,
+                trace=trace,
+                staleness=staleness_of(bundle.manifest),
+            )
+            turn = turns.join(partial(_is_feature_busy, scheduler))
+            distances = KnownDistances.of(bundle, precision, engine)
+            made.append(Assembled(scheduler, policy, turn, held, schedule, distances))
     except BaseException:
+        for parts in made:
+            parts.scheduler.close()
         opened.close()
         raise
     _log.info(
-        "%s: %s in %s on %s, %d threads, %s, %s",
+        "%s: %s in %s on %s, %s%d threads, %s, %s",
         bundle.path,
         precision,
         engine,
         opened.device.name,
+        f"{len(parsed)} streams, " if len(parsed) > 1 else "",
         threads if share is None else share.threads,
-        policy,
+        parsed[0],
         schedule,
     )
-    distances = KnownDistances.of(bundle, precision, engine)
-    distances.expect(policy, keys)
-    return Assembled(scheduler, policy, opened, schedule, distances)
+    made[0].distances.expect(parsed[0], keys)
+    return made
+
+
+def _is_feature_busy(scheduler: Scheduler) -> bool:
+    return scheduler.is_feature_busy
 
 
 def policy_of(policy: str | KeyFramePolicy | None, keys: KeyMode, bundle: Bundle) -> KeyFramePolicy:

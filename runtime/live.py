@@ -10,16 +10,13 @@ To write the loop yourself, see `Pipeline`.
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Callable, Collection, Generator, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from dff_edge.bundle.reader import Bundle
-from dff_edge.errors import ConfigError, FrameError, SinkError, SourceError
-from dff_edge.files.atomic import check_folder, check_writable
+from dff_edge.errors import ConfigError, FrameError, SourceError
 from dff_edge.frames import Result
 from dff_edge.lifetime import Closing
 from dff_edge.names import Precision
@@ -31,12 +28,12 @@ from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.run_statistics import RunStatistics
 from dff_edge.runtime.sinks import open_sink
 from dff_edge.runtime.sinks.fan_out import FanOut, SinkReport
-from dff_edge.runtime.sinks.names import NAME, SinkUri, parse_sink, source_name
-from dff_edge.runtime.sinks.output_file import files_of, make_folder, remove_if_empty
+from dff_edge.runtime.sinks.names import SinkUri, parse_sink, source_name
+from dff_edge.runtime.sinks.output_file import make_folder, remove_if_empty
+from dff_edge.runtime.sinks.places import picture_suffix
 from dff_edge.runtime.sources import LiveSource, Source, open_source
 from dff_edge.runtime.tasks import task_of
 from dff_edge.runtime.trace import Trace
-from dff_edge.uri import parse_source
 
 EndState = Literal["finished", "stopped", "failed"]
 
@@ -67,7 +64,7 @@ class RunOptions:
     style: Style = DEFAULT_STYLE
 
 
-_DEFAULT_OPTIONS = RunOptions()
+DEFAULT_OPTIONS = RunOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +88,11 @@ class RunReport:
 
 
 class Watcher(Protocol):
-    """An observer of the results of a run, such as the server of its page."""
+    """An observer of a run, such as a channel of the server of its page."""
+
+    def begin(self, source: Source, sinks: FanOut) -> None:
+        """Note that source and sinks are open."""
+        ...
 
     def show(self, result: Result) -> None:
         """Accept a result; must not block."""
@@ -102,21 +103,162 @@ class Watcher(Protocol):
         ...
 
 
+class SourceRun(Closing):
+    """One source, its sinks and its observer, open for a run.
+
+    Everything is opened and checked before anything is written: files of another run are not
+    touched until the first result comes.
+
+    Args:
+        bundle: the bundle to run.
+        options: options of running and drawing.
+        source: its URI.
+        outputs: URIs of sinks; ``{name}`` and folders are filled in for this source.
+        watcher: observes the results.
+        name: of the source in the names of its outputs; None for ``source_name``.
+
+    Raises:
+        ConfigError: a URI or an option that does not fit the source.
+        SourceError: the source cannot be opened.
+        SinkError: an output cannot be opened.
+
+    Attributes:
+        frames: the source.
+        sinks: its sinks.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        options: RunOptions,
+        source: str,
+        outputs: Sequence[str | SinkUri] = (),
+        watcher: Watcher | None = None,
+        name: str | None = None,
+    ) -> None:
+        manifest = bundle.manifest
+        names = list(manifest.class_names)
+        self._options = options
+        self._watcher = watcher
+        self._style = options.style.of_bundle(manifest)
+        self._counted = names if task_of(manifest).gives_scores else None
+        with ExitStack() as stack:
+            self.frames = stack.enter_context(open_source(source))
+            self._check_depth()
+            self.sinks = stack.enter_context(FanOut(live=self.frames.live))
+            for output in outputs:
+                parsed = output if isinstance(output, SinkUri) else parse_sink(output)
+                if parsed.kind == "folder" and parsed.path is not None:
+                    if make_folder(parsed.path, parsed.text):
+                        stack.callback(remove_if_empty, parsed.path)
+                sink = open_sink(
+                    self._sink_of(parsed, source, name or source_name(source)),
+                    classes=names,
+                    colours=[info.colour for info in manifest.classes],
+                    fps=self.frames.fps,
+                    source=source,
+                    task=manifest.task,
+                    style=self._style,
+                )
+                self.sinks.add(sink)
+            if watcher is not None:
+                watcher.begin(self.frames, self.sinks)
+            self._stack = stack.pop_all()
+
+    def through(
+        self,
+        pipeline: Pipeline,
+        *,
+        progress: Callable[[int, int | None], object],
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> RunReport:
+        """Run the source through a pipeline until it ends, and close the sinks.
+
+        Args:
+            pipeline: nobody else uses it meanwhile.
+            progress: called with the number of results, and how many there will be if known.
+            is_stopped: whether a person has stopped the run elsewhere.
+
+        Raises:
+            PipelineError: a stage failed.
+        """
+        frames, sinks, watcher = self.frames, self.sinks, self._watcher
+        statistics = RunStatistics(self._counted, self._style.least_score)
+        results = _results(pipeline, frames)
+        state: EndState = "finished"
+        failure: str | None = None
+        try:
+            for result in results:
+                if result is None:
+                    sinks.idle()
+                else:
+                    sinks.write(result)
+                    if watcher is not None:
+                        watcher.show(result)
+                    statistics.add(result)
+                    progress(statistics.frames, self._options.frames or frames.length)
+                if statistics.frames == self._options.frames:
+                    break
+                if sinks.is_dead and watcher is None:
+                    state = "failed"  # no output is left
+                    break
+                if sinks.stop_requested or is_stopped():
+                    state = "stopped"
+                    break
+        except KeyboardInterrupt:
+            state = "stopped"
+        except SourceError as error:  # reported after the results so far are written
+            state, failure = "failed", str(error)
+        statistics.finish(frames.counts)
+        if state == "finished" and not statistics.frames:
+            state, failure = "failed", f"{frames.uri} had no usable frame."
+        if watcher is not None:
+            watcher.finish(state, failure)
+        results.close()
+        sinks.close()
+        reports = sinks.reports
+        failure = failure or _failure_of(reports)
+        numbers = {"source": frames.uri, "state": state, "failure": failure}
+        numbers |= statistics.as_dict(reports)
+        return RunReport(frames.uri, state, failure, numbers, reports)
+
+    def close(self) -> None:
+        """Close source and sinks. Safe to call twice."""
+        self._stack.close()
+
+    def _check_depth(self) -> None:
+        if self.frames.live and self._options.depth not in (None, 1):
+            raise ConfigError(
+                f"{self.frames.uri} is live: its newest frame is computed alone, and a depth of "
+                f"{self._options.depth} would only leave the flow network half of the threads. "
+                "Leave it out, or set it to 1."
+            )
+
+    def _sink_of(self, uri: SinkUri, source: str, name: str) -> SinkUri:
+        frames = self.frames
+        suffix = picture_suffix(source) if frames.length == 1 else None
+        uri = uri.of_source(name, picture_suffix=suffix)
+        if uri.kind == "picture" and 1 not in (self._options.frames, frames.length):
+            assert uri.path is not None
+            many = "more than one frame" if frames.length is None else f"{frames.length} frames"
+            raise ConfigError(
+                f"'{uri.text}' is one picture, and {frames.uri} has {many}. Write a picture of "
+                f"each, {uri.path.stem}-%06d{uri.path.suffix}, or stop after one frame."
+            )
+        return uri
+
+
 class Runner(Closing):
     """Runs a bundle on one source after another; not thread-safe, and a context manager.
 
     Args:
         bundle: the bundle to run; its engines are opened with the first source.
         options: options of running and drawing.
-
-    Attributes:
-        style: of drawn results, with the bundle's threshold where the options name none.
     """
 
-    def __init__(self, bundle: Bundle, options: RunOptions = _DEFAULT_OPTIONS) -> None:
+    def __init__(self, bundle: Bundle, options: RunOptions = DEFAULT_OPTIONS) -> None:
         self.bundle = bundle
         self.options = options
-        self.style = options.style.of_bundle(bundle.manifest)
         self._pipeline: Pipeline | None = None
 
     def run(
@@ -124,8 +266,8 @@ class Runner(Closing):
         source: str,
         outputs: Sequence[str | SinkUri] = (),
         *,
-        watch: Callable[[Source, FanOut], AbstractContextManager[Watcher]] | None = None,
-        opened: Callable[[Source, FanOut], object] = lambda source, sinks: None,
+        watcher: Watcher | None = None,
+        opened: Callable[[SourceRun], object] = lambda run: None,
         progress: Callable[[int, int | None], object] = lambda done, total: None,
         trace: Trace | None = None,
     ) -> RunReport:
@@ -134,118 +276,30 @@ class Runner(Closing):
         A run also ends when ``options.frames`` are reached, when a person stops it (Ctrl-C, or q in
         a window), or when no output is left.
 
-        Everything is opened and checked before anything is written: files of another run are not
-        touched until the first result comes.
-
         Args:
-            source: its URI.
-            outputs: URIs of sinks; ``{name}`` and folders are filled in for this source.
-            watch: opens an observer of the results.
+            source, outputs, watcher: as of ``SourceRun``.
             opened: called when all is open, before the first frame.
-            progress: called with the number of results, and how many there will be if that is
-                known.
+            progress: as of ``SourceRun.through``.
             trace: records the time of every stage.
 
         Raises:
-            ConfigError: a URI or an option that does not fit the source.
-            SourceError: the source cannot be opened.
-            SinkError: an output cannot be opened.
+            ConfigError, SourceError, SinkError: as ``SourceRun``.
             PipelineError: a stage failed.
         """
-        manifest = self.bundle.manifest
-        names = list(manifest.class_names)
-        colours = [info.colour for info in manifest.classes]
-        style = self.style
-        with ExitStack() as stack:
-            frames = stack.enter_context(open_source(source))
-            self._check_depth(frames)
-            sinks = stack.enter_context(FanOut(live=frames.live))
-            for output in outputs:
-                parsed = output if isinstance(output, SinkUri) else parse_sink(output)
-                if parsed.kind == "folder" and parsed.path is not None:
-                    if make_folder(parsed.path, parsed.text):
-                        stack.callback(remove_if_empty, parsed.path)
-                sink = open_sink(
-                    self._sink_of(source, frames, parsed),
-                    classes=names,
-                    colours=colours,
-                    fps=frames.fps,
-                    source=source,
-                    task=manifest.task,
-                    style=style,
-                )
-                sinks.add(sink)
-            watcher = None if watch is None else stack.enter_context(watch(frames, sinks))
-            pipeline = self._open_pipeline(live=frames.live, trace=trace)
-            counted = names if task_of(manifest).gives_scores else None
-            statistics = RunStatistics(counted, style.least_score)
-            opened(frames, sinks)
-            results = _results(pipeline, frames)
-            state: EndState = "finished"
-            failure: str | None = None
+        with SourceRun(self.bundle, self.options, source, outputs, watcher) as run:
+            pipeline = self._open_pipeline(live=run.frames.live, trace=trace)
+            opened(run)
             try:
-                for result in results:
-                    if result is None:
-                        sinks.idle()
-                    else:
-                        sinks.write(result)
-                        if watcher is not None:
-                            watcher.show(result)
-                        statistics.add(result)
-                        progress(statistics.frames, self.options.frames or frames.length)
-                    if statistics.frames == self.options.frames:
-                        break
-                    if sinks.is_dead and watcher is None:
-                        state = "failed"  # no output is left
-                        break
-                    if sinks.stop_requested:
-                        state = "stopped"
-                        break
-            except KeyboardInterrupt:
-                state = "stopped"
-            except SourceError as error:  # reported after the results so far are written
-                state, failure = "failed", str(error)
+                return run.through(pipeline, progress=progress)
             except BaseException:
                 self.close()  # a pipeline with a failed stage cannot be used again
                 raise
-            statistics.finish(frames.counts)
-            if state == "finished" and not statistics.frames:
-                state, failure = "failed", f"{frames.uri} had no usable frame."
-            if watcher is not None:
-                watcher.finish(state, failure)
-            results.close()
-            sinks.close()
-            reports = sinks.reports
-        failure = failure or _failure_of(reports)
-        numbers = {"source": frames.uri, "state": state, "failure": failure}
-        numbers |= statistics.as_dict(reports)
-        return RunReport(frames.uri, state, failure, numbers, reports)
 
     def close(self) -> None:
         """Close the engines. Safe to call twice."""
         if self._pipeline is not None:
             self._pipeline.close()
             self._pipeline = None
-
-    def _check_depth(self, frames: Source) -> None:
-        if frames.live and self.options.depth not in (None, 1):
-            raise ConfigError(
-                f"{frames.uri} is live: its newest frame is computed alone, and a depth of "
-                f"{self.options.depth} would only leave the flow network half of the threads. "
-                "Leave it out, or set it to 1."
-            )
-
-    def _sink_of(self, source: str, frames: Source, uri: SinkUri) -> SinkUri:
-        suffix = _picture_suffix(source) if frames.length == 1 else None
-        uri = uri.of_source(source_name(source), picture_suffix=suffix)
-        if uri.kind == "picture" and 1 not in (self.options.frames, frames.length):
-            assert uri.path is not None
-            many = "more than one frame" if frames.length is None else f"{frames.length} frames"
-            raise ConfigError(
-                f"'{uri.text}' is one picture, and {frames.uri} has {many}. Write a picture of "
-                f"each, {uri.path.stem}-%06d{uri.path.suffix}, or stop after one frame."
-            )
-        return uri
 
     def _open_pipeline(self, *, live: bool, trace: Trace | None) -> Pipeline:
         """Return the pipeline of the source before, or open the engines."""
@@ -267,90 +321,6 @@ class Runner(Closing):
                 trace=trace,
             )
         return self._pipeline
-
-
-def check_outputs(
-    sources: Sequence[str],
-    outputs: Sequence[SinkUri],
-    others: Sequence[tuple[str, Path]] = (),
-) -> None:
-    """Raise when an output cannot be written, or would overwrite a source or another output.
-
-    To be called before any is opened.
-
-    Args:
-        sources: URIs.
-        outputs: sinks of each.
-        others: further files, by the user's names for them; ``{name}`` is that of the source.
-
-    Raises:
-        ConfigError: two outputs are the same place, one is a source, or the folder of one is
-            missing.
-    """
-    made = {_place(uri.path) for uri in outputs if uri.kind == "folder" and uri.path is not None}
-    read = {_place(path): path for source in sources for path in files_of(source) if path.exists()}
-    seen: dict[object, str] = {}
-    sinks: list[SinkUri] = []
-    for source in sources:
-        name = source_name(source)
-        own = [uri.of_source(name, picture_suffix=_picture_suffix(source)) for uri in outputs]
-        named = [(uri.text, path) for uri in own for path in _places_of(uri)]
-        named += [
-            (text.replace(NAME, name), Path(str(path).replace(NAME, name)))
-            for text, path in others
-            if source == sources[0] or NAME in str(path)
-        ]
-        for text, path in named:
-            place = _place(path)
-            if place in read:
-                raise ConfigError(
-                    f"'{text}' is the source itself and would be overwritten; choose another name."
-                )
-            if place in seen:
-                raise ConfigError(
-                    f"'{seen[place]}' and '{text}' are the same place, and one would overwrite "
-                    "the other; choose another name."
-                )
-            seen[place] = text
-        sinks += own
-    for uri in sinks:
-        _check_folder(uri, made)
-
-
-def _places_of(uri: SinkUri) -> list[Path]:
-    """Return the files that a sink writes, and the folder that it needs for itself."""
-    if uri.path is None:
-        return []
-    return [uri.path, uri.path.parent] if uri.kind == "pictures" else [uri.path]
-
-
-def _check_folder(uri: SinkUri, made: Collection[object]) -> None:
-    if uri.path is None:
-        return
-    folder = uri.path if uri.kind == "labels" else uri.path.parent
-    try:
-        if uri.kind in ("labels", "pictures"):
-            if not folder.exists() and _place(folder.parent) not in made:
-                check_folder(folder.parent, uri.text)
-        elif _place(folder) not in made:
-            check_writable(uri.path, uri.text)
-    except SinkError as error:
-        raise ConfigError(str(error)) from error
-
-
-def _place(path: Path) -> object:
-    """Return a value that is equal for two names of one file or folder."""
-    if not path.exists():
-        return path.resolve()
-    about = path.stat()
-    return about.st_dev, about.st_ino
-
-
-def _picture_suffix(source: str) -> str | None:
-    """Return the suffix of a source that is one image file, else None."""
-    parsed = parse_source(source)
-    is_file = parsed.kind == "images" and os.path.isfile(parsed.target)
-    return Path(parsed.target).suffix if is_file else None
 
 
 def _results(pipeline: Pipeline, source: Source) -> Generator[Result | None, None, None]:

@@ -28,11 +28,12 @@ from dff_edge.errors import FrameError, PipelineError, raises_out_of_memory
 from dff_edge.frames import Frame, Result, check_stamp
 from dff_edge.lifetime import EXIT_S, Closing, bind, is_inherited
 from dff_edge.names import Precision
-from dff_edge.runtime.assembly import assemble
+from dff_edge.runtime.assembly import Assembled, assemble
 from dff_edge.runtime.engines.backends import DEFAULT_BACKEND, backend_of
 from dff_edge.runtime.engines.options import CudaOptions
 from dff_edge.runtime.engines.subnets import Opened
 from dff_edge.runtime.exclusive import ExclusiveCalls
+from dff_edge.runtime.key_turns import KeyTurn
 from dff_edge.runtime.keys import IN_ORDER, KeyMode
 from dff_edge.runtime.known_distances import KnownDistances
 from dff_edge.runtime.policy import (
@@ -63,6 +64,7 @@ class Pipeline(Closing):
         scheduler: where frames are computed.
         policy: when to take a key frame.
         opened: engines and device, closed with the pipeline.
+        turn: at the feature network, among the pipelines that share it.
         bundle: where the engines are from.
         schedule: how their work is shared out, and why.
         distances: those that the bundle is known for, beyond which a warning is logged.
@@ -74,6 +76,7 @@ class Pipeline(Closing):
         policy: KeyFramePolicy,
         *,
         opened: Opened,
+        turn: KeyTurn,
         bundle: Bundle | None = None,
         schedule: Schedule | None = None,
         distances: KnownDistances | None = None,
@@ -83,6 +86,7 @@ class Pipeline(Closing):
         self.schedule = schedule
         self._scheduler = scheduler
         self._opened = opened
+        self._turn = turn
         self._distances = distances or KnownDistances(None)
         self._next_index = 0
         self._size: tuple[int, int] | None = None
@@ -172,23 +176,29 @@ class Pipeline(Closing):
             flavour = backend_of(engine).flavour
             folder = find_bundle(bundle, holding=(precision,), flavour=flavour)
             return Bundle.use(folder, reopen)
-        assembled = assemble(
+        (assembled,) = assemble(
             bundle,
             precision,
-            policy=policy,
+            policies=[policy],
             depth=depth,
             threads=threads,
             engine=engine,
             overlap=overlap,
             keys=keys,
             confidence=confidence,
-            trace=trace,
+            traces=[trace],
             cuda=cuda,
         )
+        return cls.of(assembled, bundle)
+
+    @classmethod
+    def of(cls, assembled: Assembled, bundle: Bundle) -> Pipeline:
+        """Return the pipeline of parts that were opened from a bundle."""
         return cls(
             assembled.scheduler,
             assembled.policy,
             opened=assembled.opened,
+            turn=assembled.turn,
             bundle=bundle,
             schedule=assembled.schedule,
             distances=assembled.distances,
@@ -255,10 +265,14 @@ class Pipeline(Closing):
             wanted |= self.policy.is_cut(frame)
             is_cut = wanted or self._is_cut(frame, size)
             is_key = is_cut or self._is_key(frame)
+            if is_cut:
+                self._turn.insist()
             self._scheduler.submit(frame, is_key=is_key, is_cut=is_cut)
         except BaseException:
             self._is_key_wanted |= wanted
             raise
+        finally:
+            self._turn.enqueued()
         self._next_index = frame.index + 1
         self._size = size
         self._segment = frame.segment
@@ -361,6 +375,7 @@ class Pipeline(Closing):
         """
         self._is_closed = True
         with self._calls.lock:
+            self._turn.leave()
             # Again on a second call: the first may have been interrupted.
             self._scheduler.close()
             self._opened.close()
@@ -431,7 +446,20 @@ class Pipeline(Closing):
             lag=lag,
             expected_disagreement=self._foretell(distance + lag),
         )
-        return self.policy.is_key(context)
+        if not self.policy.is_key(context):
+            return False
+        if self._may_be_put_off(frame):
+            return self._turn.ask()
+        self._turn.insist()
+        return True
+
+    def _may_be_put_off(self, frame: Frame) -> bool:
+        """Whether a key frame may be a later one: where results depend on the machine anyway.
+
+        Not in order where every frame is to be one, and none to be propagated.
+        """
+        lag = self._scheduler.keys.lag
+        return lag is None or (lag == 0 and frame.live and self.policy.interval != 1)
 
     def _foretell(self, distance: int) -> float | None:
         """Return the disagreement to expect at a distance, by the latest propagated result."""

@@ -110,7 +110,9 @@ class KeyFramePolicy(Protocol):
         """Return whether a frame becomes a key frame.
 
         Frames that have no key frame to be propagated from, the first and those after a gap, are
-        key frames without this being called, and while a key frame is pending no other is.
+        key frames without this being called, and while a key frame is pending no other is. With
+        ``Pipelines`` a key frame may be put off while another stream's is computed; then this is
+        called again for the next frame.
         """
         ...
 

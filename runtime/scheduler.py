@@ -276,6 +276,14 @@ class Scheduler:
             return self._pending is None
         return bool(self.keys.lag) or self._key.is_ready
 
+    @property
+    def is_feature_busy(self) -> bool:
+        """Whether features of any key frame are being computed, or wait to be; for any thread.
+
+        Those of one that was given up count too, for its network runs nevertheless.
+        """
+        return not all(key.is_ready for key in self._keys)
+
     def abandon(self) -> None:
         """Skip work that has not begun; waiting callers get an error. For any thread."""
         self._streams.abandon()

@@ -91,7 +91,7 @@ class Staleness:
     def expect_of(self, measures: NDArray[np.float64]) -> float:
         """Return the expected disagreement for the result of ``measure``."""
         total = self._bias + float(self._weights @ (measures - self._centres))
-        return sigmoid(total) if math.isfinite(total) else 1.0
+        return _sigmoid(total) if math.isfinite(total) else 1.0
 
     def foretell(self, expected: float, distance: int, later: int) -> float:
         """Return the disagreement to expect at another distance, if the motion goes on.
@@ -110,7 +110,7 @@ def staleness_of(manifest: Manifest) -> Staleness | None:
     return None if model is None else Staleness(model.bias, model.terms, model.growth)
 
 
-def sigmoid(value: float) -> float:
+def _sigmoid(value: float) -> float:
     """Return ``1 / (1 + exp(-value))``, without overflow."""
     return 0.5 * (1 + math.tanh(value / 2))
 

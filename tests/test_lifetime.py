@@ -350,8 +350,7 @@ def test_dropped_page_is_no_longer_served():
     serve = pytest.importorskip("dff_edge.serve", exc_type=ImportError)
     server = serve.open_server(
         serve.parse_address("127.0.0.1:0"),
-        source=open_source("synthetic://street"),
-        sinks=FanOut(live=True),
+        sources=["synthetic://street"],
         classes=["a"],
         colours=[(0, 0, 0)],
         style=Style(),

@@ -161,7 +161,8 @@ class StageConfig(Settings):
             last save.
         validate_every: epochs between two validations; 0 for none.
         keep: weights that the stage ends with: "last", or "best" by the first value of its
-            validations, those of "DFF at l" in a stage of pairs.
+            validations, those of "DFF at l" in a stage of pairs; the weights at its start count
+            too.
         patience: of keep "best": validations without a better one after which the stage ends; None
             for no early end.
     """

@@ -20,6 +20,8 @@ _log = logging.getLogger("dff_edge.trainer")
 class StageValidation(Callback):
     """Measure the networks of a stage after some of its epochs, always after the last.
 
+    Where the best weights are kept, also before the first, so that no stage makes a model worse.
+
     Args:
         every: epochs between two validations.
         best: keeps the best weights, by the first of the values; None for the last weights.
@@ -46,8 +48,16 @@ class StageValidation(Callback):
     def on_train_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """End a stage at once that was resumed after its last validation. See ``Callback``."""
-        trainer.should_stop = self._best is not None and self._best.is_over
+        """Measure the weights that the best ones must beat: those at the start. See ``Callback``.
+
+        A stage that was resumed after its early end ends at once.
+        """
+        assert isinstance(pl_module, Learner)
+        if self._best is None:
+            return
+        if trainer.global_step == 0 and trainer.is_global_zero:
+            self._measure(pl_module.model, 0)
+        trainer.should_stop = self._best.is_over
 
     def on_train_epoch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
@@ -57,24 +67,22 @@ class StageValidation(Callback):
         if not _is_due(trainer, pl_module, self._every):
             return
         if trainer.is_global_zero:
-            values = self.measure(pl_module.model, trainer.global_step)
-            for name, value in values.items():
+            for name, value in self._measure(pl_module.model, trainer.global_step).items():
                 pl_module.log(name, value, rank_zero_only=True)
-                _log.info("step %d: %s %.4f", trainer.global_step, name, value)
-            if self._best is not None:
-                name, value = next(iter(values.items()))
-                self._best.consider(
-                    pl_module.model,
-                    name,
-                    value,
-                    trainer.global_step,
-                    higher_is_better=self.higher_is_better,
-                )
         if self._best is not None:
             # All processes end together, or those that go on wait for ever.
             trainer.should_stop = trainer.strategy.reduce_boolean_decision(
                 self._best.is_over, all=False
             )
+
+    def _measure(self, model: DeepFeatureFlow, step: int) -> Mapping[str, float]:
+        values = self.measure(model, step)
+        for name, value in values.items():
+            _log.info("step %d: %s %.4f", step, name, value)
+        if self._best is not None:
+            name, value = next(iter(values.items()))
+            self._best.consider(model, name, value, step, higher_is_better=self.higher_is_better)
+        return values
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the best weights, for a save. See ``Callback``."""

@@ -254,7 +254,8 @@ class _ClipValidation(StageValidation):
         predictor = TorchPredictor(model, self._config.frame_size)
         task = self._config.task
         accuracy = evaluate(predictor, self._clips, task.classes, interval, task=task.name)
-        self._pictures.draw(predictor, step)
+        if step:  # at the start they are those of the stage before
+            self._pictures.draw(predictor, step)
         name = f"val_{accuracy.metric.key}"
         values = {f"{name}_frame": accuracy.at_distance(0)}
         if interval == 1:

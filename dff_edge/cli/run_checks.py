@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -51,6 +51,20 @@ class ServeAddress(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
+class RunPlan(NamedTuple):
+    """The sources of a run, and how they are run.
+
+    Attributes:
+        sources: single sources.
+        names: of each in the names of its files.
+        at_once: whether they run at once, not one after another.
+    """
+
+    sources: list[str]
+    names: list[str]
+    at_once: bool
+
+
 def check_profile(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
     """Raise for a file of another kind, or one that cannot be written."""
     if path is None:
@@ -68,35 +82,42 @@ def check_run(
     sources: Sequence[str],
     outputs: Sequence[SinkUri],
     *,
-    frames: int | None,
+    at_once: bool,
     is_served: bool,
     others: Mapping[str, Path | None],
-) -> list[str]:
+) -> RunPlan:
     """Check that options fit together, before anything is opened.
 
     Args:
-        sources, outputs, frames: as given.
+        sources, outputs, at_once: as given.
         is_served: whether there is a page.
         others: further files, by the option that names them.
-
-    Returns:
-        The list of single sources.
 
     Raises:
         UsageError, ConfigError: they do not fit together.
     """
-    from dff_edge.runtime.live import check_outputs
-    from dff_edge.runtime.sources.several import expand_sources, is_endless
+    from dff_edge.runtime.sinks.names import source_name, source_names
+    from dff_edge.runtime.sinks.places import check_outputs
+    from dff_edge.runtime.sources.several import expand_sources, is_camera
 
     expanded = expand_sources(sources)
+    is_at_once = len(expanded) > 1 and (at_once or any(map(is_camera, expanded)))
     if len(expanded) > 1:
-        if is_served:
-            raise click.UsageError(f"--serve shows one source, and these are {len(expanded)}.")
+        if is_served and not is_at_once:
+            raise click.UsageError(
+                f"--serve shows sources that run at once, and these {len(expanded)} run one after "
+                "another; add --at-once, or serve one of them."
+            )
         for uri in outputs:
             if not uri.is_for_each:
                 raise click.UsageError(
                     f"'{uri.text}' is one place for {len(expanded)} sources; give each its own: a "
                     f"folder (out/), or its name ('out/{NAME}.mp4')."
+                )
+            if is_at_once and uri.kind == "display":
+                raise click.UsageError(
+                    "display:// is a window of one source, and these run at once; watch them in a "
+                    "browser: --serve 8080"
                 )
         profile = others["--profile"]
         if profile is not None and NAME not in str(profile):
@@ -104,15 +125,11 @@ def check_run(
                 f"--profile {profile} is one file for {len(expanded)} sources; give each its own: "
                 f"'out/{NAME}.json'."
             )
-        if frames is None and any(is_endless(source) for source in expanded):
-            raise click.UsageError(
-                "Sources are run one after another, and a camera does not end; set --frames, or "
-                "run it by itself."
-            )
     files = [
         (f"{option} {path}", path)
         for option, path in others.items()
         if path is not None and str(path) != "-"
     ]
-    check_outputs(expanded, outputs, files)
-    return expanded
+    names = source_names(expanded) if is_at_once else [source_name(uri) for uri in expanded]
+    check_outputs(expanded, outputs, files, names=names)
+    return RunPlan(expanded, names, is_at_once)

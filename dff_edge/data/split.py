@@ -88,6 +88,7 @@ def split_data(source: str, folder: Path, share: float) -> tuple[SplitPart, Spli
 def _split_folder(
     root: Path, options: dict[str, str], folder: Path, share: float
 ) -> tuple[SplitPart, SplitPart]:
+    # All of them are, in a folder; the listing's type is for data sets of any kind.
     clips = [clip for clip in list_clips(root, options).clips if isinstance(clip, FilesClip)]
     outlines = [_Outline(clip.name, len(clip), sorted(clip.truths)) for clip in clips]
     parts = choose_parts([clip.labelled for clip in outlines], [len(clip) for clip in clips], share)

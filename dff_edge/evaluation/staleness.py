@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -42,7 +44,10 @@ def within_distance(
 
 
 def staleness_quality(
-    distances: NDArray[np.int64], expected: NDArray[np.float64], found: NDArray[np.float64]
+    distances: NDArray[np.int64],
+    expected: NDArray[np.float64],
+    found: NDArray[np.float64],
+    folds: NDArray[np.int64] | None = None,
 ) -> StalenessQuality:
     """Compare expected with found disagreement.
 
@@ -50,17 +55,31 @@ def staleness_quality(
         distances: frames between the two frames of each pair, ``(n,)``.
         expected: disagreement as predicted, 0..1, ``(n,)``.
         found: the true one, the same.
+        folds: which of several models made the prediction, ``(n,)``: what they predict is ranked
+            by itself, and the correlations are the means, weighted by pairs.
     """
+    by_fold = [np.ones(len(found), np.bool_)]
+    if folds is not None:
+        by_fold = [folds == fold for fold in np.unique(folds)]
+
+    def mean(correlation: Callable[[NDArray[np.bool_]], float]) -> float:
+        weighted = sum(correlation(own) * float(own.sum()) for own in by_fold)
+        return round(weighted / len(found), 4)
+
     order = np.argsort(expected, kind="stable")
     bins = [part for part in np.array_split(order, CALIBRATION_BINS) if len(part)]
     return StalenessQuality(
-        rank_correlation=_rounded(rank_correlation(expected, found)),
-        distance_alone=_rounded(rank_correlation(distances.astype(np.float64), found)),
-        within_distance=_rounded(within_distance(distances, expected, found)),
+        rank_correlation=mean(lambda own: rank_correlation(expected[own], found[own])),
+        distance_alone=mean(
+            lambda own: rank_correlation(distances[own].astype(np.float64), found[own])
+        ),
+        within_distance=mean(
+            lambda own: within_distance(distances[own], expected[own], found[own])
+        ),
         calibration=tuple(
             CalibrationBin(
-                expected=_rounded(float(expected[part].mean())),
-                found=_rounded(float(found[part].mean())),
+                expected=round(float(expected[part].mean()), 4),
+                found=round(float(found[part].mean()), 4),
                 pairs=len(part),
             )
             for part in bins
@@ -72,7 +91,3 @@ def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return np.asarray((last - (counts - 1) / 2)[places], np.float64)
-
-
-def _rounded(value: float) -> float:
-    return round(value, 4)

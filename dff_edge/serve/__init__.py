@@ -1,12 +1,16 @@
 """A page in a browser for a run: the picture, and its numbers. For devices without a screen.
 
-    with open_server("8080", source=source, sinks=sinks, classes=names, colours=colours) as server:
+    with open_server("8080", sources=["0"], classes=names, colours=colours) as server:
+        (channel,) = server.channels
+        channel.begin(source, sinks)
         for result in pipeline.run(source):
-            server.show(result)
-        server.finish("finished")
+            channel.show(result)
+        channel.finish("finished")
 
 ``/`` is the page, ``/stream.mjpg`` the picture, ``/stats.json`` the numbers, whose fields
-`dff_edge.serve.numbers` documents. Everything is read only.
+`dff_edge.serve.numbers` documents. With several sources ``/`` shows all, ``?source=1`` names the
+second one in each of these addresses, ``/sources.json`` has the numbers of all, and
+``/picture.jpg`` is a single picture. Everything is read only.
 """
 
 from __future__ import annotations
@@ -20,8 +24,7 @@ from dff_edge.runtime.drawing.style import DEFAULT_STYLE
 from dff_edge.runtime.drawing.text import Colours
 from dff_edge.runtime.keys import IN_ORDER, KeyMode
 from dff_edge.runtime.policy import KeyFramePolicy
-from dff_edge.runtime.sinks import FanOut, Style
-from dff_edge.runtime.sources import Source
+from dff_edge.runtime.sinks import Style
 from dff_edge.serve import address as addresses
 from dff_edge.serve.address import Address, parse_address
 
@@ -49,8 +52,7 @@ def listen(address: str | Address) -> socket.socket:
 def open_server(
     address: str | Address,
     *,
-    source: Source,
-    sinks: FanOut,
+    sources: Sequence[str],
     classes: Sequence[str],
     colours: Colours,
     style: Style = DEFAULT_STYLE,
@@ -62,8 +64,7 @@ def open_server(
 
     Args:
         address: ``PORT``, ``:PORT`` or ``HOST:PORT``; without a host only this machine is served.
-        source: the source whose state and counts are shown.
-        sinks: the sinks whose losses are shown.
+        sources: the sources, as their user wrote them, without credentials.
         classes: names of the classes, by index.
         colours: ``(red, green, blue)`` of the classes, by index.
         style: which parts of results are drawn, and how; the page has a legend of its own.
@@ -85,8 +86,7 @@ def open_server(
     return Server(
         address,
         listener,
-        source=source,
-        sinks=sinks,
+        sources=sources,
         classes=classes,
         colours=colours,
         style=style,

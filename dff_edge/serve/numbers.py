@@ -1,4 +1,6 @@
-"""The current numbers of a run: the contents of ``/stats.json``.
+"""The current numbers of one source: the contents of ``/stats.json?source=0``.
+
+``/sources.json`` has a list of them, "sources", without the last four.
 
 What `dff-edge run --json` says too has the same key and form here (``RunStatistics.as_dict``).
 
@@ -8,7 +10,8 @@ What `dff-edge run --json` says too has the same key and form here (``RunStatist
     fps         results per second: over the latest 2 s, or over all when the run is over
     silent_s    seconds since the latest result, or since the start; null when the run is over
     source      its URI
-    camera      "live", "stalled", "lost" or "closed"; null where the source is not live
+    camera      "live", "stalled", "lost" or "closed"; null where the source is not live, or is not
+                open yet
     read, dropped, failed, reconnects         of the source's frames
     latency     p50_ms and p99_ms from submit to result, by kind: "frame" (every one), "key frame",
                 "other frame"; without those of which there was none
@@ -22,6 +25,7 @@ What `dff-edge run --json` says too has the same key and form here (``RunStatist
                 expected_disagreement
     sinks       uri, written, lost, failure (null while it works)
     classes     name and colour ("#rrggbb")
+    sources     number of sources
     viewers, most_viewers     number of open streams, and its limit
     watching    whether the stream that the request names (?viewer=) is open
 
@@ -64,21 +68,22 @@ class _Sample:
 
 
 class RunNumbers:
-    """Collects the numbers of a page, in bounded memory. One thread adds, another one reads."""
+    """Collects the numbers of a source, in bounded memory. One thread adds, another one reads.
+
+    Args:
+        uri: the source, which may be still to be opened.
+        classes: names of the classes, by index.
+        colours: ``(red, green, blue)`` of the classes, by index.
+        policy, keys: key-frame policy and key mode of the run.
+    """
 
     def __init__(
-        self,
-        source: Source,
-        sinks: FanOut,
-        classes: Sequence[str],
-        colours: Colours,
-        *,
-        policy: str,
-        keys: str,
+        self, uri: str, classes: Sequence[str], colours: Colours, *, policy: str, keys: str
     ) -> None:
         self._how = {"policy": policy, "keys": keys}
-        self._source = source
-        self._sinks = sinks
+        self._uri = uri
+        self._source: Source | None = None
+        self._sinks: FanOut | None = None
         self._classes = [
             {"name": name, "colour": "#{:02x}{:02x}{:02x}".format(*colour)}
             for name, colour in zip(classes, colours, strict=True)
@@ -92,6 +97,11 @@ class RunNumbers:
         self._start_s = time.monotonic()
         self._end_s: float | None = None
         self._end_counts = FrameCounts()
+
+    def begin(self, source: Source, sinks: FanOut) -> None:
+        """Read the state and counts of the source, and the losses of the sinks, from now on."""
+        self._sinks = sinks
+        self._source = source
 
     def add(self, result: Result) -> None:
         """Add one result."""
@@ -115,7 +125,8 @@ class RunNumbers:
 
     def finish(self, state: RunState, failure: str | None = None) -> None:
         """Note that the run is over."""
-        self._end_counts = replace(self._source.counts)  # a camera counts on until it is closed
+        if self._source is not None:
+            self._end_counts = replace(self._source.counts)  # a camera counts on until it is closed
         self._end_s = time.monotonic()
         self._failure = failure
         self._state = state
@@ -127,7 +138,7 @@ class RunNumbers:
         latest_s = samples[-1].time_s if samples else self._start_s
         if self._end_s is None:
             fps = _rate(samples, self._start_s, now_s)
-            counts = self._source.counts
+            counts = FrameCounts() if self._source is None else self._source.counts
         else:
             counts = self._end_counts
             fps = self._frames / max(self._end_s - self._start_s, 1e-3)
@@ -139,7 +150,7 @@ class RunNumbers:
             "key_frames": self._key_frames,
             "fps": round(fps, 2),
             "silent_s": None if self._end_s is not None else round(now_s - latest_s, 2),
-            "source": self._source.uri,
+            "source": self._uri if self._source is None else self._source.uri,
             "camera": self._source.state if isinstance(self._source, LiveSource) else None,
             "read": counts.read,
             "dropped": counts.dropped,
@@ -160,7 +171,7 @@ class RunNumbers:
                 }
                 for s in samples[-_CHARTED:]
             ],
-            "sinks": [asdict(report) for report in self._sinks.reports],
+            "sinks": [] if self._sinks is None else [asdict(r) for r in self._sinks.reports],
             "classes": self._classes,
         }
 

@@ -1,5 +1,7 @@
 """The web server of a run's page, in a thread of its own.
 
+A run of several sources has a page of all of them, and one for each: ``/?source=1``.
+
 It never slows the run: the run passes references, and pictures are drawn only while there are
 viewers, at most ``PICTURES_PER_S``, once for all. A viewer that reads too slowly skips pictures.
 Everything that a stranger can make grow or last is bounded: see ``Doorkeeper`` for connections,
@@ -26,29 +28,21 @@ from types import TracebackType
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
-from dff_edge.frames import Result
 from dff_edge.lifetime import Closing, Worker, bind, inner_of
 from dff_edge.runtime.drawing.text import Colours
-from dff_edge.runtime.sinks import FanOut, Style
-from dff_edge.runtime.sources import Source
+from dff_edge.runtime.sinks import Style
 from dff_edge.serve.address import Address, is_own_host, own_names
+from dff_edge.serve.channel import BOUNDARY, STALL_S, Channel
 from dff_edge.serve.doorkeeper import Doorkeeper
-from dff_edge.serve.numbers import RunNumbers, RunState
-from dff_edge.serve.pictures import draw_jpeg
 
-PICTURES_PER_S = 10
 MAX_VIEWERS = 8
 MAX_CONNECTIONS = 64
-STALL_S = 10.0  # a client that leaves data unread for so long is dropped
-REPEAT_S = 5.0  # the same picture is sent again, where none is new, to show that the run is alive
-NUMBERS_S = 0.2  # numbers are gathered at most so often, for all clients
 IDLE_S = 15.0  # a connection without requests for so long is closed
 LINGER_S = 2.0  # data after an answered request is read and dropped for so long
 FAREWELL_S = 2.5  # pages poll every second: the end of the run is served for so long
 
-_BOUNDARY = "dff-edge-the-next-picture"  # so long that no picture holds it
-_PART_START = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\n\r\n".encode()
 _VIEWER = re.compile(r"[A-Za-z0-9-]{1,40}")
+_NUMBER = re.compile(r"[0-9]{1,4}")
 _LOG = logging.getLogger("dff_edge.serve")
 _HTTP_LOG = logging.getLogger("dff_edge.serve.http")
 
@@ -56,15 +50,14 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Server(Closing):
-    """Serves one run.
+    """Serves one run, of one source or of several.
 
-    ``show``, ``finish`` and ``close`` are for one thread, and do not wait for the network.
+    ``close`` is for one thread; the channels are for the threads that run the sources.
 
     Args:
         address: where to serve; not reachable from outside unless it says so.
         listener: its open port, which is closed with the server.
-        source: the source whose state and counts are shown.
-        sinks: the sinks whose losses are shown.
+        sources: the sources, as their user wrote them, without credentials.
         classes: names of the classes, by index.
         colours: ``(red, green, blue)`` of the classes, by index.
         style: which parts of results are drawn, and how.
@@ -72,6 +65,7 @@ class Server(Closing):
 
     Attributes:
         address: the address, with the actual port for port 0.
+        channels: what is shown of each source.
         is_open_to_others: whether other machines reach it.
     """
 
@@ -80,37 +74,29 @@ class Server(Closing):
         address: Address,
         listener: socket.socket,
         *,
-        source: Source,
-        sinks: FanOut,
+        sources: Sequence[str],
         classes: Sequence[str],
         colours: Colours,
         style: Style,
         policy: str,
         keys: str,
     ) -> None:
-        self._numbers = RunNumbers(source, sinks, classes, colours, policy=policy, keys=keys)
-        self._how_to_draw = (classes, colours, style)
-        self._newest: Result | None = None
-        self._drawn: Result | None = None
-        self._picture = b""
-        self._picture_number = 0
-        self._viewers: dict[asyncio.Task[object], str | None] = {}  # with their names
-        self._numbers_text = ""
-        self._numbers_s = float("-inf")
+        self.channels = tuple(
+            Channel(uri, classes, colours, style, policy=policy, keys=keys) for uri in sources
+        )
+        self._viewers: dict[asyncio.Task[object], tuple[Channel, str | None]] = {}  # their names
         self._asked_s = float("-inf")
-        self._finished_s: float | None = None
 
         self._socket = listener
         self._ip, port = self._socket.getsockname()[:2]
         self.address = Address(address.host, port)
         self.is_open_to_others = not ipaddress.ip_address(self._ip).is_loopback
         self._names = own_names(address, on_loopback=not self.is_open_to_others)
-        self._page, self._policy = _read_page()
+        self._page, self._policy = _read_page("page.html")
+        self._overview, self._overview_policy = _read_page("overview.html")
 
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
-        self._has_viewers = asyncio.Event()
-        self._next_picture = asyncio.Event()
         self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()
         inner = inner_of(self)
         self._thread = Worker(inner._run, "dff-serve")
@@ -124,24 +110,15 @@ class Server(Closing):
             return f"http://{socket.gethostname()}:{self.address.port}/"
         return f"http://{self.address}/"
 
-    def show(self, result: Result) -> None:
-        """Publish the newest result; its arrays must not change any more."""
-        self._newest = result
-        self._numbers.add(result)
-
-    def finish(self, state: RunState, reason: str | None = None) -> None:
-        """Report to the viewers that the run is over, and how it ended."""
-        self._numbers.finish(state, reason)
-        self._finished_s = time.monotonic()
-
     def close(self) -> None:
         """End the server and its thread.
 
-        Waits up to ``FAREWELL_S`` after ``finish``, if a page is open, so that it can show the
-        end. Safe to call twice.
+        Waits up to ``FAREWELL_S`` after the last channel's ``finish``, if a page is open, so that
+        it can show the end. Safe to call twice.
         """
-        if self._finished_s is not None and self._finished_s - self._asked_s < FAREWELL_S:
-            rest_s = self._finished_s + FAREWELL_S - time.monotonic()
+        finished_s = self._finished_s
+        if finished_s is not None and finished_s - self._asked_s < FAREWELL_S:
+            rest_s = finished_s + FAREWELL_S - time.monotonic()
             with contextlib.suppress(queue.Empty):
                 self._ended.get(timeout=max(0.0, rest_s))
         with contextlib.suppress(RuntimeError):  # the loop has ended
@@ -154,9 +131,18 @@ class Server(Closing):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is not None and self._finished_s is None:
-            self.finish("failed", str(error) or type(error).__name__)
+        if error is not None:
+            for channel in self.channels:
+                if channel.finished_s is None:
+                    channel.finish("failed", str(error) or type(error).__name__)
         self.close()
+
+    @property
+    def _finished_s(self) -> float | None:
+        """When all channels were finished; None while one is not."""
+        ends = [channel.finished_s for channel in self.channels]
+        known = [end_s for end_s in ends if end_s is not None]
+        return max(known) if len(known) == len(ends) else None
 
     # The methods below run in the server's thread.
 
@@ -175,6 +161,8 @@ class Server(Closing):
         app.on_response_prepare.append(self._add_headers)
         app.router.add_get("/", self._get_page, allow_head=False)
         app.router.add_get("/stats.json", self._get_numbers, allow_head=False)
+        app.router.add_get("/sources.json", self._get_sources, allow_head=False)
+        app.router.add_get("/picture.jpg", self._get_picture, allow_head=False)
         app.router.add_get("/stream.mjpg", self._get_stream, allow_head=False)
         runner = web.AppRunner(
             app,
@@ -189,70 +177,85 @@ class Server(Closing):
         assert runner.server is not None
         doorkeeper = Doorkeeper(runner.server, MAX_CONNECTIONS, STALL_S)
         listener = await self._loop.create_server(doorkeeper.admit, sock=self._socket)
-        artist = asyncio.create_task(self._draw())
+        artists = [asyncio.create_task(channel.draw()) for channel in self.channels]
         stop = asyncio.create_task(self._stop.wait())
         try:
-            await asyncio.wait((artist, stop), return_when=asyncio.FIRST_COMPLETED)
-            if artist.done():
-                await artist  # raises: it never returns otherwise
+            await asyncio.wait((*artists, stop), return_when=asyncio.FIRST_COMPLETED)
+            for artist in artists:
+                if artist.done():
+                    await artist  # raises: it never returns otherwise
         finally:
             listener.close()
-            tasks = [artist, stop, *self._viewers]
+            tasks = [*artists, stop, *self._viewers]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await runner.cleanup()
 
-    async def _draw(self) -> None:
-        while True:
-            await self._has_viewers.wait()
-            start_s = self._loop.time()
-            result = self._newest
-            if result is not None and result is not self._drawn:
-                self._drawn = result
-                self._picture = draw_jpeg(result, *self._how_to_draw)
-                self._picture_number += 1
-                self._next_picture.set()
-                self._next_picture = asyncio.Event()
-            took_s = self._loop.time() - start_s
-            # At least half of the time is for everything else, however long a picture takes.
-            await asyncio.sleep(max(took_s, 1 / PICTURES_PER_S - took_s))
-
     async def _get_page(self, request: web.Request) -> web.StreamResponse:
-        return web.Response(text=self._page, content_type="text/html")
+        if len(self.channels) > 1 and "source" not in request.query:
+            text, policy = self._overview, self._overview_policy
+        else:
+            self._channel_of(request)
+            text, policy = self._page, self._policy
+        headers = {"Content-Security-Policy": policy}
+        return web.Response(text=text, content_type="text/html", headers=headers)
 
     async def _get_numbers(self, request: web.Request) -> web.StreamResponse:
-        now_s = self._asked_s = time.monotonic()
-        if now_s - self._numbers_s >= NUMBERS_S or self._finished_s is not None:
-            self._numbers_text = json.dumps(self._numbers.as_dict(), allow_nan=False)[:-1]
-            self._numbers_s = now_s
+        channel = self._channel_of(request)
+        self._asked_s = time.monotonic()
         viewer = request.query.get("viewer")
         of_viewer = {
+            "sources": len(self.channels),
             "viewers": len(self._viewers),
             "most_viewers": MAX_VIEWERS,
-            "watching": viewer is not None and viewer in self._viewers.values(),
+            "watching": viewer is not None and (channel, viewer) in self._viewers.values(),
         }
-        text = f"{self._numbers_text}, {json.dumps(of_viewer)[1:]}"
+        text = f"{channel.numbers_text()[:-1]}, {json.dumps(of_viewer)[1:]}"
         return web.Response(text=text, content_type="application/json")
 
+    async def _get_sources(self, request: web.Request) -> web.StreamResponse:
+        self._asked_s = time.monotonic()
+        text = ", ".join(channel.numbers_text() for channel in self.channels)
+        return web.Response(text=f'{{"sources": [{text}]}}', content_type="application/json")
+
+    async def _get_picture(self, request: web.Request) -> web.StreamResponse:
+        picture = self._channel_of(request).picture()
+        if not picture:
+            raise web.HTTPNotFound(text="There is no result yet.\n")
+        return web.Response(body=picture, content_type="image/jpeg")
+
+    def _channel_of(self, request: web.Request) -> Channel:
+        """Return the channel that a request names by its number, the first without one.
+
+        Raises:
+            HTTPNotFound: there is none of the number.
+        """
+        number = request.query.get("source", "0")
+        if _NUMBER.fullmatch(number) and int(number) < len(self.channels):
+            return self.channels[int(number)]
+        raise web.HTTPNotFound(
+            text=f"There is no such source, expected a number from 0 to {len(self.channels) - 1}.\n"
+        )
+
     async def _get_stream(self, request: web.Request) -> web.StreamResponse:
+        channel = self._channel_of(request)
         if len(self._viewers) >= MAX_VIEWERS:
             raise web.HTTPServiceUnavailable(
                 text=f"{MAX_VIEWERS} viewers are watching, the most that may. Come back later.\n",
                 headers={"Retry-After": "10"},
             )
         response = web.StreamResponse(
-            headers={"Content-Type": f"multipart/x-mixed-replace; boundary={_BOUNDARY}"}
+            headers={"Content-Type": f"multipart/x-mixed-replace; boundary={BOUNDARY}"}
         )
         response.force_close()
         task = asyncio.current_task()
         assert task is not None
         viewer = request.query.get("viewer", "")
-        self._viewers[task] = viewer if _VIEWER.fullmatch(viewer) else None
-        self._has_viewers.set()
+        self._viewers[task] = (channel, viewer if _VIEWER.fullmatch(viewer) else None)
         try:
             await response.prepare(request)
-            await self._send_pictures(response)
+            await channel.send_pictures(response, self._stop)
             _abort(request)
         except ConnectionError:
             pass  # the client has gone
@@ -263,26 +266,7 @@ class Server(Closing):
             raise
         finally:
             del self._viewers[task]
-            if not self._viewers:
-                self._has_viewers.clear()
-                self._picture, self._drawn = b"", None  # outdated when the next viewer comes
         return response
-
-    async def _send_pictures(self, response: web.StreamResponse) -> None:
-        await response.write(_PART_START)
-        seen = 0
-        # Checked each time: before Python 3.12, wait_for swallows a cancel that comes when its
-        # awaitable is done.
-        while not self._stop.is_set():
-            if not self._picture or seen == self._picture_number:
-                with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._next_picture.wait(), REPEAT_S)
-            if not self._picture:
-                continue
-            seen = self._picture_number
-            # The start of the next part is sent at once: Chromium shows a picture when it sees it.
-            part = b"".join((self._picture, b"\r\n", _PART_START))
-            await asyncio.wait_for(response.write(part), STALL_S)
 
     @web.middleware
     async def _check_request(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
@@ -297,10 +281,10 @@ class Server(Closing):
         return await handler(request)
 
     async def _add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
+        response.headers.setdefault("Content-Security-Policy", self._policy)
         response.headers.update(
             {
                 "Cache-Control": "no-store",
-                "Content-Security-Policy": self._policy,
                 "Cross-Origin-Resource-Policy": "same-origin",
                 "Referrer-Policy": "no-referrer",
                 "Server": "dff-edge",
@@ -323,9 +307,9 @@ def _abort(request: web.Request) -> None:
         request.transport.abort()
 
 
-def _read_page() -> tuple[str, str]:
-    """Return the page, and the policy that allows it its own style and script and nothing else."""
-    page = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
+def _read_page(name: str) -> tuple[str, str]:
+    """Return a page, and the policy that allows it its own style and script and nothing else."""
+    page = (Path(__file__).parent / name).read_text(encoding="utf-8")
     hashes = {}
     for tag in ("style", "script"):
         (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -154,6 +155,24 @@ def source_name(uri: str | Path) -> str:
     if parsed.kind in ("camera", "csi"):
         return f"{parsed.kind}{target}" if target.isdecimal() else Path(target).name
     return target if parsed.kind == "synthetic" else parsed.kind
+
+
+def source_names(uris: Sequence[str | Path]) -> list[str]:
+    """Return different names for the files of several sources: of equal ones, a number follows.
+
+    Example:
+        >>> source_names(["rtsp://10.0.0.7/left", "rtsp://10.0.0.7/right", "0"])
+        ['10.0.0.7', '10.0.0.7-2', 'camera0']
+    """
+    names: list[str] = []
+    plain = [source_name(uri) for uri in uris]
+    for name in plain:
+        number, own = 1, name
+        while own in names or (number > 1 and own in plain):
+            number += 1
+            own = f"{name}-{number}"
+        names.append(own)
+    return names
 
 
 def _picture(text: str) -> SinkUri | None:

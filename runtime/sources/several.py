@@ -37,15 +37,18 @@ def expand_sources(uris: Sequence[str]) -> list[str]:
     return [source for uri in uris for source in _expand(uri)]
 
 
-def is_endless(uri: str) -> bool:
-    """Return whether a source is a camera or stream, which does not end by itself.
+def is_camera(uri: str) -> bool:
+    """Return whether a source is, by its name, a camera or stream that does not end by itself.
 
-    ``http://`` may be either: a file on a server, or a camera.
+    An ``http://`` address may be either: it is a recording where it says so (``?as=recording``), or
+    where its path ends as the name of a video file does and it does not say the opposite.
     """
     parsed = parse_source(uri)
-    if parsed.kind == "stream":
-        return parsed.target.lower().startswith("rtsp")
-    return parsed.kind in ("camera", "csi", "gstreamer")
+    if parsed.kind != "stream" or parsed.target.lower().startswith("rtsp"):
+        return parsed.kind in ("stream", "camera", "csi", "gstreamer")
+    path = parsed.target.partition("?")[0]
+    is_recording = Path(path).suffix.lower() in VIDEO_SUFFIXES - {".mjpeg", ".mjpg"}
+    return parsed.options.get("as", "recording" if is_recording else "live") == "live"
 
 
 def _expand(uri: str) -> list[str]:

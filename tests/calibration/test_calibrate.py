@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, numpy_helper
 
 from dff_edge.bundle.reader import Bundle
+from dff_edge.bundle.staleness import StalenessModel
 from dff_edge.bundle.writer import BundleWriter
 from dff_edge.calibration import calibrate as calibrate_module
 from dff_edge.calibration import calibrate_bundle
@@ -21,6 +22,7 @@ from dff_edge.names import TENSORRT_GRAPHS
 from dff_edge.runtime.kernels.warp import warp_features
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.synthetic import StreetScene
+from tests.bundle.staleness_models import staleness_fields
 from tests.calibration.conftest import INTERVAL
 from tests.calibration.ort.test_int8 import outputs_of
 from tests.export.checkpoints import FRAME_SIZE
@@ -392,3 +394,20 @@ def test_a_source_that_is_no_utf8_is_written_out_in_the_manifest(copy, clips, tm
     made = calibrate_bundle(moved, clips, source=source, **wanted)
 
     assert made.manifest.calibration["ort"]["int8"].source == "d\\udce4ta"
+
+
+def test_staleness_is_written_and_stays_where_clips_are_too_few_for_another(
+    copy, clips, monkeypatch
+):
+    lines = []
+    how = {"source": "the clips", "flavours": ("ort",), "precisions": ("fp16",), **SMALL}
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            calibrate_module, "fit_staleness", lambda *_, **__: StalenessModel(**staleness_fields())
+        )
+        calibrate_bundle(copy, clips, **how)
+    assert Bundle.open(copy).manifest.staleness.growth == 0.5
+
+    calibrate_bundle(copy, clips, progress=lines.append, **how)
+    assert Bundle.open(copy).manifest.staleness.growth == 0.5
+    assert any(line.startswith("not fitted how stale an answer is: 2 clips") for line in lines)

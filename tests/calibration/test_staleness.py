@@ -88,7 +88,8 @@ def some_measures(count=400):
     return np.random.default_rng(0).normal(0, 1, (count, len(MEASURES)))
 
 
-def test_fit_finds_the_weights_that_made_the_data():
+def test_fit_finds_the_weights_that_made_the_data(monkeypatch):
+    monkeypatch.setattr(staleness, "_RIDGE", 1e-6)
     measures = some_measures()
     true = np.array([0.0, 0.6, 0.3, 0.9])
     found = 1 / (1 + np.exp(-(-2 + measures @ true)))
@@ -171,12 +172,25 @@ def test_a_bundle_is_fitted_and_measured_on_other_clips(bundle, street):
     assert lines[1].startswith("fitted how stale an answer is: rank correlation ")
 
 
+def test_a_model_that_tells_less_than_the_distance_is_warned_of(bundle, street, monkeypatch):
+    random = np.random.default_rng(0)
+    distances = np.tile(np.arange(1, 16), 8)
+    measures = random.normal(0, 1, (120, len(MEASURES)))  # nothing to do with what is found
+    pairs = pairs_of(distances / 100, measures, distances)
+    monkeypatch.setattr(staleness, "measure_pairs", lambda *_: pairs)
+    lines = []
+    model = fit_staleness(bundle, street, source="the clips", say=lines.append)
+
+    assert model.quality.distance_alone == 1
+    assert lines[-1].startswith("Warning: the distance alone tells more")
+
+
 def test_too_few_clips_are_told_and_yield_no_model(bundle, street):
     lines = []
     assert fit_staleness(bundle, street[:3], source="the clips", say=lines.append) is None
     assert lines == [
         "not fitted how stale an answer is: 3 clips yield 45 pairs of frames, expected 80 and "
-        "more, as from one clip of 100 frames, or 8 of 20"
+        "more, as from one clip of 50 frames, or 3 of 20"
     ]
 
 
@@ -201,4 +215,37 @@ def test_clips_on_which_nothing_is_stale_are_told_and_yield_no_model(bundle, str
         )
         model = fit_staleness(bundle, [Still()] * 8, source="the clips", say=lines.append)
     assert model is None
-    assert "propagated answers are those of the full network" in lines[-1]
+    assert "on these clips propagated answers are those of the full network" in lines[-1]
+
+
+def test_frames_are_read_once_and_in_rising_order(bundle, street):
+    class Noting:
+        name = "noting"
+
+        def __init__(self, clip):
+            self.clip, self.read = clip, []
+
+        def image(self, index):
+            self.read.append(index)
+            return self.clip.image(index)
+
+    clips = [Noting(street[0]), Noting(street[1])]
+    stretches = [
+        Stretch(0, (0, 3, 8), 0), Stretch(0, (2, 3, 7), 0), Stretch(0, (7, 9), 0),
+        Stretch(1, (1, 2), 1),
+    ]  # fmt: skip
+    pairs = measure_pairs(bundle, clips, stretches)
+    again = measure_pairs(bundle, street, stretches[1:2])
+
+    assert [clip.read for clip in clips] == [[0, 2, 3, 7, 8, 9], [1, 2]]
+    assert len(pairs.found) == 3 + 3 + 1 + 1
+    assert pairs.found[3:6] == pytest.approx(again.found)
+
+
+def test_pairs_without_a_flow_are_left_out(bundle, street, monkeypatch):
+    calls = iter([1.0, np.nan, 1.0])
+    monkeypatch.setattr(staleness, "measure", lambda *_: np.full(len(MEASURES), next(calls)))
+    pairs = measure_pairs(bundle, street, [Stretch(0, (0, 1, 4), 0)])
+
+    assert pairs.distances.tolist() == [1, 3]
+    assert len(pairs.measures) == len(pairs.found) == len(pairs.folds) == len(pairs.keys) == 2

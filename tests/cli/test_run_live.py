@@ -12,7 +12,7 @@ from dff_edge.errors import SourceError
 from dff_edge.frames import Frame
 from dff_edge.runtime import live
 from dff_edge.runtime.sources import LiveSource
-from dff_edge.serve.server import Server
+from dff_edge.serve.channel import Channel
 
 PAUSE_S = 0.01
 
@@ -119,9 +119,9 @@ def test_paced_recording_ends_the_run_with_all_frames_answered_for(dff_edge, bun
 
 def test_camera_that_gives_up_leaves_numbers_and_whole_files(run_on, tmp_path, monkeypatch):
     ends = []
-    finish = Server.finish
+    finish = Channel.finish
     monkeypatch.setattr(
-        Server, "finish", lambda self, *how: (ends.append(how), finish(self, *how))[1]
+        Channel, "finish", lambda self, *how: (ends.append(how), finish(self, *how))[1]
     )
     lines, numbers, trace = (tmp_path / name for name in ("out.jsonl", "run.json", "trace.json"))
     camera = ScriptedCamera(frame(0), frame(1), None, SourceError("camera 0 was given up."))

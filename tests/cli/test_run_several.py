@@ -80,9 +80,8 @@ def test_output_of_one_source_that_is_taken_does_not_stop_the_others(dff_edge, b
     [
         (["-o", "out.mp4"], "'out.mp4' is one place for 2 sources; give each its own"),
         (["-o", "labels://out"], "'labels://out' is one place for 2 sources"),
-        (["--serve", "0"], "--serve shows one source, and these are 2"),
+        (["--serve", "0"], "these 2 run one after another; add --at-once, or serve one of them"),
         (["--profile", "t.json"], "--profile t.json is one file for 2 sources"),
-        (["0", "-o", "out/"], "a camera does not end; set --frames"),
         (["drives/b2.mp4", "-o", "out/"], "are the same place"),
         (["-o", "drives/"], "is the source itself and would be overwritten"),
     ],

@@ -48,3 +48,16 @@ def test_bins_hold_as_many_pairs_each_by_rising_prediction():
     )
     assert (quality.rank_correlation, quality.distance_alone) == (1, 1)
     assert quality.within_distance == 0
+
+
+def test_what_two_models_predict_is_ranked_for_each_by_itself():
+    expected = np.array([0.1, 0.2, 0.3, 0.7, 0.8, 0.9])
+    found = np.array([0.5, 0.6, 0.7, 0.1, 0.2, 0.3])
+    distances, folds = np.array([1, 2, 3, 3, 2, 1]), np.array([0, 0, 0, 1, 1, 1])
+
+    assert staleness_quality(distances, expected, found).rank_correlation < 0
+    quality = staleness_quality(distances, expected, found, folds)
+    assert (quality.rank_correlation, quality.distance_alone) == (1, 0)
+    uneven = staleness_quality(distances, expected, found, np.array([0, 0, 0, 0, 1, 1]))
+    first = rank_correlation(expected[:4], found[:4])
+    assert uneven.rank_correlation == pytest.approx((4 * first + 2) / 6, abs=1e-4)

@@ -111,6 +111,7 @@ def test_frames_go_on_while_a_key_frame_is_computed(held, images):  # noqa: F811
     pending.ready.synchronize()
     result = answer(pipeline, images, 5)
     assert (result.key_index, result.key_distance) == (1, 4)
+    assert pipeline._scheduler.lag == 4  # what a policy is told to expect of the next one
 
 
 def test_no_key_frame_is_begun_while_one_is_pending(held, images):  # noqa: F811

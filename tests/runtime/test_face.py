@@ -32,7 +32,7 @@ def test_importing_the_face_loads_no_array_and_no_engine():
 
 
 def test_another_name_is_told_as_any_module_does():
-    with pytest.raises(AttributeError, match=r"'dff_edge\.runtime' has no attribute 'Pipelines'"):
-        face.Pipelines  # noqa: B018
-    with pytest.raises(ImportError, match="cannot import name 'Pipelines'"):
-        exec("from dff_edge.runtime import Pipelines")
+    with pytest.raises(AttributeError, match=r"'dff_edge\.runtime' has no attribute 'Pipeline_'"):
+        face.Pipeline_  # noqa: B018
+    with pytest.raises(ImportError, match="cannot import name 'Pipeline_'"):
+        exec("from dff_edge.runtime import Pipeline_")

@@ -173,15 +173,14 @@ def test_page_is_served_by_the_parent():
     pytest.importorskip("aiohttp")
     lines = run("""
 import urllib.request
-from dff_edge.runtime.sinks import FanOut, Style
-from dff_edge.runtime.sources import open_source
+from dff_edge.runtime.sinks import Style
 from dff_edge.serve import open_server, parse_address
 
 server = open_server(
-    parse_address("127.0.0.1:0"), source=open_source("synthetic://street"),
-    sinks=FanOut(live=True), classes=["a"], colours=[(0, 0, 0)], style=Style(),
+    parse_address("127.0.0.1:0"), sources=["synthetic://street"],
+    classes=["a"], colours=[(0, 0, 0)], style=Style(),
 )
-fork(lambda: refused(show=lambda: server.show(None), close=lambda: server.close()))
+fork(lambda: refused(channels=lambda: server.channels, close=lambda: server.close()))
 with urllib.request.urlopen(server.url, timeout=20) as answer:
     print(answer.status)
 server.close()

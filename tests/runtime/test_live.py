@@ -2,7 +2,6 @@
 
 import json
 import os
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,9 +10,8 @@ import pytest
 from dff_edge.errors import ConfigError, PipelineError, SinkError
 from dff_edge.runtime import live
 from dff_edge.runtime.drawing.style import Style
-from dff_edge.runtime.live import Runner, RunOptions, check_outputs
+from dff_edge.runtime.live import Runner, RunOptions
 from dff_edge.runtime.pipeline import Pipeline
-from dff_edge.runtime.sinks.names import parse_sink
 from dff_edge.runtime.sources import open_source
 from tests.bundle.bundles import make_bundle
 from tests.bundle.detection_bundles import make_detection_bundle
@@ -176,33 +174,3 @@ def test_depth_of_a_live_source_is_refused(bundle):
     with Runner(bundle, RunOptions(depth=2)) as runner:
         with pytest.raises(ConfigError, match="is live: .* a depth of 2 would only"):
             runner.run(SCENE.format(3) + "&rate=100")
-
-
-@pytest.mark.parametrize(
-    ("sources", "outputs", "message"),
-    [
-        (["{0}"], ["{0}?"], "is the source itself"),
-        (["{0}", "{1}"], ["{2}/"], "is the source itself"),
-        (["{0}", "{0}"], ["new/"], "are the same place"),
-        (["x/a.mp4", "y/a.mp4"], ["new/{{name}}.mp4"], "are the same place"),
-        (["0"], ["labels://new", "new/%06d.png"], "are the same place"),
-        (["0"], ["gone/a.mp4"], "there is no folder 'gone'"),
-        (["0"], ["labels://gone/a"], "there is no folder 'gone'"),
-        (["0"], ["gone/a/%06d.png"], "there is no folder 'gone'"),
-    ],
-)
-def test_outputs_that_do_not_go_together_are_refused(
-    pictures, tmp_path, monkeypatch, sources, outputs, message
-):
-    monkeypatch.chdir(tmp_path)
-    names = [str(pictures[0]), str(pictures[1]), str(tmp_path / "in")]
-    outputs = [parse_sink(uri.format(*names).rstrip("?")) for uri in outputs]
-    with pytest.raises(ConfigError, match=message):
-        check_outputs([uri.format(*names) for uri in sources], outputs)
-
-
-def test_outputs_that_go_together_are_allowed(pictures, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    outputs = [parse_sink(uri) for uri in ("new/", "new/{name}.jsonl", "labels://new/{name}")]
-    profile = ("--profile new/{name}.json", Path("new/{name}.json"))
-    check_outputs(["x/a.mp4", "y/b.mp4"], outputs, [profile])

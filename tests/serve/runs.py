@@ -47,8 +47,21 @@ def served(
     sinks = FanOut(live=True) if sinks is None else sinks
     with (
         sinks,
-        open_server(
-            address, source=source, sinks=sinks, classes=CLASSES, colours=COLOURS
-        ) as server,
+        open_server(address, sources=["camera 0"], classes=CLASSES, colours=COLOURS) as server,
     ):
+        server.channels[0].begin(source, sinks)
         yield server, source
+
+
+@contextmanager
+def served_several() -> Iterator[tuple[Server, list[StandInSource]]]:
+    """A server of three sources, of which the last is not open yet."""
+    names = ["camera 0", "camera 1", "camera 2"]
+    with (
+        FanOut(live=True) as sinks,
+        open_server("127.0.0.1:0", sources=names, classes=CLASSES, colours=COLOURS) as server,
+    ):
+        sources = [StandInSource(name) for name in names]
+        for number in (0, 1):
+            server.channels[number].begin(sources[number], sinks)
+        yield server, sources

@@ -24,10 +24,9 @@ def clock(monkeypatch):
 
 
 def numbers_of(source=None, sinks=None):
-    sinks = sinks or FanOut(live=True)
-    source = source or StandInSource("camera 0")
-    how = {"policy": "fixed:5", "keys": "in-order"}
-    return RunNumbers(source, sinks, CLASSES, COLOURS, **how)
+    numbers = RunNumbers("camera 0", CLASSES, COLOURS, policy="fixed:5", keys="in-order")
+    numbers.begin(source or StandInSource("camera 0"), sinks or FanOut(live=True))
+    return numbers
 
 
 def test_rate_is_over_the_latest_two_seconds(clock):
@@ -107,6 +106,20 @@ def test_numbers_before_the_first_result(clock):
     shown = numbers_of().as_dict()
     assert (shown["frames"], shown["fps"], shown["latency"]) == (0, 0, {})
     assert (shown["age"], shown["stages"], shown["recent"]) == (None, {}, [])
+
+
+def test_numbers_before_the_source_is_open(clock):
+    numbers = RunNumbers("rtsp://10.0.0.7/***", CLASSES, COLOURS, policy="idle", keys="background")
+    shown = numbers.as_dict()
+    assert (shown["source"], shown["camera"], shown["state"]) == (
+        "rtsp://10.0.0.7/***",
+        None,
+        "running",
+    )
+    assert (shown["read"], shown["dropped"], shown["sinks"]) == (0, 0, [])
+    numbers.finish("failed", "no route to host")
+    shown = numbers.as_dict()
+    assert (shown["state"], shown["failure"], shown["read"]) == ("failed", "no route to host", 0)
 
 
 def test_file_has_no_state_and_no_age():

@@ -13,7 +13,7 @@ from dff_edge.runtime.sinks import FanOut
 from dff_edge.runtime.sinks.base import NullSink
 from dff_edge.serve import server as server_module
 from tests.serve.browser import CHROMIUM, Browser
-from tests.serve.runs import result, served
+from tests.serve.runs import result, served, served_several
 
 pytestmark = [
     pytest.mark.slow,
@@ -50,12 +50,12 @@ def test_picture_and_numbers_are_live(browser):
     sinks = FanOut(live=True)
     sinks.add(NullSink("null://"))
     with served(sinks=sinks) as (server, source):
-        server.show(result(0, shade=30))
+        server.channels[0].show(result(0, shade=30))
         browser.open(server.url)
         browser.wait_for(PICTURE)
         wait_for_text(browser, "status", "Live")
         for index in range(1, 12):
-            server.show(result(index, shade=220))
+            server.channels[0].show(result(index, shade=220))
             sinks.write(result(index))
         source.counts.read, source.counts.dropped, source.counts.reconnects = 12, 3, 2
         wait_for_text(browser, "keys-more", "3 of 12")
@@ -91,7 +91,7 @@ def test_page_fits_its_width(browser, width, dark):
     with served(sinks=sinks) as (server, source):
         source.uri = "v4l2:///dev/" + "y" * 120
         for index in range(130):
-            server.show(result(index, size=(270, 480)))
+            server.channels[0].show(result(index, size=(270, 480)))
         browser.open(server.url, width, 844, dark=dark)
         browser.wait_for(PICTURE)
         wait_for_text(browser, "fps-more", "latest")
@@ -111,7 +111,7 @@ CUT_OFF = """[...document.querySelectorAll("dd, dt, th, td, h2, li, p, span")]
 
 def test_things_have_names_for_those_who_do_not_see_them(browser):
     with served() as (server, _):
-        server.show(result(0))
+        server.channels[0].show(result(0))
         browser.open(server.url)
         browser.wait_for(PICTURE)
         wait_for_text(browser, "keys-more", "1 of 1")
@@ -139,7 +139,7 @@ def test_things_have_names_for_those_who_do_not_see_them(browser):
 )
 def test_loss_of_the_camera_shows_and_goes(browser, state, short, long):
     with served() as (server, source):
-        server.show(result(0))
+        server.channels[0].show(result(0))
         browser.open(server.url)
         wait_for_text(browser, "status", "Live")
         source.state = state
@@ -147,7 +147,7 @@ def test_loss_of_the_camera_shows_and_goes(browser, state, short, long):
         assert long in text_of(browser, "note")
         assert browser.value("document.getElementById('picture').className") == "picture old"
         source.state = "live"
-        server.show(result(1))
+        server.channels[0].show(result(1))
         wait_for_text(browser, "status", "Live")
         assert browser.value("document.getElementById('note').hidden")
 
@@ -155,12 +155,12 @@ def test_loss_of_the_camera_shows_and_goes(browser, state, short, long):
 def test_loss_of_the_server_shows_and_the_page_recovers_by_itself(browser, tmp_path):
     code = """
         import sys, time
-        from tests.serve.runs import result, served
+        from tests.serve.runs import result, served, served_several
 
         with served(f"127.0.0.1:{sys.argv[1]}") as (server, _):
             print(server.address.port, flush=True)
             for index in range(10**6):
-                server.show(result(index))
+                server.channels[0].show(result(index))
                 time.sleep(0.02)
     """
 
@@ -192,10 +192,10 @@ def test_loss_of_the_server_shows_and_the_page_recovers_by_itself(browser, tmp_p
 
 def test_end_of_the_run_shows_and_stays(browser):
     with served() as (server, _):
-        server.show(result(0))
+        server.channels[0].show(result(0))
         browser.open(server.url)
         wait_for_text(browser, "status", "Live")
-        server.finish("finished")
+        server.channels[0].finish("finished")
     # The server is gone now, and has said why before.
     assert text_of(browser, "status") == "Finished"
     assert "the source has ended" in text_of(browser, "note")
@@ -212,7 +212,7 @@ def test_hidden_page_costs_no_pictures(browser):
         )
 
     with served() as (server, _):
-        server.show(result(0))
+        server.channels[0].show(result(0))
         browser.open(server.url)
         wait_for_text(browser, "footer", "1 of at most")
         hide("true")
@@ -225,6 +225,39 @@ def test_hidden_page_costs_no_pictures(browser):
 def test_too_many_viewers_are_told_so(browser, monkeypatch):
     monkeypatch.setattr(server_module, "MAX_VIEWERS", 0)
     with served() as (server, _):
-        server.show(result(0))
+        server.channels[0].show(result(0))
         browser.open(server.url)
         browser.wait_for("document.getElementById('note').textContent.includes('Waiting for a pl')")
+
+
+def test_page_of_several_sources_shows_all_and_leads_to_each(browser):
+    with served_several() as (server, sources):
+        for number in (0, 1):
+            server.channels[number].show(result(0, shade=40 + 160 * number))
+        sources[1].state = "lost"
+        server.channels[2].finish("failed", "no route to host")
+        browser.open(server.url)
+        browser.wait_for("document.querySelectorAll('article').length === 3")
+        browser.wait_for("[0, 1].every((n) => document.images[n].naturalWidth > 0)")
+        states = browser.value(
+            "[...document.querySelectorAll('article .status')].map((e) => e.innerText)"
+        )
+        assert states == ["Live", "Camera lost", "Failed"]
+        assert browser.value("document.querySelectorAll('.why')[2].innerText") == "no route to host"
+        assert text_of(browser, "status") == "2 of 3 running, 2 in trouble"
+        assert browser.value("document.documentElement.scrollWidth <= innerWidth")
+        server.channels[0].show(result(1, shade=220))  # and it is renewed
+        browser.wait_for(
+            """(() => {
+                const canvas = document.createElement("canvas"), image = document.images[0];
+                [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+                const context = canvas.getContext("2d");
+                context.drawImage(image, 0, 0);
+                return context.getImageData(48, 40, 1, 1).data[1] > 120;
+            })()"""
+        )
+        assert [line for line in browser.console if "404" not in line] == []
+        browser.open(f"{server.url}?source=1")
+        wait_for_text(browser, "source", "camera 1")
+        assert browser.value("document.getElementById('all').hidden") is False
+        browser.wait_for(PICTURE)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from dff_edge.errors import MissingDependencyError, SinkError
+from dff_edge.serve import channel as channel_module
 from dff_edge.serve import server as server_module
 from tests.serve.clients import WAIT_S, Viewer, ask, numbers, wait_until
 from tests.serve.runs import result, served
@@ -31,13 +32,13 @@ def nothing_is_left():
 def draws(monkeypatch):
     """Counts the pictures that are drawn."""
     drawn = []
-    draw = server_module.draw_jpeg
+    draw = channel_module.draw_jpeg
 
     def count(result, *how):
         drawn.append(result.frame.index)
         return draw(result, *how)
 
-    monkeypatch.setattr(server_module, "draw_jpeg", count)
+    monkeypatch.setattr(channel_module, "draw_jpeg", count)
     return drawn
 
 
@@ -65,7 +66,7 @@ def test_page_needs_nothing_from_elsewhere_and_its_policy_allows_just_that():
 def test_numbers_are_those_of_the_run():
     with served() as (server, source):
         for index in range(7):
-            server.show(result(index))
+            server.channels[0].show(result(index))
         source.state = "stalled"
         shown = numbers(server)
 
@@ -76,14 +77,14 @@ def test_numbers_are_those_of_the_run():
 
 def test_viewer_sees_the_newest_result():
     with served() as (server, _):
-        server.show(result(0, shade=10))
-        server.show(result(1, shade=200))
+        server.channels[0].show(result(0, shade=10))
+        server.channels[0].show(result(1, shade=200))
         with Viewer(server) as viewer:
             assert viewer.shade() == pytest.approx(200, abs=SHADE_ATOL)
-            server.show(result(2, shade=20))
-            server.show(result(3, shade=90))
+            server.channels[0].show(result(2, shade=20))
+            server.channels[0].show(result(3, shade=90))
             assert viewer.shade() == pytest.approx(90, abs=SHADE_ATOL)
-        server.show(result(4, shade=160))
+        server.channels[0].show(result(4, shade=160))
         wait_until(lambda: numbers(server)["viewers"] == 0)
         with Viewer(server) as viewer:
             assert viewer.shade() == pytest.approx(160, abs=SHADE_ATOL)
@@ -93,14 +94,14 @@ def test_viewer_waits_for_the_first_result():
     with served() as (server, _), Viewer(server, "early") as viewer:
         wait_until(lambda: numbers(server, "early")["watching"])
         assert not numbers(server, "other")["watching"]
-        server.show(result(0))
+        server.channels[0].show(result(0))
         assert viewer.picture()
 
 
 def test_nothing_is_drawn_while_nobody_watches(draws):
     with served() as (server, _):
         for index in range(50):
-            server.show(result(index))
+            server.channels[0].show(result(index))
         assert numbers(server)["frames"] == 50
         assert draws == []
         with Viewer(server) as viewer:
@@ -118,7 +119,7 @@ def test_viewers_share_a_drawing(draws):
     ):
         wait_until(lambda: numbers(server)["viewers"] == 3)
         for index in range(5):
-            server.show(result(index))
+            server.channels[0].show(result(index))
             pictures = {viewer.picture() for viewer in (one, two, three)}
             assert len(pictures) == 1
         assert draws == list(range(5))
@@ -128,16 +129,16 @@ def test_pictures_come_at_the_stated_rate_at_most(draws):
     with served() as (server, _), Viewer(server) as viewer:
         start = time.monotonic()
         for index in range(6):
-            server.show(result(index))
+            server.channels[0].show(result(index))
             viewer.picture()
-        assert time.monotonic() - start > 5 / server_module.PICTURES_PER_S * 0.9
+        assert time.monotonic() - start > 5 / channel_module.PICTURES_PER_S * 0.9
 
 
 def test_end_of_the_run_is_told_to_an_open_page():
     with served() as (server, _):
-        server.show(result(0))
+        server.channels[0].show(result(0))
         assert numbers(server)["state"] == "running"
-        server.finish("finished")
+        server.channels[0].finish("finished")
         closing = threading.Thread(target=server.close)
         closing.start()
         assert numbers(server)["state"] == "finished"
@@ -158,7 +159,7 @@ def test_error_in_a_block_is_told_to_an_open_page():
 
 def test_without_a_page_the_end_is_not_waited_for():
     with served() as (server, _):
-        server.finish("finished")
+        server.channels[0].finish("finished")
         start = time.monotonic()
         server.close()
         assert time.monotonic() - start < server_module.FAREWELL_S
@@ -171,7 +172,7 @@ def test_close_ends_viewers_good_and_dead_and_frees_the_port():
         loud.frame.image[:] = np.random.default_rng(0).integers(0, 256, (960, 960, 3), np.uint8)
         dead = Viewer(server, "dead")
         with Viewer(server) as good:
-            server.show(loud)
+            server.channels[0].show(loud)
             good.picture()
             server.close()
             server.close()
@@ -179,21 +180,21 @@ def test_close_ends_viewers_good_and_dead_and_frees_the_port():
                 good.pictures_until_the_end()
         dead.close()
     socket.create_server(("127.0.0.1", port)).close()
-    server.show(result(1))  # harmless
+    server.channels[0].show(result(1))  # harmless
 
 
 def test_close_ends_a_viewer_whose_next_picture_comes_at_that_moment(monkeypatch):
     """Before Python 3.12 the viewer's wait took the picture and lost the cancel: close hung."""
-    draw = server_module.draw_jpeg
+    draw = channel_module.draw_jpeg
 
     def draw_at_the_end(result, *how):
         server._loop.call_soon_threadsafe(server._stop.set)
         return draw(result, *how)
 
-    monkeypatch.setattr(server_module, "draw_jpeg", draw_at_the_end)
+    monkeypatch.setattr(channel_module, "draw_jpeg", draw_at_the_end)
     with served() as (server, _), Viewer(server, "waits"):
         wait_until(lambda: numbers(server, "waits")["watching"])
-        server.show(result(0))
+        server.channels[0].show(result(0))
         server._thread.join(WAIT_S / 2)
         closing = threading.Thread(target=server.close)
         closing.start()
@@ -228,11 +229,11 @@ def test_server_that_breaks_leaves_the_run_alone(monkeypatch, caplog):
     def break_down(result, *how):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(server_module, "draw_jpeg", break_down)
+    monkeypatch.setattr(channel_module, "draw_jpeg", break_down)
     with served() as (server, _):
         with Viewer(server):
-            server.show(result(0))
+            server.channels[0].show(result(0))
             server._thread.join(WAIT_S)
-        server.show(result(1))
-        server.finish("finished")
+        server.channels[0].show(result(1))
+        server.channels[0].finish("finished")
     assert "the run goes on" in caplog.text

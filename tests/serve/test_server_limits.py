@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 
+from dff_edge.serve import channel as channel_module
 from dff_edge.serve import doorkeeper as doorkeeper_module
 from dff_edge.serve import server as server_module
 from tests.serve.clients import WAIT_S, Client, Viewer, ask, numbers, wait_until
@@ -26,7 +27,8 @@ def nothing_is_left():
 
 def test_viewer_that_reads_nothing_holds_up_nobody_and_is_put_out(monkeypatch, caplog):
     monkeypatch.setattr(server_module, "STALL_S", 2.0)
-    monkeypatch.setattr(server_module, "REPEAT_S", 0.01)
+    monkeypatch.setattr(channel_module, "STALL_S", 2.0)
+    monkeypatch.setattr(channel_module, "REPEAT_S", 0.01)
     noise = np.random.default_rng(0).integers(0, 256, (960, 960, 3), np.uint8)  # 700 kB as JPEG
     loud = result(0, size=(960, 960))
     loud.frame.image[:] = noise
@@ -34,7 +36,7 @@ def test_viewer_that_reads_nothing_holds_up_nobody_and_is_put_out(monkeypatch, c
         with socket.create_connection(("127.0.0.1", server.address.port)) as dead:
             dead.sendall(b"GET /stream.mjpg?viewer=dead HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
             wait_until(lambda: numbers(server, "dead")["watching"])
-            server.show(loud)
+            server.channels[0].show(loud)
             while numbers(server, "dead")["watching"]:
                 good.picture()
         assert numbers(server, "good")["watching"]
@@ -51,7 +53,7 @@ def test_number_of_viewers_is_bounded(monkeypatch):
         second.close()
         wait_until(lambda: numbers(server)["viewers"] == 1)
         with Viewer(server) as third:
-            server.show(result(0))
+            server.channels[0].show(result(0))
             assert third.picture()
 
 
@@ -198,7 +200,7 @@ def test_viewer_is_not_taken_for_idle(monkeypatch):
     with served() as (server, _), Viewer(server) as viewer:
         end_s = time.monotonic() + 1.5
         while time.monotonic() < end_s:
-            server.show(result(0))
+            server.channels[0].show(result(0))
             assert viewer.picture()
 
 

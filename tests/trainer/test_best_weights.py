@@ -141,12 +141,12 @@ def a_run(steps=8, **changes):
 
 def test_checkpoint_has_the_weights_of_the_best_validation(tmp_path, told, caplog):
     caplog.set_level(logging.INFO, "dff_edge.trainer")
-    seen = told([0.1, 0.7, 0.3, 0.6])
+    seen = told([0.0, 0.1, 0.7, 0.3, 0.6])
 
     checkpoint = train(a_run(), tmp_path / "run")
 
-    assert [step for step, _ in seen] == [2, 4, 6, 8]
-    best, last = seen[1][1], seen[3][1]
+    assert [step for step, _ in seen] == [0, 2, 4, 6, 8]
+    best, last = seen[2][1], seen[4][1]
     found = weights(checkpoint)
     assert all(torch.equal(found[name], value) for name, value in best.items())
     assert not all(torch.equal(found[name], value) for name, value in last.items())
@@ -163,25 +163,34 @@ def test_last_weights_are_kept_where_that_is_set(tmp_path, told):
 
 
 def test_stage_that_no_longer_improves_ends(tmp_path, told):
-    seen = told([0.5, 0.4, 0.3, 0.9])
+    seen = told([0.1, 0.5, 0.4, 0.3, 0.9])
 
     train(a_run(patience=2), tmp_path / "run")
 
-    assert [step for step, _ in seen] == [2, 4, 6]
+    assert [step for step, _ in seen] == [0, 2, 4, 6]
     assert len([row for row in metrics(tmp_path / "run" / "0-recognition") if row["loss"]]) == 3
 
 
+def test_stage_that_makes_nothing_better_leaves_the_weights_as_they_were(tmp_path, told):
+    seen = told([0.5, 0.4, 0.4])
+
+    checkpoint = train(a_run(steps=4), tmp_path / "run")
+
+    found = weights(checkpoint)
+    assert all(torch.equal(found[name], value) for name, value in seen[0][1].items())
+
+
 def test_next_stage_starts_from_the_best_and_is_not_ended_with_it(tmp_path, told):
-    seen = told([0.5, 0.4, 0.1, 0.2])
+    seen = told([0.0, 0.5, 0.4, 0.0, 0.1, 0.2])
     stage = {**STAGE, "steps": 8, "validate_every": 1, "keep": "best", "patience": 1}
     second = {**stage, "kind": "pairs", "steps": 4, "lr": 1e-12, "batch_norm": "frozen"}
     stages = [{**stage, "kind": "recognition"}, second]
 
     checkpoint = train(tiny_config(data=DATA, stages=stages), tmp_path / "run")
 
-    assert [step for step, _ in seen] == [2, 4, 2, 4]
+    assert [step for step, _ in seen] == [0, 2, 4, 0, 2, 4]
     found = weights(checkpoint)
-    for name, value in seen[0][1].items():
+    for name, value in seen[1][1].items():
         torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-6, msg=name)
 
 
@@ -190,10 +199,10 @@ def test_resumed_run_ends_as_an_unbroken_one(tmp_path, told, monkeypatch, broken
     """Stopped before and after the best validation, of step 4."""
     from tests.trainer.runs import breaking
 
-    told([0.1, 0.7, 0.3, 0.6])
+    told([0.0, 0.1, 0.7, 0.3, 0.6])
     unbroken = weights(train(a_run(patience=2), tmp_path / "unbroken"))
 
-    seen = told([0.1, 0.7, 0.3, 0.6])
+    seen = told([0.0, 0.1, 0.7, 0.3, 0.6])
     seen.clear()
     with monkeypatch.context() as patched:
         breaking(patched, KeyboardInterrupt, "recognition", step=broken_at)
@@ -205,7 +214,7 @@ def test_resumed_run_ends_as_an_unbroken_one(tmp_path, told, monkeypatch, broken
 
 
 def test_run_that_was_stopped_after_its_early_end_does_not_train_on(tmp_path, told, monkeypatch):
-    told([0.5, 0.4, 0.3, 0.9])
+    told([0.1, 0.5, 0.4, 0.3, 0.9])
     with monkeypatch.context() as patched:
         patched.setattr(BestWeights, "load", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""What a configuration leaves out: networks, classes, colours."""
+"""Settings that a configuration leaves out: networks, classes, colours."""
 
 import json
 

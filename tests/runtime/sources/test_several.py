@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from dff_edge.errors import ConfigError
-from dff_edge.runtime.sources.several import expand_sources, is_endless
+from dff_edge.runtime.sources.several import expand_sources, is_camera
 
 
 @pytest.fixture
@@ -52,8 +52,10 @@ def test_file_that_looks_like_a_glob_is_itself(folder):
     assert expand_sources(["v/a[1].png"]) == ["v/a[1].png"]
 
 
-def test_sources_that_do_not_end_are_known():
-    endless = ["0", "csi://0", "gst://a ! b", "rtsp://c/a", "v4l2:///dev/video0"]
-    assert [uri for uri in endless if not is_endless(uri)] == []
+def test_cameras_are_known_by_their_names():
+    cameras = ["0", "csi://0", "gst://a ! b", "rtsp://c/a.mp4", "v4l2:///dev/video0", "http://c/a"]
+    cameras += ["http://c/a.mjpg?x=1", "http://c/a.mp4?as=live"]
+    assert [uri for uri in cameras if not is_camera(uri)] == []
     ending = ["a.mp4", "a.mp4?rate=30", "synthetic://street?frames=3&rate=5", "http://c/a.mp4"]
-    assert [uri for uri in ending if is_endless(uri)] == []
+    ending += ["http://c/a.MP4?token=1", "http://c/a?as=recording"]
+    assert [uri for uri in ending if is_camera(uri)] == []
