@@ -27,7 +27,7 @@ from _common import export_shipped, parser, report
 
 from dff_edge.bundle.reader import Bundle
 from dff_edge.calibration import calibrate_bundle, open_calibration_clips
-from dff_edge.plan.footage import OpenFootage
+from dff_edge.plan.footage import open_footage
 from dff_edge.plan.judge import Wishes
 from dff_edge.plan.planner import Plan, plan_bundle
 from dff_edge.plan.verify import Speed, verify
@@ -99,7 +99,7 @@ def make_street(folder: Path) -> Bundle:
 
 def one_round(bundle: Bundle, options: Any) -> tuple[Plan, Speed, Speed, Speed]:
     """A plan, the forecast of its choice, and two runs of it."""
-    with OpenFootage(bundle, None) as footage:
+    with open_footage(bundle, None) as footage:
         plan = plan_bundle(
             bundle,
             footage,

@@ -116,7 +116,7 @@ def command(
         )
     from dff_edge.bundle.reader import Bundle
     from dff_edge.cli.plan_report import numbers_of, print_plan, print_verified
-    from dff_edge.plan.footage import OpenFootage
+    from dff_edge.plan.footage import open_footage
     from dff_edge.plan.judge import Wishes
     from dff_edge.plan.planner import plan_bundle
     from dff_edge.plan.verify import verify as run_choice
@@ -127,7 +127,7 @@ def command(
         wishes = Wishes(rate, streams, min_answered / 100, max_age, max_loss)
     machine = describe_machine()
     measured: Speed | None = None
-    with OpenFootage(opened, source, size) as footage:
+    with open_footage(opened, source, size) as footage:
         with progress("setups") as update:
             plan = plan_bundle(
                 opened,

@@ -6,13 +6,12 @@ becomes agreement with it, by the same measure.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +35,7 @@ _READ_FRAMES = 120  # of video without labels: more than the largest distance th
 _MAX_BYTES = 1 << 28
 
 
-@dataclass
+@dataclass(frozen=True)
 class Footage:
     """Frames of a camera.
 
@@ -117,8 +116,11 @@ class TaughtClip:
         return None
 
 
-class OpenFootage:
-    """Footage of a bundle's source; a context manager.
+@contextmanager
+def open_footage(
+    bundle: Bundle, source: str | None, size: tuple[int, int] | None = None
+) -> Iterator[Footage]:
+    """Open the footage of a source, for a bundle.
 
     Args:
         bundle: the model.
@@ -130,54 +132,43 @@ class OpenFootage:
         ConfigError: the source is live, or has other classes.
         SourceError: it cannot be read, or has no frames.
     """
+    with ExitStack() as stack:
+        if source is None:
+            footage = _drawn(bundle)
+        elif not _is_labelled_data(source):
+            footage = _taught(stack, bundle, source, [_read(source)])
+        else:
+            footage = _labelled(stack, bundle, source)
+        yield replace(footage, images=_resized(footage.images, size))
 
-    def __init__(
-        self, bundle: Bundle, source: str | None, size: tuple[int, int] | None = None
-    ) -> None:
-        self._stack = ExitStack()
-        try:
-            footage = self._drawn(bundle) if source is None else self._opened(bundle, source)
-        except BaseException:
-            self._stack.close()
-            raise
-        self.footage = Footage(_resized(footage.images, size), footage.clips, footage.truth)
 
-    def __enter__(self) -> Footage:
-        return self.footage
+def _drawn(bundle: Bundle) -> Footage:
+    height, width = bundle.manifest.frame_size
+    scene = StreetScene(0, "val", (height, min(width, 8 * height)), _TIMED_FRAMES)
+    images = [np.ascontiguousarray(scene.render(n)[0]) for n in range(_TIMED_FRAMES)]
+    return Footage(_resized(images, (height, width)))
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.close()
 
-    def _drawn(self, bundle: Bundle) -> Footage:
-        height, width = bundle.manifest.frame_size
-        scene = StreetScene(0, "val", (height, min(width, 8 * height)), _TIMED_FRAMES)
-        images = [np.ascontiguousarray(scene.render(n)[0]) for n in range(_TIMED_FRAMES)]
-        return Footage(_resized(images, (height, width)))
+def _labelled(stack: ExitStack, bundle: Bundle, source: str) -> Footage:
+    manifest = bundle.manifest
+    clips = open_clips(source)
+    if source.startswith("synthetic://"):
+        known = class_names(source, manifest.task)
+        if known is not None and tuple(known) != tuple(manifest.class_names):
+            frames = [[clip.image(n) for n in range(len(clip))] for clip in clips[:2]]
+            return _taught(stack, bundle, source, frames)
+    check_for_model(clips, source, manifest.task, manifest.class_names, "the bundle")
+    return Footage(_first_of(clips), clips)
 
-    def _opened(self, bundle: Bundle, source: str) -> Footage:
-        manifest = bundle.manifest
-        if not _is_labelled_data(source):
-            return self._taught(bundle, source, [_read(source)])
-        clips = open_clips(source)
-        if source.startswith("synthetic://"):
-            known = class_names(source, manifest.task)
-            if known is not None and tuple(known) != tuple(manifest.class_names):
-                frames = [[clip.image(n) for n in range(len(clip))] for clip in clips[:2]]
-                return self._taught(bundle, source, frames)
-        check_for_model(clips, source, manifest.task, manifest.class_names, "the bundle")
-        return Footage(_first_of(clips), clips)
 
-    def _taught(self, bundle: Bundle, source: str, videos: list[list[Image]]) -> Footage:
-        teacher = self._stack.enter_context(BundlePredictor(bundle, "fp32"))
-        name = hide_credentials(source)
-        gives_boxes = FORMATS.find(bundle.manifest.task).truth == "boxes"
-        clips = [TaughtClip(name, video, teacher, gives_boxes=gives_boxes) for video in videos]
-        return Footage(videos[0][:_TIMED_FRAMES], clips, "the full network in fp32")
+def _taught(
+    stack: ExitStack, bundle: Bundle, source: str, videos: Sequence[Sequence[Image]]
+) -> Footage:
+    teacher = stack.enter_context(BundlePredictor(bundle, "fp32"))
+    name = hide_credentials(source)
+    gives_boxes = FORMATS.find(bundle.manifest.task).truth == "boxes"
+    clips = [TaughtClip(name, video, teacher, gives_boxes=gives_boxes) for video in videos]
+    return Footage(videos[0][:_TIMED_FRAMES], clips, "the full network in fp32")
 
 
 def _is_labelled_data(source: str) -> bool:

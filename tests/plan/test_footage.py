@@ -8,7 +8,7 @@ from dff_edge.bundle.writer import BundleWriter
 from dff_edge.errors import ConfigError
 from dff_edge.evaluation.bundle_predictor import BundlePredictor
 from dff_edge.plan.accuracy import measure_curves
-from dff_edge.plan.footage import OpenFootage
+from dff_edge.plan.footage import open_footage
 from dff_edge.synthetic import CLASSES
 from tests.bundle.bundles import make_bundle
 from tests.report.clips import NoiseClip, write_clips
@@ -22,17 +22,17 @@ def bundle(tmp_path_factory):
 
 
 def test_drawn_frames_have_the_size_of_the_camera_or_the_model(bundle):
-    with OpenFootage(bundle, None) as footage:
+    with open_footage(bundle, None) as footage:
         assert {image.shape for image in footage.images} == {(32, 64, 3)}
         assert not footage.clips
         assert not np.array_equal(footage.images[0], footage.images[-1])
-    with OpenFootage(bundle, None, (48, 80)) as footage:
+    with open_footage(bundle, None, (48, 80)) as footage:
         assert {image.shape for image in footage.images} == {(48, 80, 3)}
 
 
 def test_labelled_folders_are_measured_by_their_labels(bundle, tmp_path):
     data = write_clips(tmp_path / "data", [NoiseClip(1, length=3)])
-    with OpenFootage(bundle, str(data)) as footage:
+    with open_footage(bundle, str(data)) as footage:
         assert footage.truth == "labels"
         np.testing.assert_array_equal(footage.clips[0].labels(2), NoiseClip(1, length=3).labels(2))
         assert footage.images[0].shape == (40, 72, 3)
@@ -42,7 +42,7 @@ def test_frames_without_labels_are_compared_with_the_full_network(bundle, tmp_pa
     clip = NoiseClip(1, length=6)
     for index in range(6):
         cv2.imwrite(str(tmp_path / f"{index}.png"), clip.image(index))
-    with OpenFootage(bundle, str(tmp_path)) as footage:
+    with open_footage(bundle, str(tmp_path)) as footage:
         assert footage.truth == "the full network in fp32"
         (taught,) = footage.clips
         assert len(taught) == 6
@@ -63,9 +63,9 @@ def test_drawn_streets_have_labels_for_models_of_streets_alone(bundle, tmp_path)
             info["name"] = name
         writer.update(classes=classes)
         own = writer.commit()
-    with OpenFootage(own, STREET) as footage:
+    with open_footage(own, STREET) as footage:
         assert footage.truth == "labels"
-    with OpenFootage(bundle, STREET) as footage:
+    with open_footage(bundle, STREET) as footage:
         assert footage.truth == "the full network in fp32"
         assert [len(clip) for clip in footage.clips] == [3, 3]
 
@@ -73,4 +73,5 @@ def test_drawn_streets_have_labels_for_models_of_streets_alone(bundle, tmp_path)
 def test_cameras_are_refused(bundle, tmp_path):
     cv2.imwrite(str(tmp_path / "0.png"), NoiseClip(1).image(0))
     with pytest.raises(ConfigError, match="is live, and cannot be measured on twice"):
-        OpenFootage(bundle, f"{tmp_path}/*.png?rate=30")
+        with open_footage(bundle, f"{tmp_path}/*.png?rate=30"):
+            pass
