@@ -70,7 +70,9 @@ def staleness_quality(
     bins = [part for part in np.array_split(order, CALIBRATION_BINS) if len(part)]
     return StalenessQuality(
         rank_correlation=mean(lambda own: rank_correlation(expected[own], found[own])),
-        distance_alone=mean(lambda own: rank_correlation(1.0 * distances[own], found[own])),
+        distance_alone=mean(
+            lambda own: rank_correlation(distances[own].astype(np.float64), found[own])
+        ),
         within_distance=mean(
             lambda own: within_distance(distances[own], expected[own], found[own])
         ),
