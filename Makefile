@@ -103,7 +103,7 @@ bundles: install  ## The bundles that a wheel carries, from the shipped checkpoi
 # A wheel is refused where a bundle is missing, or is not that of the checkpoint beside it.
 wheel: install  ## dist/dff_edge-*.whl with the models that it may carry, ready to run without torch
 	@$(BIN)/python plugins/python/check_bundles.py || $(MAKE) bundles
-	$(BIN)/python -m pip wheel $(PIP_FLAGS) -q --no-build-isolation --no-deps -w dist .
+	$(BIN)/python -m pip wheel $(PIP_FLAGS) -q --no-build-isolation --no-deps -C bundles=all -w dist .
 	@ls -l dist/*.whl
 
 bench: install  ## The figures that the README quotes, into build/bench/

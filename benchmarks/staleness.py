@@ -60,7 +60,7 @@ from dff_edge.runtime.tasks import task_of
 
 FIT = "synthetic://street?split=val&clips=12&frames=90&motion=mixed"
 SOURCE = "synthetic://street?split=test&clips=8&frames=90&motion=mixed"
-THRESHOLDS = "0.02,0.03,0.04,0.06,0.08,0.12,0.16"
+THRESHOLDS = "0.05,0.07,0.1,0.14"
 RESAMPLES = 1000
 SENSOR_NOISE = 2.0  # levels of 255
 
@@ -127,7 +127,7 @@ def main() -> None:
         "--waits", type=int, default=30, help="frames for which each clip begins with a still scene"
     )
     arguments.add_argument("--thresholds", default=THRESHOLDS, help="of adaptive, rising")
-    arguments.add_argument("--intervals", default="5,10", help="l of the fixed policies")
+    arguments.add_argument("--intervals", default="10", help="l of the fixed policies")
     arguments.add_argument("--least", type=int, default=2, help="lower bound of adaptive")
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory(prefix="dff-edge-") as folder:

@@ -128,7 +128,7 @@ def open_pipelines(options: argparse.Namespace, streams: int, threads: int | Non
     """Open pipelines as the options say."""
     precision: Precision = options.precision
     return Pipelines.open(
-        Bundle.open(find_bundle(options.bundle)),
+        Bundle.open(find_bundle(options.bundle, holding=(precision,))),
         streams,
         precision=precision,
         policy=options.policy,
@@ -161,7 +161,7 @@ def memory_figures(options: argparse.Namespace) -> dict[str, float]:
 def memory_mb(options: argparse.Namespace, how: str) -> float:
     """Private memory of this process after some frames of each camera."""
     images = street_images(SIZE, IMAGES)
-    Bundle.open(find_bundle(options.bundle))
+    Bundle.open(find_bundle(options.bundle, holding=(options.precision,)))
     with contextlib.ExitStack() as stack:
         pipelines: list[Pipeline] = []
         for count in [1, 1] if how == "apart" else [int(how)] * (how != "0"):

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from dff_edge.runtime.sinks import open_sink as open_sink
     from dff_edge.runtime.sources import LiveSource as LiveSource
     from dff_edge.runtime.sources import open_source as open_source
+    from dff_edge.runtime.together import run_together as run_together
     from dff_edge.runtime.trace import Trace as Trace
 
 _HOMES = {
@@ -70,6 +71,7 @@ _HOMES = {
     "dff_edge.runtime.policy": ("Adaptive", "FixedInterval", "FrameContext", "KeyFramePolicy"),
     "dff_edge.runtime.sinks": ("FanOut", "open_sink"),
     "dff_edge.runtime.sources": ("LiveSource", "open_source"),
+    "dff_edge.runtime.together": ("run_together",),
     "dff_edge.runtime.trace": ("Trace",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

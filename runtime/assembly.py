@@ -124,6 +124,7 @@ def assemble(
         turns = KeyTurns()
         holds = [opened] if len(parsed) == 1 else share_engines(opened, len(parsed))
         for policy, trace, decoder, held in zip(parsed, traces, decoders, holds, strict=True):
+            distances = KnownDistances.of(bundle, precision, engine)
             scheduler = Scheduler(
                 held.device,
                 held.subnets,
@@ -135,7 +136,6 @@ def assemble(
                 staleness=staleness_of(bundle.manifest),
             )
             turn = turns.join(partial(_is_feature_busy, scheduler))
-            distances = KnownDistances.of(bundle, precision, engine)
             made.append(Assembled(scheduler, policy, turn, held, schedule, distances))
     except BaseException:
         for parts in made:

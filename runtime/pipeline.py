@@ -53,7 +53,8 @@ class Pipeline(Closing):
     """Deep Feature Flow over one video stream.
 
     Use it from one thread at a time; concurrent calls raise. ``close`` and ``force_key``
-    may be called in any thread. Open one pipeline for each stream.
+    may be called in any thread. Open one pipeline for each stream, or `Pipelines`, which share
+    engines.
 
     Example:
         >>> with Pipeline.open("street.bundle") as pipeline:  # doctest: +SKIP

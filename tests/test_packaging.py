@@ -236,7 +236,7 @@ def test_a_machine_without_compiler_is_told_so_before_anything_is_downloaded(tmp
     assert len(done.stderr.splitlines()) == 1
 
     # Who names a compiler to CMake is left to CMake.
-    chosen = {"cmake.define.CMAKE_CXX_COMPILER": "/opt/c++", "bundles": "none"}
+    chosen = {"cmake.define.CMAKE_CXX_COMPILER": "/opt/c++"}
     assert run(chosen).returncode == 0
 
     # One that is there and does not do.

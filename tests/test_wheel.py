@@ -138,8 +138,13 @@ def ask_backend(root, code):
     )
 
 
-@pytest.mark.parametrize("hook", ["get_requires_for_build_wheel({})", "build_wheel('w', {})"])
-def test_build_of_a_wheel_without_bundles_ends_before_it_begins(checkout, tmp_path, hook):
+ALL = "{'bundles': 'all'}"
+
+
+@pytest.mark.parametrize(
+    "hook", [f"get_requires_for_build_wheel({ALL})", f"build_wheel('w', {ALL})"]
+)
+def test_build_that_wants_bundles_ends_without_them_before_it_begins(checkout, tmp_path, hook):
     _remove(checkout / "dff_edge/models/street", tmp_path)
     done = ask_backend(checkout, f"backend.{hook}")
     assert done.returncode == 1
@@ -148,6 +153,16 @@ def test_build_of_a_wheel_without_bundles_ends_before_it_begins(checkout, tmp_pa
     assert ask_backend(checkout, without).returncode == 0
     wrong = ask_backend(checkout, without.replace("none", "some"))
     assert wrong.stderr == "-C bundles=some: expected all or none.\n"
+
+
+def test_checkout_without_bundles_builds_a_wheel_without(checkout, tmp_path):
+    asked = "backend.get_requires_for_build_wheel({})"
+    assert ask_backend(checkout, asked).returncode == 0  # with its bundle
+    _damage(checkout / "dff_edge/models/street", tmp_path)
+    assert "is damaged" in ask_backend(checkout, asked).stderr
+    _remove(checkout / "dff_edge/models/street", tmp_path)
+    assert ask_backend(checkout, asked).returncode == 0
+    assert left_out(checkout, {})("models/street/bundle/feature.onnx")
 
 
 def left_out(root, settings):

@@ -1,10 +1,12 @@
 """The build backend: scikit-build-core, asked only where there is what a build needs.
 
 Pip asks first of all what a build requires, before it downloads or builds anything, so that a
-machine without a compiler, or a checkout without the bundles that a wheel carries, is told so at
+machine without a compiler, or with bundles that are not those of the models' weights, is told so at
 once and in a sentence.
 
-One setting is ours: ``-C bundles=none`` builds a wheel without ready bundles.
+One setting is ours: ``-C bundles=all`` refuses to build a wheel without ready bundles, and
+``-C bundles=none`` leaves them out. Without it a checkout that has none builds a wheel that has
+none, and one that has some needs all of them.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ Settings = dict[str, Any]
 
 # Who chooses a compiler through CMake is left to it.
 _CHOICES = ("CMAKE_CXX_COMPILER", "CMAKE_TOOLCHAIN_FILE")
-# Of a model's folder, what a device does not need, and with ``bundles=none`` the bundle.
+# Of a model's folder, what a device does not need, and where there are none the bundle.
 _NOT_CARRIED, _BUNDLES = "**/models/*/calibration/**", "**/models/*/bundle/**"
 
 
@@ -82,11 +84,11 @@ def build_editable(
 
 
 def _has_bundles(config_settings: Settings | None) -> bool:
-    """Return whether a build has the ready bundles, as it does unless told otherwise."""
-    told = (config_settings or {}).get("bundles", "all")
-    if told not in ("all", "none"):
+    """Return whether a build has the ready bundles: as told, or where the checkout has some."""
+    told = (config_settings or {}).get("bundles")
+    if told not in (None, "all", "none"):
         raise SystemExit(f"-C bundles={told}: expected all or none.")
-    return bool(told == "all")
+    return told == "all" or (told is None and check_bundles.are_made())
 
 
 def _settings(config_settings: Settings | None) -> Settings:

@@ -40,6 +40,11 @@ def problems(root: Path = ROOT) -> Iterator[str]:
                 yield f"that of '{name}' {problem}"
 
 
+def are_made(root: Path = ROOT) -> bool:
+    """Return whether a checkout has a ready bundle of any model."""
+    return any((root / "dff_edge/models").glob("*/bundle/manifest.json"))
+
+
 def check(root: Path = ROOT) -> None:
     """End the process with what to do where a bundle is missing or stale."""
     found = list(problems(root))

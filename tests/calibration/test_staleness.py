@@ -20,8 +20,11 @@ from dff_edge.calibration.staleness import (
     predict,
 )
 from dff_edge.data.clips import open_clips
+from dff_edge.detection_matching import partners
 from dff_edge.evaluation.bundle_predictor import BundlePredictor
+from tests.bundle.detection_bundles import make_detection_bundle
 from tests.export.checkpoints import FRAME_SIZE
+from tests.report.clips import NoiseClip
 
 
 def distances_of(stretch):
@@ -249,3 +252,25 @@ def test_pairs_without_a_flow_are_left_out(bundle, street, monkeypatch):
 
     assert pairs.distances.tolist() == [1, 3]
     assert len(pairs.measures) == len(pairs.found) == len(pairs.folds) == len(pairs.keys) == 2
+
+
+def test_of_detections_what_differs_is_the_score_that_is_not_shared(tmp_path):
+    detector = make_detection_bundle(tmp_path / "detector")
+    clip = NoiseClip(4, length=5, size=detector.manifest.frame_size)
+    pairs = measure_pairs(detector, [clip], [Stretch(0, (0, 1, 4), 0)])
+
+    found = []
+    with BundlePredictor(detector, threads=1) as predictor:
+        keys = {i: predictor.extract(clip.image(i)) for i in (0, 1, 4)}
+        for k, i in ((0, 1), (0, 4), (1, 4)):
+            answer, full = (
+                predictor.predict(keys[k], clip.image(i)),
+                predictor.predict(keys[i], None),
+            )
+            pair = partners(answer, full, min_iou=0.5)
+            shared = sum(
+                min(answer.scores[n], full.scores[m]) for n, m in enumerate(pair) if m >= 0
+            )
+            found.append(1 - 2 * shared / (answer.scores.sum() + full.scores.sum()))
+    assert 0 < min(found) < max(found) <= 1
+    assert pairs.found == pytest.approx(found, abs=1e-3)

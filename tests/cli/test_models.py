@@ -52,7 +52,7 @@ def test_export_of_nothing_names_the_shipped_models(dff_edge, tmp_path):
     done = dff_edge("export", "no-such-model", "-o", tmp_path / "bundle")
     assert done.exit_code == 2
     assert "'no-such-model' does not exist" in done.stderr
-    assert "camvid, camvid-accurate, street" in done.stderr
+    assert "camvid, camvid-accurate, drone, street" in done.stderr
     assert "Traceback" not in done.output
 
 

@@ -190,16 +190,18 @@ def test_a_window_is_refused(bundle):
 def test_a_pipeline_ends_with_its_source(bundle, cameras):
     """The others may go on for weeks."""
     cameras["0"], cameras["1"] = Camera("camera 0", 2), Camera("camera 1")
-    before = threading.active_count()
+    before, ended = threading.active_count(), []
 
     def progress(done, total):
         threads = [t for t in threading.enumerate() if t.name.startswith("dff-")]
         if len(threads) == 5:  # one run, and the four streams of its pipeline
+            ended.append("camera 0")
             signal.raise_signal(signal.SIGINT)
 
     timer = threading.Timer(WAIT_S, signal.raise_signal, (signal.SIGINT,))
     timer.start()
     reports = run_together(bundle, ["0", "1"], options=RunOptions(threads=1), progress=progress)
     timer.cancel()
+    assert ended == ["camera 0"]
     assert [report.state for report in reports] == ["finished", "stopped"]
     assert threading.active_count() <= before + 1

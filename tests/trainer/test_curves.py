@@ -34,7 +34,8 @@ def test_ten_stages_are_in_order(tmp_path):
     for number in range(11):
         log(tmp_path / f"{number}-pairs", 0, "loss,step\n1.0,0\n")
 
-    assert [stage.first_step for stage in read_curves(tmp_path)] == list(range(11))
+    names = [(stage.name, stage.first_step) for stage in read_curves(tmp_path)]
+    assert names == [(f"{number}-pairs", number) for number in range(11)]
 
 
 def test_picture_shows_the_points():

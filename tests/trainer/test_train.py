@@ -46,7 +46,12 @@ def test_run_folder_holds_configuration_stages_and_curves(unbroken):
         "2-pairs",
         "checkpoint",
         "config.yaml",
+        "curves.png",
+        "predictions",
     ]
+    # One of the two epochs of pairs is validated, and steps go on from those of the stages before.
+    pictures = sorted(path.name for path in (run / "predictions").iterdir())
+    assert pictures == ["step_000002.jpg", "step_000004.jpg", "step_000012.jpg"]
     record = yaml.safe_load((run / "config.yaml").read_text())
     assert TrainConfig.model_validate(record) == with_validation()
     recognition, flow, pairs = (
@@ -106,7 +111,9 @@ def test_a_folder_of_labelled_video_trains(tmp_path):
     for i in range(4):
         frame = np.full((40, 70, 3), i * 20, np.uint8)
         cv2.imwrite(str(tmp_path / "data" / "images" / f"{i}.png"), frame)
-    cv2.imwrite(str(tmp_path / "data" / "labels" / "3.png"), np.full((40, 70), 7, np.uint8))
+    for i in (2, 3):  # as many as in a batch
+        labels = np.full((40, 70), 7, np.uint8)
+        cv2.imwrite(str(tmp_path / "data" / "labels" / f"{i}.png"), labels)
     data = TINY["data"] | {"train": str(tmp_path / "data")}
 
     checkpoint = train(

@@ -40,7 +40,7 @@ class _Box(NamedTuple):
 
 
 class _Task(NamedTuple):
-    """What a file says of its task; ``frames`` are those that were labelled."""
+    """Facts of a file about its task; ``frames`` are those that were labelled."""
 
     labels: tuple[str, ...]
     frames: range
