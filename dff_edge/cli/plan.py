@@ -110,11 +110,8 @@ def command(
     Accuracy is over all captured frames, each with the answer that it is left with: one that was
     not answered keeps the answer before it.
     """
-    if verify and streams > 1:
-        raise click.UsageError(
-            f"--verify runs one camera, and {streams} are planned; leave one of the two out."
-        )
     from dff_edge.bundle.reader import Bundle
+    from dff_edge.bundle.shipped import ready_precisions, shipped_models
     from dff_edge.cli.plan_report import numbers_of, print_plan, print_verified
     from dff_edge.plan.footage import open_footage
     from dff_edge.plan.judge import Wishes
@@ -122,7 +119,10 @@ def command(
     from dff_edge.plan.verify import verify as run_choice
     from dff_edge.report.machine import describe_machine
 
-    opened = Bundle.open(bundle_folder(bundle))
+    holding = precisions or ()
+    if not holding and bundle in shipped_models() and "int8" in ready_precisions(bundle):
+        holding = ("int8",)  # the one to choose from
+    opened = Bundle.open(bundle_folder(bundle, holding))
     with command_line():
         wishes = Wishes(rate, streams, min_answered / 100, max_age, max_loss)
     machine = describe_machine()
@@ -141,7 +141,12 @@ def command(
         if verify:
             say(f"running {plan.best.candidate.setup}, {plan.best.candidate.policy}")
             measured = run_choice(
-                opened, plan.best.candidate, footage.images, rate=rate, frames=frames
+                opened,
+                plan.best.candidate,
+                footage.images,
+                rate=rate,
+                frames=frames,
+                streams=streams,
             )
     if write_json(json_path, numbers_of(plan, opened, measured, machine.model_dump(mode="json"))):
         return

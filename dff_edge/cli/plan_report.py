@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from typing import Any
 
@@ -234,24 +233,16 @@ def _candidate(choice: Choice) -> dict[str, Any]:
         "keys": str(setup.keys),
         "policy": choice.candidate.policy,
         "depth": 1,
-        **{name: _finite(value) for name, value in Speed.of(choice.forecast)._asdict().items()},
-        "distance_p99": _finite(choice.forecast.distance(99)),
+        **Speed.of(choice.forecast)._asdict(),
+        "distance_p99": choice.forecast.distance(99),
         "staleness": choice.forecast.staleness,
         "key_frames": choice.forecast.key_frames,
         "accuracy": None if choice.accuracy is None else choice.accuracy.value,
         "accuracy_is_bound": None if choice.accuracy is None else choice.accuracy.is_bound,
         "loss": choice.loss,
         "fits": choice.fits,
-        "misses": [
-            {"wish": miss.wish, "got": None if miss.got is None else _finite(miss.got)}
-            for miss in choice.misses
-        ],
+        "misses": [{"wish": miss.wish, "got": miss.got} for miss in choice.misses],
     }
-
-
-def _finite(value: float) -> float | None:
-    """Return a number for JSON: None for the age of answers where there are none."""
-    return value if math.isfinite(value) else None
 
 
 def _note(text: str) -> None:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from dff_edge.bundle.reader import Bundle
 from dff_edge.errors import ConfigError, DffEdgeError, MissingDependencyError
@@ -42,6 +43,7 @@ from dff_edge.runtime.engines.backends import backend_of
 from dff_edge.runtime.engines.base import usable_cores
 from dff_edge.runtime.engines.open import precisions_for
 from dff_edge.runtime.pipeline import Pipeline
+from dff_edge.runtime.pipelines import Pipelines
 
 _SECONDS = 2.0  # of each setup
 _LONGER_SECONDS = 4.0  # of one that the choice hangs on
@@ -89,13 +91,14 @@ class Plan:
         """Return the choices for other wishes, the best first."""
         choices = []
         for setup, times in self.times.items():
+            begin_s = wishes.streams * max(service.busy_s for service in times.key)
             for candidate in _candidates(setup, times, wishes.rate):
                 forecast = simulate(
                     times,
                     candidate.interval,
                     background=not setup.keys.is_in_order,
                     rate=wishes.rate,
-                    frames=_SIMULATED_FRAMES,
+                    frames=_SIMULATED_FRAMES + int(begin_s * wishes.rate),
                     streams=wishes.streams,
                 )
                 curve = self.curves.get(setup.precision)
@@ -150,7 +153,7 @@ def plan_bundle(
     begin_s = time.monotonic()
     _check_accuracy(bundle, footage, wishes)
     left_out: list[str] = []
-    screened = _screened(bundle, footage.images, precisions, engines, left_out, say)
+    screened = _screened(bundle, footage.images, precisions, engines, wishes, left_out, say)
     chosen = [
         setup
         for setup in setups(list(screened), usable_cores())
@@ -191,18 +194,15 @@ def plan_bundle(
 
 
 @contextmanager
-def opened(bundle: Bundle, setup: Setup) -> Iterator[Pipeline]:
-    """Open the pipeline of a setup, as ``dff-edge run`` does for a live source."""
-    pipeline = Pipeline.open(
-        bundle,
-        precision=setup.precision,
-        engine=setup.engine,
-        threads=setup.threads,
-        keys=setup.keys,
-        depth=1,
-    )
-    with pipeline:
-        yield pipeline
+def opened(bundle: Bundle, setup: Setup, streams: int = 1) -> Iterator[Sequence[Pipeline]]:
+    """Open the pipelines of a setup, as ``dff-edge run`` does for as many live sources."""
+    how: dict[str, Any] = setup._asdict()
+    if streams > 1:
+        with Pipelines.open(bundle, streams, depth=1, **how) as pipelines:
+            yield pipelines
+    else:
+        with Pipeline.open(bundle, depth=1, **how) as pipeline:
+            yield [pipeline]
 
 
 def _check_accuracy(bundle: Bundle, footage: Footage, wishes: Wishes) -> None:
@@ -221,19 +221,23 @@ def _screened(
     images: Sequence[Image],
     precisions: Sequence[Precision] | None,
     engines: Sequence[str] | None,
+    wishes: Wishes,
     left_out: list[str],
     say: Say,
 ) -> dict[Graphs, Screened]:
     """Return the precisions and engines to plan with, and their times."""
     screened: dict[Graphs, Screened] = {}
     for engine in engines or engines_here():
+        if wishes.streams > 1 and backend_of(engine).device != "cpu":
+            left_out.append(f"{engine}: several cameras share engines on the CPU only")
+            continue
         held = precisions_for(bundle, engine)
         for precision in held if precisions is None else precisions:
             if precision not in held:
                 continue
             setup = setups([(precision, engine)], usable_cores())[0]
             try:
-                with opened(bundle, setup) as pipeline:
+                with opened(bundle, setup) as (pipeline,):
                     found = screen(pipeline, images)
             except MissingDependencyError:
                 if engines is not None:
@@ -281,7 +285,7 @@ def _may_need_background(screened: Screened, wishes: Wishes) -> bool:
 def _measured(
     bundle: Bundle, setup: Setup, images: Sequence[Image], rate: float, seconds: float
 ) -> Times:
-    with opened(bundle, setup) as pipeline:
+    with opened(bundle, setup) as (pipeline,):
         return measure(pipeline, images, rate=rate, seconds=seconds)
 
 

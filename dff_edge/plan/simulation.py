@@ -1,12 +1,15 @@
-"""Forecast of a live run: cameras at a rate, and one pipeline with times drawn from measured ones.
+"""Forecast of a live run: cameras at a rate, and pipelines with times drawn from measured ones.
 
 The queue is that of ``dff-edge run`` on a live source. A camera keeps its newest frame, an older
-one that was not read is dropped. The pipeline answers one frame at a time. Where several cameras
-have a frame, the one that was served longest ago is next.
+one that was not read is dropped. Its pipeline answers one frame at a time.
 
 In order, a key frame keeps the pipeline until its own features are there. In the background it is
 answered from the older key frame; its features are computed beside that and taken up by the first
-frame that is submitted when they are done. One feature network serves all cameras in turn.
+frame that is submitted when they are done.
+
+Pipelines of several cameras share the networks (``Pipelines``). The feature network computes for
+one at a time, and key frames that may be are put off until it is free (``KeyTurns``). The rest, the
+short path, is taken to answer one at a time too, while in truth parts of it overlap.
 
 A run counts from the second answer of each camera on: the first frame waits for its own features,
 and others are dropped meanwhile, which says how a run begins and not how it goes on.
@@ -24,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dff_edge.errors import ConfigError
+from dff_edge.runtime.key_turns import KeyTurn, KeyTurns
 
 T = TypeVar("T")
 _DRAWN_AT_ONCE = 1024
@@ -99,14 +103,12 @@ class Forecast:
         return self.rate * self.answered_share
 
     def age_s(self, percent: float) -> float:
-        """Return a percentile of the ages of answers; infinite without any."""
-        return float(np.percentile(self.ages_s, percent)) if len(self.ages_s) else math.inf
+        """Return a percentile of the ages of answers."""
+        return float(np.percentile(self.ages_s, percent))
 
     def distance(self, percent: float) -> float:
-        """Return a percentile of the answered frames' distances from their key frames, as above."""
+        """Return a percentile of the answered frames' distances from their key frames."""
         answered = {d: n for (d, held), n in self.shown.items() if not held}
-        if not answered:
-            return math.inf
         return float(np.percentile(np.repeat(list(answered), list(answered.values())), percent))
 
     @property
@@ -125,7 +127,7 @@ def simulate(
     streams: int = 1,
     seed: int = 0,
 ) -> Forecast:
-    """Simulate cameras whose frames one pipeline answers.
+    """Simulate cameras, each with a pipeline, over one set of networks.
 
     Args:
         times: of the pipeline.
@@ -149,17 +151,12 @@ def simulate(
     if interval is None and not background:
         raise ConfigError("the policy 'idle' needs key frames in the background.")
     run = _Run(times, interval, background=background, seed=seed)
-    cameras = [_Camera(rate, frames, number / (streams * rate)) for number in range(streams)]
-    free_s = 0.0
-    while (turn := _next(cameras, free_s)) is not None:
-        camera, frame = turn
-        begin_s = free_s
-        if camera.captured_s(frame) >= free_s:
-            begin_s = camera.captured_s(frame) + next(run.pickup)
-        free_s = run.serve(camera, frame, begin_s)
+    cameras = [_Camera(rate, frames, number / (streams * rate), run) for number in range(streams)]
+    while (camera := min(cameras, key=lambda camera: camera.next_s)).next_s < math.inf:
+        run.serve(camera)
     return Forecast(
         rate,
-        sum(camera.finish() for camera in cameras),
+        sum(camera.captured for camera in cameras),
         np.array([age for camera in cameras for age in camera.ages_s], np.float64),
         sum((camera.shown for camera in cameras), Counter[tuple[int, int]]()),
         sum(camera.key_frames for camera in cameras),
@@ -167,14 +164,17 @@ def simulate(
 
 
 class _Camera:
-    """A camera and the state of its stream: frames are numbered from 0 as they are captured."""
+    """A camera and the state of its pipeline: frames are numbered from 0 as they are captured."""
 
-    def __init__(self, rate: float, frames: int, offset_s: float) -> None:
+    def __init__(self, rate: float, frames: int, offset_s: float, run: _Run) -> None:
         self._rate, self._frames, self._offset_s = rate, frames, offset_s
         self.read = -1  # the latest frame that was submitted
-        self.served_s = -math.inf
+        self.free_s = 0.0  # when the pipeline accepts another frame
+        self.next_s = offset_s  # when the next frame is submitted; infinite after the last
         self.key: int | None = None
-        self.pending: tuple[int, float] | None = None  # a key frame, and when its features are done
+        self.pending: int | None = None
+        self.features_s = -math.inf  # when the features of the latest key frame are done
+        self.turn: KeyTurn = run.turns.join(lambda: run.now_s < self.features_s)
         self.used: int | None = None
         self.key_frames = 0
         self.distance = 0  # of the latest answer
@@ -185,26 +185,27 @@ class _Camera:
     def captured_s(self, frame: int) -> float:
         return self._offset_s + frame / self._rate
 
-    def newest(self, now_s: float) -> int | None:
-        """Return the newest frame that was captured and not read, None where there is none."""
-        passed = math.floor((now_s - self._offset_s) * self._rate + 1e-9)
-        newest = min(passed, self._frames - 1)
-        return newest if newest > self.read else None
+    def look(self) -> int:
+        """Return the next frame to be submitted: the newest captured, or the one to come."""
+        passed = math.floor((self.free_s - self._offset_s) * self._rate + 1e-9)
+        return max(min(passed, self._frames - 1), self.read + 1)
 
-    def finish(self) -> int:
-        """Return the number of frames that count; all but the first, where that took to the end."""
-        if self.begin is None:
-            self.begin = 1
-            self.shown.update((0, held) for held in range(1, self._frames))
+    @property
+    def captured(self) -> int:
+        """Number of the frames that count."""
+        assert self.begin is not None  # the last frame is answered, and is not the first
         return self._frames - self.begin
 
-    def coming(self) -> int | None:
-        """Return the next frame to be captured, None after the last."""
-        return self.read + 1 if self.read + 1 < self._frames else None
-
     def take_up(self, now_s: float) -> None:
-        if self.pending is not None and self.pending[1] <= now_s:
-            self.key, self.pending = self.pending[0], None
+        if self.pending is not None and self.features_s <= now_s:
+            self.key, self.pending = self.pending, None
+
+    def go_on(self, free_s: float) -> None:
+        """Look for the next frame when the pipeline is free."""
+        self.free_s = free_s
+        frame = self.look()
+        captured_s = self.captured_s(frame)
+        self.next_s = max(captured_s, free_s) if frame < self._frames else math.inf
 
     def answer(self, frame: int, age_s: float) -> None:
         """Note an answer from the current key frame, and the frames that kept the one before."""
@@ -226,58 +227,85 @@ class _Camera:
 
 
 class _Run:
-    """The pipeline."""
+    """The networks that the pipelines share, and the time.
+
+    Attributes:
+        now_s: when the frame that is served was submitted.
+        turns: of the cameras at the feature network.
+    """
 
     def __init__(self, times: Times, interval: int | None, *, background: bool, seed: int) -> None:
         random = np.random.default_rng(seed)
         self._interval, self._background = interval, background
-        self._feature_free_s = -math.inf
+        self._feature_free_s = self._short_free_s = -math.inf
+        self.now_s = 0.0
+        self.turns = KeyTurns(lambda: self.now_s)
 
         def drawn(name: str, values: Sequence[T]) -> Iterator[T]:
             return _Draws(name, values, random)
 
-        self.pickup = drawn("pickup_s", times.pickup_s)
+        self._pickup = drawn("pickup_s", times.pickup_s)
         self._key = drawn("key", times.key)
         self._other = drawn("other", times.other)
-        self._beside = drawn("beside", times.beside or times.begins)
+        # In order a camera answers beside a feature network only where that is another's.
+        self._beside = drawn("beside", times.beside or times.begins or times.other)
         self._begins = drawn("begins", times.begins)
         self._feature = drawn("feature_s", times.feature_s)
 
-    def serve(self, camera: _Camera, frame: int, begin_s: float) -> float:
-        """Answer a frame; return when the pipeline accepts another one."""
+    def serve(self, camera: _Camera) -> None:
+        """Answer the next frame of a camera."""
+        frame = camera.look()
+        captured_s = camera.captured_s(frame)
+        begin_s = camera.free_s
+        if captured_s >= begin_s:
+            begin_s = captured_s + next(self._pickup)
+        self.now_s = begin_s
         camera.take_up(begin_s)
         if camera.key is None:
-            camera.key, service = frame, next(self._key)
+            camera.turn.insist()
+            start_s, service = self._waited_for(camera, frame, begin_s)
         elif not self._is_wanted(camera, frame):
-            is_beside = begin_s < self._feature_free_s
-            service = next(self._beside if is_beside else self._other)
+            start_s, service = self._short(begin_s)
         elif self._background:
-            service = next(self._begins)
+            start_s, service = self._short(begin_s, self._begins)
             # From its own begin where the network is free, else from when it is.
             self._feature_free_s = max(begin_s, self._feature_free_s) + next(self._feature)
-            camera.pending = frame, self._feature_free_s
+            camera.pending, camera.features_s = frame, self._feature_free_s
         else:
-            camera.key, service = frame, next(self._key)
-        camera.answer(frame, begin_s + service.ready_s - camera.captured_s(frame))
-        camera.served_s = begin_s
-        return begin_s + service.busy_s
+            start_s, service = self._waited_for(camera, frame, begin_s)
+        camera.turn.enqueued()
+        camera.answer(frame, start_s + service.ready_s - captured_s)
+        camera.go_on(start_s + service.busy_s)
 
     def _is_wanted(self, camera: _Camera, frame: int) -> bool:
-        """Whether a frame becomes a key frame, as the pipeline asks its policy."""
+        """Whether a frame becomes a key frame, as the pipeline asks its policy and its turn."""
         assert camera.key is not None
         is_due = self._interval is None or frame - camera.key >= self._interval
-        return is_due and camera.pending is None
+        if not is_due or camera.pending is not None:
+            return False
+        if self._interval == 1 and not self._background:  # none is to be propagated
+            camera.turn.insist()
+            return True
+        return camera.turn.ask()
 
+    def _short(
+        self, begin_s: float, times: Iterator[Service] | None = None
+    ) -> tuple[float, Service]:
+        """Return when the short path answers a frame, and how long it takes."""
+        start_s = max(begin_s, self._short_free_s)
+        if times is None:
+            times = self._beside if start_s < self._feature_free_s else self._other
+        service = next(times)
+        self._short_free_s = start_s + service.busy_s
+        return start_s, service
 
-def _next(cameras: Sequence[_Camera], now_s: float) -> tuple[_Camera, int] | None:
-    """Return the camera to be served next and its frame; None when all frames are through."""
-    waiting = [(camera, camera.newest(now_s)) for camera in cameras]
-    there = [(camera, frame) for camera, frame in waiting if frame is not None]
-    if there:
-        return min(there, key=lambda turn: turn[0].served_s)
-    coming = [(camera, camera.coming()) for camera in cameras]
-    later = [(camera, frame) for camera, frame in coming if frame is not None]
-    return min(later, key=lambda turn: turn[0].captured_s(turn[1]), default=None)
+    def _waited_for(self, camera: _Camera, frame: int, begin_s: float) -> tuple[float, Service]:
+        """Return the same of a frame that waits for its own features."""
+        start_s = max(begin_s, self._feature_free_s)
+        service = next(self._key)
+        self._feature_free_s = camera.features_s = start_s + service.ready_s
+        camera.key = frame
+        return start_s, service
 
 
 class _Draws(Generic[T]):

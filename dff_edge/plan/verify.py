@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import NamedTuple
 
 import numpy as np
 
 from dff_edge.bundle.reader import Bundle
-from dff_edge.frames import Image
+from dff_edge.frames import Image, Result
+from dff_edge.lifetime import Worker
 from dff_edge.plan.candidates import Candidate
 from dff_edge.plan.planner import opened
 from dff_edge.plan.simulation import Forecast
@@ -47,34 +49,70 @@ class Speed(NamedTuple):
         )
 
 
-def run_paced(pipeline: Pipeline, images: Sequence[Image], *, rate: float, frames: int) -> Speed:
-    """Run an open pipeline on a camera that gives ``frames`` frames at a rate.
+def verify(
+    bundle: Bundle,
+    candidate: Candidate,
+    images: Sequence[Image],
+    *,
+    rate: float,
+    frames: int,
+    streams: int = 1,
+) -> Speed:
+    """Open a candidate as ``dff-edge run`` would, and run it on paced sources.
 
     Args:
-        pipeline: of depth 1, warmed up; it begins anew.
-        images: frames of the camera, there and back.
-        rate: frames per second.
-        frames: their number, at least 2.
-    """
-    with PacedSource(MemorySource(images, frames), rate) as source:
-        results = [answered.result for answered in answer_live(pipeline, source)]
-    counted = results[1:]  # as a forecast does
-    ages_s = [result.age_s for result in counted if result.age_s is not None]
-    p50, p99 = np.percentile(ages_s, [50, 99])
-    share = len(counted) / (frames - counted[0].frame.index)
-    distance = float(np.median([result.key_distance for result in counted]))
-    return Speed(share * rate, share, float(p50), float(p99), distance)
-
-
-def verify(
-    bundle: Bundle, candidate: Candidate, images: Sequence[Image], *, rate: float, frames: int
-) -> Speed:
-    """Open a candidate as ``dff-edge run`` would, and run it on a paced source.
+        bundle: the bundle.
+        candidate: how to run it.
+        images: frames of the cameras, there and back.
+        rate: of each camera, frames per second.
+        frames: that each camera gives, at least 2.
+        streams: number of cameras.
 
     Raises:
         EngineError, PipelineError: when a stage fails.
     """
-    with without_advice(), opened(bundle, candidate.setup) as pipeline:
-        warm_up(pipeline, images)
-        pipeline.policy = parse_policy(candidate.policy)
-        return run_paced(pipeline, images, rate=rate, frames=frames)
+    with ExitStack() as stack:
+        stack.enter_context(without_advice())
+        pipelines = stack.enter_context(opened(bundle, candidate.setup, streams))
+        for pipeline in pipelines:
+            warm_up(pipeline, images)
+            pipeline.policy = parse_policy(candidate.policy)
+        cameras = [_Camera(pipeline, images, rate, frames) for pipeline in pipelines]
+        threads = [Worker(camera.run, "dff-plan camera") for camera in cameras]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    for camera in cameras:
+        if camera.failure is not None:
+            raise camera.failure
+    counted = [result for camera in cameras for result in camera.results[1:]]  # as a forecast does
+    captured = sum(frames - camera.results[1].frame.index for camera in cameras)
+    p50, p99 = np.percentile(
+        [result.age_s for result in counted if result.age_s is not None], [50, 99]
+    )
+    share = len(counted) / captured
+    distance = float(np.median([result.key_distance for result in counted]))
+    return Speed(share * rate, share, float(p50), float(p99), distance)
+
+
+class _Camera:
+    """A camera and its pipeline, which answers it in a thread of its own."""
+
+    def __init__(
+        self, pipeline: Pipeline, images: Sequence[Image], rate: float, frames: int
+    ) -> None:
+        self._pipeline, self._images = pipeline, images
+        self._rate, self._frames = rate, frames
+        self.results: list[Result] = []
+        self.failure: Exception | None = None
+
+    def run(self) -> None:
+        """Answer its frames."""
+        try:
+            with PacedSource(MemorySource(self._images, self._frames), self._rate) as source:
+                for answered in answer_live(self._pipeline, source):
+                    self.results.append(answered.result)
+        except Exception as error:  # raised where it is waited for
+            self.failure = error
+        self._pipeline.close()  # its turns at the networks: the others may go on

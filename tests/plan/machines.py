@@ -37,10 +37,10 @@ class MadeUpMachine:
         monkeypatch.setattr(planner, "_SIMULATED_FRAMES", 250)  # nothing is at random here
 
     @contextmanager
-    def _opened(self, bundle, setup):
+    def _opened(self, bundle, setup, streams=1):
         if setup.engine in self._failing:
             raise self._failing[setup.engine]
-        yield setup
+        yield [setup]
 
     def _key_s(self, setup):
         slower = 2 if setup.threads == 1 else 1

@@ -108,6 +108,13 @@ def test_cameras_that_share_the_machine_get_less_of_it(bundle, known, monkeypatc
     assert four.best.forecast.fps < 30
 
 
+def test_cameras_share_engines_on_the_cpu_only(bundle, known, monkeypatch):
+    machine = MadeUpMachine(monkeypatch, {"fp32": 1500, "int8": 300})
+    found = plan(bundle, engines=("onnxruntime", "cuda"), streams=2)
+    assert {setup.engine for setup in machine.measured} == {"onnxruntime"}
+    assert "cuda: several cameras share engines on the CPU only" in found.left_out
+
+
 def test_a_slower_engine_is_looked_at_and_left_out(bundle, known, monkeypatch):
     machine = MadeUpMachine(monkeypatch, {"fp32": 1500, "int8": 300})
     found = plan(bundle, engines=("onnxruntime", "openvino"))

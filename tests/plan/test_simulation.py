@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from dff_edge.errors import ConfigError
-from dff_edge.plan.simulation import Forecast, Service, Times, simulate
+from dff_edge.plan.simulation import Service, Times, simulate
 
 MS = 1e-3
 
@@ -92,30 +92,33 @@ def test_cameras_share_one_pipeline_in_turn():
     assert forecast.fps == pytest.approx(10 * 50 / 80, abs=0.2)
 
 
-def test_a_camera_whose_first_answer_is_its_last_counts_as_unanswered():
-    # The first camera's frame 0 takes 9 s; then frame 3, the last, is the newest of both.
-    forecast = run(Times([0.0], same(9.0), same(10 * MS)), 5, 4, streams=2)
-    assert forecast.shown == {(3, 0): 1, (0, 1): 1, (0, 2): 1, (0, 3): 1}
-    assert forecast.answered_share == pytest.approx(1 / 4)
-    nobody = Forecast(10.0, 3, forecast.ages_s[:0], Counter({(0, 1): 3}), 0)
-    assert nobody.age_s(50) == nobody.distance(50) == float("inf")
-
-
-def test_one_camera_does_not_starve_another():
+def test_cameras_get_equal_shares():
     times = Times(pickup_s=[0.0], key=same(95 * MS), other=same(1.0))
-    alone, both = run(times, 1, 50), run(times, 1, 50, streams=2)
+    alone, both = run(times, 1, 200), run(times, 1, 200, streams=2)
     assert alone.answered_share == 1
-    assert both.answered_share == pytest.approx(100 / 190, abs=0.02)
-    assert both.age_s(100) < 0.3  # nobody waits for more than the other's turn and a capture
+    assert both.answered_share == pytest.approx(100 / 190, abs=0.01)
+    assert both.age_s(95) < 0.3  # a capture's time, the other's turn, and its own
 
 
-def test_feature_networks_of_cameras_follow_each_other():
-    # Both cameras begin key frames at once; the second's features wait for the first's.
+def test_a_key_frame_in_order_is_put_off_while_another_cameras_is_computed():
+    # Captures at 0, 100, ... and at 50, 150, ...; a key frame takes 120 ms, another 10. The second
+    # camera's frame 0 waits for the network from 50 to 120, until 240. Frame 2 of the first is due
+    # as a key frame at 200 and put off; frame 3 is one, from 300 to 420. The second's is due at
+    # 250, when it is the first's turn, and at 350; frame 4 is one, from 450 to 570.
+    times = Times(pickup_s=[0.0], key=same(120 * MS), other=same(10 * MS))
+    forecast = run(times, 2, 5, streams=2)
+    assert ages_ms(forecast) == [30, 10, 120, 30, 100, 10, 10, 120]  # frames 1 to 4 of each
+    assert forecast.shown == Counter([(d, 0) for d in (1, 2, 0, 1, 1, 2, 3, 0)])
+
+
+def test_key_frames_of_cameras_in_the_background_take_turns():
     times = Times([0.0], same(10 * MS), same(1 * MS), same(1 * MS), same(1 * MS), [150 * MS])
-    one, two = (run(times, None, 40, background=True, streams=n) for n in (1, 2))
-    assert (one.distance(0), one.distance(100)) == (1, 3)
-    assert two.distance(100) in (5, 6)
-    assert two.staleness > one.staleness
+    one, two = (run(times, None, 200, background=True, streams=n) for n in (1, 2))
+    assert (one.distance(50), one.distance(100)) == (2, 3)  # a key frame every 200 ms
+    # Each begins when the other's are done: every 300 to 500 ms, used 200 ms later.
+    assert 2 < two.distance(50) <= 4
+    assert 5 <= two.distance(100) <= 6
+    assert two.key_frames <= one.key_frames * 400 / 300
 
 
 def test_times_are_drawn_as_often_as_they_were_measured():

@@ -1,8 +1,11 @@
 """A forecast beside a real run on a paced source."""
 
+import threading
+
 import numpy as np
 import pytest
 
+from dff_edge.errors import PipelineError
 from dff_edge.plan.candidates import Candidate, Setup
 from dff_edge.plan.verify import verify
 from dff_edge.runtime.keys import BACKGROUND, IN_ORDER
@@ -24,3 +27,23 @@ def test_speed_is_that_of_a_camera_at_the_rate(bundle, keys, policy):
     assert speed.fps == pytest.approx(200 * speed.answered_share)
     assert 0 < speed.age_p50_s <= speed.age_p99_s
     assert speed.distance_p50 >= (1 if keys is BACKGROUND else 0)
+
+
+def test_cameras_run_at_once_over_one_set_of_networks(bundle):
+    candidate = Candidate(Setup("fp32", "onnxruntime", 1, BACKGROUND), "idle")
+    before = set(threading.enumerate())
+    speed = verify(bundle, candidate, IMAGES, rate=100.0, frames=20, streams=2)
+    assert speed.fps == pytest.approx(100 * speed.answered_share)
+    assert 0 < speed.answered_share <= 1
+    assert set(threading.enumerate()) == before
+
+
+def test_a_failure_of_one_camera_comes_out(bundle, monkeypatch):
+    def broken(pipeline, source):
+        raise PipelineError("burst pipe")
+        yield
+
+    monkeypatch.setattr("dff_edge.plan.verify.answer_live", broken)
+    candidate = Candidate(Setup("fp32", "onnxruntime", 1, IN_ORDER), "fixed:2")
+    with pytest.raises(PipelineError, match="burst pipe"):
+        verify(bundle, candidate, IMAGES, rate=100.0, frames=20, streams=2)
