@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import cast
 
@@ -35,6 +36,7 @@ class Enqueuer:
         self._subnets = subnets
         self._decoder = decoder
         self._streams = streams
+        self._nothing = _nothing(device, subnets, streams.task)
 
     def extract(self, frame: Frame, key: KeyBuffers, stages: Stages) -> None:
         """Line 8: compute the features of a new key frame.
@@ -56,7 +58,7 @@ class Enqueuer:
         slot.key_index, slot.key_stamp_s = key.index, key.stamp_s
         self._streams.task.wait(key.ready)
         if key.index == slot.frame.index:
-            scored = self._score(slot, key.features)
+            scored = self._score(slot, key.features, self._nothing)
         else:
             scored = self._propagate(slot, key)
         if isinstance(slot.frame.image, np.ndarray) or not isinstance(self._decoder, DeviceDecoder):
@@ -70,27 +72,39 @@ class Enqueuer:
         self._take(slot, slot.frame, slot.half, reader=flow)
         with slot.stage("flow", flow) as moved:
             self._subnets.flow.enqueue(
-                {"key_half": key.half, "frame_half": slot.half},
-                {"flow": slot.flow, "scale": slot.scale},
-                flow,
+                {"key_half": key.half, "frame_half": slot.half}, slot.moved, flow
             )
         task.wait(moved.end)
         if self._subnets.propagate is not None:
-            inputs = {"features": key.features, "flow": slot.flow, "scale": slot.scale}
+            inputs = {"features": key.features, **slot.moved}
             with slot.stage("propagate", task) as scored:
                 self._subnets.propagate.enqueue(inputs, slot.outputs, task)
             return scored.end
         assert slot.features is not None
         with slot.stage("warp", task):
             self._device.warp(
-                key.features, slot.flow, slot.scale, slot.features, task, self._subnets.levels
+                key.features,
+                slot.moved["flow"],
+                slot.moved["scale"],
+                slot.features,
+                task,
+                self._subnets.levels,
             )
-        return self._score(slot, slot.features)
+        return self._score(slot, slot.features, slot.moved)
 
-    def _score(self, slot: Slot, features: Buffer) -> Event:
-        stream = self._streams.task
+    def _score(self, slot: Slot, features: Buffer, added: Mapping[str, Buffer]) -> Event:
+        """Run the task network on features.
+
+        Args:
+            slot: of the frame.
+            features: its features.
+            added: has the correction, where the task network reads one.
+        """
+        stream, inputs = self._streams.task, {"features": features}
+        if "correction" in self._subnets.task.inputs:
+            inputs["correction"] = added["correction"]
         with slot.stage("task", stream) as span:
-            self._subnets.task.enqueue({"features": features}, slot.outputs, stream)
+            self._subnets.task.enqueue(inputs, slot.outputs, stream)
         return span.end
 
     def _take(
@@ -146,6 +160,17 @@ class Enqueuer:
         self._streams.decode.enqueue(slot.mark_ready)
         slot.done = self._streams.decode.event()
         self._streams.decode.record(slot.done)
+
+
+def _nothing(device: Device, subnets: Subnets, stream: Stream) -> dict[str, Buffer]:
+    """Return the correction of key frames, a buffer of zeros; empty where none is read."""
+    spec = subnets.task.inputs.get("correction")
+    if spec is None:
+        return {}
+    zeros = device.buffer(spec, host=True)
+    zeros.array.fill(0)
+    device.copy_in(zeros, stream)
+    return {"correction": zeros}
 
 
 def _decode(decoder: Decoder, slot: Slot) -> None:

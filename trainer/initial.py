@@ -7,15 +7,16 @@ from pathlib import Path
 
 from torch import Tensor
 
+from dff_edge.errors import CheckpointError
 from dff_edge.trainer.checkpoint import (
     is_weights_file,
     load_checkpoint,
     load_weights,
     read_state_dict,
 )
-from dff_edge.trainer.config import NetworkName, TrainConfig
+from dff_edge.trainer.config import InitConfig, NetworkName, TrainConfig
 from dff_edge.trainer.importing.normalisation import Normalisation, renormalise
-from dff_edge.trainer.models import DeepFeatureFlow, ModelConfig
+from dff_edge.trainer.models import CorrectionNetwork, DeepFeatureFlow, FeatureNetwork, ModelConfig
 from dff_edge.trainer.models.feature import NECK
 
 _log = logging.getLogger("dff_edge.trainer")
@@ -36,25 +37,34 @@ def initialise(model: DeepFeatureFlow, config: TrainConfig) -> None:
         load_weights(model, load_checkpoint(init.model).model.state_dict(), str(init.model))
     if init.feature is not None:
         tensors = _weights_of(init.feature, "feature", config.model)
-        is_rgb = init.feature_order == "rgb" and is_weights_file(init.feature)
-        first = f"{model.feature.input_conv}.weight"
-        if is_rgb and first in tensors:
-            tensors[first] = tensors[first].flip(1)
-        # A published file has a classifier and no neck, one from before torch 0.4.1 no counters.
-        counters = [
-            name
-            for name in {**tensors, **model.feature.state_dict()}
-            if name.endswith("num_batches_tracked")
-        ]
-        ignore = (*model.feature.left_out, *NECK, *counters)
-        load_weights(model.feature, tensors, str(init.feature), ignore=ignore)
+        _load_features(model.feature, tensors, init.feature, init)
     if init.flow is not None:
         tensors = _weights_of(init.flow, "flow", config.model)
         _spread_heads(model, tensors)
         _leave_other_scale(model, tensors)
         load_weights(model.flow, tensors, str(init.flow), ignore=("scale.",))
+    if init.correction is not None and model.correction is not None:
+        tensors = _weights_of(init.correction, "correction", config.model)
+        if is_weights_file(init.correction):
+            _load_features(model.correction.network, tensors, init.correction, init)
+        else:
+            load_weights(model.correction, tensors, str(init.correction))
     if init.task is not None:
         load_weights(model.task, _weights_of(init.task, "task", config.model), str(init.task))
+
+
+def _load_features(
+    network: FeatureNetwork, tensors: dict[str, Tensor], origin: Path, init: InitConfig
+) -> None:
+    """Load weights into a feature network, of which a published file may lack the neck."""
+    is_rgb = init.feature_order == "rgb" and is_weights_file(origin)
+    first = f"{network.input_conv}.weight"
+    if is_rgb and first in tensors:
+        tensors[first] = tensors[first].flip(1)
+    own = network.state_dict()
+    # A published file has a classifier and no neck, one from before torch 0.4.1 no counters.
+    counters = [name for name in {**tensors, **own} if name.endswith("num_batches_tracked")]
+    load_weights(network, tensors, str(origin), ignore=(*network.left_out, *NECK, *counters))
 
 
 def _weights_of(origin: Path, network: NetworkName, config: ModelConfig) -> dict[str, Tensor]:
@@ -62,6 +72,10 @@ def _weights_of(origin: Path, network: NetworkName, config: ModelConfig) -> dict
     if is_weights_file(origin):
         return read_state_dict(origin)
     checkpoint = load_checkpoint(origin)
+    if getattr(checkpoint.model, network) is None:
+        raise CheckpointError(
+            f"{origin} has no {network} network, expected a checkpoint with one for init.{network}."
+        )
     tensors = dict(checkpoint.model.get_submodule(network).state_dict())
     made_for, wanted = (Normalisation(c.mean, c.std) for c in (checkpoint.config, config))
     if network != "task" and made_for != wanted:
@@ -80,7 +94,11 @@ def _renormalise(
 
     The same except for the border of the frame if the means differ.
     """
-    first = origin.feature.input_conv if network == "feature" else "conv1.0"
+    first = {
+        "feature": origin.feature.input_conv,
+        "flow": "conv1.0",
+        "correction": f"network.{CorrectionNetwork.input_conv}",
+    }[network]
     tensors[f"{first}.weight"], shift = renormalise(tensors[f"{first}.weight"], made_for, wanted)
     if f"{first}.bias" in tensors:
         tensors[f"{first}.bias"] = tensors[f"{first}.bias"] + shift

@@ -67,13 +67,17 @@ class TorchPredictor:
     def predict(self, key: Key, image: Image | None) -> Any:
         """See ``dff_edge.evaluation.evaluate.Predictor.predict``."""
         features, key_half, size = key
+        correction = None
         if image is not None:
             size = (image.shape[0], image.shape[1])
             if not self._copies_features:
                 self._resizer.half(image, self._half)
                 flow, scale = self._estimate_flow(key_half, self._half)
+                if self._handmade is None:
+                    correction = self._model.correct(self._tensor(self._half))
                 features = warp_features(features, flow, scale)
-        task, maps = TRAINED_TASKS.find(self._model.task_name), self._model.answer(features)
+        task = TRAINED_TASKS.find(self._model.task_name)
+        maps = self._model.answer(features, correction)
         return task.predict(self._model, maps, self._frame_size, size)
 
     def _estimate_flow(self, key_half: Image, half: Image) -> tuple[Tensor, Tensor | None]:

@@ -124,7 +124,7 @@ def _open_flow_pairs(config: TrainConfig) -> PairData | None:
 
 def _interval(stage: StageConfig) -> int:
     """Return the key interval that a stage is validated at, 0 where it is not."""
-    return {"recognition": 1, "flow": 0, "pairs": _VALIDATION_INTERVAL}[stage.kind]
+    return {"recognition": 1, "flow": 0, "correction": 0, "pairs": _VALIDATION_INTERVAL}[stage.kind]
 
 
 class _Validation(Callback):
