@@ -48,7 +48,7 @@ def initialise(model: DeepFeatureFlow, config: TrainConfig) -> None:
         if is_weights_file(init.correction):
             _load_features(model.correction.network, tensors, init.correction, init)
         else:
-            load_weights(model.correction, tensors, str(init.correction))
+            load_weights(model.correction, tensors, str(init.correction), ignore=("gate.",))
     if init.task is not None:
         load_weights(model.task, _weights_of(init.task, "task", config.model), str(init.task))
 

@@ -115,8 +115,8 @@ class Learner(lightning.LightningModule):
             loss = flow_loss(flows, truth)
             self._log("end_point_error_cells", end_point_error(flows[-1], truth))
         elif self.stage.kind == "correction":
-            correction = self.model.correct(half_frame(current))
-            assert correction is not None
+            assert self.model.correction is not None
+            correction = self.model.correction(self.model.normalize(half_frame(current)))
             loss = self._task_loss(self.model.task.parts(correction), batch)
         else:
             answer = self.model(_to_float(batch["key"]), current, batch["same"])
@@ -281,6 +281,8 @@ def find_layer(model: DeepFeatureFlow, path: str) -> nn.Module:
 
 def _unused_layers(model: DeepFeatureFlow, stage: StageConfig) -> list[nn.Module]:
     """Return layers of the trained networks that the loss of a stage does not depend on."""
+    if stage.kind == "correction" and model.correction is not None:
+        return [model.correction.gate]
     if stage.kind == "flow" and model.flow.scale is not None:
         return [model.flow.scale]
     if stage.kind == "pairs" and isinstance(model.flow, FlowNetInception):

@@ -100,11 +100,11 @@ class FlowGraph(nn.Module):
             scale = torch.ones((*flow.shape[:3], self.channels))
         if self.correction is None:
             return flow, scale
-        return flow, scale, self.correction(frame_half)
+        return flow, scale, self.correction(frame_half, maps)
 
 
 class CorrectionPart(nn.Module):
-    """``frame_half`` uint8 to ``correction`` ``(1, h, w, M)``."""
+    """``frame_half`` uint8 and the flow network's maps to ``correction`` ``(1, h, w, M)``."""
 
     def __init__(
         self, correction: CorrectionNetwork, normalize: Normalize, frame_size: tuple[int, int]
@@ -119,12 +119,17 @@ class CorrectionPart(nn.Module):
         # The frame has a chain of its own up to this convolution, which INT8 rewrites.
         self.centre = _Centre(normalize.mean, frame_size[1] // 2)
         self.network = network
-        self.score = as_linear(correction.score)
+        self.score, self.gate = as_linear(correction.score), as_linear(correction.gate)
         self.ratio = correction.ratio
 
-    def forward(self, frame_half: Tensor) -> Tensor:
+    def forward(self, frame_half: Tensor, flow_maps: Tensor) -> Tensor:
         maps = self.network(self.centre(frame_half.float()))
-        return spread_last(self.score(maps.permute(0, 2, 3, 1)), self.ratio)
+        scores = self.score(maps.permute(0, 2, 3, 1))
+        gate = self.gate(flow_maps.permute(0, 2, 3, 1))
+        _, height, width, cells = gate.shape
+        # Before the cells are moved: one number for all channels of each.
+        gated = scores.reshape(height, width, cells, -1) * gate.reshape(height, width, cells, 1)
+        return spread_last(gated.reshape(scores.shape), self.ratio)
 
 
 class StemOfHalves(nn.Conv2d):

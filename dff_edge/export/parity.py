@@ -207,8 +207,8 @@ def _case(
 ) -> _Case:
     """Run the model; the heads read the given features, else those of the networks."""
     extracted = model.extract(_planes(frame))
-    estimated, factors = model.estimate_flow(_planes(halves[0]), _planes(halves[1]))
-    correction = model.correct(_planes(halves[1])) if corrects else None
+    estimated, factors, correction = model.move(_planes(halves[0]), _planes(halves[1]))
+    correction = correction if corrects else None
     if factors is None:
         factors = torch.ones_like(extracted)
     outputs = {

@@ -85,6 +85,7 @@ def tiny_checkpoint(
             nn.init.normal_(model.flow.scale.weight, std=0.05)
         if model.correction is not None:
             nn.init.normal_(model.correction.score.weight, std=0.5)
+            nn.init.normal_(model.correction.gate.weight, std=0.05)
         model.train()
         model(frames[:-1], frames[1:])
         model.eval()

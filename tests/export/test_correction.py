@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
 from dff_edge.bundle.reader import Bundle
 from dff_edge.calibration import calibrate_bundle
+from dff_edge.calibration.ort.stem import rewrite_stem
 from dff_edge.data.clips import open_clips
 from dff_edge.evaluation.bundle_predictor import BundlePredictor
 from dff_edge.export import export_bundle
 from dff_edge.frames import Frame
+from dff_edge.runtime.engines.onnxruntime import OrtEngine
 from dff_edge.runtime.pipeline import Pipeline
-from dff_edge.runtime.sequential import SequentialRunner, open_graphs
+from dff_edge.runtime.sequential import SequentialRunner, open_graphs, run_engine
 from dff_edge.runtime.tasks import decoder_of
 from dff_edge.synthetic import StreetScene
 from dff_edge.trainer.predictor import TorchPredictor
@@ -68,7 +72,8 @@ def test_the_flow_graph_returns_it_and_the_task_graph_adds_it(bundle, checkpoint
             for added in (None, moved["correction"])
         )
     with torch.inference_mode():
-        expected = checkpoint.model.correct(halves_of(images[1:2])).permute(0, 2, 3, 1).numpy()
+        halves = halves_of(images[:2])
+        expected = checkpoint.model.move(halves[:1], halves[1:])[2].permute(0, 2, 3, 1).numpy()
     np.testing.assert_allclose(moved["correction"], expected, atol=1e-3)
     assert np.abs(expected).max() > 0.1
     if checkpoint.config.task.name == "segmentation":
@@ -131,6 +136,23 @@ def test_every_precision_carries_it_as_float32(calibrated, images, flavour, prec
     # Random weights of narrow linear blocks lose much in INT8; a broken graph keeps nothing.
     alike = np.corrcoef(found.ravel(), expected.ravel())[0, 1]
     assert alike > (0.8 if precision == "int8" else 0.9999)
+
+
+def test_the_stems_of_both_networks_read_blocks_of_pixels(bundle, images):
+    given = onnx.load_from_string(bundle.graph_bytes("fp32", "flow"))
+    rewritten = rewrite_stem(given)
+
+    # Each has a cast of its own, of joined bytes, and an Add in place of Sub.
+    operators = Counter(node.op_type for node in rewritten.graph.node)
+    assert (operators["Cast"], operators["Sub"]) == (2, 0)
+    found = []
+    with open_graphs(bundle, "fp32") as subnets:
+        halves = [SequentialRunner(subnets).half(image) for image in images[:2]]
+    for model in (given, rewritten):
+        with OrtEngine(model.SerializeToString(), name="flow") as engine:
+            found.append(run_engine(engine, {"key_half": halves[0], "frame_half": halves[1]}))
+    for name, expected in found[0].items():
+        np.testing.assert_allclose(found[1][name], expected, rtol=1e-4, atol=1e-4)
 
 
 def test_int8_computes_it_in_integers(calibrated, tmp_path):

@@ -72,7 +72,9 @@ def cost_ratio(model: DeepFeatureFlow, frame_size: tuple[int, int]) -> float:
     features = _features_of(shadow, frame)
     warp = _WARP_MACS_PER_FEATURE * features.numel()
     propagated = flow_macs(model.flow, frame_size) + warp + _count(shadow.answer, features)
-    propagated += _count(shadow.correct, half_frame(frame))
+    if shadow.correction is not None:
+        maps = torch.empty((1, model.flow.head_kernels, *(-(-side // 16) for side in frame_size)))
+        propagated += _count(shadow.correction, half_frame(frame), maps.to("meta"))
     return propagated / _count(shadow.recognize, frame)
 
 

@@ -216,11 +216,11 @@ def _build(config: ModelConfig) -> DeepFeatureFlow:
         std=config.std,
         rfcn=config.rfcn,
         split=config.split,
-        correction=_build_correction(config),
+        correction=_build_correction(config, flow.head_kernels),
     )
 
 
-def _build_correction(config: ModelConfig) -> CorrectionNetwork | None:
+def _build_correction(config: ModelConfig, flow_kernels: int) -> CorrectionNetwork | None:
     own = config.correction
     if own is None:
         return None
@@ -230,6 +230,7 @@ def _build_correction(config: ModelConfig) -> CorrectionNetwork | None:
         channels=own.channels,
         maps=config.task.map_channels,
         stride=config.feature.stride,
+        gate_kernels=flow_kernels,
     )
 
 

@@ -31,6 +31,9 @@ class CorrectionNetwork(nn.Module):
     The network is an EfficientNet-Lite without its last two stages, with a pyramid on top. Its
     first convolution is that of a network on quarter-size frames, whose features are at a stride of
     four there, 16 in the frame; the scores of S x S pixels are channels, moved to their places.
+    They are multiplied by a gate, one number for each feature cell, which the flow network's last
+    maps give, as they give the scale field: a frame close to the key frame has little to correct.
+    It starts at ones.
 
     Args:
         name: the EfficientNet-Lite.
@@ -38,12 +41,20 @@ class CorrectionNetwork(nn.Module):
         channels: of the network's features.
         maps: M.
         stride: S, of the model's features.
+        gate_kernels: channels of the flow network's last maps.
     """
 
     input_conv = EfficientNetLite.input_conv
 
     def __init__(
-        self, name: EfficientNetName, *, width: float, channels: int, maps: int, stride: int
+        self,
+        name: EfficientNetName,
+        *,
+        width: float,
+        channels: int,
+        maps: int,
+        stride: int,
+        gate_kernels: int,
     ) -> None:
         super().__init__()
         self.network = EfficientNetLite(
@@ -57,14 +68,21 @@ class CorrectionNetwork(nn.Module):
         self.ratio = HEAD_STRIDE // stride
         self.score = nn.Conv2d(channels, maps * self.ratio**2, 1, bias=False)
         nn.init.zeros_(self.score.weight)
+        self.gate = nn.Conv2d(gate_kernels, self.ratio**2, 1)
+        nn.init.zeros_(self.gate.weight)
+        assert self.gate.bias is not None
+        nn.init.ones_(self.gate.bias)
 
-    def forward(self, half: Tensor) -> Tensor:
+    def forward(self, half: Tensor, flow_maps: Tensor | None = None) -> Tensor:
         """Compute the correction of normalised frames.
 
         Args:
             half: float ``(N, 3, H / 2, W / 2)``, BGR, the current frame.
+            flow_maps: ``(N, gate_kernels, H / 16, W / 16)``, what the flow network's heads read;
+                None for a gate of one.
 
         Returns:
             ``(N, M, h, w)``.
         """
-        return spread(self.score(self.network(average_pool_2x2(half))), self.ratio)
+        scores = spread(self.score(self.network(average_pool_2x2(half))), self.ratio)
+        return scores if flow_maps is None else spread(self.gate(flow_maps), self.ratio) * scores

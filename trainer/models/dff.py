@@ -95,15 +95,6 @@ class DeepFeatureFlow(nn.Module):
             maps = self.task.parts(features)
         return maps if correction is None else self.task.parts(join(maps) + correction)
 
-    def correct(self, current_half: Tensor) -> Tensor | None:
-        """Compute the correction of half-size current frames ``(N, 3, H / 2, W / 2)``.
-
-        Returns:
-            ``(N, M, h, w)``, what is added to the task network's maps of propagated features; None
-            for a model without correction network.
-        """
-        return None if self.correction is None else self.correction(self.normalize(current_half))
-
     def estimate_flow(self, key_half: Tensor, current_half: Tensor) -> tuple[Tensor, Tensor | None]:
         """Estimate flow and scale field from half-size frames.
 
@@ -115,8 +106,22 @@ class DeepFeatureFlow(nn.Module):
             Flow ``(N, 2, h, w)`` in feature cells from the current to the key frame, and
             scale ``(N, C, h, w)``, None for a flow network without scale head.
         """
-        flow, scale = self.flow(self.normalize(key_half), self.normalize(current_half))
+        flow, scale, _ = self.move(key_half, current_half)
         return flow, scale
+
+    def move(
+        self, key_half: Tensor, current_half: Tensor
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Estimate flow and scale field, as ``estimate_flow``, and the correction.
+
+        Returns:
+            Flow, scale, and ``(N, M, h, w)``, what is added to the task network's maps of
+            propagated features; None for a model without correction network.
+        """
+        key, current = self.normalize(key_half), self.normalize(current_half)
+        maps, _ = self.flow.decode(self.flow.pair(key, current), False)
+        correction = None if self.correction is None else self.correction(current, maps)
+        return *self.flow.heads(maps), correction
 
     def propagate(self, key_features: Tensor, key: Tensor, current: Tensor) -> Tensor:
         """Propagate key-frame features to the current frame, Eq. (3).
@@ -153,8 +158,8 @@ class DeepFeatureFlow(nn.Module):
         """
         _check_pair(key, current, same)
         key_features = self.extract(key)
-        features = self.propagate(key_features, key, current)
-        correction = self.correct(half_frame(current))
+        flow, scale, correction = self.move(half_frame(key), half_frame(current))
+        features = warp_features(key_features, flow, scale)
         if same is not None:
             # The flow network runs for these too: its parameters must take part in every
             # step, or distributed training waits for gradients that never come.

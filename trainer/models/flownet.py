@@ -61,6 +61,7 @@ class FlowNetwork(nn.Module):
 
     def __init__(self, head_kernels: int, channels: int | None, stride: int) -> None:
         super().__init__()
+        self.head_kernels = head_kernels
         self.channels = channels
         self.stride = stride
         cells = self.cells_per_head_cell**2
@@ -119,20 +120,29 @@ class FlowNetwork(nn.Module):
         Raises:
             ShapeError: if the frames are not alike or not ``(N, 3, ...)``.
         """
+        pair = self.pair(key_half, current_half)
+        maps, coarse_flows = self.decode(pair, multi_scale)
+        if multi_scale:
+            flow, _ = self.heads(maps)
+            return [*(coarse * self.cells_per_unit for coarse in coarse_flows), flow]
+        return self.heads(maps)
+
+    def pair(self, key_half: Tensor, current_half: Tensor) -> Tensor:
+        """Join two normalised half-size frames, for ``decode``; see ``forward``."""
         if key_half.shape != current_half.shape or key_half.ndim != 4 or key_half.shape[1] != 3:
             raise ShapeError(
                 f"key_half has shape {tuple(key_half.shape)} and current_half "
                 f"{tuple(current_half.shape)}, expected both (N, 3, H / 2, W / 2)."
             )
         # Current first: the order of the reference code, and of its weights.
-        pair = torch.cat((current_half, key_half), dim=1)
-        maps, coarse_flows = self.decode(pair, multi_scale)
+        return torch.cat((current_half, key_half), dim=1)
+
+    def heads(self, maps: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Compute flow and scale field from what ``decode`` returns; see ``forward``."""
         ratio = self.cells_per_head_cell
         # In mixed precision too: bfloat16 would round a flow of 10 cells to a sixteenth of one.
         with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
             flow = spread(self.flow(maps.to(self.flow.weight.dtype)), ratio) * self.cells_per_unit
-        if multi_scale:
-            return [*(coarse * self.cells_per_unit for coarse in coarse_flows), flow]
         return flow, None if self.scale is None else spread(self.scale(maps), ratio)
 
     def _initialise(self, negative_slope: float) -> None:

@@ -8,6 +8,8 @@ import torch
 from dff_edge.trainer.models import CorrectionNetwork, EfficientNetLite, half_frame
 from dff_edge.trainer.models.config import ModelConfig, build_model
 
+GATE = {"gate_kernels": 8}
+
 
 def make_model(stride=16, correction=True):
     config = ModelConfig.model_validate(
@@ -32,17 +34,18 @@ def test_a_new_one_adds_nothing(pair):
     plain.load_state_dict(model.state_dict(), strict=False)
 
     assert torch.equal(model(*pair), plain(*pair))
-    assert plain.correct(half_frame(pair[1])) is None
+    assert plain.move(*map(half_frame, pair))[2] is None
 
 
 @pytest.mark.parametrize("stride", [8, 16])
 def test_it_is_added_to_the_scores_of_propagated_frames_alone(pair, stride):
     model = make_model(stride)
     torch.nn.init.normal_(model.correction.score.weight)
+    torch.nn.init.normal_(model.correction.gate.weight, std=0.1)
     key, current = pair
     same = torch.tensor([False, True, False])
     current[same] = key[same]
-    added = model.correct(half_frame(current))
+    _, _, added = model.move(half_frame(key), half_frame(current))
     assert added.shape == (3, 3, 64 // stride, 96 // stride)
     assert bool((added != 0).any())
 
@@ -61,11 +64,34 @@ def test_it_reads_the_current_frame_at_a_quarter_of_its_size(pair):
     turned = half.unflatten(3, (-1, 2)).flip(4).flatten(3)  # columns of each 2x2 block exchanged
 
     assert not torch.equal(half, turned)
-    torch.testing.assert_close(model.correct(turned), model.correct(half), rtol=1e-4, atol=1e-5)
+    found, expected = model.correction(turned), model.correction(half)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("ratio", [1, 2])
+def test_the_gate_multiplies_all_scores_of_a_cell(ratio, generator):
+    model = make_model(16 // ratio)
+    torch.nn.init.normal_(model.correction.score.weight)
+    half = torch.randn(1, 3, 32, 48, generator=generator)
+    maps = torch.randn(1, model.flow.head_kernels, 4, 6, generator=generator)
+    plain = model.correction(half)
+    assert torch.equal(model.correction(half, maps), plain)  # it starts at ones
+
+    torch.nn.init.normal_(model.correction.gate.weight)
+    gated = model.correction(half, maps)
+
+    for row, column in ((0, 0), (ratio, 1), (4 * ratio - 1, 6 * ratio - 1)):
+        here = maps[0, :, row // ratio, column // ratio]
+        cell = row % ratio * ratio + column % ratio
+        factor = model.correction.gate.weight[cell, :, 0, 0] @ here + 1
+        expected = factor * plain[0, :, row, column]
+        torch.testing.assert_close(gated[0, :, row, column], expected)
 
 
 def test_channels_of_the_score_head_are_cells_row_by_row():
-    network = CorrectionNetwork("efficientnet_lite0", width=0.25, channels=4, maps=2, stride=8)
+    network = CorrectionNetwork(
+        "efficientnet_lite0", width=0.25, channels=4, maps=2, stride=8, **GATE
+    )
     with torch.no_grad():
         network.network.feat_conv.weight.zero_()
         network.network.feat_conv.bias.fill_(1)  # features of one everywhere
@@ -80,7 +106,9 @@ def test_channels_of_the_score_head_are_cells_row_by_row():
 
 
 def test_published_weights_fit_without_their_last_stages():
-    network = CorrectionNetwork("efficientnet_lite0", width=1.0, channels=4, maps=2, stride=8)
+    network = CorrectionNetwork(
+        "efficientnet_lite0", width=1.0, channels=4, maps=2, stride=8, **GATE
+    )
     whole = {name for name in EfficientNetLite().state_dict() if name.startswith("block.")}
     own = {name for name in network.network.state_dict() if name.startswith("block.")}
     left_out = {name for name in whole if name.startswith(network.network.left_out)}
