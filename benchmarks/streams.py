@@ -64,7 +64,7 @@ def main() -> None:
     if options.measure_memory is not None:
         print(json.dumps(memory_mb(options, options.measure_memory)))
         return
-    if options.only_memory:
+    if options.only == "memory":
         report(memory_figures(options), {"bundle": options.bundle}, options.json)
         return
     if options.side_by_side:
@@ -75,9 +75,8 @@ def main() -> None:
     with open_pipelines(options, options.streams, options.threads) as pipelines:
         rounds = [measure(pipelines, options) for _ in range(options.runs)]
         schedule = str(pipelines[0].schedule)
-    figures = memory_figures(options) | {
-        name: statistics.median(each[name] for each in rounds) for name in rounds[0]
-    }
+    figures = {} if options.only == "ages" else memory_figures(options)
+    figures |= {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}
     background = {
         "bundle": options.bundle,
         "precision": options.precision,
@@ -119,7 +118,7 @@ def arguments() -> argparse.ArgumentParser:
     )
     arguments.add_argument("--side-by-side", action="store_true")
     arguments.add_argument("--soak", action="store_true")
-    arguments.add_argument("--only-memory", action="store_true")
+    arguments.add_argument("--only", choices=["memory", "ages"], help="measure these alone")
     arguments.add_argument("--measure-memory", help=argparse.SUPPRESS)
     return arguments
 
