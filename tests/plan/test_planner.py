@@ -156,6 +156,8 @@ def test_engines_that_fail_are_left_out_unless_they_were_asked_for(bundle, known
     assert sum(reason.startswith("cuda: ") for reason in left_out) == 1
     with pytest.raises(EngineError, match="no such graph"):
         plan(bundle, engines=("openvino",))
+    with pytest.raises(MissingDependencyError):
+        plan(bundle, engines=("cuda",))
 
 
 def test_a_setup_too_slow_to_be_measured_is_left_out(bundle, known, monkeypatch):
