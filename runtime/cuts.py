@@ -17,9 +17,9 @@ _SAMPLES = (48, 64)  # rows and columns of pixels that are looked at, about
 _BLOCKS = (3, 4)
 _BINS = 16
 _WEIGHTS = np.array([0.114, 0.587, 0.299])  # of blue, green and red in brightness, ITU-R BT.601
-MIN_CHANGED = (
-    0.25  # between motion and other scenes: cut_motion, cut_scene of benchmarks/staleness.py
-)
+# Between what motion changes and what another scene does: cut_motion and cut_scene of
+# benchmarks/staleness.py.
+MIN_CHANGED = 0.25
 
 
 class CutDetector:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import cast
 
@@ -43,6 +44,7 @@ class Enqueuer:
         self._decoder = decoder
         self._streams = streams
         self._staleness = staleness
+        self._nothing = _nothing(device, subnets, streams.task)
 
     def extract(self, frame: Frame, key: KeyBuffers, stages: Stages) -> None:
         """Line 8: compute the features of a new key frame.
@@ -65,7 +67,7 @@ class Enqueuer:
         self._streams.task.wait(key.ready)
         if key.index == slot.frame.index:
             slot.expected_disagreement = None if self._staleness is None else 0.0
-            scored = self._score(slot, key.features)
+            scored = self._score(slot, key.features, self._nothing)
         else:
             scored = self._propagate(slot, key)
         if isinstance(slot.frame.image, np.ndarray) or not isinstance(self._decoder, DeviceDecoder):
@@ -79,24 +81,27 @@ class Enqueuer:
         self._take(slot, slot.frame, slot.half, reader=flow)
         with slot.stage("flow", flow) as moved:
             self._subnets.flow.enqueue(
-                {"key_half": key.half, "frame_half": slot.half},
-                {"flow": slot.flow, "scale": slot.scale},
-                flow,
+                {"key_half": key.half, "frame_half": slot.half}, slot.moved, flow
             )
         if self._staleness is not None:
             self._expect(slot, key, moved.end, self._staleness)
         task.wait(moved.end)
         if self._subnets.propagate is not None:
-            inputs = {"features": key.features, "flow": slot.flow, "scale": slot.scale}
+            inputs = {"features": key.features, **slot.moved}
             with slot.stage("propagate", task) as scored:
                 self._subnets.propagate.enqueue(inputs, slot.outputs, task)
             return scored.end
         assert slot.features is not None
         with slot.stage("warp", task):
             self._device.warp(
-                key.features, slot.flow, slot.scale, slot.features, task, self._subnets.levels
+                key.features,
+                slot.moved["flow"],
+                slot.moved["scale"],
+                slot.features,
+                task,
+                self._subnets.levels,
             )
-        return self._score(slot, slot.features)
+        return self._score(slot, slot.features, slot.moved)
 
     def _expect(self, slot: Slot, key: KeyBuffers, moved: Event, staleness: Staleness) -> None:
         """Predict how stale the answer will be, on the host, beside warp and task network."""
@@ -104,16 +109,25 @@ class Enqueuer:
         if copy_out is not None:
             copy_out.wait(moved)
             with slot.stage("copy flow", copy_out) as copied:
-                self._device.copy_out(slot.flow, copy_out)
+                self._device.copy_out(slot.moved["flow"], copy_out)
             moved = copied.end
         decode.wait(moved)
         with slot.stage("staleness", decode):
             decode.enqueue(partial(_expect, staleness, slot, key))
 
-    def _score(self, slot: Slot, features: Buffer) -> Event:
-        stream = self._streams.task
+    def _score(self, slot: Slot, features: Buffer, added: Mapping[str, Buffer]) -> Event:
+        """Run the task network on features.
+
+        Args:
+            slot: of the frame.
+            features: its features.
+            added: has the correction, where the task network reads one.
+        """
+        stream, inputs = self._streams.task, {"features": features}
+        if "correction" in self._subnets.task.inputs:
+            inputs["correction"] = added["correction"]
         with slot.stage("task", stream) as span:
-            self._subnets.task.enqueue({"features": features}, slot.outputs, stream)
+            self._subnets.task.enqueue(inputs, slot.outputs, stream)
         return span.end
 
     def _take(
@@ -176,10 +190,21 @@ class Enqueuer:
 def _expect(staleness: Staleness, slot: Slot, key: KeyBuffers) -> None:
     slot.expected_disagreement = staleness.expect(
         slot.frame.index - key.index,
-        slot.flow.array,
+        slot.moved["flow"].array,
         key.half.array,
         slot.half.array,
     )
+
+
+def _nothing(device: Device, subnets: Subnets, stream: Stream) -> dict[str, Buffer]:
+    """Return the correction of key frames, a buffer of zeros; empty where none is read."""
+    spec = subnets.task.inputs.get("correction")
+    if spec is None:
+        return {}
+    zeros = device.buffer(spec, host=True)
+    zeros.array.fill(0)
+    device.copy_in(zeros, stream)
+    return {"correction": zeros}
 
 
 def _decode(decoder: Decoder, slot: Slot) -> None:

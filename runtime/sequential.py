@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from dff_edge.bundle.reader import Bundle
@@ -58,7 +59,11 @@ class SequentialRunner:
         return run_engine(self._subnets.feature, {"frame": full})["features"]
 
     def estimate_flow(self, key_half: Image, frame_half: Image) -> Arrays:
-        """Return flow to the key frame, in cells ``(1, h, w, 2)``, and scale ``(1, h, w, C)``."""
+        """Return the outputs of the flow network, line 11, from a frame to its key frame.
+
+        ``flow`` in cells ``(1, h, w, 2)``, ``scale`` ``(1, h, w, C)`` and, where the bundle has
+        one, ``correction``.
+        """
         return run_engine(self._subnets.flow, {"key_half": key_half, "frame_half": frame_half})
 
     def warp(self, features: NDArray[Any], moved: Arrays) -> NDArray[Any]:
@@ -71,15 +76,25 @@ class SequentialRunner:
             threads=self._warp_threads,
         )
 
-    def score(self, features: NDArray[Any]) -> Arrays:
-        """Return the task network's outputs by name: lines 9 and 12."""
-        return run_engine(self._subnets.task, {"features": features})
+    def score(self, features: NDArray[Any], correction: NDArray[Any] | None = None) -> Arrays:
+        """Return the task network's outputs by name: lines 9 and 12.
+
+        Args:
+            features: of a key frame or propagated.
+            correction: of the frame; None for key frames, to whose maps nothing is added.
+        """
+        inputs = {"features": features}
+        if (spec := self._subnets.task.inputs.get("correction")) is not None:
+            inputs["correction"] = (
+                np.zeros(spec.shape, spec.dtype) if correction is None else correction
+            )
+        return run_engine(self._subnets.task, inputs)
 
     def propagate(self, features: NDArray[Any], moved: Arrays) -> Arrays:
         """Return the outputs for a frame between key frames, by one graph where there is one."""
         if self._subnets.propagate is not None:
             return run_engine(self._subnets.propagate, {"features": features, **moved})
-        return self.score(self.warp(features, moved))
+        return self.score(self.warp(features, moved), moved.get("correction"))
 
 
 def run_engine(engine: Engine, inputs: Arrays) -> Arrays:

@@ -136,6 +136,7 @@ class Slot(Stages):
     """Buffers and progress of a frame in flight.
 
     Attributes:
+        moved: flow, scale field, and the correction where there is one, by name.
         outputs: tensors of the task network, by name.
         done: event that its result is ready.
         first_use: the key frame whose features, computed in the background, it is the first to use.
@@ -151,8 +152,10 @@ class Slot(Stages):
         super().__init__()
         flow, task = subnets.flow, subnets.task
         self.half = device.buffer(flow.inputs["frame_half"], host=True)
-        self.flow = device.buffer(flow.outputs["flow"], host=reads_flow)
-        self.scale = device.buffer(flow.outputs["scale"])
+        self.moved = {
+            name: device.buffer(spec, host=reads_flow and name == "flow")
+            for name, spec in flow.outputs.items()
+        }
         # A graph that warps keeps the warped features internal.
         warped = task.inputs["features"] if subnets.propagate is None else None
         self.features = None if warped is None else device.buffer(warped)

@@ -16,7 +16,7 @@ from dff_edge.trainer.models import ModelConfig
 from dff_edge.trainer.settings import Settings, load_settings
 from dff_edge.trainer.storage import Storage
 
-NetworkName = Literal["feature", "task", "flow"]
+NetworkName = Literal["feature", "task", "flow", "correction"]
 
 MAX_SEED = 2**32 - 1
 Count = Annotated[int, Field(ge=1, le=10**9)]  # of steps
@@ -39,6 +39,8 @@ class InitConfig(Settings):
         flow: of the flow network, with this project's names; the scale head may be missing, and
             one for features of another width is dropped with a warning.
         task: of the task network, with this project's names.
+        correction: of the correction network: published weights of its EfficientNet-Lite, to which
+            ``feature_order`` applies too, or a checkpoint.
         model: a checkpoint of the same configuration. The other three are loaded over it.
     """
 
@@ -46,6 +48,7 @@ class InitConfig(Settings):
     feature_order: Literal["rgb", "bgr"] = "rgb"
     flow: Path | None = None
     task: Path | None = None
+    correction: Path | None = None
     model: Path | None = None
 
 
@@ -131,7 +134,8 @@ class StageConfig(Settings):
 
     Attributes:
         kind: "recognition" trains feature and task network on single frames; "flow" the flow
-            network on true flow; "pairs" all of them end to end, except those in ``fixed``.
+            network on true flow; "correction" the correction network on single frames, as if it
+            were all there is; "pairs" all of them end to end, except those in ``fixed``.
         steps: optimiser steps.
         fixed: of "pairs": networks that are not trained, neither weights nor BatchNorm
             statistics. The paper's Table 3: feature and task for "DFF fix N", flow for "DFF fix F".
@@ -157,6 +161,9 @@ class StageConfig(Settings):
         class_weights: of segmentation: weight of each class in the loss; None for equal weights.
         hard_examples: of detection: number of boxes of a frame that count in the loss, the hardest
             ones.
+        distil: of "pairs" of segmentation: weight of a loss beside that of the labels, the
+            divergence of the scores of a propagated frame from those that the per-frame network
+            gives for it.
         epoch_steps: steps between two saves (and log lines); an interrupted run resumes from the
             last save.
         validate_every: epochs between two validations; 0 for none.
@@ -167,7 +174,7 @@ class StageConfig(Settings):
             for no early end.
     """
 
-    kind: Literal["recognition", "flow", "pairs"]
+    kind: Literal["recognition", "flow", "correction", "pairs"]
     steps: Count
     fixed: tuple[NetworkName, ...] = ()
     fixed_layers: tuple[str, ...] = ()
@@ -186,6 +193,7 @@ class StageConfig(Settings):
     batch_norm: Literal["train", "frozen"] = "train"
     class_weights: tuple[Annotated[float, Field(ge=0, le=1e6)], ...] | None = None
     hard_examples: int = Field(default=128, ge=1, le=1_000_000)
+    distil: float = Field(default=0.0, ge=0, le=1000)
     epoch_steps: Count = 100
     validate_every: int = Field(default=0, ge=0, le=10**9)
     keep: Literal["last", "best"] = "last"
@@ -198,12 +206,13 @@ class StageConfig(Settings):
                 f"fixed is {list(self.fixed)} in a '{self.kind}' stage, expected it in a 'pairs' "
                 "stage only: the others train their own networks alone."
             )
+        if self.distil and self.kind != "pairs":
+            raise ValueError(
+                f"distil is {self.distil} in a '{self.kind}' stage, expected it in a 'pairs' stage "
+                "only: the others propagate nothing."
+            )
         if len(set(self.fixed)) != len(self.fixed):
             raise ValueError(f"fixed is {list(self.fixed)}, expected each network once.")
-        if len(self.fixed) == len(get_args(NetworkName)):
-            raise ValueError(
-                "fixed names all networks, expected one left to train. Leave the stage out."
-            )
         return self
 
     @model_validator(mode="after")
@@ -280,6 +289,14 @@ class TrainConfig(Settings):
     @model_validator(mode="after")
     def _check_stages(self) -> TrainConfig:
         classes = len(self.model.task.classes)
+        networks = set(get_args(NetworkName))
+        if self.model.correction is None:
+            networks.remove("correction")
+        if self.init.correction is not None and self.model.correction is None:
+            raise ValueError(
+                "init.correction is given, and the model has no correction network. Add "
+                "model.correction, or leave it out."
+            )
         is_frozen = False
         for number, stage in enumerate(self.stages):
             key = f"stages.{number}"
@@ -293,6 +310,25 @@ class TrainConfig(Settings):
                 raise ValueError(
                     f"{key}.crop is {list(stage.crop)}, expected a part of the frames of "
                     f"{height} x {width} px (model.frame_size)."
+                )
+            if stage.kind == "pairs" and networks <= set(stage.fixed):
+                raise ValueError(
+                    f"{key}.fixed names all networks, expected one left to train. Leave the stage "
+                    "out."
+                )
+            if not set(stage.fixed) <= networks:
+                raise ValueError(
+                    f"{key}.fixed has 'correction', and the model has none. Leave it out."
+                )
+            if stage.kind == "correction" and self.model.correction is None:
+                raise ValueError(
+                    f"{key}.kind is 'correction', and the model has no correction network. Add "
+                    "model.correction, or leave the stage out."
+                )
+            if stage.distil and self.model.task.name != "segmentation":
+                raise ValueError(
+                    f"{key}.distil is {stage.distil}, expected none for {self.model.task.name}: "
+                    "only score maps are compared."
                 )
             if stage.class_weights is not None and not self.model.task.takes_class_weights:
                 raise ValueError(

@@ -15,10 +15,10 @@ from dff_edge.trainer.checkpoint import (
     load_weights,
     read_state_dict,
 )
-from dff_edge.trainer.config import NetworkName, TrainConfig
+from dff_edge.trainer.config import InitConfig, NetworkName, TrainConfig
 from dff_edge.trainer.head import fit_head, told
 from dff_edge.trainer.importing.normalisation import Normalisation, renormalise
-from dff_edge.trainer.models import DeepFeatureFlow, ModelConfig
+from dff_edge.trainer.models import CorrectionNetwork, DeepFeatureFlow, FeatureNetwork, ModelConfig
 from dff_edge.trainer.models.feature import NECK
 
 _log = logging.getLogger("dff_edge.trainer")
@@ -39,23 +39,18 @@ def initialise(model: DeepFeatureFlow, config: TrainConfig) -> None:
         _take_model(model, config.model, init.model)
     if init.feature is not None:
         tensors = _weights_of(init.feature, "feature", config.model)
-        is_rgb = init.feature_order == "rgb" and is_weights_file(init.feature)
-        first = f"{model.feature.input_conv}.weight"
-        if is_rgb and first in tensors:
-            tensors[first] = tensors[first].flip(1)
-        # A published file has a classifier and no neck, one from before torch 0.4.1 no counters.
-        counters = [
-            name
-            for name in {**tensors, **model.feature.state_dict()}
-            if name.endswith("num_batches_tracked")
-        ]
-        ignore = (*model.feature.left_out, *NECK, *counters)
-        load_weights(model.feature, tensors, str(init.feature), ignore=ignore)
+        _load_features(model.feature, tensors, init.feature, init)
     if init.flow is not None:
         tensors = _weights_of(init.flow, "flow", config.model)
         _spread_heads(model, tensors)
         _leave_other_scale(model, tensors, "init.flow")
         load_weights(model.flow, tensors, str(init.flow), ignore=("scale.",))
+    if init.correction is not None and model.correction is not None:
+        tensors = _weights_of(init.correction, "correction", config.model)
+        if is_weights_file(init.correction):
+            _load_features(model.correction.network, tensors, init.correction, init)
+        else:
+            load_weights(model.correction, tensors, str(init.correction), ignore=("gate.",))
     if init.task is not None:
         load_weights(model.task, _weights_of(init.task, "task", config.model), str(init.task))
 
@@ -79,17 +74,49 @@ def _take_model(model: DeepFeatureFlow, config: ModelConfig, origin: Path) -> No
     _spread_heads(model, flow)
     _leave_other_scale(model, flow, "init.model")
     load_weights(model.flow, flow, f"the flow network of {origin}", ignore=("scale.",))
+    _take_correction(model, config, checkpoint, origin)
     head = _network_of(checkpoint, "task", config)
     anew = fit_head(model.task, head, task.classes, config.task.classes)
     load_weights(model.task, head, f"the task network of {origin}")
     _log.info("init.model '%s': %s", origin, told(task.classes, config.task.classes, anew))
 
 
+def _take_correction(
+    model: DeepFeatureFlow, config: ModelConfig, checkpoint: Checkpoint, origin: Path
+) -> None:
+    """Load a checkpoint's correction network; for other classes its scores start at zero."""
+    if model.correction is None or checkpoint.model.correction is None:
+        return
+    tensors = _network_of(checkpoint, "correction", config)
+    if tuple(checkpoint.config.task.classes) != tuple(config.task.classes):
+        tensors["score.weight"] = model.correction.score.weight.detach()
+    load_weights(model.correction, tensors, f"the correction network of {origin}")
+
+
+def _load_features(
+    network: FeatureNetwork, tensors: dict[str, Tensor], origin: Path, init: InitConfig
+) -> None:
+    """Load weights into a feature network, of which a published file may lack the neck."""
+    is_rgb = init.feature_order == "rgb" and is_weights_file(origin)
+    first = f"{network.input_conv}.weight"
+    if is_rgb and first in tensors:
+        tensors[first] = tensors[first].flip(1)
+    own = network.state_dict()
+    # A published file has a classifier and no neck, one from before torch 0.4.1 no counters.
+    counters = [name for name in {**tensors, **own} if name.endswith("num_batches_tracked")]
+    load_weights(network, tensors, str(origin), ignore=(*network.left_out, *NECK, *counters))
+
+
 def _weights_of(origin: Path, network: NetworkName, config: ModelConfig) -> dict[str, Tensor]:
     """Return the weights of one network: of a file, or of that network in a checkpoint."""
     if is_weights_file(origin):
         return read_state_dict(origin)
-    return _network_of(load_checkpoint(origin), network, config)
+    checkpoint = load_checkpoint(origin)
+    if getattr(checkpoint.model, network) is None:
+        raise CheckpointError(
+            f"{origin} has no {network} network, expected a checkpoint with one for init.{network}."
+        )
+    return _network_of(checkpoint, network, config)
 
 
 def _network_of(
@@ -114,7 +141,11 @@ def _renormalise(
 
     The same except for the border of the frame if the means differ.
     """
-    first = origin.feature.input_conv if network == "feature" else "conv1.0"
+    first = {
+        "feature": origin.feature.input_conv,
+        "flow": "conv1.0",
+        "correction": f"network.{CorrectionNetwork.input_conv}",
+    }[network]
     tensors[f"{first}.weight"], shift = renormalise(tensors[f"{first}.weight"], made_for, wanted)
     if f"{first}.bias" in tensors:
         tensors[f"{first}.bias"] = tensors[f"{first}.bias"] + shift

@@ -19,7 +19,7 @@ from dff_edge.errors import ConfigError
 from dff_edge.opencv import cv2
 from dff_edge.trainer.config import NetworkName, StageConfig
 from dff_edge.trainer.data.pairs import PairBatch, collate_groups
-from dff_edge.trainer.losses import end_point_error, flow_loss
+from dff_edge.trainer.losses import distillation_loss, end_point_error, flow_loss
 from dff_edge.trainer.models import (
     DeepFeatureFlow,
     FlowNetInception,
@@ -31,7 +31,8 @@ from dff_edge.trainer.tasks import TRAINED_TASKS
 _NETWORKS: dict[str, tuple[NetworkName, ...]] = {
     "recognition": ("feature", "task"),
     "flow": ("flow",),
-    "pairs": ("feature", "task", "flow"),
+    "pairs": ("feature", "task", "flow", "correction"),
+    "correction": ("correction",),
 }
 
 
@@ -67,7 +68,9 @@ class Learner(lightning.LightningModule):
         )
         # A tuple, so that the networks are not registered (and saved) a second time.
         self._trained = tuple(
-            model.get_submodule(name) for name in _NETWORKS[stage.kind] if name not in stage.fixed
+            model.get_submodule(name)
+            for name in _NETWORKS[stage.kind]
+            if name not in stage.fixed and getattr(model, name) is not None
         )
         model.requires_grad_(False)
         for network in self._trained:
@@ -111,9 +114,19 @@ class Learner(lightning.LightningModule):
             truth = batch["flow_px"] / self.model.feature.stride
             loss = flow_loss(flows, truth)
             self._log("end_point_error_cells", end_point_error(flows[-1], truth))
+        elif self.stage.kind == "correction":
+            assert self.model.correction is not None
+            correction = self.model.correction(self.model.normalize(half_frame(current)))
+            loss = self._task_loss(self.model.task.parts(correction), batch)
         else:
             answer = self.model(_to_float(batch["key"]), current, batch["same"])
             loss = self._task_loss(answer, batch)
+            if self.stage.distil:
+                with torch.no_grad():
+                    target = self.model.recognize(current)
+                distilled = distillation_loss(answer, target)
+                self._log("distillation_loss", distilled)
+                loss = loss + self.stage.distil * distilled
         if not torch.isfinite(loss):
             raise ConfigError(
                 f"the loss became {loss.item()} at step {self.global_step} of stage "
@@ -268,6 +281,8 @@ def find_layer(model: DeepFeatureFlow, path: str) -> nn.Module:
 
 def _unused_layers(model: DeepFeatureFlow, stage: StageConfig) -> list[nn.Module]:
     """Return layers of the trained networks that the loss of a stage does not depend on."""
+    if stage.kind == "correction" and model.correction is not None:
+        return [model.correction.gate]
     if stage.kind == "flow" and model.flow.scale is not None:
         return [model.flow.scale]
     if stage.kind == "pairs" and isinstance(model.flow, FlowNetInception):

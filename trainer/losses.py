@@ -38,6 +38,18 @@ def segmentation_loss(
     return functional.cross_entropy(full, labels.long(), class_weights, ignore_index=IGNORED)
 
 
+def distillation_loss(scores: Tensor, target: Tensor) -> Tensor:
+    """Compute the Kullback-Leibler divergence of two score maps' softmax, the mean over cells.
+
+    Args:
+        scores: ``(N, K, h, w)``, trained.
+        target: the same, what they should become.
+    """
+    wanted = functional.log_softmax(target.float(), dim=1)
+    found = functional.log_softmax(scores.float(), dim=1)
+    return (wanted.exp() * (wanted - found)).sum(dim=1).mean()
+
+
 def flow_loss(predictions: list[Tensor], truth: Tensor) -> Tensor:
     """Compute the multi-scale end-point error, the mean over scales of |M - M_true|.
 

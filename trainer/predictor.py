@@ -67,23 +67,25 @@ class TorchPredictor:
     def predict(self, key: Key, image: Image | None) -> Any:
         """See ``dff_edge.evaluation.evaluate.Predictor.predict``."""
         features, key_half, size = key
+        correction = None
         if image is not None:
             size = (image.shape[0], image.shape[1])
             if not self._copies_features:
                 self._resizer.half(image, self._half)
-                flow, scale = self._estimate_flow(key_half, self._half)
+                flow, scale, correction = self._move(key_half, self._half)
                 features = warp_features(features, flow, scale)
-        task, maps = TRAINED_TASKS.find(self._model.task_name), self._model.answer(features)
+        task = TRAINED_TASKS.find(self._model.task_name)
+        maps = self._model.answer(features, correction)
         return task.predict(self._model, maps, self._frame_size, size)
 
-    def _estimate_flow(self, key_half: Image, half: Image) -> tuple[Tensor, Tensor | None]:
-        """Return flow ``(1, 2, h, w)`` in feature cells to the key frame, and the scale field."""
+    def _move(self, key_half: Image, half: Image) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return flow ``(1, 2, h, w)`` in feature cells, scale field, and correction."""
         if self._hand_crafted is None:
-            return self._model.estimate_flow(self._tensor(key_half), self._tensor(half))
+            return self._model.move(self._tensor(key_half), self._tensor(half))
         moved = {name: spec.empty() for name, spec in self._hand_crafted.outputs.items()}
         self._hand_crafted.run({"key_half": key_half, "frame_half": half}, moved)
         flow = torch.from_numpy(moved["flow"]).to(self._device)
-        return flow.permute(0, 3, 1, 2).contiguous(), None
+        return flow.permute(0, 3, 1, 2).contiguous(), None, None
 
     def _tensor(self, frame: Image) -> Tensor:
         tensor = torch.from_numpy(frame).to(self._device).permute(0, 3, 1, 2).float()

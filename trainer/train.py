@@ -228,7 +228,7 @@ def _open_pairs(config: TrainConfig, number: int) -> Dataset[PairBatch]:
         frame_size=config.model.frame_size,
         class_count=len(config.model.task.classes),
         length=stage.steps * stage.batch_size // config.data.group,
-        max_distance=0 if stage.kind == "recognition" else config.data.max_distance,
+        max_distance=0 if stage.kind in ("recognition", "correction") else config.data.max_distance,
         for_flow=is_flow,
         task=config.model.task.name,
         crop=stage.crop,

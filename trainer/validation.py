@@ -227,7 +227,9 @@ def _open_flow_pairs(config: TrainConfig) -> PairData | None:
 
 def _interval(config: TrainConfig, stage: StageConfig) -> int:
     """Return the key interval that a stage is validated at, 0 where it is not."""
-    return {"recognition": 1, "flow": 0, "pairs": config.data.validate_interval}[stage.kind]
+    return {"recognition": 1, "flow": 0, "correction": 0, "pairs": config.data.validate_interval}[
+        stage.kind
+    ]
 
 
 class _ClipValidation(StageValidation):

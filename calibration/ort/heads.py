@@ -23,14 +23,17 @@ def rewrite_product(model: onnx.ModelProto, output: str) -> onnx.ModelProto:
 
     Args:
         model: of static shapes. Not changed.
-        output: name of a graph output, (1, h, w, C), or of a value that is moved to be one.
+        output: name of a graph output, (1, h, w, C), or of a value that is moved to be one or to
+            which a correction is added.
 
     Returns:
         A model that computes the same; the given one where the output is made otherwise.
     """
     rewriter = Rewriter(model)
     made = output  # the value that is only moved to the output
-    while (maker := rewriter.maker(made)) is not None and maker.op_type in _MOVES:
+    while (maker := rewriter.maker(made)) is not None and (
+        maker.op_type in _MOVES or (maker.op_type == "Add" and not _adds_bias(rewriter, maker))
+    ):
         made = maker.input[0]
     add = rewriter.maker(made)
     product = rewriter.maker(add.input[0]) if add is not None and add.op_type == "Add" else None
@@ -49,6 +52,10 @@ def rewrite_product(model: onnx.ModelProto, output: str) -> onnx.ModelProto:
     rewriter.remove(product, add)
     rewriter.rename(last, made)
     return rewriter.finish()
+
+
+def _adds_bias(rewriter: Rewriter, node: onnx.NodeProto) -> bool:
+    return bool(rewriter.is_stored(node.input[1]))
 
 
 def _planes(rewriter: Rewriter, product: onnx.NodeProto, name: str) -> str:

@@ -9,7 +9,8 @@ that ONNX Runtime fuses into integer kernels determine what is quantised, and ho
 - The first convolution reads blocks of pixels, as bytes (``stem``).
 - The scale field's product becomes Conv, which writes bytes (``heads``); feature maps and scale
   field leave and enter the subnets as bytes (``byte_maps``).
-- The task network's MatMul reads integers and writes float32.
+- The task network's MatMul reads integers and writes float32; so does the one that computes the
+  correction, which is added to its result.
 - The convolution that computes the flow stays float: its two channels cost nothing, and a
   large flow seen once would leave few of 256 levels for the small ones.
 
@@ -173,12 +174,19 @@ def known_values(model: onnx.ModelProto) -> dict[str, Levels]:
 def float_nodes(model: onnx.ModelProto) -> list[str]:
     """Return the names of the nodes that stay float although their operator is quantised."""
     makers = {name: node for node in model.graph.node for name in node.output}
+    added = set(moved_values(model.graph, "correction"))
     names: list[str] = []
     for node in model.graph.node:
         sources = [makers[name] for name in node.input if name in makers]
-        # The bias of a MatMul, on its float outputs.
-        if node.op_type == "Add" and any(source.op_type == "MatMul" for source in sources):
+        # The bias of a MatMul, on its float outputs, and the correction.
+        if node.op_type == "Add" and (
+            any(source.op_type == "MatMul" for source in sources) or added & set(node.input)
+        ):
             names.append(node.name)
+    made = "correction"
+    while made in makers and makers[made].op_type not in ("Gemm", "MatMul"):  # back to the product
+        names.append(makers[made].name)
+        made = makers[made].input[0]
     return names + flow_nodes(model)
 
 

@@ -1,4 +1,4 @@
-"""Rewrite the convolution that reads the frames, so that it reads blocks of pixels.
+"""Rewrite the convolutions that read the frames, so that they read blocks of pixels.
 
 A convolution of stride s over 3 or 6 channels reads its rows in small pieces. With s neighbouring
 pixels of a row treated as one cell of s times the channels, which on channels-last frames is
@@ -26,7 +26,7 @@ _CHAIN = ("Transpose", "Reshape", "Sub", "Reshape")
 
 
 def rewrite_stem(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Let the first convolution read blocks of pixels, where a graph begins like exported ones.
+    """Let each network's first convolution read blocks of pixels, where it is as exported.
 
     Args:
         model: of static shapes, with uint8 inputs (1, H, W, 3). Not changed.
@@ -34,6 +34,14 @@ def rewrite_stem(model: onnx.ModelProto) -> onnx.ModelProto:
     Returns:
         A model that computes the same sums; the given one where it begins differently.
     """
+    number = 0
+    while (rewritten := _rewrite_one(model, f"stem{number or ''}")) is not None:
+        model, number = rewritten, number + 1
+    return model
+
+
+def _rewrite_one(model: onnx.ModelProto, prefix: str) -> onnx.ModelProto | None:
+    """Rewrite the first convolution that reads pixels; None where there is none left."""
     rewriter = Rewriter(model)
     for conv in rewriter.nodes("Conv"):
         chain = _chain_before(rewriter, conv.input[0])
@@ -60,20 +68,27 @@ def rewrite_stem(model: onnx.ModelProto) -> onnx.ModelProto:
         row = np.tile(np.tile(per_frame, (1, stride, 1)).reshape(-1), columns)
 
         joined = [
-            _reshape(rewriter, frame, (1, height, columns, stride * channels), f"{frame}/blocks")
+            _reshape(rewriter, frame, (1, height, columns, stride * channels), f"{prefix}/{frame}")
             for frame in frames
         ]
         last = joined[0]
         if len(joined) > 1:
-            last = rewriter.add("Concat", joined, "stem/joined", axis=3)
-        last = _reshape(rewriter, last, (1, height, row.size), "stem/rows")
-        last = rewriter.add("Cast", [last], "stem/cast", to=TensorProto.FLOAT)
-        minus_mean = rewriter.constant("stem/minus_mean", -row.astype(np.float32))
-        last = rewriter.add("Add", [last, minus_mean], "stem/centred")
-        last = _reshape(rewriter, last, (1, height, columns, blocks.shape[1]), "stem/cells")
-        last = rewriter.add("Transpose", [last], "stem/planes", perm=[0, 3, 1, 2])
-        rewriter.remove(conv, *chain, *_joins(rewriter, start), *_casts(rewriter, start))
-        inputs = [last, rewriter.constant("stem/kernel", blocks), *conv.input[2:]]
+            last = rewriter.add("Concat", joined, f"{prefix}/joined", axis=3)
+        last = _reshape(rewriter, last, (1, height, row.size), f"{prefix}/rows")
+        last = rewriter.add("Cast", [last], f"{prefix}/cast", to=TensorProto.FLOAT)
+        minus_mean = rewriter.constant(f"{prefix}/minus_mean", -row.astype(np.float32))
+        last = rewriter.add("Add", [last, minus_mean], f"{prefix}/centred")
+        last = _reshape(rewriter, last, (1, height, columns, blocks.shape[1]), f"{prefix}/cells")
+        last = rewriter.add("Transpose", [last], f"{prefix}/planes", perm=[0, 3, 1, 2])
+        joins = _joins(rewriter, start)
+        # Another network may read the same frame.
+        casts = [
+            cast
+            for cast in _casts(rewriter, start)
+            if rewriter.is_read_by(cast.output[0], (joins or chain[-1:])[0])
+        ]
+        rewriter.remove(conv, *chain, *joins, *casts)
+        inputs = [last, rewriter.constant(f"{prefix}/kernel", blocks), *conv.input[2:]]
         last = rewriter.add(
             "Conv",
             inputs,
@@ -84,7 +99,7 @@ def rewrite_stem(model: onnx.ModelProto) -> onnx.ModelProto:
         )
         rewriter.rename(last, conv.output[0])
         return rewriter.finish()
-    return model
+    return None
 
 
 def _chain_before(rewriter: Rewriter, name: str) -> list[onnx.NodeProto] | None:
@@ -102,12 +117,10 @@ def _chain_before(rewriter: Rewriter, name: str) -> list[onnx.NodeProto] | None:
         helper.get_attribute_value(join.attribute[0]) == 3 and rewriter.is_read_by(name, reader)
         for join in joins
     )
-    first_reader = joins[0] if joins else reader
     is_ours = (
         helper.get_attribute_value(chain[0].attribute[0]) == [0, 3, 1, 2]
         and are_joined_by_pixel
         and bool(casts)
-        and all(rewriter.is_read_by(cast.output[0], first_reader) for cast in casts)
         and all(_is_frame(rewriter, cast.input[0]) for cast in casts)
         and _is_mean_of_pixels(rewriter, chain[2].input[1], [cast.input[0] for cast in casts])
     )

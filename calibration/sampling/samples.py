@@ -86,8 +86,15 @@ class Samples:
         """
         with open_graphs(bundle, "fp32") as subnets:
             runner = SequentialRunner(subnets)
+            added = subnets.task.inputs.get("correction")
             for features, moved in self._maps(runner):
-                yield {"features": features if moved is None else runner.warp(features, moved)}
+                own = features if moved is None else runner.warp(features, moved)
+                inputs = {"features": own}
+                if added is not None and moved is not None:
+                    inputs["correction"] = moved["correction"]
+                elif added is not None:
+                    inputs["correction"] = np.zeros(added.shape, added.dtype)
+                yield inputs
 
     def propagate_inputs(self, bundle: Bundle) -> Iterator[Arrays]:
         """Yield key frames' features with flow and scale field of each pair, by fp32 networks."""

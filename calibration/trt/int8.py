@@ -74,7 +74,7 @@ def quantize_symmetric(graph: bytes, samples: Iterable[dict[str, Any]], levels: 
         CalibrationError: a value that is not finite.
     """
     model = onnx.load_from_string(graph)
-    for output in ("scale", "scores", *MAPS):
+    for output in ("scale", "correction", "scores", *MAPS):
         model = rewrite_product(model, output)
     borders = levels.by_name
     convolutions = _convolutions(model)

@@ -43,6 +43,7 @@ def graph_contract(
     settings: Any = None,
     flavour: Flavour = "ort",
     stride: int = STRIDE,
+    correction: bool = False,
 ) -> GraphContract:
     """Return the contract of one graph of a bundle.
 
@@ -57,6 +58,7 @@ def graph_contract(
         flavour: of the graph. Those for TensorRT all end with the decoder's inputs, as TensorRT
             supports none of a detector's later operators.
         stride: pixels of the frame per feature cell.
+        correction: whether the flow graph returns what is added to the maps of propagated features.
     """
     height, width = frame_size
     cells = (height // stride, width // stride)
@@ -77,16 +79,22 @@ def graph_contract(
     is_decoded = flavour == "trt" or subnet == "task_maps"
     known = FORMATS.find(task)
     outputs_of = known.outputs if is_decoded else known.whole_outputs
-    moved = ("flow", "scale")
+    moved, added = ("flow", "scale"), ("correction",) if correction else ()
+    if correction:
+        maps_channels = sum(s.shape[3] for s in known.outputs(cells, classes, settings))
+        specs["correction"] = TensorSpec("correction", float32, (1, *cells, maps_channels))
     inputs: dict[GraphName, tuple[str, ...]] = {
         "feature": ("frame",),
         "flow": ("key_half", "frame_half"),
-        "task": ("features",),
-        "task_maps": ("features",),
-        "propagate": ("features", *moved),
-        "propagate_portable": ("features", *moved),
+        "task": ("features", *added),
+        "task_maps": ("features", *added),
+        "propagate": ("features", *moved, *added),
+        "propagate_portable": ("features", *moved, *added),
     }
-    outputs: dict[GraphName, tuple[str, ...]] = {"feature": ("features",), "flow": moved}
+    outputs: dict[GraphName, tuple[str, ...]] = {
+        "feature": ("features",),
+        "flow": (*moved, *added),
+    }
     return GraphContract(
         {name: specs[name] for name in inputs[subnet]},
         {name: specs[name] for name in outputs[subnet]}

@@ -114,6 +114,8 @@ class Manifest(Record):
         channels: C of the feature map.
         flow_function: source of flow and scale field; any but "network" replaces the
             flow graphs, and runs on the CPU alone, so that there are no graphs for TensorRT.
+        correction: true where the flow network returns what is added to the task network's maps of
+            propagated features; absent elsewhere.
         decoding: how the task network's outputs become the result, see docs/design/networks.md.
         rfcn: what its detector has to know beside its weights; of detection only.
         score_threshold: from which score on boxes are shown; of tasks that give some, where it
@@ -137,6 +139,7 @@ class Manifest(Record):
     stride: Literal[8, 16] = 16
     channels: int = Field(ge=1, le=4096)
     flow_function: FlowFunction = "network"
+    correction: Literal[True] | None = None
     decoding: Annotated[str, AfterValidator(_known_decoding)] = "bilinear_half_pixel_argmax"
     rfcn: RfcnSettings | None = None
     score_threshold: ScoreThreshold | None = None
@@ -244,6 +247,7 @@ class Manifest(Record):
             settings=self.rfcn,
             flavour=flavour,
             stride=self.stride,
+            correction=bool(self.correction),
         )
 
     @model_validator(mode="after")
@@ -294,6 +298,8 @@ class Manifest(Record):
         if not self.graph_paths("ort"):
             raise ValueError("graphs of at least one precision for ort")
         has_network = self.flow_function == "network"
+        if self.correction and not has_network:
+            raise ValueError(f"no correction, for flow_function {self.flow_function!r}")
         if self.graph_paths("trt") and not has_network:
             raise ValueError(f"no graphs for trt, for flow_function {self.flow_function!r}")
         for flavour, precision, paths in self._places():

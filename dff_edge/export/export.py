@@ -97,6 +97,7 @@ def export_bundle(
             stride=config.feature.stride,
             channels=config.channels,
             flow_function=flow,
+            correction=_has_correction(checkpoint, flow) or None,
             default_key_interval=interval,
             provenance=_provenance(checkpoint, command),
             parity=parity,
@@ -118,6 +119,7 @@ def export_graphs(
     config, model = checkpoint.config, checkpoint.model
     (height, width), stride = config.frame_size, config.feature.stride
     half = torch.zeros((1, height // 2, width // 2, 3), dtype=torch.uint8)
+    has_correction = _has_correction(checkpoint, flow)
     say("exporting the feature network")
     feature = export_onnx(
         FeatureGraph(model, config.frame_size),
@@ -133,16 +135,19 @@ def export_graphs(
             FlowGraph(model, config.frame_size, config.channels),
             "flow",
             {"key_half": half, "frame_half": half.clone()},
-            ["flow", "scale"],
+            ["flow", "scale"] + ["correction"] * has_correction,
             opset,
         )
     say("exporting the task network")
     known, cells = FORMATS.find(config.task.name), (height // stride, width // stride)
     outputs = known.outputs(cells, len(config.task.classes), config.rfcn)
+    inputs = {"features": torch.zeros((1, *cells, config.channels))}
+    if has_correction:
+        inputs["correction"] = torch.zeros((1, *cells, config.task.map_channels))
     task = export_onnx(
         TaskGraph(model),
         "task",
-        {"features": torch.zeros((1, *cells, config.channels))},
+        inputs,
         [spec.name for spec in outputs],
         opset,
     )
@@ -177,6 +182,11 @@ def _trained_distance(config: Any) -> int | None:
         return None
     is_known = has_pairs and isinstance(distance, int) and 0 <= distance <= 10_000
     return distance if is_known else None
+
+
+def _has_correction(checkpoint: Checkpoint, flow: FlowFunction) -> bool:
+    """Return whether there is a correction: its network is part of the flow graph."""
+    return checkpoint.model.correction is not None and flow == "network"
 
 
 def _provenance(checkpoint: Checkpoint, command: str) -> dict[str, Any]:

@@ -25,6 +25,6 @@ def as_linear(conv: nn.Conv2d) -> nn.Module:
     """Convert a 1x1 convolution for channels-last maps."""
     assert conv.kernel_size == (1, 1)
     assert conv.groups == 1
-    assert conv.bias is not None
     weight = conv.weight.detach().float().cpu()[:, :, 0, 0].T.contiguous()  # (C_in, C_out)
-    return _ChannelsLastLinear(weight, conv.bias.detach().float().cpu().clone())
+    bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach()
+    return _ChannelsLastLinear(weight, bias.float().cpu().clone())

@@ -81,9 +81,10 @@ def check_parity(
     Raises:
         ExportError: names the graph, its output, the error and the tolerance.
     """
+    corrects = "flow" in graphs  # hand-crafted flow has no correction
     cases = [
-        _random_case(model, frame_size, channels, seed),
-        _street_case(model, frame_size, seed),
+        _random_case(model, frame_size, channels, seed, corrects=corrects),
+        _street_case(model, frame_size, seed, corrects=corrects),
     ]
     records: list[Parity] = []
     for subnet, data in graphs.items():
@@ -158,7 +159,12 @@ def _compare_detections(
 
 
 def _random_case(
-    model: DeepFeatureFlow, frame_size: tuple[int, int], channels: int, seed: int
+    model: DeepFeatureFlow,
+    frame_size: tuple[int, int],
+    channels: int,
+    seed: int,
+    *,
+    corrects: bool,
 ) -> _Case:
     """Return noise: also features that occur for no frame, and a flow that leaves the map."""
     rng = np.random.default_rng([seed, 1])
@@ -173,15 +179,18 @@ def _random_case(
         features=rng.standard_normal(shape, np.float32),
         flow=rng.uniform(-_MAX_RANDOM_FLOW, _MAX_RANDOM_FLOW, (*shape[:3], 2)).astype(np.float32),
         scale=rng.uniform(0.5, 1.5, shape).astype(np.float32),
+        corrects=corrects,
     )
 
 
-def _street_case(model: DeepFeatureFlow, frame_size: tuple[int, int], seed: int) -> _Case:
+def _street_case(
+    model: DeepFeatureFlow, frame_size: tuple[int, int], seed: int, *, corrects: bool
+) -> _Case:
     """Return two frames of a street, passed through all networks as on the device."""
     scene = StreetScene(seed, "train", frame_size, _PAIR_DISTANCE + 1)
     images = [scene.render(index)[0] for index in (0, _PAIR_DISTANCE)]
     halves = np.stack([_half(image, frame_size) for image in images])
-    return _case(model, _REAL, frame=images[0][None], halves=halves)
+    return _case(model, _REAL, frame=images[0][None], halves=halves, corrects=corrects)
 
 
 @torch.inference_mode()
@@ -194,10 +203,12 @@ def _case(
     features: NDArray[Any] | None = None,
     flow: NDArray[Any] | None = None,
     scale: NDArray[Any] | None = None,
+    corrects: bool,
 ) -> _Case:
     """Run the model; the heads read the given features, else those of the networks."""
     extracted = model.extract(_planes(frame))
-    estimated, factors = model.estimate_flow(_planes(halves[0]), _planes(halves[1]))
+    estimated, factors, correction = model.move(_planes(halves[0]), _planes(halves[1]))
+    correction = correction if corrects else None
     if factors is None:
         factors = torch.ones_like(extracted)
     outputs = {
@@ -213,29 +224,33 @@ def _case(
     maps = _planes(heads["features"])
     warped = warp_features(maps, _planes(heads["flow"]), _planes(heads["scale"]))
     size = (frame.shape[1], frame.shape[2])
+    added = {} if correction is None else {"correction": _channels_last(correction)}
     return _Case(
         name,
         inputs={
             "feature": {"frame": frame},
             "flow": {"key_half": halves[0], "frame_half": halves[1]},
-            "task": {"features": heads["features"]},
-            "task_maps": {"features": heads["features"]},
-            "propagate": heads,
+            "task": {"features": heads["features"], **added},
+            "task_maps": {"features": heads["features"], **added},
+            "propagate": {**heads, **added},
         },
         outputs={
             "feature": {"features": outputs["features"]},
-            "flow": {"flow": outputs["flow"], "scale": outputs["scale"]},
-            **_answers(model, maps, size),
-            "propagate": _answers(model, warped, size)["task"],
+            "flow": {"flow": outputs["flow"], "scale": outputs["scale"], **added},
+            **_answers(model, maps, correction, size),
+            "propagate": _answers(model, warped, correction, size)["task"],
         },
     )
 
 
 def _answers(
-    model: DeepFeatureFlow, features: Tensor, frame_size: tuple[int, int]
+    model: DeepFeatureFlow,
+    features: Tensor,
+    correction: Tensor | None,
+    frame_size: tuple[int, int],
 ) -> dict[Subnet, Arrays | Detections]:
     """Return the task network's outputs for features."""
-    raw = model.answer(features)
+    raw = model.answer(features, correction)
     if model.rfcn is None:
         return {"task": {"scores": _channels_last(raw)}}
     learned = {name: _channels_last(own) for name, own in raw._asdict().items()}

@@ -78,13 +78,13 @@ def propagate_model(task: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     """Return propagate.onnx: the warp node in front of a task graph.
 
     Args:
-        task: reads ``features`` ``(1, h, w, C)``; not changed.
+        task: reads ``features`` ``(1, h, w, C)``, and a correction or not; not changed.
         opset: that of ``task``.
     """
     model = onnx.ModelProto()
     model.CopyFrom(task)
     graph = model.graph
-    (features,) = graph.input
+    (features,) = (value for value in graph.input if value.name == "features")
     shape = [dim.dim_value for dim in features.type.tensor_type.shape.dim]
     for node in graph.node:
         node.input[:] = ["warped" if name == features.name else name for name in node.input]

@@ -26,8 +26,7 @@ def propagate_with(propagate: bytes, task: bytes, levels: MapLevels | None = Non
     """
     model, head = onnx.load_from_string(propagate), onnx.load_from_string(task)
     (warp,) = (node for node in model.graph.node if node.domain == LOCAL_DOMAIN)
-    (features,) = (value.name for value in head.graph.input)
-    element_type = head.graph.input[0].type.tensor_type.elem_type
+    features, element_type = "features", _input_of(head, "features").type.tensor_type.elem_type
     warped = warp.output[0]
     before: list[onnx.NodeProto] = []
     after: list[onnx.NodeProto] = []
@@ -92,7 +91,7 @@ def plugin_propagate(propagate: bytes, task: bytes, levels: MapLevels | None = N
         # Used for int8 alone, but TensorRT warns where a node lacks an attribute.
         scale_step=1.0 if levels is None else levels.scale.step,
     )
-    (features,) = head.graph.input
+    features = _input_of(head, "features")
     for value in model.graph.input:
         if value.name in ("features", "scale"):
             value.type.tensor_type.elem_type = features.type.tensor_type.elem_type
@@ -103,6 +102,11 @@ def plugin_propagate(propagate: bytes, task: bytes, levels: MapLevels | None = N
     model.graph.output.extend(head.graph.output)
     model.graph.initializer.extend(head.graph.initializer)
     return finish(model)
+
+
+def _input_of(model: onnx.ModelProto, name: str) -> onnx.ValueInfoProto:
+    (value,) = (value for value in model.graph.input if value.name == name)
+    return value
 
 
 def _cast(name: str, to: str, element_type: int) -> onnx.NodeProto:

@@ -44,6 +44,7 @@ def tiny_checkpoint(
     split: str = "head",
     stride: int = 16,
     neck: str = "dilated",
+    correction: bool = False,
 ) -> Checkpoint:
     """Return a model with random weights whose layers see what layers of trained ones see.
 
@@ -60,6 +61,7 @@ def tiny_checkpoint(
                 "neck": neck,
             },
             "flow": {"name": flow, "width": 0.25, "scale": scale},
+            "correction": {"width": 0.25, "channels": 8} if correction else None,
             "task": {
                 "name": task,
                 **({"rfcn": RFCN} if task == "detection" else {}),
@@ -81,6 +83,9 @@ def tiny_checkpoint(
                 layer.bias.normal_(std=0.2)
         if model.flow.scale is not None:
             nn.init.normal_(model.flow.scale.weight, std=0.05)
+        if model.correction is not None:
+            nn.init.normal_(model.correction.score.weight, std=0.5)
+            nn.init.normal_(model.correction.gate.weight, std=0.05)
         model.train()
         model(frames[:-1], frames[1:])
         model.eval()

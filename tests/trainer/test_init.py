@@ -213,6 +213,24 @@ def test_model_for_other_classes_keeps_all_but_the_head(unbroken, caplog):
     )
 
 
+@pytest.mark.parametrize("classes", [None, ["cone", "barrel"]], ids=["same", "other"])
+def test_correction_of_a_model_is_kept_but_for_the_scores_of_other_classes(tmp_path, classes):
+    correction = {"correction": {"width": 0.25, "channels": 8}}
+    config = tiny_config(model=TINY["model"] | correction)
+    model = build_model(config.model)
+    torch.nn.init.normal_(model.correction.score.weight)
+    torch.nn.init.normal_(model.correction.gate.weight)
+    save_checkpoint(tmp_path / "own", model, config.model, name="own", training={})
+    task = {} if classes is None else {"task": {"classes": classes, "colours": [[0, 0, 0]] * 2}}
+
+    loaded, _ = initialised_from(tmp_path / "own", **correction, **task)
+
+    for name, value in model.state_dict().items():
+        if name.startswith("correction.") and (classes is None or ".score." not in name):
+            assert torch.equal(loaded[name], value), name
+    assert bool(loaded["correction.score.weight"].any()) == (classes is None)
+
+
 def test_model_of_another_task_is_refused(unbroken):
     config = tiny_config(init={"model": unbroken[0]}, model=DETECTION_MODEL)
 

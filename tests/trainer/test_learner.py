@@ -176,6 +176,50 @@ def test_every_trained_parameter_gets_a_gradient(batch, kind, flow):
     assert any(parameter.requires_grad for parameter in model.parameters())
 
 
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [("correction", ("correction.",)), ("pairs", ("feature.", "task.", "flow.", "correction."))],
+)
+def test_a_correction_network_is_trained_by_itself_and_in_pairs(batch, kind, names):
+    model = corrected_model()
+    before = snapshot(model)
+
+    trained(learner_of(model, kind), batch, 2)
+
+    assert {name.split(".")[0] + "." for name in changed(model, before)} == set(names)
+
+
+def test_a_stage_of_correction_learns_without_features(batch):
+    """Loss of the score maps that are all zero: log K; the first step computes it."""
+    losses = trained(learner_of(corrected_model(), "correction"), batch, 6)
+
+    assert losses[0] == pytest.approx(math.log(len(tiny_config().model.task.classes)), abs=1e-5)
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_distillation_adds_the_divergence_from_the_per_frame_scores(batch):
+    model = build_model(tiny_config().model)
+    torch.nn.init.normal_(model.task.score.weight)
+    learner = learner_of(model, "pairs", distil=2.5)
+    plain = learner_of(model, "pairs")
+    learner.on_train_epoch_start()
+    model.eval()  # BatchNorm alike in both
+
+    with torch.no_grad():
+        found, expected = learner.training_step(batch, 0), plain.training_step(batch, 0)
+        key, current = (batch[name].float() for name in ("key", "current"))
+        target = model.recognize(current).softmax(1)
+        divergence = target * (target.log() - model(key, current, batch["same"]).log_softmax(1))
+    added = 2.5 * divergence.sum(1).mean()
+    assert found.item() == pytest.approx((expected + added).item(), rel=1e-5)
+    assert added > 1e-4
+
+
+def corrected_model():
+    config = tiny_config().model.model_dump() | {"correction": {"width": 0.25, "channels": 8}}
+    return build_model(type(tiny_config().model).model_validate(config))
+
+
 def test_next_stage_trains_what_the_last_one_left_out(model, batch):
     learner_of(model, "flow")
     learner_of(model, "pairs")

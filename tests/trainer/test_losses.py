@@ -1,11 +1,18 @@
 """Losses against numbers by hand and against their definitions in numpy."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
 from dff_edge.runtime.kernels.decode import decode_labels
-from dff_edge.trainer.losses import end_point_error, flow_loss, segmentation_loss
+from dff_edge.trainer.losses import (
+    distillation_loss,
+    end_point_error,
+    flow_loss,
+    segmentation_loss,
+)
 
 RTOL = 1e-5  # float32, a few hundred products and sums
 
@@ -174,3 +181,17 @@ def test_diverged_prediction_is_not_hidden():
     prediction = torch.full((1, 2, 2, 2), float("nan"))
 
     assert torch.isnan(flow_loss([prediction], torch.zeros(1, 2, 4, 4)))
+
+
+def test_distillation_loss_by_hand():
+    """Two cells of two classes: KL((3/4, 1/4) || (1/2, 1/2)) and none where they are equal."""
+    target = torch.tensor([[3.0, 1.0], [1.0, 1.0]]).log().T.reshape(1, 2, 1, 2)
+    scores = torch.zeros(1, 2, 1, 2, requires_grad=True)
+
+    loss = distillation_loss(scores, target)
+    loss.backward()
+
+    expected = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
+    assert loss.item() == pytest.approx(expected / 2)
+    # Softmax less target, a mean over two cells.
+    assert scores.grad.flatten().tolist() == pytest.approx([-0.125, 0, 0.125, 0])

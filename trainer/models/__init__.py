@@ -20,6 +20,7 @@ from dff_edge.trainer.models.config import (
     ModelConfig,
     build_model,
 )
+from dff_edge.trainer.models.correction import CorrectionNetwork
 from dff_edge.trainer.models.detect import detect
 from dff_edge.trainer.models.dff import DeepFeatureFlow
 from dff_edge.trainer.models.efficientnet import EfficientNetLite
@@ -40,6 +41,7 @@ from dff_edge.trainer.models.task_config import DetectionConfig, SegmentationCon
 from dff_edge.trainer.models.warp import warp_features
 
 __all__ = [
+    "CorrectionNetwork",
     "DeepFeatureFlow",
     "DetectionConfig",
     "EfficientNetLite",

@@ -23,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from dff_edge.errors import ConfigError
 from dff_edge.trainer.models.dff import NONE, DeepFeatureFlow
 from dff_edge.trainer.models.flownet import FlowNetwork
+from dff_edge.trainer.models.normalize import half_frame
 
 # Four corners and the scale; the weights of the corners are shared by all channels.
 _WARP_MACS_PER_FEATURE = 5
@@ -71,6 +72,9 @@ def cost_ratio(model: DeepFeatureFlow, frame_size: tuple[int, int]) -> float:
     features = _features_of(shadow, frame)
     warp = _WARP_MACS_PER_FEATURE * features.numel()
     propagated = flow_macs(model.flow, frame_size) + warp + _count(shadow.answer, features)
+    if shadow.correction is not None:
+        maps = torch.empty((1, model.flow.head_kernels, *(-(-side // 16) for side in frame_size)))
+        propagated += _count(shadow.correction, half_frame(frame), maps.to("meta"))
     return propagated / _count(shadow.recognize, frame)
 
 

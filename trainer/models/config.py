@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from dff_edge.bundle.rfcn import RfcnSettings
 from dff_edge.errors import ConfigError
+from dff_edge.trainer.models.correction import CorrectionNetwork
 from dff_edge.trainer.models.dff import HEAD, NONE, DeepFeatureFlow
 from dff_edge.trainer.models.efficientnet import (
     EFFICIENTNET_CHANNELS,
@@ -84,12 +85,27 @@ class FlowConfig(Settings):
     scale: bool = True
 
 
+class CorrectionConfig(Settings):
+    """The correction network, an EfficientNet-Lite that reads the current frame at quarter size.
+
+    Attributes:
+        name: the network.
+        width: multiplies the kernels of every layer below the neck.
+        channels: those of its features.
+    """
+
+    name: EfficientNetName = "efficientnet_lite0"
+    width: Width = 1.0
+    channels: int = Field(default=32, ge=1, le=4096)
+
+
 class ModelConfig(Settings):
     """A whole model.
 
     Attributes:
         feature: the feature network.
         flow: the flow network.
+        correction: the network that corrects propagated results; None for none, as in the paper.
         task: the task network.
         split: where the task network begins, the paper's Table 5. "head": with its learned 1x1
             maps, its one layer. A step of the feature network that reads maps at the feature
@@ -103,6 +119,7 @@ class ModelConfig(Settings):
 
     feature: FeatureConfig = FeatureConfig()
     flow: FlowConfig = FlowConfig()
+    correction: CorrectionConfig | None = None
     task: TaskConfig
     split: str = HEAD
     frame_size: tuple[FrameSide, FrameSide]
@@ -199,6 +216,21 @@ def _build(config: ModelConfig) -> DeepFeatureFlow:
         std=config.std,
         rfcn=config.rfcn,
         split=config.split,
+        correction=_build_correction(config, flow.head_kernels),
+    )
+
+
+def _build_correction(config: ModelConfig, flow_kernels: int) -> CorrectionNetwork | None:
+    own = config.correction
+    if own is None:
+        return None
+    return CorrectionNetwork(
+        own.name,
+        width=own.width,
+        channels=own.channels,
+        maps=config.task.map_channels,
+        stride=config.feature.stride,
+        gate_kernels=flow_kernels,
     )
 
 

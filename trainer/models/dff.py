@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from dff_edge.bundle.rfcn import RfcnSettings
 from dff_edge.errors import ShapeError
+from dff_edge.trainer.models.correction import CorrectionNetwork
 from dff_edge.trainer.models.feature import FeatureNetwork, Step
 from dff_edge.trainer.models.flownet import FlowNetwork
 from dff_edge.trainer.models.normalize import Normalize, half_frame
@@ -40,6 +41,8 @@ class DeepFeatureFlow(nn.Module):
         feature: normalised frame to features.
         flow: normalised half-size key and current frame to flow and scale.
         task: features to the maps that the task's loss and decoder read.
+        correction: normalised half-size current frame to what is added to these maps where the
+            features are propagated; None for nothing, as in the paper.
         task_name: name of the task.
         mean: per channel, BGR, 0..255.
         std: per channel, BGR, 0..255.
@@ -60,6 +63,7 @@ class DeepFeatureFlow(nn.Module):
         task_name: str = "segmentation",
         rfcn: RfcnSettings | None = None,
         split: str = HEAD,
+        correction: CorrectionNetwork | None = None,
     ) -> None:
         super().__init__()
         self.task_name = task_name
@@ -69,6 +73,7 @@ class DeepFeatureFlow(nn.Module):
         self.feature = feature
         self.flow = flow
         self.task = task
+        self.correction = correction
 
     def extract(self, frame: Tensor) -> Tensor:
         """Compute the features ``(N, C, h, w)`` of frames: all steps before the split."""
@@ -76,12 +81,19 @@ class DeepFeatureFlow(nn.Module):
         maps = _run(before, self.normalize(frame))
         return maps if self.split != NONE else join(self.task(maps))
 
-    def answer(self, features: Tensor) -> Any:
-        """Run the task network on features ``(N, C, h, w)``, as ``forward`` does at its end."""
+    def answer(self, features: Tensor, correction: Tensor | None = None) -> Any:
+        """Run the task network on features ``(N, C, h, w)``, as ``forward`` does at its end.
+
+        Args:
+            features: of a key frame or propagated.
+            correction: ``(N, M, h, w)``, added to the maps; None adds nothing.
+        """
         if self.split != NONE:
             _, after = cut(self.feature, self.split)
-            return self.task(_run(after, features))
-        return self.task.parts(features)
+            maps = self.task(_run(after, features))
+        else:
+            maps = self.task.parts(features)
+        return maps if correction is None else self.task.parts(join(maps) + correction)
 
     def estimate_flow(self, key_half: Tensor, current_half: Tensor) -> tuple[Tensor, Tensor | None]:
         """Estimate flow and scale field from half-size frames.
@@ -94,8 +106,22 @@ class DeepFeatureFlow(nn.Module):
             Flow ``(N, 2, h, w)`` in feature cells from the current to the key frame, and
             scale ``(N, C, h, w)``, None for a flow network without scale head.
         """
-        flow, scale = self.flow(self.normalize(key_half), self.normalize(current_half))
+        flow, scale, _ = self.move(key_half, current_half)
         return flow, scale
+
+    def move(
+        self, key_half: Tensor, current_half: Tensor
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Estimate flow and scale field, as ``estimate_flow``, and the correction.
+
+        Returns:
+            Flow, scale, and ``(N, M, h, w)``, what is added to the task network's maps of
+            propagated features; None for a model without correction network.
+        """
+        key, current = self.normalize(key_half), self.normalize(current_half)
+        maps, _ = self.flow.decode(self.flow.pair(key, current), False)
+        correction = None if self.correction is None else self.correction(current, maps)
+        return *self.flow.heads(maps), correction
 
     def propagate(self, key_features: Tensor, key: Tensor, current: Tensor) -> Tensor:
         """Propagate key-frame features to the current frame, Eq. (3).
@@ -132,12 +158,15 @@ class DeepFeatureFlow(nn.Module):
         """
         _check_pair(key, current, same)
         key_features = self.extract(key)
-        features = self.propagate(key_features, key, current)
+        flow, scale, correction = self.move(half_frame(key), half_frame(current))
+        features = warp_features(key_features, flow, scale)
         if same is not None:
             # The flow network runs for these too: its parameters must take part in every
             # step, or distributed training waits for gradients that never come.
-            features = torch.where(same.view(-1, 1, 1, 1), key_features, features)
-        return self.answer(features)
+            is_key = same.view(-1, 1, 1, 1)
+            features = torch.where(is_key, key_features, features)
+            correction = None if correction is None else correction.masked_fill(is_key, 0)
+        return self.answer(features, correction)
 
 
 def cut(network: FeatureNetwork, split: str) -> tuple[list[Step], list[Step]]:

@@ -163,6 +163,7 @@ class EfficientNetLite(FeatureNetwork):
         channels: C, the channels of the features.
         stride: S, pixels of the frame per feature cell.
         neck: how its maps become features.
+        stages: how many of the seven stages there are.
 
     Raises:
         ConfigError: if width or channels are not positive.
@@ -173,7 +174,7 @@ class EfficientNetLite(FeatureNetwork):
     """
 
     input_conv: ClassVar[str] = "conv_stem"
-    left_out: ClassVar[tuple[str, ...]] = ("conv_head.", "bn1.", "fc.")
+    left_out: tuple[str, ...] = ("conv_head.", "bn1.", "fc.")
 
     def __init__(
         self,
@@ -183,6 +184,7 @@ class EfficientNetLite(FeatureNetwork):
         channels: int = EFFICIENTNET_CHANNELS,
         stride: int = 16,
         neck: NeckName = "dilated",
+        stages: int = len(_STAGES),
     ) -> None:
         super().__init__(stride, neck)
         if channels < 1:
@@ -192,8 +194,8 @@ class EfficientNetLite(FeatureNetwork):
         self.bn0 = _batch_norm(kernels)
         blocks: list[nn.Module] = []
         last, dilation = {2: kernels}, 1
-        steps = dilate([stage.stride for stage in _STAGES], 2, self.body_stride)
-        for number, (stage, step) in enumerate(zip(_STAGES, steps, strict=True)):
+        steps = dilate([stage.stride for stage in _STAGES[:stages]], 2, self.body_stride)
+        for number, (stage, step) in enumerate(zip(_STAGES[:stages], steps, strict=True)):
             stage_kernels, count = _scaled(stage, number, _SCALING[name])
             stage_kernels = scale_kernels(stage_kernels, width)
             for index in range(count):
@@ -212,6 +214,9 @@ class EfficientNetLite(FeatureNetwork):
                 kernels = stage_kernels
             dilation, last[step.reached] = step.dilation, kernels
         self.block = nn.ModuleList(blocks)
+        all_blocks = sum(_scaled(s, n, _SCALING[name])[1] for n, s in enumerate(_STAGES))
+        later = (f"block.{number}." for number in range(len(blocks), all_blocks))
+        self.left_out = (*type(self).left_out, *later)
         self._finish(last, channels)
 
     def body(self) -> list[tuple[str, Step]]:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from dff_edge.errors import ConfigError
 
 NeckName = Literal["dilated", "pyramid"]
-FEATURE_STRIDES = (8, 16)  # px
+NETWORK_STRIDES = (4, 8, 16)  # px
 NECK = ("lateral.", "doubling.", "feat_conv.")  # prefixes of its weights
 _FEAT_CONV_DILATION = 6
 _CLASSIFIER_STRIDE = 32
@@ -73,7 +73,7 @@ class FeatureNetwork(nn.Module):
     ``_finish`` at the end.
 
     Args:
-        stride: S, 8 or 16.
+        stride: S, 8 or 16; 4 for correction networks.
         neck: how the last maps become features.
 
     Attributes:
@@ -86,13 +86,13 @@ class FeatureNetwork(nn.Module):
     """
 
     input_conv: ClassVar[str]
-    left_out: ClassVar[tuple[str, ...]]
+    left_out: tuple[str, ...]
     channels: int
 
     def __init__(self, stride: int, neck: NeckName) -> None:
         super().__init__()
-        if stride not in FEATURE_STRIDES:
-            raise ConfigError(f"the feature stride is {stride}, expected 8 or 16 pixels.")
+        if stride not in NETWORK_STRIDES:
+            raise ConfigError(f"the feature stride is {stride}, expected 4, 8 or 16 pixels.")
         self.stride = stride
         self.neck = neck
 
@@ -167,7 +167,7 @@ class FeatureNetwork(nn.Module):
             channels: C.
         """
         self.channels = channels
-        inputs, dilation = kernels[self.body_stride], _FEAT_CONV_DILATION
+        inputs, dilation = kernels[max(kernels)], _FEAT_CONV_DILATION
         if self.neck == "pyramid":
             strides = [stride for stride in sorted(kernels) if stride >= self.stride]
             self.lateral = nn.ModuleList(_lateral(kernels[stride]) for stride in strides)

@@ -40,7 +40,7 @@ from dff_edge.trainer.models.width import scale_kernels
 FlowNetName = Literal["simple", "half", "inception"]
 
 UNIT_PX = 40.0
-_HEAD_STRIDE = 16  # px, of the maps that the heads read
+HEAD_STRIDE = 16  # px, of the maps that the heads read
 _LEAKY_SLOPE = 0.1
 _PAIR_CHANNELS = 6
 
@@ -61,6 +61,7 @@ class FlowNetwork(nn.Module):
 
     def __init__(self, head_kernels: int, channels: int | None, stride: int) -> None:
         super().__init__()
+        self.head_kernels = head_kernels
         self.channels = channels
         self.stride = stride
         cells = self.cells_per_head_cell**2
@@ -70,7 +71,7 @@ class FlowNetwork(nn.Module):
     @property
     def cells_per_head_cell(self) -> int:
         """Feature cells per cell of the maps that the heads read, each way."""
-        return _HEAD_STRIDE // self.stride
+        return HEAD_STRIDE // self.stride
 
     @property
     def cells_per_unit(self) -> float:
@@ -119,36 +120,30 @@ class FlowNetwork(nn.Module):
         Raises:
             ShapeError: if the frames are not alike or not ``(N, 3, ...)``.
         """
+        pair = self.pair(key_half, current_half)
+        maps, coarse_flows = self.decode(pair, multi_scale)
+        if multi_scale:
+            flow, _ = self.heads(maps)
+            return [*(coarse * self.cells_per_unit for coarse in coarse_flows), flow]
+        return self.heads(maps)
+
+    def pair(self, key_half: Tensor, current_half: Tensor) -> Tensor:
+        """Join two normalised half-size frames, for ``decode``; see ``forward``."""
         if key_half.shape != current_half.shape or key_half.ndim != 4 or key_half.shape[1] != 3:
             raise ShapeError(
                 f"key_half has shape {tuple(key_half.shape)} and current_half "
                 f"{tuple(current_half.shape)}, expected both (N, 3, H / 2, W / 2)."
             )
         # Current first: the order of the reference code, and of its weights.
-        pair = torch.cat((current_half, key_half), dim=1)
-        maps, coarse_flows = self.decode(pair, multi_scale)
+        return torch.cat((current_half, key_half), dim=1)
+
+    def heads(self, maps: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Compute flow and scale field from what ``decode`` returns; see ``forward``."""
+        ratio = self.cells_per_head_cell
         # In mixed precision too: bfloat16 would round a flow of 10 cells to a sixteenth of one.
         with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
-            flow = self.spread(self.flow(maps.to(self.flow.weight.dtype))) * self.cells_per_unit
-        if multi_scale:
-            return [*(coarse * self.cells_per_unit for coarse in coarse_flows), flow]
-        return flow, None if self.scale is None else self.spread(self.scale(maps))
-
-    def spread(self, maps: Tensor) -> Tensor:
-        """Move a head's outputs for the feature cells of each of its cells to their places.
-
-        Args:
-            maps: ``(N, n r r, H / 16, W / 16)``, r = 16 / S; cell by cell, row by row.
-
-        Returns:
-            ``(N, n, h, w)``; the maps themselves where S is 16.
-        """
-        ratio = self.cells_per_head_cell
-        if ratio == 1:
-            return maps
-        count, height, width = maps.shape[1] // ratio**2, *maps.shape[2:]
-        cells = maps.reshape(-1, ratio, ratio, count, height, width).permute(0, 3, 4, 1, 5, 2)
-        return cells.reshape(-1, count, ratio * height, ratio * width)
+            flow = spread(self.flow(maps.to(self.flow.weight.dtype)), ratio) * self.cells_per_unit
+        return flow, None if self.scale is None else spread(self.scale(maps), ratio)
 
     def _initialise(self, negative_slope: float) -> None:
         """Initialise all layers; called by a subclass when they are built."""
@@ -363,6 +358,23 @@ def build_flow_network(
             f"flow network '{name}' is not known, expected one of {', '.join(_NETWORKS)}."
         )
     return _NETWORKS[name](channels, width=width, stride=stride)
+
+
+def spread(maps: Tensor, ratio: int) -> Tensor:
+    """Move a head's outputs for the feature cells of each of its cells to their places.
+
+    Args:
+        maps: ``(N, n r r, H / 16, W / 16)``; cell by cell, row by row.
+        ratio: r = 16 / S, feature cells per cell of the maps, each way.
+
+    Returns:
+        ``(N, n, h, w)``; the maps themselves where S is 16.
+    """
+    if ratio == 1:
+        return maps
+    count, height, width = maps.shape[1] // ratio**2, *maps.shape[2:]
+    cells = maps.reshape(-1, ratio, ratio, count, height, width).permute(0, 3, 4, 1, 5, 2)
+    return cells.reshape(-1, count, ratio * height, ratio * width)
 
 
 def _leaky_conv(in_kernels: int, kernels: int, size: int = 3, stride: int = 1) -> nn.Sequential:

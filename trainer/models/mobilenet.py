@@ -87,7 +87,7 @@ class MobileNetV2(FeatureNetwork):
     """
 
     input_conv: ClassVar[str] = "features.0.0"
-    left_out: ClassVar[tuple[str, ...]] = ("features.18.", "classifier.")
+    left_out: tuple[str, ...] = ("features.18.", "classifier.")
 
     def __init__(
         self,

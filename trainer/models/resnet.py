@@ -127,7 +127,7 @@ class ResNet(FeatureNetwork):
     """
 
     input_conv: ClassVar[str] = "conv1"
-    left_out: ClassVar[tuple[str, ...]] = ("fc.",)
+    left_out: tuple[str, ...] = ("fc.",)
 
     def __init__(
         self,

@@ -107,8 +107,8 @@ def test_features_have_the_stride_at_any_size(neck, stride, frame):
 
 
 def test_unknown_stride_and_no_channels_are_refused():
-    with pytest.raises(ConfigError, match="stride is 4, expected 8 or 16"):
-        EfficientNetLite(stride=4)
+    with pytest.raises(ConfigError, match="stride is 2, expected 4, 8 or 16"):
+        EfficientNetLite(stride=2)
     with pytest.raises(ConfigError, match="channels is 0"):
         EfficientNetLite(channels=0)
 
