@@ -66,11 +66,6 @@ class Times:
     begins: list[Service] = field(default_factory=list)
     feature_s: list[float] = field(default_factory=list)
 
-    def extend(self, more: Times) -> None:
-        """Add the values of another measurement of the same pipeline."""
-        for name in ("pickup_s", "key", "other", "beside", "begins", "feature_s"):
-            getattr(self, name).extend(getattr(more, name))
-
 
 @dataclass(frozen=True)
 class Forecast:

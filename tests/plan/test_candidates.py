@@ -38,6 +38,11 @@ def test_engines_that_are_installed(without):
         ),
         # fp32 is slower, and stays: it is the most accurate.
         ({("fp32", "a"): (30, 9), ("int8", "a"): (5, 1)}, {}),
+        # The better one is none that is left out itself.
+        (
+            {("int8", "b"): (12, 2.4), ("int8", "c"): (15, 3), ("int8", "a"): (10, 2)},
+            {("int8", "b"): ("int8", "a"), ("int8", "c"): ("int8", "a")},
+        ),
         # Never all of a circle, and nothing because of what is left out itself.
         (
             {("fp32", "a"): (30, 9), ("fp32", "b"): (10, 2), ("fp16", "a"): (20, 5)},

@@ -4,11 +4,12 @@ import cv2
 import numpy as np
 import pytest
 
+from dff_edge.boxes import Detections
 from dff_edge.bundle.writer import BundleWriter
 from dff_edge.errors import ConfigError
 from dff_edge.evaluation.bundle_predictor import BundlePredictor
 from dff_edge.plan.accuracy import measure_curves
-from dff_edge.plan.footage import open_footage
+from dff_edge.plan.footage import TaughtClip, open_footage
 from dff_edge.synthetic import CLASSES
 from tests.bundle.bundles import make_bundle
 from tests.report.clips import NoiseClip, write_clips
@@ -68,6 +69,40 @@ def test_drawn_streets_have_labels_for_models_of_streets_alone(bundle, tmp_path)
     with open_footage(bundle, STREET) as footage:
         assert footage.truth == "the full network in fp32"
         assert [len(clip) for clip in footage.clips] == [3, 3]
+
+
+class Teacher:
+    """Answers every frame with the same."""
+
+    def __init__(self, answer):
+        self._answer = answer
+
+    def extract(self, image):
+        return image
+
+    def predict(self, key, image):
+        assert image is None
+        return self._answer
+
+
+def test_objects_that_the_full_network_is_sure_of_are_the_true_boxes():
+    boxes = np.float32([[0, 0, 9, 9], [5, 5, 20, 20]])
+    found = Detections(boxes, np.float32([0.9, 0.3]), np.int32([2, 1]))
+    image = np.zeros((32, 64, 3), np.uint8)
+    taught = TaughtClip("boxes", [image, image], Teacher(found), gives_boxes=True)
+    truth = taught.boxes(1)
+    assert truth.boxes.tolist() == [[0, 0, 9, 9]]
+    assert truth.labels.tolist() == [2]
+    assert not truth.ignored.any()
+    assert truth.size == (32, 64)
+    assert taught.labels(1) is None
+
+
+def test_answers_that_cannot_take_the_place_of_labels_are_refused():
+    image = np.zeros((32, 64, 3), np.uint8)
+    depth = Teacher(np.zeros((32, 64), np.float32))
+    with pytest.raises(ConfigError, match="'depth', frame 0 has no labels, .* give labelled data"):
+        TaughtClip("depth", [image], depth, gives_boxes=False).labels(0)
 
 
 def test_cameras_are_refused(bundle, tmp_path):

@@ -130,6 +130,23 @@ def test_the_choice_is_measured_for_longer(bundle, known, monkeypatch):
     assert len(machine.measured) == len(set(machine.measured)) + 1
 
 
+def test_a_lucky_first_look_does_not_decide(bundle, known, monkeypatch):
+    machine = MadeUpMachine(monkeypatch, {"fp32": 1500, "int8": 300})
+    measured = machine._measure
+
+    def measure(setup, images, *, rate, seconds):
+        is_lucky = setup.threads == 1 and seconds == planner._SECONDS
+        times = measured(setup, images, rate=rate, seconds=seconds)
+        if is_lucky and times.feature_s:
+            times.feature_s = [0.1]
+        return times
+
+    monkeypatch.setattr(planner, "measure", measure)
+    found = plan(bundle)
+    assert found.best.candidate.setup.threads == 2
+    assert min(found.times[found.best.candidate.setup].feature_s) > 0.3
+
+
 def test_engines_that_fail_are_left_out_unless_they_were_asked_for(bundle, known, monkeypatch):
     failing = {"openvino": EngineError("no such graph."), "cuda": MissingDependencyError("none")}
     MadeUpMachine(monkeypatch, {"fp32": 1500, "int8": 300}, failing=failing)
@@ -139,6 +156,8 @@ def test_engines_that_fail_are_left_out_unless_they_were_asked_for(bundle, known
     assert sum(reason.startswith("cuda: ") for reason in left_out) == 1
     with pytest.raises(EngineError, match="no such graph"):
         plan(bundle, engines=("openvino",))
+    with pytest.raises(MissingDependencyError):
+        plan(bundle, engines=("cuda",))
 
 
 def test_a_setup_too_slow_to_be_measured_is_left_out(bundle, known, monkeypatch):
@@ -178,6 +197,7 @@ def test_a_real_bundle_is_planned_and_its_accuracy_measured(bundle, monkeypatch)
         (planner, "_SECONDS", 0.2),
         (planner, "_LONGER_SECONDS", 0.2),
         (planner, "_ACCURACY_SECONDS", 0.0),
+        (planner, "_SURELY_FASTER", 1e9),  # so small a network needs no background
         (timing, "_SCREEN_SECONDS", 0.02),
     ):
         monkeypatch.setattr(module, name, seconds)

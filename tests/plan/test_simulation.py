@@ -145,11 +145,3 @@ def test_what_cannot_be_simulated_is_refused(interval, background, changes, mess
     how = {"rate": 10.0, "frames": 5} | changes
     with pytest.raises(ConfigError, match=message):
         simulate(Times([0.0], same(0.01)), interval, background=background, **how)
-
-
-def test_measurements_of_one_pipeline_add_up():
-    times = Times([1.0], same(2.0), feature_s=[3.0])
-    times.extend(Times([4.0], same(5.0), same(6.0), same(7.0), same(8.0), [9.0]))
-    assert times == Times(
-        [1.0, 4.0], [*same(2.0), *same(5.0)], same(6.0), same(7.0), same(8.0), [3.0, 9.0]
-    )
