@@ -42,6 +42,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationMethod, QuantType  # type: ignore[import-untyped]
 from onnxruntime.quantization.calibrate import (  # type: ignore[import-untyped]
     TensorData,
@@ -137,9 +138,28 @@ def quantize_graph(graph: bytes, samples: Iterable[Inputs], levels: MapLevels) -
     quantizer.quantize_model()
     quantized = quantizer.model.model
     cut_to_bytes(quantized, borders, rectified)
+    _make_single_steps_scalars(quantized)
     quantizer.model.clean_initializers()
     quantizer.model.topological_sort()
     return finish(quantized)
+
+
+def _make_single_steps_scalars(model: onnx.ModelProto) -> None:
+    """Make a step of shape (1,) beside a scalar zero a scalar too, as ONNX wants it.
+
+    The quantiser writes them so for the bias of a layer with one output channel.
+    """
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "DequantizeLinear" and len(node.input) == 3:
+            step, zero = (tensors.get(name) for name in node.input[1:])
+            if step is not None and zero is not None and list(step.dims) == [1] and not zero.dims:
+                name = f"{step.name}_scalar"
+                if name not in tensors:
+                    value = numpy_helper.to_array(step).reshape(())
+                    tensors[name] = numpy_helper.from_array(value, name)
+                    model.graph.initializer.append(tensors[name])
+                node.input[1] = name
 
 
 def _rewritten(model: onnx.ModelProto) -> onnx.ModelProto:

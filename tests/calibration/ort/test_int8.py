@@ -171,6 +171,32 @@ def test_relu6_is_the_range_of_the_bytes(levels):
     np.testing.assert_allclose(outputs_of(graph, given)["y"].ravel(), [0, 2, 5, 6], atol=0.05)
 
 
+def test_a_layer_with_one_channel_and_a_bias_is_standard_onnx(levels):
+    """A step of shape (1,) beside a scalar zero is none: a bundle with it is refused."""
+    stored = {"weight": np.full((1, 3, 1, 1), 0.5, np.float32), "bias": np.array([2.0], np.float32)}
+    model = helper.make_model(
+        helper.make_graph(
+            [helper.make_node("Conv", ["x", "weight", "bias"], ["y"], "conv")],
+            "objectness",
+            [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 3, 1, 4])],
+            [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 1, 1, 4])],
+            [numpy_helper.from_array(value, name) for name, value in stored.items()],
+        ),
+        opset_imports=[helper.make_opsetid("", 17)],
+    )
+    given = {"x": np.arange(12, dtype=np.float32).reshape(1, 3, 1, 4)}
+
+    graph = quantize_graph(model.SerializeToString(), [given], levels)
+
+    tensors = {tensor.name: tensor for tensor in onnx.load_from_string(graph).graph.initializer}
+    for node in onnx.load_from_string(graph).graph.node:
+        if node.op_type == "DequantizeLinear":
+            step, zero = (tensors[name].dims for name in node.input[1:])
+            assert list(step) == list(zero), node.name
+    expected = 2 + 0.5 * given["x"].sum(axis=1).ravel()
+    np.testing.assert_allclose(outputs_of(graph, given)["y"].ravel(), expected, atol=0.1)
+
+
 def test_task_network_without_layers_reads_bytes(levels):
     """Split "none": the scores themselves are propagated."""
     shape = [1, 2, 3, 4]
