@@ -179,7 +179,7 @@ def test_pycuda_has_no_priorities_and_says_so(deployed):  # noqa: F811
 def test_the_check_of_deploy_answers_as_a_run_with_a_lag(deployable, frames):
     with Pipeline.open(deployable, policy="fixed:4", keys="lag:2", threads=1) as pipeline:
         expected = [result.labels for result in pipeline.run(frames)]
-        opened, decoder = pipeline._opened, pipeline._scheduler._decoder
+        opened, decoder = pipeline._opened, pipeline._scheduler._enqueuer._decoder
         for keys in (KeyMode(2), BACKGROUND):
             got = answer_frames(opened.device, opened.subnets, decoder, frames, keys)
             np.testing.assert_array_equal(got, expected)
