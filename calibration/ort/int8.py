@@ -10,7 +10,7 @@ that ONNX Runtime fuses into integer kernels determine what is quantised, and ho
 - The scale field's product becomes Conv, which writes bytes (``heads``); feature maps and scale
   field leave and enter the subnets as bytes (``byte_maps``).
 - The task network's MatMul reads integers and writes float32; so does the one that computes the
-  correction, which is added to its result.
+  correction, which is added to its result. The gate of the correction is computed in float.
 - The convolution that computes the flow stays float: its two channels cost nothing, and a
   large flow seen once would leave few of 256 levels for the small ones.
 
@@ -203,11 +203,29 @@ def float_nodes(model: onnx.ModelProto) -> list[str]:
             any(source.op_type == "MatMul" for source in sources) or added & set(node.input)
         ):
             names.append(node.name)
-    made = "correction"
-    while made in makers and makers[made].op_type not in ("Gemm", "MatMul"):  # back to the product
-        names.append(makers[made].name)
-        made = makers[made].input[0]
-    return names + flow_nodes(model)
+    return names + correction_nodes(model) + flow_nodes(model)
+
+
+def correction_nodes(model: onnx.ModelProto) -> list[str]:
+    """Return the names of the nodes behind the correction's scores, and of those of its gate.
+
+    The gate is one number for each cell, of a product that costs nothing.
+    """
+    makers = {name: node for node in model.graph.node for name in node.output}
+    names: list[str] = []
+    pending = [("correction", False)]  # a value, and whether it is the gate's
+    while pending:
+        name, is_gate = pending.pop()
+        node = makers.get(name)
+        is_product = node is not None and node.op_type in ("Gemm", "MatMul")
+        if node is None or (is_product and not is_gate):
+            continue
+        names.append(node.name)
+        if not is_product:
+            pending.append((node.input[0], is_gate))
+        if node.op_type == "Mul":
+            pending.append((node.input[1], True))
+    return names
 
 
 def flow_nodes(model: onnx.ModelProto) -> list[str]:

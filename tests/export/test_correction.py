@@ -159,7 +159,7 @@ def test_int8_computes_it_in_integers(calibrated, tmp_path):
     graph = calibrated.graph_bytes("int8", "flow")
     operators = optimised_operators(graph, tmp_path)
     floats = {"Conv", "Gemm", "MatMul", "FusedConv"}
-    assert sum(operators[name] for name in floats) == 1  # that of the flow
+    assert sum(operators[name] for name in floats) == 2  # those of the flow and of the gate
     assert operators["QGemm"] + operators["QLinearMatMul"] == 1  # the scores of the correction
 
 

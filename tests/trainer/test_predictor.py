@@ -90,9 +90,9 @@ def test_copied_features_are_zero_flow_and_scale_one(model, frames, no_grad, mon
     labels = copying.predict(copying.extract(key), current)
 
     def nothing_moves(key_half, current_half):
-        return torch.zeros(1, 2, 2, 4), torch.ones(1, 8, 2, 4)
+        return torch.zeros(1, 2, 2, 4), torch.ones(1, 8, 2, 4), None
 
-    monkeypatch.setattr(model, "estimate_flow", nothing_moves)
+    monkeypatch.setattr(model, "move", nothing_moves)
     plain = TorchPredictor(model, FRAME_SIZE)
     assert np.array_equal(labels, plain.predict(plain.extract(key), current))
 
