@@ -9,12 +9,15 @@ Each at every distance from the key frame and as "DFF at l"; of every --every-th
 all pairs (k, i) that end there. The 95% interval is of 1000 draws of clips with replacement. MODEL
 is a bundle (--precision), or a checkpoint (--flow dis-medium). --copy-features answers each frame
 with what the key frame's features say.
+
+cpu_ms   tenth percentile of the CPU time of a key frame's features, its answer, and another frame
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import lru_cache, partial
@@ -53,10 +56,11 @@ def main() -> None:
     assert task == "detection", f"{options.model} is for {task}"
     clips = open_clips(options.source)
     check_class_names(options.source, "detection", classes, options.model)
+    times: dict[str, list[float]] = {"features": [], "answer": [], "other": []}
     found: dict[str, list[list[Matches]]] = {name: [] for name in RULES}  # by clip and distance
     with predictor if hasattr(predictor, "__enter__") else nullcontext():
         for clip in clips:
-            answers = answers_of(predictor, clip, len(classes), options)
+            answers = answers_of(predictor, clip, len(classes), options, times)
             for name, rule in RULES.items():
                 matched = [
                     Matches.join(
@@ -76,8 +80,11 @@ def main() -> None:
                 f"{name} at l = {interval}: {100 * value:.1f} ({100 * low:.1f} to {100 * high:.1f})"
             )
         print(name, "key frames by class", figure["classes"])
+    cpu_ms = {name: round(float(np.percentile(taken, 10)), 1) for name, taken in times.items()}
+    print("cpu_ms", cpu_ms)
     if options.json:
-        options.json.write_text(json.dumps({"arguments": sys.argv[1:], **figures}, indent=1))
+        content = {"arguments": sys.argv[1:], "cpu_ms": cpu_ms, **figures}
+        options.json.write_text(json.dumps(content, indent=1))
 
 
 def open_model(options: Any) -> tuple[Any, tuple[str, ...], str]:
@@ -100,12 +107,17 @@ def open_model(options: Any) -> tuple[Any, tuple[str, ...], str]:
 
 
 def answers_of(
-    predictor: Any, clip: Any, class_count: int, options: Any
+    predictor: Any, clip: Any, class_count: int, options: Any, times: dict[str, list[float]]
 ) -> list[list[tuple[TrueBoxes, Detections]]]:
     """Return true boxes and detections of each frame that counts, by distance."""
     before = options.max_interval - 1
     answers: list[list[tuple[TrueBoxes, Detections]]] = [[] for _ in range(before + 1)]
-    extract = lru_cache(maxsize=before + 1)(partial(_extract, predictor, clip))
+
+    @lru_cache(maxsize=before + 1)
+    def extract(index: int) -> Any:
+        image = clip.image(index)
+        return timed(times["features"], lambda: predictor.extract(image))
+
     for i in range(before, len(clip)):
         if (i - before) % options.every or not clip.is_labelled(i):
             continue
@@ -115,14 +127,18 @@ def answers_of(
         assert fitted is not None
         for distance, key in enumerate(keys):
             moves = distance and not options.copy_features
-            answers[distance].append(
-                (fitted.boxes, predictor.predict(key, image if moves else None))
-            )
+            predict = partial(predictor.predict, key, image if moves else None)
+            answer = timed(times["other" if distance else "answer"], predict)
+            answers[distance].append((fitted.boxes, answer))
     return answers
 
 
-def _extract(predictor: Any, clip: Any, index: int) -> Any:
-    return predictor.extract(clip.image(index))
+def timed(times: list[float], job: Callable[[], Any]) -> Any:
+    """Return the result of a job; its CPU time in ms is appended."""
+    start = time.process_time()
+    result = job()
+    times.append(1e3 * (time.process_time() - start))
+    return result
 
 
 def match_at(
