@@ -26,8 +26,8 @@ def print_plan(plan: Plan, bundle: Bundle, *, is_all: bool) -> None:
     """
     shown = plan.choices if is_all else _best_of_each(plan.choices)
     has_accuracy = any(choice.accuracy is not None for choice in shown)
-    headers = ["", "keys", "fps", "answered", "age p50", "p99 ms", "old"]
-    headers += [f"{plan.metric.partition('@')[0]} %"] * has_accuracy + ["but"]
+    headers = ["", "key frames", "fps", "answ.", "p50", "p99", "old"]
+    headers += [plan.metric.partition("@")[0]] * has_accuracy + ["but"]
     table(headers, [_row(choice, plan, has_accuracy) for choice in shown])
     click.echo()
     if len(shown) < len(plan.choices):
@@ -36,8 +36,8 @@ def print_plan(plan: Plan, bundle: Bundle, *, is_all: bool) -> None:
             f"{len(plan.choices)}."
         )
     _note(
-        "answered: of the frames captured; age: from capture to answer; old: mean age in frames of "
-        "the features that a captured frame is left with."
+        "answ.: answered, of the frames captured; p50, p99: age of answers from capture, ms; old: "
+        "mean age in frames of the features that a captured frame is left with."
     )
     _accuracy_notes(plan, bundle)
     for reason in plan.left_out:
@@ -61,9 +61,9 @@ def _row(choice: Choice, plan: Plan, has_accuracy: bool) -> list[str]:
         f"{choice.candidate.policy}{background}",
         f"{forecast.fps:.1f}",
         f"{forecast.answered_share:.1%}",
-        f"{1e3 * forecast.age_s(50):.1f}",
-        f"{1e3 * forecast.age_s(99):.1f}",
-        f"{forecast.staleness:.1f}",
+        _ms(forecast.age_s(50)),
+        _ms(forecast.age_s(99)),
+        f"{forecast.staleness:.{int(forecast.staleness < 9.95)}f}",
     ]
     if has_accuracy:
         cells.append(_percent(choice))
@@ -71,9 +71,13 @@ def _row(choice: Choice, plan: Plan, has_accuracy: bool) -> list[str]:
     return [*cells, "best" if choice is plan.best and choice.fits else why]
 
 
+def _ms(seconds: float) -> str:
+    return f"{1e3 * seconds:.1f}" if seconds < 1 else f"{1e3 * seconds:.0f}"
+
+
 def _lack(miss: Miss) -> str:
     if miss.wish == "loss":
-        return "loss unknown" if miss.got is None else f"loses {miss.got:.1f}"
+        return "loss?" if miss.got is None else "loss"
     return {"answered": "drops", "age": "late"}[miss.wish]
 
 
@@ -105,6 +109,11 @@ def _accuracy_notes(plan: Plan, bundle: Bundle) -> None:
         f"{plan.metric}: {plan.data}; over all captured frames, of which one without an answer "
         "keeps the answer before it."
     )
+    if plan.full is not None:
+        _note(
+            f"loss: against {100 * plan.full:.1f} of the full network in fp32 on every frame; "
+            "loss?: cannot be promised."
+        )
     if any(choice.accuracy is not None and choice.accuracy.is_bound for choice in plan.choices):
         _note(
             "<: at most so much; some frames have older features, or keep an answer for longer, "

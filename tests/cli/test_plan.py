@@ -66,6 +66,14 @@ def test_per_frame_inference_is_named_where_it_is_better(dff_edge, bundle_path, 
     assert run_line(result)[-4:] == ["--policy", "fixed:1", "--threads", "2"]
 
 
+def test_the_table_fits_a_terminal_whatever_is_missed(dff_edge, bundle_path, heavy, known):
+    result = dff_edge("plan", bundle_path, "--max-age", "9ms", "--max-loss", 2)
+    table = result.stdout.split("Nothing fits")[0].splitlines()[2:]
+    assert any(len(row) >= 3 and {"late,", "loss,"} & set(row[-3:]) for row in rows(result))
+    assert max(map(len, table)) <= WIDTH
+    assert "loss: against 80.0 of the full network" in result.stdout
+
+
 def test_where_nothing_fits_the_nearest_and_what_would_help(dff_edge, bundle_path, heavy, known):
     result = dff_edge("plan", bundle_path, "--max-loss", 2)
     assert result.exit_code == 0, result.output
