@@ -135,7 +135,7 @@ def test_every_precision_carries_it_as_float32(calibrated, images, flavour, prec
     assert found.dtype == np.float32
     # Random weights of narrow linear blocks lose much in INT8; a broken graph keeps nothing.
     alike = np.corrcoef(found.ravel(), expected.ravel())[0, 1]
-    assert alike > (0.8 if precision == "int8" else 0.9999)
+    assert alike > (0.8 if precision == "int8" else 0.999)
 
 
 def test_the_stems_of_both_networks_read_blocks_of_pixels(bundle, images):
