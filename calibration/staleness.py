@@ -157,7 +157,7 @@ def measure_pairs(
             for k, i in combinations(range(len(images)), 2):
                 distance = stretch.frames[i] - stretch.frames[k]
                 moved = runner.estimate_flow(halves[k], halves[i])
-                scores = runner.score(runner.warp(features[k], moved))
+                scores = runner.propagate(features[k], moved)
                 same, total = task.shared(decoder.decode(scores, size).content, full[i])
                 distances.append(distance)
                 measures.append(measure(distance, moved["flow"], halves[k], halves[i]))

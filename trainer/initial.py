@@ -84,12 +84,14 @@ def _take_model(model: DeepFeatureFlow, config: ModelConfig, origin: Path) -> No
 def _take_correction(
     model: DeepFeatureFlow, config: ModelConfig, checkpoint: Checkpoint, origin: Path
 ) -> None:
-    """Load a checkpoint's correction network; for other classes its scores start at zero."""
+    """Load a checkpoint's correction network; its scores start at zero for other maps."""
     if model.correction is None or checkpoint.model.correction is None:
         return
     tensors = _network_of(checkpoint, "correction", config)
-    if tuple(checkpoint.config.task.classes) != tuple(config.task.classes):
-        tensors["score.weight"] = model.correction.score.weight.detach()
+    own = model.correction.score.weight.detach()
+    are_others = tuple(checkpoint.config.task.classes) != tuple(config.task.classes)
+    if are_others or tensors["score.weight"].shape != own.shape:
+        tensors["score.weight"] = own
     load_weights(model.correction, tensors, f"the correction network of {origin}")
 
 

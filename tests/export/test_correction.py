@@ -14,6 +14,7 @@ import torch
 from dff_edge.bundle.reader import Bundle
 from dff_edge.calibration import calibrate_bundle
 from dff_edge.calibration.ort.stem import rewrite_stem
+from dff_edge.calibration.staleness import Stretch, measure_pairs
 from dff_edge.data.clips import open_clips
 from dff_edge.evaluation.bundle_predictor import BundlePredictor
 from dff_edge.export import export_bundle
@@ -120,6 +121,22 @@ def test_a_torch_model_and_its_bundle_label_alike(bundle, checkpoint, images):
     labels = [p.predict(p.extract(images[0]), images[3]) for p in both]
     both[1].close()
     assert (labels[0] == labels[1]).mean() > 0.99
+
+
+def test_staleness_is_measured_on_corrected_answers(bundle, checkpoint):
+    if checkpoint.config.task.name == "detection":
+        pytest.skip("one task is enough")
+    height, width = FRAME_SIZE
+    clips = open_clips(
+        f"synthetic://street?split=train&seed=4&clips=1&frames=8&height={height}&width={width}"
+    )
+    found = measure_pairs(bundle, clips, [Stretch(0, (1, 6), 0)]).found
+
+    with BundlePredictor(bundle, threads=1) as predictor:
+        keys = [predictor.extract(clips[0].image(i)) for i in (1, 6)]
+        propagated = predictor.predict(keys[0], clips[0].image(6))
+        expected = (propagated != predictor.predict(keys[1], None)).mean()
+    assert found == pytest.approx([expected], abs=0.002)
 
 
 @pytest.mark.parametrize("flavour", ["ort", "trt"])
