@@ -37,6 +37,7 @@ from dff_edge.report.results import (
     StageTable,
 )
 from dff_edge.report.speed import Config, Samples, load_images, measure_speed, open_pipelines
+from dff_edge.report.stages import STAGE_COLOURS
 from dff_edge.runtime.engines.backends import DEFAULT_BACKEND, backend_of
 from dff_edge.runtime.engines.base import usable_cores
 from dff_edge.runtime.engines.open import precisions_for
@@ -44,20 +45,6 @@ from dff_edge.runtime.engines.options import CudaOptions
 from dff_edge.runtime.keys import IN_ORDER, KeyMode
 
 _BASELINE = Config("fp32", 1)
-_STAGES = (
-    "resize",
-    "copy in",
-    "feature",
-    "flow",
-    "warp",
-    "propagate",
-    "task",
-    "copy flow",
-    "staleness",
-    "copy out",
-    "decode",
-    "runtime",
-)
 
 
 def benchmark_bundle(
@@ -314,7 +301,7 @@ def _latency(values_ms: Sequence[float]) -> Latency:
 
 def _stages(samples: Samples) -> tuple[Stage, ...]:
     frames = len(samples.key_ms) + len(samples.other_ms)
-    times = {name: samples.stages_ms[name] for name in _STAGES if name in samples.stages_ms}
+    times = {name: samples.stages_ms[name] for name in STAGE_COLOURS if name in samples.stages_ms}
     in_all = sum(sum(values) for values in times.values())
     return tuple(
         Stage(

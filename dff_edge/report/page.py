@@ -12,17 +12,9 @@ from dff_edge.errors import require
 from dff_edge.report.pictures import Picture
 from dff_edge.report.plot import DARK, LIGHT, draw_distance, draw_speed
 from dff_edge.report.results import Benchmark
+from dff_edge.report.stages import STAGE_COLOURS
 
 _TEMPLATE = "page.html.j2"
-_STAGE_COLOURS = {  # networks in strong colours, other stages pale; for light and dark
-    "resize": "#8fa3b8",
-    "feature": "#2f5d8c",
-    "flow": "#0b7a6b",
-    "warp": "#58b09c",
-    "task": "#c47f17",
-    "decode": "#dcb46a",
-    "runtime": "#9a8fa8",
-}
 
 
 @dataclass(frozen=True)
@@ -97,7 +89,7 @@ def render_page(
         headline=benchmark.headline,
         baseline=benchmark.baseline,
         loss=_loss_points(benchmark),
-        stage_colours=_STAGE_COLOURS,
+        stage_colours=STAGE_COLOURS,
         plots={
             "speed": (draw_speed(benchmark, LIGHT), draw_speed(benchmark, DARK)),
             "distance": (draw_distance(benchmark, LIGHT), draw_distance(benchmark, DARK)),

@@ -9,22 +9,12 @@ from pathlib import Path
 from dff_edge.errors import require
 from dff_edge.files.atomic import AtomicFile
 from dff_edge.report.plot import LIGHT, Theme
+from dff_edge.report.stages import STAGE_COLOURS
 from dff_edge.runtime.trace import StageSpan, Trace
 
 # Lanes, from the top.
 STREAMS = ("caller", "copy in", "networks", "feature", "flow", "task", "copy out", "decode")
 NETWORK_STREAMS = ("networks", "feature", "flow", "task")
-_COLOURS = {
-    "resize": "#8a94a6",
-    "copy in": "#4f9aa8",
-    "feature": "#0b7a6b",
-    "flow": "#c47f17",
-    "warp": "#7c4dbd",
-    "propagate": "#5b4fc7",
-    "task": "#2f6fb3",
-    "copy out": "#a8884f",
-    "decode": "#b3475f",
-}
 _SIZE = (11, 3.4)  # inches
 _DPI = 150
 
@@ -88,7 +78,7 @@ def draw_timeline(spans: Sequence[StageSpan], *, frames: int = 24, theme: Theme 
         axes.broken_barh(
             [(start, width)],
             (lane - 0.38, 0.76),
-            facecolor=_COLOURS[span.stage],
+            facecolor=STAGE_COLOURS[span.stage],
             edgecolor=theme.background,
             linewidth=0.6,
         )
@@ -112,10 +102,10 @@ def draw_timeline(spans: Sequence[StageSpan], *, frames: int = 24, theme: Theme 
         side.set_visible(False)
     axes.grid(axis="x", color=theme.grid, linewidth=0.6)
     axes.set_axisbelow(True)
-    stages = [stage for stage in _COLOURS if any(span.stage == stage for span in spans)]
+    stages = [stage for stage in STAGE_COLOURS if any(span.stage == stage for span in spans)]
     if stages:
         axes.legend(
-            handles=[Patch(facecolor=_COLOURS[stage], label=stage) for stage in stages],
+            handles=[Patch(facecolor=STAGE_COLOURS[stage], label=stage) for stage in stages],
             loc="lower left",
             bbox_to_anchor=(-0.01, 1.0),
             ncols=len(stages),
