@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from dff_edge.report.stages import STAGE_COLOURS
 from dff_edge.report.timeline import draw_timeline, overlapped_share
 from dff_edge.runtime.trace import StageSpan
 
@@ -40,6 +41,10 @@ def test_share_of_overlap(spans, share):
     assert overlapped_share(spans) == pytest.approx(share)
 
 
+def colour_of(stage):
+    return tuple(bytes.fromhex(STAGE_COLOURS[stage][1:]))
+
+
 def test_each_stage_has_its_colour():
     picture, colours = colours_of(
         draw_timeline(
@@ -51,16 +56,16 @@ def test_each_stage_has_its_colour():
         )
     )
     assert min(picture.shape[:2]) > 300
-    assert {(0x0B, 0x7A, 0x6B), (0xC4, 0x7F, 0x17), (0x7C, 0x4D, 0xBD)} <= colours
-    assert (0xB3, 0x47, 0x5F) not in colours, "nothing was decoded"
+    assert {colour_of("feature"), colour_of("flow"), colour_of("warp")} <= colours
+    assert colour_of("decode") not in colours, "nothing was decoded"
 
 
 def test_only_the_latest_frames_are_shown():
     old = [span("flow", "flow", index, index + 0.9, frame=index) for index in range(10)]
     new = [span("task", "task", 10 + index, 10.9 + index, frame=10 + index) for index in range(3)]
     _, colours = colours_of(draw_timeline(old + new, frames=3))
-    assert (0x2F, 0x6F, 0xB3) in colours
-    assert (0xC4, 0x7F, 0x17) not in colours
+    assert colour_of("task") in colours
+    assert colour_of("flow") not in colours
 
 
 def test_an_empty_trace_is_a_picture_too():
