@@ -139,5 +139,7 @@ def _carried(key: NDArray[np.float32], flow: NDArray[np.float32]) -> NDArray[np.
 
 def _error(frame: NDArray[np.float32], carried: NDArray[np.float32]) -> float:
     """Return the mean difference of two small pictures, each channel as bright in both."""
-    light = frame.mean(axis=(0, 1)) / np.maximum(carried.mean(axis=(0, 1)), 1)
-    return float(np.abs(frame - carried * light).mean())
+    # OpenCV's sums: numpy's over a last axis of three take ten times as long.
+    own, other = (np.array(cv2.mean(picture)[:3]) for picture in (frame, carried))
+    lit = cv2.transform(carried, np.diag(own / np.maximum(other, 1)))
+    return float(cv2.norm(frame, lit, cv2.NORM_L1)) / frame.size
