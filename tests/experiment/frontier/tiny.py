@@ -13,13 +13,13 @@ TRAIN = {key: value for key, value in TINY.items() if key != "stages"}
 STEPS = STAGE | {"steps": 2}
 SIZE = "height=32&width=64"
 FRONTIER = {
-    "test": f"synthetic://street?split=test&clips=1&frames=8&{SIZE}",
+    "test": f"synthetic://street?split=test&clips=1&frames=40&{SIZE}",
     "calibration": {
         "source": f"synthetic://street?split=train&clips=3&frames=5&{SIZE}",
         "interval": 3,
     },
     "intervals": [2, 3],
-    "camera": {"rate": 200, "frames": 30},
+    "camera": {"rate": 20, "frames": 20},
     "speed": {"frames": 4, "repetitions": 1, "threads": 1},
 }
 
