@@ -73,10 +73,15 @@ class NetworkConfig(Settings):
 
     @model_validator(mode="after")
     def _check_propagation(self) -> NetworkConfig:
-        given = self.model_fields_set & {"flows", "held", "background"}
+        fields = NetworkConfig.model_fields
+        given = [
+            name
+            for name in ("flows", "held", "background")
+            if getattr(self, name) != fields[name].default
+        ]
         if given and not self.is_dff:
             raise ValueError(
-                f"{', '.join(sorted(given))} is given for the role '{self.role}', expected it for "
+                f"{', '.join(given)} is given for the role '{self.role}', expected it for "
                 "'dff' only: the others answer every frame."
             )
         if self.background and "network" not in self.flows:

@@ -34,6 +34,11 @@ def test_ours_compare_what_belongs_together(path, monkeypatch):
             find_layer(model, layer)
 
 
+def test_configuration_is_read_back_from_its_record(tmp_path):
+    config = tiny_config(tmp_path)
+    assert FrontierConfig.model_validate(config.model_dump(mode="json")) == config
+
+
 def test_a_checkpoint_takes_the_place_of_a_training(tmp_path):
     path = tmp_path / "frontier.yaml"
     path.write_text(yaml.safe_dump(tiny_dict(tmp_path)), encoding="utf-8")
