@@ -94,7 +94,7 @@ class NetworkConfig(Settings):
 
 
 class CalibrationConfig(Settings):
-    """What all networks are calibrated on.
+    """Clips that all networks are calibrated on.
 
     Attributes:
         source: clips, as of ``dff-edge calibrate --source``; not those for testing.
