@@ -67,8 +67,8 @@ def run_frontier(config: FrontierConfig, folder: Path, seeds: Sequence[int]) -> 
     """
     check_plotting()  # rather than after an hour of training
     trainings = load_trainings(config)
-    before, kept = max(config.intervals) - 1, folder / "accuracies"
-    ScoredFrames(config.test, before, kept)  # raises now where the clips are too short
+    largest, kept = max(config.intervals), folder / "accuracies"
+    ScoredFrames(config.test, largest - 1, kept)  # raises now where the clips are too short
     checkpoints = load_networks(config, trainings, folder / "runs")
     bundles = Int8Bundles(folder / "bundles", config.calibration)
     ways = [
@@ -76,10 +76,11 @@ def run_frontier(config: FrontierConfig, folder: Path, seeds: Sequence[int]) -> 
     ]
     machine = describe_machine()
     lives = _live_runs(config, ways)
-    before = max([before, *(_of_background(live).largest for live in lives.values())])
+    before = max([largest - 1, *(_of_background(live).largest for live in lives.values())])
     scored = ScoredFrames(config.test, before, kept, config.speed.threads)
     accuracies = [
-        scored.accuracies(way.bundle, _distances(way, lives.get(way.network))) for way in ways
+        scored.accuracies(way.bundle, _distances(way, largest, lives.get(way.network)))
+        for way in ways
     ]
     ms = _times(config, ways)
     rows = [
@@ -136,11 +137,12 @@ def _of_background(live: LiveRun) -> Distances:
     return Distances(live.lag, live.lag)
 
 
-def _distances(way: _Way, live: LiveRun | None) -> Distances:
+def _distances(way: _Way, largest: int, live: LiveRun | None) -> Distances:
+    """Return the distances of a way's rows; l = 1 of a key network is measured with its flow."""
     if way.method == "background":
         assert live is not None
         return _of_background(live)
-    return Distances(max(way.intervals), are_held=way.method == "held")
+    return Distances(largest if way.role == "dff" else 1, are_held=way.method == "held")
 
 
 def _timed(way: _Way, interval: int) -> Timed:
