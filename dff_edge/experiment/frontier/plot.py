@@ -54,7 +54,7 @@ def draw_frontier(results: Frontier, theme: Theme = LIGHT) -> bytes:
                 linestyle="none",
                 color=theme.ink if row.role == "light" else theme.muted,
             )
-            _label(axes, row.network, row, theme.ink)
+            _label(axes, row.network, row, theme.ink, below=True)
     use_log_axis(axes, [row.ms for row in rows])
     axes.set_xlabel("ms a frame, INT8")
     axes.set_ylabel(f"{results.metric} (numbers: key interval \u2113), %")
@@ -83,11 +83,11 @@ def _draw_curve(axes: Any, title: str, rows: list[Row], colour: str) -> None:
             _label(axes, str(row.interval), row, colour)
 
 
-def _label(axes: Any, text: str, row: Row, colour: str) -> None:
+def _label(axes: Any, text: str, row: Row, colour: str, *, below: bool = False) -> None:
     axes.annotate(
         text,
         (row.ms, 100 * row.accuracy),
-        xytext=(4, 4),
+        xytext=(4, -11 if below else 4),
         textcoords="offset points",
         fontsize=8,
         color=colour,

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from dff_edge.experiment.frontier.config import Role
 from dff_edge.experiment.frontier.curve import Point, points_ahead, speed_ratio
 from dff_edge.experiment.frontier.live import LiveRun
-from dff_edge.experiment.results import markdown_table, number
+from dff_edge.experiment.results import markdown_table
 from dff_edge.names import FlowFunction
 from dff_edge.report.machine import Machine
 
@@ -139,7 +139,9 @@ class Frontier(_Record):
             lines += [f"Other programs kept {self.machine.busy_cores} cores busy meanwhile."]
         lines += [_told(row.network, row.live) for row in self.rows if row.live is not None]
         if self.comparisons:
-            lines += ["", *self._comparisons(), "", *self._sentences()]
+            lines += ["", *self._comparisons()]
+        if self.rival is not None:
+            lines += ["", self._told_of(self.rival)]
         return "\n".join(lines) + "\n"
 
     def _comparisons(self) -> list[str]:
@@ -156,28 +158,26 @@ class Frontier(_Record):
             ],
         )
 
-    def _sentences(self) -> list[str]:
-        if self.rival is None:
-            return []
-        rival = next(row for row in self.rows if row.network == self.rival)
+    def _told_of(self, name: str) -> str:
+        rival = next(row for row in self.rows if row.network == name)
         ratio, points = self.frontier_speed_ratio, self.frontier_points
         ahead = None if points is None else 100 * points
-        return [
-            f"The best light network is {self.rival}: {100 * rival.accuracy:.1f} {self.metric} in "
-            f"{rival.ms:.2f} ms a frame. "
-            + (
-                "Deep Feature Flow does not reach its accuracy. "
-                if ratio is None
-                else f"At its accuracy Deep Feature Flow answers {number(ratio, 2)} times as many "
-                "frames a second. "
-            )
-            + (
-                "Deep Feature Flow is nowhere as fast."
-                if ahead is None
-                else f"In its time Deep Feature Flow is {abs(ahead):.1f} points "
-                f"{'better' if ahead >= 0 else 'worse'}."
-            )
-        ]
+        at_its_accuracy = (
+            "Deep Feature Flow does not reach its accuracy."
+            if ratio is None
+            else f"At its accuracy Deep Feature Flow answers {ratio:.2f} times as many frames a "
+            "second."
+        )
+        in_its_time = (
+            "Deep Feature Flow is nowhere as fast."
+            if ahead is None
+            else f"In its time Deep Feature Flow is {abs(ahead):.1f} points "
+            f"{'better' if ahead >= 0 else 'worse'}."
+        )
+        return (
+            f"The best light network is {name}: {100 * rival.accuracy:.1f} {self.metric} in "
+            f"{rival.ms:.2f} ms a frame. {at_its_accuracy} {in_its_time}"
+        )
 
 
 def compare(rows: Sequence[Row]) -> tuple[Comparison, ...]:

@@ -25,6 +25,7 @@ from dff_edge.experiment.frontier.results import (
 from dff_edge.experiment.speed import Timed, measure_fps
 from dff_edge.files.atomic import write_atomically
 from dff_edge.names import FlowFunction
+from dff_edge.plan.timing import without_advice
 from dff_edge.report.machine import describe_machine
 from dff_edge.report.plot import check_plotting
 from dff_edge.report.speed import load_images
@@ -153,7 +154,8 @@ def _timed(way: _Way, interval: int) -> Timed:
 def _times(config: FrontierConfig, ways: Sequence[_Way]) -> dict[Timed, float]:
     """Return the ms of a frame, the mean over all."""
     timed = dict.fromkeys(_timed(way, interval) for way in ways for interval in way.intervals)
-    fps = measure_fps(tuple(timed), config.test, config.speed)
+    with without_advice():  # on distances: their accuracy is measured
+        fps = measure_fps(tuple(timed), config.test, config.speed)
     return {entry: 1e3 / value for entry, value in fps.items()}
 
 
