@@ -42,8 +42,10 @@ def command(config: Path, run_folder: Path, changes: tuple[str, ...], resume: bo
         require(module, extra="train", purpose="dff-edge train")
     from dff_edge.files.locks import own_folder
     from dff_edge.trainer.completion import load_whole_config
+    from dff_edge.trainer.kept_memory import keep_freed_memory
     from dff_edge.trainer.train import RECORD, is_first_process, train
 
+    keep_freed_memory()
     logging.getLogger("dff_edge.trainer").setLevel(logging.INFO)
     for name in ("lightning.pytorch", "lightning.fabric"):  # hints and adverts come as INFO
         logging.getLogger(name).setLevel(logging.WARNING)
