@@ -77,7 +77,7 @@ class PredictionPictures:
             cv2.copyMakeBorder(row, 0, _GAP_PX, 0, width - row.shape[1], cv2.BORDER_CONSTANT)
             for row in rows
         ]
-        picture = np.concatenate([*same, *self._legend(same[0])])[:-_GAP_PX]
+        picture = np.concatenate([*same, *self._legend(rows[0].shape[0], width)])[:-_GAP_PX]
         done, encoded = cv2.imencode(".jpg", picture, (cv2.IMWRITE_JPEG_QUALITY, _QUALITY))
         assert done
         make_folder(self._folder)
@@ -85,14 +85,14 @@ class PredictionPictures:
         write_file(path, encoded.tobytes())
         return path
 
-    def _legend(self, row: Image) -> list[Image]:
-        """Return a strip with the colours of the classes, as wide as a row; boxes have names."""
+    def _legend(self, height: int, width: int) -> list[Image]:
+        """Return a strip with the classes, at most half as high; boxes have their names."""
         if FORMATS.find(self._task.name).truth == "boxes":
             return []
-        strip = np.zeros_like(row)
+        strip = np.zeros((height, width, 3), np.uint8)
         colours = palette_of(self._task.colours)
         names = [(name, colours[number]) for number, name in enumerate(self._task.classes)]
-        draw_legend(strip, names, text_height_px(strip), len(strip) // 2)
+        draw_legend(strip, names, text_height_px(strip), height // 2)
         used = np.flatnonzero(strip.any(axis=(1, 2)))
         return [strip[used[0] - _GAP_PX :]] if len(used) else []  # it may not fit
 
