@@ -54,9 +54,10 @@ def command(config: Path, run_folder: Path, changes: tuple[str, ...], resume: bo
     try:
         with own_folder(run_folder) if is_first_process() else nullcontext():
             checkpoint = train(settings, run_folder, resume=resume)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         hint = f" The same command with --resume resumes it in '{run_folder}'."
         is_begun = (run_folder / RECORD).exists()
-        raise click.ClickException(f"Stopped by the keyboard.{hint if is_begun else ''}") from None
+        by = str(error) or "the keyboard"
+        raise click.ClickException(f"Stopped by {by}.{hint if is_begun else ''}") from None
     if is_first_process():
         click.echo(checkpoint)
