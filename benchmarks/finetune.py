@@ -12,7 +12,8 @@ finetune_frame, head_only_frame, scratch_frame         accuracy of key frames, 0
 finetune_l5, head_only_l5, scratch_l5                  accuracy of "DFF at l", l = 5
 
 --task detection starts from `street-detection` (mAP at an IoU of 0.5), segmentation from `street`
-(mIoU with the background). --folder keeps the data and the runs, with their curves and pictures.
+(mIoU with the background). --runs scratch is that run alone. --folder keeps the data and the runs,
+with their curves and pictures.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ COMMAND = Path(sys.executable).parent / "dff-edge"
 NAMES = ("cone", "barrel")
 SIZE = (256, 512)
 CLIPS, TEST_CLIPS, FRAMES, STEP = 6, 4, 10, 3
+RUNS = ("finetune", "head_only", "scratch")
 MODELS = {"detection": "street-detection", "segmentation": "street"}
 
 
@@ -168,6 +170,7 @@ def main() -> None:
     arguments.add_argument("--folder", type=Path, help="new folder for data and runs; kept")
     arguments.add_argument("--size", default="256x512", help="HxW of the networks' frame")
     arguments.add_argument("--steps", type=float, default=1.0, help="factor on all steps")
+    arguments.add_argument("--runs", nargs="+", choices=RUNS, default=RUNS, help="some of the runs")
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
@@ -211,7 +214,8 @@ def compare(folder: Path, source: str, test: str, options) -> dict[str, float]:
         "stages": [stage | free for stage in config["stages"]],
     }
     figures = {}
-    for name, settings in runs.items():
+    for name in options.runs:
+        settings = runs[name]
         path = folder / f"{name}.yaml"
         path.write_text(yaml.safe_dump(settings))
         _, seconds, computing, megabytes = dff_edge(

@@ -31,6 +31,7 @@ from dff_edge.frames import Image
 from dff_edge.report.page import Run, Strip, render_page
 from dff_edge.report.pictures import draw_pictures
 from dff_edge.report.results import Benchmark
+from dff_edge.runtime.drawing.style import Style
 from dff_edge.runtime.sources import open_source
 
 # Nothing is calibrated on the split that results are reported on.
@@ -189,13 +190,21 @@ def draw_strips(bundle: Bundle, source: str | None) -> list[Strip]:
     """Draw a key frame and frames predicted from it: of a synthetic street, and of a video."""
     classes, task = bundle.manifest.classes, bundle.manifest.task
     names, colours = [info.name for info in classes], [info.colour for info in classes]
+    min_score = Style().of_bundle(bundle.manifest).min_score
     strips = []
     with BundlePredictor(bundle, "int8") as predictor:
         if source is not None:
             images = read_images(source, max(DISTANCES) + 1)
             no_truth = [None] * len(images)
             pictures = draw_pictures(
-                predictor, images, no_truth, colours, DISTANCES, task=task, names=names
+                predictor,
+                images,
+                no_truth,
+                colours,
+                DISTANCES,
+                task=task,
+                names=names,
+                min_score=min_score,
             )
             strips.append(Strip(f"INT8 on {source}", pictures, NOT_TRAINED_FOR))
         clip = open_clips(PICTURES)[0]
@@ -208,6 +217,7 @@ def draw_strips(bundle: Bundle, source: str | None) -> list[Strip]:
             DISTANCES,
             task=task,
             names=names,
+            min_score=min_score,
         )
         strips.append(Strip("INT8 on a synthetic street that the model has not seen", pictures))
     return strips

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pathspec
@@ -186,6 +187,30 @@ def test_wheel_has_what_its_cards_allow_and_no_more(checkout, place):
     without = left_out(checkout, {"bundles": "none"})
     assert without(f"{place}/street/bundle/feature.onnx")
     assert not without(f"{place}/street/weights.safetensors")
+
+
+def test_sdist_has_what_its_cards_allow_and_no_more(checkout):
+    for file in ("README.md", "LICENSE", "NOTICE"):
+        (checkout / file).touch()
+    stray = checkout / "dff_edge/models/camvid/bundle/flow.onnx"
+    stray.parent.mkdir()
+    stray.touch()
+
+    done = ask_backend(checkout, "print(backend.build_sdist('sdist'))")
+
+    assert done.returncode == 0, done.stderr
+    with tarfile.open(checkout / "sdist" / done.stdout.split()[-1]) as archive:
+        paths = [Path(*Path(name).parts[1:]) for name in archive.getnames()]
+    models = [path.relative_to("dff_edge/models") for path in paths if "models" in path.parts]
+    assert {path.parts[0] for path in models} == {"street"}
+    assert {Path("street/weights.safetensors"), Path("street/bundle/int8/flow.onnx")} <= {*models}
+
+
+def test_sdist_leaves_out_each_model_that_a_wheel_leaves_out():
+    text = (ROOT / "pyproject.toml").read_text()
+    for name in {*shipped.shipped_models()} - {*carried_models()}:
+        assert name.startswith("camvid"), f"{name} is to be added to sdist.include and .exclude"
+    assert text.count("dff_edge/models/camvid*/") == 2
 
 
 def test_carried_models_are_those_for_any_use():

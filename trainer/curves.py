@@ -118,8 +118,7 @@ def draw_curves(stages: list[StageCurves]) -> bytes:
     axes[1].set_xlabel("step")
     axes[1].set_xlim(left=0)
     for each in axes:
-        each.set_ylim(bottom=0)
-    for each in axes:
+        each.set_ylim(0, 1.05 * each.get_ylim()[1])  # margins count from the lowest point
         each.grid(color="0.92")
         each.spines[["top", "right"]].set_visible(False)
     handles, labels = axes[1].get_legend_handles_labels()

@@ -17,6 +17,7 @@ from dff_edge.opencv import cv2
 from dff_edge.runtime.drawing.boxes import draw_boxes
 from dff_edge.runtime.drawing.overlay import draw_overlay
 from dff_edge.runtime.drawing.style import Style
+from dff_edge.runtime.drawing.text import draw_legend, palette_of, text_height_px
 from dff_edge.runtime.tasks import RUNTIME_TASKS
 from dff_edge.trainer.checkpoint import make_folder, write_file
 from dff_edge.trainer.models import TaskConfig
@@ -26,7 +27,8 @@ FOLDER = "predictions"
 _FRAMES = 4
 _WIDTH_PX = 480  # of a frame in the picture
 _GAP_PX = 4
-_STYLE = Style(min_score=0.15)  # of detections: early ones are unsure
+# One legend below all; of detections early ones are unsure.
+_STYLE = Style(legend=False, min_score=0.15)
 _QUALITY = 90
 
 
@@ -75,13 +77,24 @@ class PredictionPictures:
             cv2.copyMakeBorder(row, 0, _GAP_PX, 0, width - row.shape[1], cv2.BORDER_CONSTANT)
             for row in rows
         ]
-        picture = np.concatenate(same)[:-_GAP_PX]
+        picture = np.concatenate([*same, *self._legend(rows[0].shape[0], width)])[:-_GAP_PX]
         done, encoded = cv2.imencode(".jpg", picture, (cv2.IMWRITE_JPEG_QUALITY, _QUALITY))
         assert done
         make_folder(self._folder)
         path = self._folder / f"step_{self._done_steps + step:06d}.jpg"
         write_file(path, encoded.tobytes())
         return path
+
+    def _legend(self, height: int, width: int) -> list[Image]:
+        """Return a strip with the classes, at most half as high; boxes have their names."""
+        if FORMATS.find(self._task.name).truth == "boxes":
+            return []
+        strip = np.zeros((height, width, 3), np.uint8)
+        colours = palette_of(self._task.colours)
+        names = [(name, colours[number]) for number, name in enumerate(self._task.classes)]
+        draw_legend(strip, names, text_height_px(strip), height // 2)
+        used = np.flatnonzero(strip.any(axis=(1, 2)))
+        return [strip[used[0] - _GAP_PX :]] if len(used) else []  # it may not fit
 
     def _row(self, predictor: TorchPredictor, clip: LabelledClip, index: int) -> Image:
         image = clip.image(index)

@@ -56,7 +56,9 @@ class StageValidation(Callback):
         if self._best is None:
             return
         if trainer.global_step == 0 and trainer.is_global_zero:
-            self._measure(pl_module.model, 0)
+            values = dict(self._measure(pl_module.model, 0))
+            for logger in trainer.loggers:
+                logger.log_metrics(values, step=-1)  # lightning's number before the first step
         trainer.should_stop = self._best.is_over
 
     def on_train_epoch_end(
@@ -68,7 +70,7 @@ class StageValidation(Callback):
             return
         if trainer.is_global_zero:
             for name, value in self._measure(pl_module.model, trainer.global_step).items():
-                pl_module.log(name, value, rank_zero_only=True)
+                pl_module.log(name, value, rank_zero_only=True, batch_size=1)
         if self._best is not None:
             # All processes end together, or those that go on wait for ever.
             trainer.should_stop = trainer.strategy.reduce_boolean_decision(

@@ -34,6 +34,7 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.data import Dataset
 
 from dff_edge import __version__
@@ -96,7 +97,8 @@ def train(config: TrainConfig, run_folder: Path, *, resume: bool = False) -> Pat
             model have different classes; a device is missing; the loss became infinite or NaN.
         CheckpointError: when initial weights do not fit.
         SourceError: when training data is missing.
-        KeyboardInterrupt: the run was stopped by the keyboard, and can be resumed.
+        KeyboardInterrupt: the run was stopped by the keyboard, or by the signal that it names, and
+            can be resumed.
     """
     is_first = is_first_process()
     if is_first:
@@ -274,6 +276,8 @@ def _run_stage(
             )
         try:
             trainer.fit(learner, ckpt_path=last if last.exists() else None, weights_only=True)
+        except SIGTERMException as error:  # its exit code would be 0
+            raise KeyboardInterrupt("SIGTERM") from error
         except SystemExit as error:
             if not isinstance(error.__context__, KeyboardInterrupt):
                 raise

@@ -134,17 +134,32 @@ def split(source: str, folder: Path, share: float, json_path: Path | None) -> No
     To choose by hand, move clips (or blocks) between FOLDER/train and FOLDER/val.
     """
     from dff_edge.data.split import split_data
+    from dff_edge.report.data_check import check_data
 
-    train, held_out = split_data(source, folder, share)
-    if write_json(json_path, {"train": asdict(train), "val": asdict(held_out)}):
+    parts = split_data(source, folder, share)
+    classes = [check_data(part.source)[0].classes for part in parts]
+    content = [asdict(part) | {"classes": own} for part, own in zip(parts, classes, strict=True)]
+    if write_json(json_path, {"train": content[0], "val": content[1]}):
         return
-    for title, part in (("train", train), ("held out", held_out)):
+    for title, part, own in zip(("train", "held out"), parts, classes, strict=True):
         click.secho(f"{title}: {printable(part.source)}", bold=True)
-        click.echo(f"  {part.labelled} labelled frames of {len(part.clips)} clips or blocks")
+        clips = "1 clip or block" if len(part.clips) == 1 else f"{len(part.clips)} clips or blocks"
+        click.echo(f"  {part.labelled} labelled frames of {clips}")
+        _print_classes(own)
         for name in part.clips[:_SHOWN]:
             click.echo(f"  {printable(name)}")
         if len(part.clips) > _SHOWN:
             click.echo(f"  and {len(part.clips) - _SHOWN} more")
+    for here, there, text in (
+        (classes[0], classes[1], "held out, so that it is not measured"),
+        (classes[1], classes[0], "left to train on"),
+    ):
+        lacking = [name for name, count in here.items() if count and not there.get(name)]
+        if lacking:
+            click.echo(
+                f"warning: nothing of {printable(', '.join(lacking))} is {text}. Give another "
+                "--share, or choose by hand."
+            )
 
 
 def _asked(
@@ -198,8 +213,8 @@ def _print(report: SplitReport) -> None:
         click.echo(f"  {printable(report.error)}")
         return
     click.echo(
-        f"  {report.clips} clips, {report.frames} frames, {report.labelled} labelled, "
-        f"{report.alone} of them with no frame before"
+        f"  {report.clips} {'clip' if report.clips == 1 else 'clips'}, {report.frames} frames, "
+        f"{report.labelled} labelled, {report.alone} of them with no frame before"
     )
     if report.opened:
         boxes = f", {report.boxes} boxes" if report.boxes else ""
@@ -207,20 +222,25 @@ def _print(report: SplitReport) -> None:
         if report.not_scored is not None:
             scored = f", {1 - report.not_scored:.1%} of the pixels scored"
         click.echo(f"  opened {report.opened} labelled frames{boxes}{scored}")
-        if report.classes:
-            counts = (f"{printable(name)} {count}" for name, count in report.classes.items())
-            click.echo(f"  frames of each class: {', '.join(counts)}")
+        _print_classes(report.classes)
     for severity in ("error", "warning", "note"):
         texts = [found.text for found in report.findings if found.severity == severity]
         _print_some(severity, texts)
     _print_some("problem", report.problems)
 
 
+def _print_classes(classes: dict[str, int]) -> None:
+    if classes:
+        counts = (f"{printable(name)} {count}" for name, count in classes.items())
+        click.echo(f"  frames of each class: {', '.join(counts)}")
+
+
 def _print_some(kind: str, lines: list[str]) -> None:
     for line in lines[:_SHOWN]:
         click.echo(f"  {kind}: {printable(line)}")
     if len(lines) > _SHOWN:
-        click.echo(f"  and {len(lines) - _SHOWN} more {kind}s")
+        more = len(lines) - _SHOWN
+        click.echo(f"  and {more} more {kind}{'s' if more > 1 else ''}")
 
 
 def _progress(split: str, done: int, total: int) -> None:

@@ -35,8 +35,8 @@ from dff_edge.errors import require
     "--frame-size",
     type=FrameSize(),
     metavar="HEIGHTxWIDTH",
-    help="Size of the networks' frames, multiples of 16, if not the one that the model "
-    "was trained at. Larger frames take more time and show smaller things.",
+    help="Size of the networks' frames, the height first, multiples of 16, if not the one "
+    "that the model was trained at. Larger frames take more time and show smaller things.",
 )
 @flow_option
 @json_option

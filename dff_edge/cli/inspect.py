@@ -94,6 +94,7 @@ def _bundle(model: str) -> dict[str, Any]:
         "frame_size": list(manifest.frame_size),
         "channels": manifest.channels,
         "flow": manifest.flow_function,
+        "correction": bool(manifest.correction),  # by the flow graph, which holds its network
         "key_interval": manifest.default_key_interval,
         "largest_distance": {
             "trained": manifest.provenance.max_distance,
@@ -156,7 +157,7 @@ def _checkpoint(model: str) -> dict[str, Any]:
     networks = {
         name: sum(parameter.numel() for parameter in network.parameters())
         for name, network in checkpoint.model.named_children()
-        if name in ("feature", "flow", "task")
+        if name in ("feature", "flow", "correction", "task")
     }
     return {
         "checkpoint": str(find_checkpoint(model)),
@@ -165,6 +166,10 @@ def _checkpoint(model: str) -> dict[str, Any]:
         "feature": f"{config.feature.name}, width {config.feature.width}, "
         f"{config.channels} channels",
         "flow": f"{config.flow.name}, width {config.flow.width}, scale {config.flow.scale}",
+        "correction": None
+        if config.correction is None
+        else f"{config.correction.name}, width {config.correction.width}, "
+        f"{config.correction.channels} channels",
         "parameters": networks,
         **_threshold(checkpoint.score_threshold),
         "classes": list(config.task.classes),
@@ -184,6 +189,8 @@ def _text(value: Any) -> str:
         if value and isinstance(value[0], dict):
             return "".join("\n  " + _text(item) for item in value)
         return ", ".join(map(printable, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return "none" if value in (None, "") else printable(value)
 
 

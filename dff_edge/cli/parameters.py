@@ -53,7 +53,7 @@ class Numbers(click.ParamType):
 
 
 class FrameSize(click.ParamType):
-    """A height and a width in pixels, as ``352x480``."""
+    """A height and a width in pixels, in this order wherever frames have a size: ``720x1280``."""
 
     name = "heightxwidth"
 
@@ -63,29 +63,11 @@ class FrameSize(click.ParamType):
         if isinstance(value, tuple):
             return value
         height, _, width = str(value).partition("x")
-        if not (height.isdecimal() and width.isdecimal()):
-            self.fail(
-                f"'{value}' is no size, expected HEIGHTxWIDTH in pixels, as in 352x480.", param, ctx
-            )
-        return int(height), int(width)
-
-
-class CameraSize(click.ParamType):
-    """A width and a height in pixels, as cameras have them: ``1280x720``. Its value is (H, W)."""
-
-    name = "widthxheight"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
-        if isinstance(value, tuple):
-            return value
-        width, _, height = str(value).partition("x")
         sides = [int(side) if side.isdecimal() and len(side) < 6 else 0 for side in (height, width)]
         if not all(1 <= side <= _MAX_SIDE_PX for side in sides):
             self.fail(
-                f"'{value}' is no size of frames, expected WIDTHxHEIGHT in pixels, as in 1280x720, "
-                f"at most {_MAX_SIDE_PX} each.",
+                f"'{value}' is no size of frames, expected HEIGHTxWIDTH in pixels, the height "
+                f"first, as in 720x1280, at most {_MAX_SIDE_PX} each.",
                 param,
                 ctx,
             )

@@ -9,7 +9,7 @@ import click
 
 from dff_edge.cli.command import Command, command_line, json_option, write_json
 from dff_edge.cli.console import progress, say
-from dff_edge.cli.parameters import BundleName, CameraSize, Precisions, Seconds, bundle_folder
+from dff_edge.cli.parameters import BundleName, FrameSize, Precisions, Seconds, bundle_folder
 from dff_edge.runtime.engines.backends import BACKENDS
 
 if TYPE_CHECKING:
@@ -61,9 +61,10 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--size",
-    type=CameraSize(),
-    help="Size of the camera's frames, as cameras have it: 1280x720.  [default: that of --source, "
-    "or of the model]",
+    type=FrameSize(),
+    metavar="HEIGHTxWIDTH",
+    help="Size of the camera's frames, the height first as for all sizes here: 720x1280.  "
+    "[default: that of --source, or of the model]",
 )
 @click.option("--precisions", type=Precisions(), help="Precisions to choose from.  [default: all]")
 @click.option(
@@ -125,6 +126,11 @@ def command(
     opened = Bundle.open(bundle_folder(bundle, holding))
     with command_line():
         wishes = Wishes(rate, streams, min_answered / 100, max_age, max_loss)
+    if size is not None and size[0] > size[1]:
+        say(
+            f"frames of --size {size[0]}x{size[1]} are {size[0]} px high and {size[1]} px wide; a "
+            f"camera of {size[0]} by {size[1]} px has --size {size[1]}x{size[0]}"
+        )
     machine = describe_machine()
     measured: Speed | None = None
     with open_footage(opened, source, size) as footage:
@@ -153,7 +159,10 @@ def command(
     height, width = footage.images[0].shape[:2]
     cameras = "a camera" if streams == 1 else f"each of {streams} cameras"
     click.echo(f"{machine}")
-    click.echo(f"{cameras} of {width}x{height} at {rate:g} Hz; planned in {plan.seconds:.0f} s\n")
+    click.echo(
+        f"{cameras} of {height}x{width} px (height x width) at {rate:g} Hz; planned in "
+        f"{plan.seconds:.0f} s\n"
+    )
     print_plan(plan, opened, is_all=is_all)
     if machine.is_busy:
         click.echo(

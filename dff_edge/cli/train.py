@@ -42,8 +42,10 @@ def command(config: Path, run_folder: Path, changes: tuple[str, ...], resume: bo
         require(module, extra="train", purpose="dff-edge train")
     from dff_edge.files.locks import own_folder
     from dff_edge.trainer.completion import load_whole_config
+    from dff_edge.trainer.kept_memory import keep_freed_memory
     from dff_edge.trainer.train import RECORD, is_first_process, train
 
+    keep_freed_memory()
     logging.getLogger("dff_edge.trainer").setLevel(logging.INFO)
     for name in ("lightning.pytorch", "lightning.fabric"):  # hints and adverts come as INFO
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -52,9 +54,10 @@ def command(config: Path, run_folder: Path, changes: tuple[str, ...], resume: bo
     try:
         with own_folder(run_folder) if is_first_process() else nullcontext():
             checkpoint = train(settings, run_folder, resume=resume)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         hint = f" The same command with --resume resumes it in '{run_folder}'."
         is_begun = (run_folder / RECORD).exists()
-        raise click.ClickException(f"Stopped by the keyboard.{hint if is_begun else ''}") from None
+        by = str(error) or "the keyboard"
+        raise click.ClickException(f"Stopped by {by}.{hint if is_begun else ''}") from None
     if is_first_process():
         click.echo(checkpoint)

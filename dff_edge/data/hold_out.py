@@ -7,7 +7,8 @@ neighbours. The choice depends on the data and the share alone, so that it is th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -93,6 +94,9 @@ class ClipPart:
 def hold_out(clips: Sequence[LabelledClip], share: float) -> HoldOut:
     """Divide labelled clips; those without labels are left out.
 
+    Clips of one video, which lacks frames between them, are divided as that video: a sparsely
+    labelled one has near copies in all of them.
+
     Args:
         clips: in a fixed order.
         share: of the labelled frames that is held out, about.
@@ -100,13 +104,13 @@ def hold_out(clips: Sequence[LabelledClip], share: float) -> HoldOut:
     Raises:
         ConfigError: there are too few labelled frames for that.
     """
-    frames = [[i for i in range(len(clip)) if clip.is_labelled(i)] for clip in clips]
+    videos = _videos(clips)
+    frames = [[clip.is_labelled(i) for clip in video for i in range(len(clip))] for video in videos]
+    labelled = [[i for i, is_labelled in enumerate(video) if is_labelled] for video in frames]
     divided = HoldOut([], [])
-    for part in choose_parts(frames, [len(clip) for clip in clips], share):
-        clip = clips[part.clip]
-        is_whole = part.start == 0 and part.stop == len(clip)
-        piece = clip if is_whole else ClipPart(clip, part.start, part.stop)
-        (divided.held_out if part.is_held_out else divided.train).append(piece)
+    for part in choose_parts(labelled, [len(video) for video in frames], share):
+        side = divided.held_out if part.is_held_out else divided.train
+        side += _pieces(videos[part.clip], part.start, part.stop)
     return divided
 
 
@@ -155,6 +159,24 @@ def choose_parts(
             f"{every} or more, or name other data for validation."
         )
     return parts
+
+
+def _videos(clips: Sequence[LabelledClip]) -> list[list[LabelledClip]]:
+    """Group consecutive clips that are of one video; most are a video of their own."""
+    groups = groupby(enumerate(clips), key=lambda each: getattr(each[1], "video", each[0]))
+    return [[clip for _, clip in group] for _, group in groups]
+
+
+def _pieces(clips: Sequence[LabelledClip], start: int, stop: int) -> Iterator[LabelledClip]:
+    """Return what clips that follow each other have of the frames ``start`` to ``stop`` - 1."""
+    first = 0
+    for clip in clips:
+        own = range(max(start - first, 0), min(stop - first, len(clip)))
+        if len(own) == len(clip):
+            yield clip
+        elif own:
+            yield ClipPart(clip, own.start, own.stop)
+        first += len(clip)
 
 
 def _is_held_out(number: int, every: int) -> bool:

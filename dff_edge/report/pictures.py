@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,7 @@ def draw_pictures(
     *,
     task: TaskName,
     names: Sequence[str],
+    min_score: float | None = None,
 ) -> list[Picture]:
     """Predict frames from the first one, as key frame, and draw them.
 
@@ -62,7 +63,10 @@ def draw_pictures(
         distances: distances of the frames to draw; those beyond the end are left out.
         task: of the model.
         names: of the classes.
+        min_score: detections that score less are neither drawn nor counted, as of ``Style``; a
+            bundle's is ``Style().of_bundle(manifest).min_score``.
     """
+    style = replace(_STYLE, min_score=min_score)
     drawn, measured = RUNTIME_TASKS.find(task), MEASURED_TASKS.find(task)
     key = predictor.extract(images[0])
     pictures = []
@@ -71,7 +75,7 @@ def draw_pictures(
             continue
         image, truth = images[distance], truths[distance]
         answer = predictor.predict(key, image if distance else None)
-        over = drawn.draw(image, answer, names, colours, _STYLE, size=image.shape[:2])
+        over = drawn.draw(image, answer, names, colours, style, size=image.shape[:2])
         pictures.append(
             Picture(
                 distance=distance,
@@ -79,8 +83,10 @@ def draw_pictures(
                 answer=_jpeg(over),
                 truth=None
                 if truth is None
-                else _jpeg(measured.draw_truth(image, truth, names, colours, _STYLE)),
-                right=None if truth is None else measured.share_right(answer, truth, len(names)),
+                else _jpeg(measured.draw_truth(image, truth, names, colours, style)),
+                right=None
+                if truth is None
+                else measured.share_right(answer, truth, len(names), style),
                 measure=measured.share,
             )
         )

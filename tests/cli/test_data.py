@@ -111,7 +111,7 @@ def test_options_and_missing_files(tmp_path):
 
     text = check(f"cocovid://{path}?images=frames")
 
-    assert "1 clips, 3 frames, 3 labelled, 1 of them with no frame before" in text
+    assert "1 clip, 3 frames, 3 labelled, 1 of them with no frame before" in text
     assert "b/0.jpg is missing" in text
     assert "unknown option 'ids'" in check(f"vid://{tmp_path}?ids=19", exit_code=2)
 
@@ -313,7 +313,24 @@ def test_split_as_json_and_by_another_share(tmp_path, dff_edge):
         "source": str(tmp_path / "parts" / "val"),
         "labelled": 5,
         "clips": ["mine, frames 5 to 9"],
+        "classes": {"0": 5},
     }
+
+
+def test_split_tells_of_a_class_that_is_on_one_side_alone(tmp_path, dff_edge):
+    """Of ten labelled frames the fifth and sixth are held out, and only they show class 2."""
+    for number in range(10):
+        write(tmp_path / "mine" / "images" / f"{number}.png", np.zeros((8, 8, 3), np.uint8))
+        labels = np.zeros((8, 8), np.uint8)
+        labels[:4] = 2 if number in (4, 5) else 1
+        write(tmp_path / "mine" / "labels" / f"{number}.png", labels)
+
+    done = dff_edge("data", "split", tmp_path / "mine", "-o", tmp_path / "parts")
+
+    assert "frames of each class: 0 8, 1 8\n" in done.stdout
+    assert "frames of each class: 0 2, 2 2\n" in done.stdout
+    assert "warning: nothing of 1 is held out, so that it is not measured" in done.stdout
+    assert "warning: nothing of 2 is left to train on" in done.stdout
 
 
 @pytest.mark.parametrize(

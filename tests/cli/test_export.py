@@ -30,7 +30,7 @@ def test_other_frame_size_is_that_of_the_graphs(dff_edge, checkpoint_path, tmp_p
     [
         ("96x150", 1, r"frame_size.1 is 150, expected: .*multiple of 16"),
         ("16x160", 1, r"frame_size.0 is 16, expected: .*32"),
-        ("96", 2, "'96' is no size, expected HEIGHTxWIDTH"),
+        ("96", 2, "'96' is no size of frames, expected HEIGHTxWIDTH"),
         ("96xwide", 2, "'96xwide' is no size"),
     ],
 )

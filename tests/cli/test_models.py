@@ -1,13 +1,19 @@
 """dff-edge export, calibrate, evaluate and inspect, as their users type them."""
 
 import json
+import math
+import re
+from pathlib import Path
 
 import pytest
+from safetensors import safe_open
 
 from dff_edge.synthetic import StreetScene
 from tests.data.datasets.layouts import write
 
 CLIPS = "synthetic://street?split=val&clips=2&frames=12&height=64&width=128"
+# Of BatchNorm, and of kernels that are stored as bytes: nothing learns them.
+BUFFERS = re.compile(r"running_(mean|var)|num_batches_tracked|:scale$")
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +77,19 @@ def test_inspect_bundle(dff_edge, exported):
     text = dff_edge("inspect", exported).stdout
     assert "frame size: 64, 128" in text
     assert "trt/int8/flow.onnx" in text
+
+
+def test_inspect_tells_of_a_correction_network(dff_edge):
+    facts = json.loads(dff_edge("inspect", "camvid-accurate", "--json", "-").stdout)
+    with safe_open(Path(facts["checkpoint"]) / "weights.safetensors", "np") as file:
+        sizes = {name: math.prod(file.get_slice(name).get_shape()) for name in file.keys()}
+    learned = {name: size for name, size in sizes.items() if not BUFFERS.search(name)}
+    own = sum(size for name, size in learned.items() if name.startswith("correction."))
+
+    assert facts["correction"] == "efficientnet_lite0, width 1.0, 32 channels"
+    assert facts["parameters"]["correction"] == own
+    assert sum(facts["parameters"].values()) == sum(learned.values())
+    assert "correction: none\n" in dff_edge("inspect", "street").stdout
 
 
 def test_inspect_checkpoint(dff_edge, checkpoint_path):

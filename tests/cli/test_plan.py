@@ -130,7 +130,7 @@ def test_verified_is_predicted_beside_measured(dff_edge, bundle_path, heavy, kno
     [
         (["--max-age", "50"], "expected a number with its unit, as in 50ms"),
         (["--max-age", "0ms"], "expected a number with its unit"),
-        (["--size", "1280"], "expected WIDTHxHEIGHT in pixels"),
+        (["--size", "1280"], "expected HEIGHTxWIDTH in pixels, the height first"),
         (["--rate", "0"], "0"),
         (["--streams", "65"], "65"),
         (["--engine", "abacus"], "abacus"),
@@ -152,7 +152,14 @@ def test_a_bound_of_the_loss_needs_accuracy(dff_edge, bundle_path, heavy):
     assert heavy.measured == []
 
 
-def test_cameras_give_the_size_by_width_and_height(dff_edge, bundle_path, heavy, known):
-    result = dff_edge("plan", bundle_path, "--size", "80x48", "--streams", 2)
-    assert "each of 2 cameras of 80x48 at 30 Hz" in result.stdout
+def test_the_size_is_height_and_width_as_of_all_frames(dff_edge, bundle_path, heavy, known):
+    result = dff_edge("plan", bundle_path, "--size", "48x80", "--streams", 2)
+    assert "each of 2 cameras of 48x80 px (height x width) at 30 Hz" in result.stdout
+    assert "px high" not in result.stderr
     assert run_line(result)[3:5] == ["0", "1"]
+
+
+def test_a_size_that_may_be_the_wrong_way_round_is_told(dff_edge, bundle_path, heavy, known):
+    result = dff_edge("plan", bundle_path, "--size", "80x48")
+    assert "a camera of 80x48 px (height x width)" in result.stdout
+    assert "frames of --size 80x48 are 80 px high and 48 px wide" in " ".join(result.stderr.split())

@@ -113,6 +113,30 @@ def test_ctrl_c_says_how_to_go_on(dff_edge, config, tmp_path, monkeypatch, is_be
     assert (hint in done.stderr) == is_begun
 
 
+TERMINATED = """
+import os, signal, sys
+from dff_edge.cli import main
+from dff_edge.trainer.learner import Learner
+
+step = Learner.training_step
+def last_step(*arguments):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return step(*arguments)
+Learner.training_step = last_step
+main()
+"""
+
+
+def test_sigterm_is_no_success_and_says_how_to_go_on(config, tmp_path):
+    command = [sys.executable, "-c", TERMINATED, "train", config, "-o", tmp_path / "run"]
+
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+    assert done.returncode == 1
+    assert "Stopped by SIGTERM. The same command with --resume resumes it in" in done.stderr
+    assert done.stdout == ""
+
+
 def test_mistakes_are_one_line_without_traceback(dff_edge, config, tmp_path):
     done = dff_edge("train", config, "-o", tmp_path / "run", "--resume")
 

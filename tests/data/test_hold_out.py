@@ -1,11 +1,14 @@
 """Which frames are held out: whole clips, or blocks; nothing is lost and nothing twice."""
 
+import json
+
 import numpy as np
 import pytest
 
 from dff_edge.data.clips import open_clips
 from dff_edge.data.hold_out import ClipPart, choose_parts, hold_out
 from dff_edge.errors import ConfigError
+from dff_edge.opencv import cv2
 
 
 def held(parts):
@@ -79,6 +82,32 @@ def test_part_of_a_clip_is_the_frames_of_the_whole():
     assert np.array_equal(part.flow(2, 0)[0], clip.flow(4, 2)[0])
     with pytest.raises(IndexError):
         part.image(3)
+
+
+def test_clips_of_a_video_that_lacks_frames_are_divided_as_one_video(tmp_path):
+    """Every 15th frame of a video is there, and each is a clip: blocks of them are held out."""
+    names = [f"v/{frame:06d}.png" for frame in range(0, 300, 15)]
+    (tmp_path / "v").mkdir()
+    for name in names:
+        cv2.imwrite(str(tmp_path / name), np.zeros((4, 6, 3), np.uint8))
+    images = [{"id": n, "file_name": name} for n, name in enumerate(names)]
+    box = {"id": 1, "image_id": 0, "category_id": 1, "bbox": [0, 0, 3, 3]}
+    content = {
+        "images": images,
+        "annotations": [box],
+        "categories": [{"id": 1, "name": "thing"}],
+    }
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    clips = open_clips(f"cocovid://{tmp_path / 'boxes.json'}")
+    assert [len(clip) for clip in clips] == [1] * 20
+
+    divided = hold_out(clips, 0.2)
+
+    blocks = choose_parts([range(20)], [20], 0.2)
+    held_out = [i for part in blocks if part.is_held_out for i in range(part.start, part.stop)]
+    assert divided.held_out == [clips[i] for i in held_out]
+    assert held_out == [8, 9, 10, 11]  # neighbours, not every fifth
+    assert divided.train == [clip for i, clip in enumerate(clips) if i not in held_out]
 
 
 def test_clips_are_divided():

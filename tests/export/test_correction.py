@@ -10,11 +10,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from click.testing import CliRunner
 
 from dff_edge.bundle.reader import Bundle
 from dff_edge.calibration import calibrate_bundle
 from dff_edge.calibration.ort.stem import rewrite_stem
 from dff_edge.calibration.staleness import Stretch, measure_pairs
+from dff_edge.cli import main
 from dff_edge.data.clips import open_clips
 from dff_edge.evaluation.bundle_predictor import BundlePredictor
 from dff_edge.export import export_bundle
@@ -62,6 +64,7 @@ def halves_of(images):
 
 def test_the_flow_graph_returns_it_and_the_task_graph_adds_it(bundle, checkpoint, images):
     assert bundle.manifest.correction is True
+    assert "correction: yes\n" in CliRunner().invoke(main, ["inspect", str(bundle.path)]).output
     for graph, role in (("flow", "outputs"), ("task", "inputs"), ("propagate", "inputs")):
         assert "correction" in getattr(bundle.manifest.contract("fp32", graph), role)
     with open_graphs(bundle, "fp32") as subnets:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import pytest
 
 from dff_edge.boxes import Detections, TrueBoxes
 from dff_edge.frames import Image, LabelMap
@@ -61,7 +62,10 @@ def test_truth_that_scores_nothing_gives_no_share() -> None:
     assert picture.right is None
 
 
-def test_objects_that_are_not_drawn_are_not_counted() -> None:
+@pytest.mark.parametrize(
+    ("min_score", "found"), [(None, 0.5), (0.35, 1.0), (0.95, 0.0)], ids=["shown", "low", "high"]
+)
+def test_objects_that_are_not_drawn_are_not_counted(min_score: float | None, found: float) -> None:
     boxes = np.float32([[2, 40, 20, 50], [100, 60, 150, 110]])
     labels = np.int32([0, 1])
     truth = TrueBoxes(boxes, labels, np.zeros(2, bool), (120, 160))
@@ -72,11 +76,18 @@ def test_objects_that_are_not_drawn_are_not_counted() -> None:
 
     image = np.zeros((120, 160, 3), np.uint8)
     (picture,) = draw_pictures(
-        Finder(), [image], [truth], COLOURS, task="detection", names=["sign", "car"]
+        Finder(),
+        [image],
+        [truth],
+        COLOURS,
+        task="detection",
+        names=["sign", "car"],
+        min_score=min_score,
     )
 
-    assert (picture.right, picture.measure) == (0.5, "of the objects found")
-    assert _decode(picture.answer)[55:, 90:].max() < 30
+    assert (picture.right, picture.measure) == (found, "of the objects found")
+    is_second_drawn = _decode(picture.answer)[55:, 90:].max() > 30
+    assert is_second_drawn == (found == 1.0)
     assert _decode(picture.truth or b"")[55:, 90:, 1].max() > 150
 
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from dff_edge.errors import ConfigError
 from dff_edge.trainer.best_weights import BestWeights
+from dff_edge.trainer.curves import read_curves
 from dff_edge.trainer.saves import Owner
 from dff_edge.trainer.stage_validation import StageValidation
 from dff_edge.trainer.train import train
@@ -137,6 +138,16 @@ def told(monkeypatch):
 def a_run(steps=8, **changes):
     stage = {"kind": "recognition", **STAGE, "steps": steps, "validate_every": 1, "keep": "best"}
     return tiny_config(data=DATA, stages=[stage | changes])
+
+
+def test_validation_at_the_start_is_the_first_point_of_the_curve(tmp_path, told):
+    told([0.25, 0.125, 0.75])
+
+    train(a_run(steps=4), tmp_path / "run")
+
+    (stage,) = read_curves(tmp_path / "run")
+    assert stage.validation == {"val_told": [(0, 0.25), (2, 0.125), (4, 0.75)]}
+    assert [step for step, _ in stage.loss] == [2, 4]
 
 
 def test_checkpoint_has_the_weights_of_the_best_validation(tmp_path, told, caplog):

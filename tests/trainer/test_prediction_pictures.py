@@ -61,6 +61,21 @@ def test_right_labels_look_like_the_truth_and_wrong_ones_do_not(tmp_path):
     np.testing.assert_allclose(halves[1][:, 202:], blend[20:64, 70:], atol=60)
 
 
+def test_the_legend_is_below_the_frames_and_hides_none(tmp_path):
+    clips = open_clips("synthetic://street?clips=1&frames=2&height=240&width=480")
+    task = tiny_config().model.task
+
+    _, picture, _ = drawn(tmp_path, clips, task, lambda clip, i: clip.labels(i))
+
+    rows, strip = picture[: 2 * 244 - 4], picture[2 * 244 - 4 :]
+    halves = np.float32(rows[30:240, :480]), np.float32(rows[30:240, 484:])  # below the captions
+    assert np.abs(halves[0] - halves[1]).mean() < 8  # JPEG, and opacities a little apart
+    assert np.abs(halves[0] - halves[1])[-100:, :160].mean() < 8
+    for colour in task.colours:
+        found = np.abs(np.float32(strip) - np.float32(colour)[::-1]).max(axis=2) < 40
+        assert found.sum() > 40, colour
+
+
 def test_pairs_are_drawn_at_their_distance(tmp_path):
     clips, task = open_clips(CLIPS), tiny_config().model.task
 

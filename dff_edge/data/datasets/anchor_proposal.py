@@ -39,10 +39,19 @@ class AnchorProposal(NamedTuple):
     @property
     def line(self) -> str:
         """The line of a training configuration, below ``model.task``."""
+        return f"rfcn: {self._keys}"
+
+    @property
+    def setting(self) -> str:
+        """The same for ``dff-edge train --set``, which keeps the other keys."""
+        return f"rfcn={self._keys}"
+
+    @property
+    def _keys(self) -> str:
         scales, ratios = (
             ", ".join(f"{value:g}" for value in values) for values in (self.scales, self.ratios)
         )
-        return f"rfcn: {{anchor_scales: [{scales}], anchor_ratios: [{ratios}]}}"
+        return f"{{anchor_scales: [{scales}], anchor_ratios: [{ratios}]}}"
 
 
 def box_shares(clips: Sequence[LabelledClip]) -> Sizes:

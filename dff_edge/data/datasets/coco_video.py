@@ -33,9 +33,15 @@ from dff_edge.data.datasets.files_clip import FilesClip, Listing, list_folder
 from dff_edge.data.datasets.video_clip import open_clip
 from dff_edge.errors import ConfigError, SourceError
 
+_SHOWN = 3  # names of videos in a message
+
 
 class CocoClip(FilesClip):
-    """One video; ``objects`` holds the boxes of each of its frames, as in the file."""
+    """Frames of a video without a gap; ``objects`` holds the boxes of each, as in the file.
+
+    Attributes:
+        video: name of the video, of which others may be clips too.
+    """
 
     def __init__(
         self,
@@ -45,9 +51,11 @@ class CocoClip(FilesClip):
         source: Path,
         objects: list[TrueBoxes],
         every: int = 1,
+        video: str | None = None,
     ) -> None:
         truths = {n: source.name for n, image in enumerate(images) if _counts(image, every)}
         super().__init__(name, folder, [image.file for image in images], source.parent, truths)
+        self.video = video or name
         self._objects = objects
 
     def where(self, index: int) -> str:
@@ -172,6 +180,7 @@ def _list_images(root: Path, folder: Path, content: CocoFile, every: int, listin
     def is_there(file: Path) -> bool:
         return file.name in names_in(file.parent)
 
+    gaps: dict[str, int] = {}  # clips of each video that lacks frames
     for name, frames, _ in content.videos:
         if not frames:
             listing.problems.append(f"{root}: video {name} has no images")
@@ -183,22 +192,31 @@ def _list_images(root: Path, folder: Path, content: CocoFile, every: int, listin
             continue
         parts = _consecutive([image.frame for image in frames])
         if len(parts) > 1:
-            listing.problems.append(
-                f"{root}: video {name} lacks frames between others; pairs over these gaps are left "
-                f"out, the rest makes {len(parts)} clips"
-            )
+            gaps[name] = len(parts)
         boxes = [_true_boxes(content.objects.get(image.id, []), image.size) for image in frames]
         for part in parts:
             part_name = name if len(parts) == 1 else f"{name}:{frames[part.start].frame}"
             listing.clips.append(
-                CocoClip(part_name, folder, frames[part], root, boxes[part], every)
+                CocoClip(part_name, folder, frames[part], root, boxes[part], every, video=name)
             )
+    if gaps:
+        listing.problems.append(
+            f"{root}: {_videos(list(gaps))} frames between others; pairs over these gaps are left "
+            f"out, the rest makes {sum(gaps.values())} clips"
+        )
     if not listing.clips:
         why = f": {listing.problems[-1]}" if listing.problems else ""
         raise SourceError(
             f"'{root}' has no video whose images are there{why}. They are looked for in "
             f"'{folder}'; another folder is given as ?images=FOLDER, video files as ?videos=FOLDER."
         )
+
+
+def _videos(names: Sequence[str]) -> str:
+    if len(names) == 1:
+        return f"video {names[0]} lacks"
+    more = ", ..." if len(names) > _SHOWN else ""
+    return f"{len(names)} videos ({', '.join(names[:_SHOWN])}{more}) lack"
 
 
 def _consecutive(numbers: list[int]) -> list[slice]:

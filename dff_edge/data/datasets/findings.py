@@ -215,11 +215,13 @@ def _anchors(shares: NDArray[np.float32], anchors: Anchors) -> Finding:
     )
     if lacking <= _MUCH_WITHOUT_ANCHOR:
         return Finding("anchors", "note", text)
+    proposal = propose_anchors(sizes)
+    assert proposal is not None  # there are boxes
     return Finding(
         "anchors",
         "warning",
-        f"{text}. Set rfcn.anchor_scales and anchor_ratios; `dff-edge data check --config` "
-        "proposes some",
+        f"{text}. Anchors that overlap them by {proposal.overlap:.2f} in the mean: --set "
+        f'"model.task.{proposal.setting}"',
     )
 
 

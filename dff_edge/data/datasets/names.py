@@ -21,6 +21,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from dff_edge.bundle.tasks import TaskName
@@ -151,18 +152,19 @@ class DataName:
         """
         listing = self.listing()
         if listing.problems:
-            _log.warning(
-                "'%s': %d things in its files are left out or not as usual, the first: %s. "
-                "`dff-edge data check` lists them",
-                self.text,
-                len(listing.problems),
-                listing.problems[0],
-            )
+            _tell(self.text, len(listing.problems), listing.problems[0])
         return listing.clips
 
     def classes(self) -> tuple[str, ...] | None:
         """Return the names of its classes, None where its files do not define them."""
         return self.kind.classes(self.root, self.options)
+
+
+@cache
+def _tell(name: str, count: int, first: str) -> None:
+    """Log the faults of data once: training opens its data several times."""
+    more = f" (and {count - 1} more: `dff-edge data check` lists them)" if count > 1 else ""
+    _log.warning("'%s': left out or not as usual in its files: %s%s", name, first, more)
 
 
 def parse_data_name(uri: str, *, split: str = "val") -> DataName | None:

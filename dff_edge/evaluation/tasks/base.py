@@ -60,13 +60,14 @@ class MeasuredTask(ABC, Generic[A]):
         """Return whether a value is a result of this task."""
 
     @abstractmethod
-    def share_right(self, answer: A, truth: Any, class_count: int) -> float | None:
+    def share_right(self, answer: A, truth: Any, class_count: int, style: Style) -> float | None:
         """Return the share of one frame's drawn result that is right, 0..1; None if nothing can be.
 
         Args:
             answer: result of the frame.
             truth: its labels or boxes, as of ``Tally.truth``.
             class_count: K.
+            style: which parts are drawn.
         """
 
     def draw_truth(

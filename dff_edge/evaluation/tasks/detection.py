@@ -10,7 +10,7 @@ from dff_edge.evaluation.box_accuracy import BoxAccuracy, BoxTally, match
 from dff_edge.evaluation.tasks.base import MeasuredTask
 from dff_edge.frames import Image
 from dff_edge.runtime.drawing.boxes import draw_boxes
-from dff_edge.runtime.drawing.style import SHOWN_SCORE, Style
+from dff_edge.runtime.drawing.style import Style
 from dff_edge.runtime.drawing.text import Colours
 
 
@@ -31,9 +31,11 @@ class MeasuredDetection(MeasuredTask[Detections]):
         """See ``MeasuredTask.is_answer``."""
         return isinstance(answer, Detections)
 
-    def share_right(self, answer: Detections, truth: TrueBoxes, class_count: int) -> float | None:
+    def share_right(
+        self, answer: Detections, truth: TrueBoxes, class_count: int, style: Style
+    ) -> float | None:
         """See ``MeasuredTask.share_right``: of the true objects, those that were matched."""
-        matches = match(answer.above(SHOWN_SCORE), truth, class_count)
+        matches = match(answer.above(style.least_score), truth, class_count)
         wanted = int(matches.truths.sum())
         return float(matches.right.sum() / wanted) if wanted else None
 

@@ -10,6 +10,7 @@ import numpy as np
 from dff_edge.evaluation.label_accuracy import LabelAccuracy, LabelTally
 from dff_edge.evaluation.tasks.base import MeasuredTask
 from dff_edge.frames import LabelMap
+from dff_edge.runtime.drawing.style import Style
 
 
 class MeasuredSegmentation(MeasuredTask[LabelMap]):
@@ -30,7 +31,9 @@ class MeasuredSegmentation(MeasuredTask[LabelMap]):
         """See ``MeasuredTask.is_answer``."""
         return isinstance(answer, np.ndarray) and answer.dtype == np.uint8
 
-    def share_right(self, answer: LabelMap, truth: LabelMap, class_count: int) -> float | None:
+    def share_right(
+        self, answer: LabelMap, truth: LabelMap, class_count: int, style: Style
+    ) -> float | None:
         """See ``MeasuredTask.share_right``: of the pixels."""
         scored = truth < class_count
         return float(np.mean(answer[scored] == truth[scored])) if scored.any() else None

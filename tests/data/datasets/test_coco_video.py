@@ -10,7 +10,7 @@ from dff_edge.data.clips import class_names, open_clips
 from dff_edge.data.datasets import DATA_SETS
 from dff_edge.errors import ConfigError, SourceError
 from dff_edge.report.data_check import check_data
-from tests.data.datasets.layouts import coco_video
+from tests.data.datasets.layouts import coco_video, picture, write
 from tests.runtime.sources.videos import read_all, scene, write_video
 
 
@@ -55,6 +55,26 @@ def test_a_video_with_missing_frames_is_several_clips(tmp_path, caplog):
     assert clips[0].boxes(0).boxes.shape == (0, 4)
     assert clips[1].boxes(0).boxes.tolist() == [[2, 3, 12, 7], [0, 0, 32, 24]]
     assert [int(clips[1].image(n)[0, 0, 0]) for n in range(2)] == [10, 20]
+
+
+def test_many_videos_that_lack_frames_are_told_in_one_line_and_once(tmp_path, caplog):
+    path, content = coco_video(tmp_path)
+    content["videos"] = [{"id": n, "name": name} for n, name in enumerate("pqrs")]
+    content["images"] = []
+    for n, name in enumerate(f"{video}/{frame}.jpg" for video in "pqrs" for frame in (0, 9)):
+        write(tmp_path / "frames" / name, picture(n))
+        content["images"].append(
+            {"id": n, "file_name": name, "video_id": n // 2, "frame_id": n % 2 * 9}
+        )
+    content["annotations"] = []
+    path.write_text(json.dumps(content))
+
+    for _ in range(2):
+        open_clips(f"cocovid://{path}?images=frames")
+
+    (record,) = caplog.records
+    assert "4 videos (p, q, r, ...) lack frames between others" in record.getMessage()
+    assert "the rest makes 8 clips" in record.getMessage()
 
 
 def test_what_is_no_file_or_no_json_is_refused(tmp_path):

@@ -4,8 +4,11 @@ import logging
 
 import numpy as np
 import pytest
+import yaml
 
 from dff_edge.boxes import TrueBoxes
+from dff_edge.bundle.anchors import anchor_sizes
+from dff_edge.bundle.rfcn import RfcnSettings
 from dff_edge.data.datasets.findings import Anchors, anchors_for, check_clips, find
 from dff_edge.data.datasets.folder import list_clips
 from dff_edge.data.datasets.sample import take_sample
@@ -200,6 +203,9 @@ def test_anchors_are_held_against_boxes_at_the_network_s_size():
     severity, text = found(far)  # of the large one: 64 * 48 / (64 * 64 + 128 * 48 - 64 * 48) = 0.43
     assert severity == "warning"
     assert "100% of the boxes overlap no anchor by 0.5" in text
+    setting = text.partition('--set "model.task.rfcn=')[2].rstrip('"')
+    fitting = RfcnSettings(**yaml.safe_load(setting))
+    assert found(np.float32(anchor_sizes(fitting)))[0] == "note"
 
 
 def test_anchors_are_proposed_as_a_line_for_a_configuration():

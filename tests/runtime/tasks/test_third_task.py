@@ -116,7 +116,7 @@ class MeasuredDepth(MeasuredTask):
     def is_answer(self, answer):
         return isinstance(answer, np.ndarray) and answer.dtype == np.float32
 
-    def share_right(self, answer, truth, class_count):
+    def share_right(self, answer, truth, class_count, style):
         return float(np.mean(np.abs(truth - answer) < 0.1))
 
 
