@@ -41,7 +41,6 @@ from typing import Any
 
 import numpy as np
 from _common import parser, report, street_images
-from realtime import Memory
 
 from dff_edge.bundle.reader import Bundle
 from dff_edge.bundle.shipped import find_bundle
@@ -51,6 +50,7 @@ from dff_edge.runtime.engines import shared
 from dff_edge.runtime.engines.base import usable_cores
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.pipelines import Pipelines
+from dff_edge.runtime.sources.memory import MemorySource
 from dff_edge.runtime.sources.paced import PacedSource
 
 SIZE = (480, 640)  # of the cameras' frames
@@ -264,7 +264,7 @@ def play(pipelines: Sequence[Pipeline], options: argparse.Namespace) -> list[Pla
         phase_s = number / len(pipelines) / options.rate
         time.sleep(max(0.0, begin_s + phase_s - time.monotonic()))
         pipeline, own = pipelines[number], played[number]
-        with PacedSource(Memory(images, options.frames), options.rate) as camera:
+        with PacedSource(MemorySource(images, options.frames), options.rate) as camera:
             for frame in camera:
                 own_index = frame.index + WARM_UP
                 pipeline.submit(Frame(frame.image, own_index, frame.stamp_s, live=True))

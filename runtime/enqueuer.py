@@ -13,7 +13,7 @@ from dff_edge.runtime.devices.base import Buffer, Device, Event, ImageDevice, St
 from dff_edge.runtime.engines.subnets import Subnets
 from dff_edge.runtime.kernels.resize import FrameResizer
 from dff_edge.runtime.slots import KeyBuffers, Slot, Stages
-from dff_edge.runtime.staleness import Staleness
+from dff_edge.runtime.staleness import Staleness, small_picture
 from dff_edge.runtime.streams import Streams
 from dff_edge.runtime.tasks.decoders import Decoder, DeviceDecoder
 
@@ -188,11 +188,12 @@ class Enqueuer:
 
 
 def _expect(staleness: Staleness, slot: Slot, key: KeyBuffers) -> None:
+    flow = slot.moved["flow"].array
+    cells = flow.shape[1:3]
+    if key.small is None:  # of its first frame; all are predicted on one thread
+        key.small = small_picture(key.half.array, cells)
     slot.expected_disagreement = staleness.expect(
-        slot.frame.index - key.index,
-        slot.moved["flow"].array,
-        key.half.array,
-        slot.half.array,
+        slot.frame.index - key.index, flow, key.small, small_picture(slot.half.array, cells)
     )
 
 

@@ -7,6 +7,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dff_edge.errors import EngineError, PipelineError
 from dff_edge.frames import Frame
 from dff_edge.runtime.devices.base import Device, Event, Stream
@@ -100,11 +103,13 @@ class KeyBuffers(Stages):
     Attributes:
         stamp_s: when the frame was captured.
         ready: event that its features are computed.
+        small: what staleness compares with later frames (``small_picture``); None until it did.
     """
 
     def __init__(self, device: Device, subnets: Subnets, feature: Stream) -> None:
         super().__init__()
         self.stamp_s = 0.0
+        self.small: NDArray[np.float32] | None = None
         self.frame = device.buffer(subnets.feature.inputs["frame"], host=True)
         self.half = device.buffer(subnets.flow.inputs["key_half"], host=True)
         self.features = device.buffer(subnets.feature.outputs["features"])
@@ -114,6 +119,7 @@ class KeyBuffers(Stages):
         """Take a frame."""
         self._begin(frame.index)
         self.stamp_s = frame.stamp_s
+        self.small = None
 
     @property
     def is_ready(self) -> bool:
