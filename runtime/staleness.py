@@ -27,6 +27,7 @@ from dff_edge.runtime.kernels.resize import resize_image
 
 _FAR = 1e6  # cells; a longer flow leads nowhere
 _PER_CELL = 2  # samples of the half-size frames, on each side of a feature cell
+_SUM = np.ones((1, 2), np.float32)  # of two channels, as a transform
 
 # Below, a measure is noise: grain of a camera, rounding of a flow.
 _FLOORS: Mapping[Measure, float] = {
@@ -148,9 +149,9 @@ def _mean(values: NDArray[np.float32]) -> float:
 
 def _slope(flow: NDArray[np.float32]) -> float:
     """Return the mean length of the flow's slope, to the right and down together."""
-    places = flow.view(np.complex64)[..., 0]
-    own = places[:-1, :-1]
-    return _mean(cv2.magnitude(np.abs(places[:-1, 1:] - own), np.abs(places[1:, :-1] - own)))
+    own = flow[:-1, :-1]
+    right, down = flow[:-1, 1:] - own, flow[1:, :-1] - own
+    return _mean(cv2.sqrt(cv2.transform(right * right + down * down, _SUM)))
 
 
 @lru_cache(maxsize=8)
