@@ -15,6 +15,9 @@ in_order_p99_ms, background_p99_ms   99th percentile of the age
 background_overhead         median age in the background over that of the short path alone
 background_distance_p50, background_distance_p99   of results from their key frames, in frames
 idle_cpu_share              time of cores that an open pipeline uses when no frame comes, over one
+
+--plot draws the age of each answer over time, in the background and in order, of the last round;
+--timelines their stages on each stream, as in_order.png and background.png.
 """
 
 from __future__ import annotations
@@ -34,11 +37,14 @@ from pipeline import make_bundle
 
 from dff_edge.bundle.reader import Bundle
 from dff_edge.frames import Frame, Image
+from dff_edge.report.live_plot import Aged, draw_ages
+from dff_edge.report.timeline import write_timeline
 from dff_edge.runtime.engines.base import usable_cores
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.policy import FrameContext, KeyFramePolicy
 from dff_edge.runtime.sources.memory import MemorySource
 from dff_edge.runtime.sources.paced import PacedSource
+from dff_edge.runtime.trace import Trace
 
 ANSWERED_INTERVAL = 10
 IDLE_S = 2.0
@@ -70,12 +76,14 @@ class Run:
 
     Attributes:
         captured: frames that the camera gave.
+        captured_s: when the frame of each result was captured, since the first of them.
         ages_ms: of each result, from capture.
         distances: of each result from its key frame.
         keys: numbers of the key frames that answered.
     """
 
     captured: int
+    captured_s: list[float] = field(default_factory=list)
     ages_ms: list[float] = field(default_factory=list)
     distances: list[int] = field(default_factory=list)
     keys: set[int] = field(default_factory=set)
@@ -109,6 +117,8 @@ def main() -> None:
     arguments.add_argument(
         "--feature-threads", type=int, help="of the feature network; default: measured"
     )
+    arguments.add_argument("--plot", type=Path, help="draw ages over time here, a .png")
+    arguments.add_argument("--timelines", type=Path, help="draw timelines into this folder")
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory(prefix="dff-edge-") as folder:
         bundle = make_bundle(options.bundle or Path(folder) / "bundle")
@@ -123,11 +133,18 @@ def measure(
     """Run the camera on each way in turns; figures, and what they rest on."""
     loads = [os.getloadavg()[0]]
     runs: dict[str, list[Run]] = {"alone": [], "background": [], "in order": []}
+    traces = {"in-order": Trace(), "background": Trace()}
     with ExitStack() as stack:
 
         def opened(keys: str, threads: int | None, engine: str) -> Pipeline:
             pipeline = Pipeline.open(
-                bundle, precision="int8", depth=1, keys=keys, threads=threads, engine=engine
+                bundle,
+                precision="int8",
+                depth=1,
+                keys=keys,
+                threads=threads,
+                engine=engine,
+                trace=traces[keys] if options.timelines else None,
             )
             return stack.enter_context(pipeline)
 
@@ -145,6 +162,8 @@ def measure(
             loads.append(os.getloadavg()[0])
         behind.reset()
         idle_share = cpu_share(IDLE_S)
+
+    draw(runs, traces, options)
 
     def median(way: str, percent: float) -> float:
         return statistics.median(run.age_ms(percent) for run in runs[way])
@@ -184,6 +203,20 @@ def measure(
     return figures, background
 
 
+def draw(runs: dict[str, list[Run]], traces: dict[str, Trace], options: Any) -> None:
+    """Draw the pictures that were asked for, of the last round."""
+    if options.plot:
+        answers = {
+            way: [Aged(*pair) for pair in zip(last.captured_s, last.ages_ms, strict=True)]
+            for way in ("background", "in order")
+            for last in runs[way][-1:]
+        }
+        options.plot.write_bytes(draw_ages(answers))
+    if options.timelines:
+        for keys, trace in traces.items():
+            write_timeline(trace, options.timelines / f"{keys.replace('-', '_')}.png")
+
+
 def play(
     pipeline: Pipeline, policy: KeyFramePolicy, images: list[Image], count: int, rate: float
 ) -> Run:
@@ -201,9 +234,11 @@ def play(
             result = pipeline.poll(block=True)
             assert result is not None
             assert result.age_s is not None
+            run.captured_s.append(frame.stamp_s)
             run.ages_ms.append(result.age_s * 1e3)
             run.distances.append(result.key_distance)
             run.keys.add(result.key_index)
+    run.captured_s = [stamp_s - run.captured_s[0] for stamp_s in run.captured_s]
     return run
 
 

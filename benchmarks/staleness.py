@@ -23,6 +23,9 @@ adaptive_key_share           key frames that adaptive needs for the mean agreeme
 adaptive_key_share_p95       the same for the agreement of the worst answers, the 95th percentile
 adaptive_key_share_moving    the first, of the frames after the wait alone
 ..._N                        for l = N
+
+--plot draws the mean agreement with the full network against the time that a frame took, in the
+mean, for the fixed intervals and for adaptive.
 """
 
 from __future__ import annotations
@@ -56,7 +59,8 @@ from dff_edge.calibration.staleness import (
     predict,
 )
 from dff_edge.evaluation.staleness import rank_correlation, staleness_quality
-from dff_edge.frames import Frame
+from dff_edge.frames import Frame, Result
+from dff_edge.report.live_plot import Bought, draw_agreement
 from dff_edge.runtime.cuts import changed_share, histograms
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.policy import Adaptive, FixedInterval, KeyFramePolicy
@@ -106,10 +110,12 @@ class Run:
     Attributes:
         keys: whether each frame is a key frame, ``(clips, frames)``.
         stale: share of each answer that differs from the full network's, the same.
+        latency_s: of each answer, the same.
     """
 
     keys: NDArray[np.bool_]
     stale: NDArray[np.float64]
+    latency_s: NDArray[np.float64]
 
     def of(self, clips: NDArray[np.int64], worst: bool) -> tuple[float, float]:
         """Return key frames of some clips, and mean or 95th percentile of the difference."""
@@ -119,7 +125,11 @@ class Run:
 
     def after(self, frames: int) -> Run:
         """Return the same without the first frames of each clip."""
-        return Run(self.keys[:, frames:], self.stale[:, frames:])
+        return Run(self.keys[:, frames:], self.stale[:, frames:], self.latency_s[:, frames:])
+
+    def bought(self, name: str) -> Bought:
+        """Return its agreement with the full network, and its cost."""
+        return Bought(name, 1e3 * float(self.latency_s.mean()), 1 - float(self.stale.mean()))
 
 
 def main() -> None:
@@ -138,6 +148,7 @@ def main() -> None:
     arguments.add_argument("--least", type=int, default=2, help="lower bound of adaptive")
     arguments.add_argument("--turns", type=int, default=15, help="of the two runs of its cost")
     arguments.add_argument("--only", choices=["cost"], help="measure this alone")
+    arguments.add_argument("--plot", type=Path, help="draw agreement against cost here, a .png")
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory(prefix="dff-edge-") as folder:
         clips: list[Clip] = list(open_calibration_clips(options.source))
@@ -304,15 +315,27 @@ def key_shares(
         *(FixedInterval(int(text)) for text in options.intervals.split(",")),
         *(Adaptive(threshold, options.least) for threshold in thresholds),
     ]
-    full = answered(bundle, FixedInterval(1), clips, options)[1]
+    full = [
+        [own.answer for own in clip] for clip in answered(bundle, FixedInterval(1), clips, options)
+    ]
     runs: list[Run] = []
     for policy in policies:
-        keys, own = answered(bundle, policy, clips, options)
-        stale = [differences(bundle, *pair) for pair in zip(own, full, strict=True)]
-        runs.append(Run(np.array(keys), np.array(stale)))
+        results = answered(bundle, policy, clips, options)
+        stale = [
+            differences(bundle, [result.answer for result in own], others)
+            for own, others in zip(results, full, strict=True)
+        ]
+        keys = [[result.is_key for result in own] for own in results]
+        latency_s = [[result.latency_s for result in own] for own in results]
+        runs.append(Run(np.array(keys), np.array(stale), np.array(latency_s)))
         count, mean = runs[-1].of(np.arange(len(clips)), worst=False)
         print(f"{policy}: {count:.0f} key frames, {mean:.4f} stale", flush=True)
     fixed = [policy.interval for policy in policies if isinstance(policy, FixedInterval)]
+    if options.plot:
+        named = [f"l = {interval}" for interval in fixed] + [f"{one:g}" for one in thresholds]
+        points = [run.bought(name) for name, run in zip(named, runs, strict=True)]
+        lines = {"fixed": points[: len(fixed)], "adaptive": points[len(fixed) :]}
+        options.plot.write_bytes(draw_agreement(lines))
     figures: dict[str, float] = {}
     for number, interval in enumerate(fixed):
         own, curve = runs[number], runs[len(fixed) :]
@@ -327,19 +350,15 @@ def key_shares(
 
 def answered(
     bundle: Bundle, policy: KeyFramePolicy, clips: Sequence[Clip], options: Any
-) -> tuple[list[list[bool]], list[list[Any]]]:
-    """Return whether each frame of each clip is a key frame, and its answer."""
+) -> list[list[Result]]:
+    """Return the results of each clip."""
     with Pipeline.open(
         bundle, precision=options.precision, policy=policy, depth=1, threads=options.threads
     ) as pipeline:
-        results = [
+        return [
             list(pipeline.run(Frame(clip.image(i), i, i / 30) for i in range(len(clip))))
             for clip in clips
         ]
-    return (
-        [[result.is_key for result in own] for own in results],
-        [[result.answer for result in own] for own in results],
-    )
 
 
 def differences(bundle: Bundle, answers: list[Any], full: list[Any]) -> list[float]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -143,7 +144,7 @@ def _sigmoid(value: float) -> float:
 # numbers. A small network's frame takes little more than a millisecond.
 
 
-def _mean(values: NDArray[np.float32]) -> float:
+def _mean(values: NDArray[Any]) -> float:
     return float(cv2.mean(values)[0])
 
 
@@ -166,7 +167,9 @@ def _carried(key: NDArray[np.float32], flow: NDArray[np.float32]) -> NDArray[np.
     height, width = key.shape[:2]
     fine = cv2.resize(flow, (width, height), interpolation=cv2.INTER_LINEAR)
     places = cv2.scaleAdd(fine, _PER_CELL, _grid(height, width))
-    carried = cv2.remap(key, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    carried = cv2.remap(  # type: ignore[call-overload]  # OpenCV's stubs know no map of x and y
+        key, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
     return np.asarray(carried)
 
 
