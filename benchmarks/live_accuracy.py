@@ -117,7 +117,9 @@ def main() -> None:
     if options.cores is not None:  # before any library counts them
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cores])
     cases = [Case("street", None, STREET_FIT, options.drawn, 30.0, "_drawn")]
-    if options.camvid is not None:
+    if options.only == "camvid":
+        cases.clear()
+    if options.camvid is not None and options.only != "drawn":
         train, val = (f"camvid://{options.camvid}?split={split}" for split in ("train", "val"))
         cases.insert(0, Case("camvid-accurate", "camvid", train, val, 15.0))
     figures: dict[str, float] = {}
@@ -150,9 +152,13 @@ def arguments() -> Any:
         help="of the networks, as of `dff-edge export`",
     )
     arguments.add_argument("--cores", type=int, help="that the process may use")
+    arguments.add_argument("--only", choices=["camvid", "drawn"], help="measure this alone")
     arguments.add_argument("--intervals", default="2,3,5,10", help="l of the ways in order")
     arguments.add_argument("--runs", type=int, default=3, help="rounds")
-    return arguments.parse_args()
+    options = arguments.parse_args()
+    if options.only == "camvid" and options.camvid is None:
+        arguments.error("--only camvid needs the data, --camvid FOLDER.")
+    return options
 
 
 def measure(case: Case, folder: Path, options: Any) -> tuple[dict[str, float], dict[str, Any]]:
@@ -256,6 +262,9 @@ def figures_of(case: Case, ways: dict[str, Way]) -> dict[str, float]:
         "background_accuracy_gain_any_age": gain(counted, "any_age"),
         "background_gain_over_all": gain(list(others.values()), "accuracy"),
     }
+    figures["in_order_interval"] = next(
+        float(name.rpartition("=")[2]) for name, way in ways.items() if way is in_order
+    )
     named = {"background": behind, "in_order": in_order, "per_frame": ways["per frame"]}
     if "lighter" in ways:
         named["lighter"] = ways["lighter"]

@@ -38,13 +38,13 @@ from pipeline import make_bundle
 from dff_edge.bundle.reader import Bundle
 from dff_edge.frames import Frame, Image
 from dff_edge.report.live_plot import Aged, draw_ages
-from dff_edge.report.timeline import write_timeline
+from dff_edge.report.timeline import draw_timeline
 from dff_edge.runtime.engines.base import usable_cores
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.policy import FrameContext, KeyFramePolicy
 from dff_edge.runtime.sources.memory import MemorySource
 from dff_edge.runtime.sources.paced import PacedSource
-from dff_edge.runtime.trace import Trace
+from dff_edge.runtime.trace import StageSpan, Trace
 
 ANSWERED_INTERVAL = 10
 IDLE_S = 2.0
@@ -80,6 +80,7 @@ class Run:
         ages_ms: of each result, from capture.
         distances: of each result from its key frame.
         keys: numbers of the key frames that answered.
+        spans: of its stages, if they are traced.
     """
 
     captured: int
@@ -87,6 +88,7 @@ class Run:
     ages_ms: list[float] = field(default_factory=list)
     distances: list[int] = field(default_factory=list)
     keys: set[int] = field(default_factory=set)
+    spans: list[StageSpan] = field(default_factory=list)
 
     @property
     def answered_share(self) -> float:
@@ -133,10 +135,10 @@ def measure(
     """Run the camera on each way in turns; figures, and what they rest on."""
     loads = [os.getloadavg()[0]]
     runs: dict[str, list[Run]] = {"alone": [], "background": [], "in order": []}
-    traces = {"in-order": Trace(), "background": Trace()}
     with ExitStack() as stack:
 
-        def opened(keys: str, threads: int | None, engine: str) -> Pipeline:
+        def opened(keys: str, threads: int | None, engine: str) -> tuple[Pipeline, Trace]:
+            trace = Trace()
             pipeline = Pipeline.open(
                 bundle,
                 precision="int8",
@@ -144,26 +146,30 @@ def measure(
                 keys=keys,
                 threads=threads,
                 engine=engine,
-                trace=traces[keys] if options.timelines else None,
+                trace=trace if options.timelines else None,
             )
-            return stack.enter_context(pipeline)
+            return stack.enter_context(pipeline), trace
 
-        behind = opened("background", options.feature_threads, options.engine)
-        in_order = opened("in-order", options.threads, options.engine)
+        behind, behind_trace = opened("background", options.feature_threads, options.engine)
+        in_order, in_order_trace = opened("in-order", options.threads, options.engine)
         idle = behind.policy
         for _ in range(options.runs):
             for way in runs:
-                pipeline = in_order if way == "in order" else behind
+                is_in_order = way == "in order"
+                pipeline = in_order if is_in_order else behind
+                trace = in_order_trace if is_in_order else behind_trace
+                trace.spans.clear()  # of the run before
                 policy: KeyFramePolicy = {"alone": Never(), "in order": EveryTenthAnswer()}.get(
                     way, idle
                 )
                 runs[way].append(play(pipeline, policy, images, options.frames, options.rate))
+                runs[way][-1].spans = list(trace.spans)
                 print(f"{way}: {runs[way][-1]}", flush=True)
             loads.append(os.getloadavg()[0])
         behind.reset()
         idle_share = cpu_share(IDLE_S)
 
-    draw(runs, traces, options)
+    draw({way: runs[way][-1] for way in ("background", "in order")}, options)
 
     def median(way: str, percent: float) -> float:
         return statistics.median(run.age_ms(percent) for run in runs[way])
@@ -203,18 +209,18 @@ def measure(
     return figures, background
 
 
-def draw(runs: dict[str, list[Run]], traces: dict[str, Trace], options: Any) -> None:
-    """Draw the pictures that were asked for, of the last round."""
+def draw(runs: dict[str, Run], options: Any) -> None:
+    """Draw the pictures that were asked for."""
     if options.plot:
         answers = {
-            way: [Aged(*pair) for pair in zip(last.captured_s, last.ages_ms, strict=True)]
-            for way in ("background", "in order")
-            for last in runs[way][-1:]
+            way: [Aged(*pair) for pair in zip(run.captured_s, run.ages_ms, strict=True)]
+            for way, run in runs.items()
         }
         options.plot.write_bytes(draw_ages(answers))
     if options.timelines:
-        for keys, trace in traces.items():
-            write_timeline(trace, options.timelines / f"{keys.replace('-', '_')}.png")
+        for way, run in runs.items():
+            path = options.timelines / f"{way.replace(' ', '_')}.png"
+            path.write_bytes(draw_timeline(run.spans))
 
 
 def play(

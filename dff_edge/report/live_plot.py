@@ -9,6 +9,7 @@ from dff_edge.names import Precision
 from dff_edge.report.plot import LIGHT, Theme, add_legend, new_figure, png
 
 _WIDE = (8.0, 3.2)  # inches
+_WIDE_DPI = 110  # thousands of answers make a large file
 _SIZE = (5.8, 4.1)
 _COLOURS: tuple[Precision, ...] = ("int8", "fp16", "fp32")  # of a theme
 
@@ -57,8 +58,6 @@ def draw_ages(runs: Mapping[str, Sequence[Aged]], theme: Theme = LIGHT) -> bytes
         axes.plot(
             [answer.captured_s for answer in answers],
             [answer.age_ms for answer in answers],
-            marker=".",
-            markersize=3,
             linewidth=0.9,
             color=theme.lines[colour],
             label=name,
@@ -67,7 +66,7 @@ def draw_ages(runs: Mapping[str, Sequence[Aged]], theme: Theme = LIGHT) -> bytes
     axes.set_xlabel("capture, s")
     axes.set_ylabel("age of the answer, ms")
     add_legend(axes, theme)
-    return png(figure)
+    return png(figure, _WIDE_DPI)
 
 
 def draw_agreement(lines: Mapping[str, Sequence[Bought]], theme: Theme = LIGHT) -> bytes:
