@@ -124,10 +124,10 @@ def _merged(start: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _recognises(raw: dict[str, Any]) -> bool:
-    """Return whether a stage needs classes: flow does not."""
+    """Return whether a stage needs classes: flow and distillation do not."""
     stages = raw.get("stages")
     kinds = [_at(each, "kind") for each in stages] if isinstance(stages, list) else []
-    return any(kind != "flow" for kind in kinds)
+    return any(kind not in ("flow", "distil") for kind in kinds)
 
 
 def _check_task(own: TaskName, wanted: object, origin: str, uri: str) -> None:

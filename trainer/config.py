@@ -135,7 +135,9 @@ class StageConfig(Settings):
     Attributes:
         kind: "recognition" trains feature and task network on single frames; "flow" the flow
             network on true flow; "correction" the correction network on single frames, as if it
-            were all there is; "pairs" all of them end to end, except those in ``fixed``.
+            were all there is; "pairs" all of them end to end, except those in ``fixed``; "distil"
+            flow and correction network on pairs whose labels are not used: what is propagated to
+            the current frame must become what the per-frame network finds in it.
         steps: optimiser steps.
         fixed: of "pairs": networks that are not trained, neither weights nor BatchNorm
             statistics. The paper's Table 3: feature and task for "DFF fix N", flow for "DFF fix F".
@@ -161,9 +163,7 @@ class StageConfig(Settings):
         class_weights: of segmentation: weight of each class in the loss; None for equal weights.
         hard_examples: of detection: number of boxes of a frame that count in the loss, the hardest
             ones.
-        distil: of "pairs" of segmentation: weight of a loss beside that of the labels, the
-            divergence of the scores of a propagated frame from those that the per-frame network
-            gives for it.
+        distil: of "pairs": weight of the loss of a "distil" stage beside that of the labels.
         epoch_steps: steps between two saves (and log lines); an interrupted run resumes from the
             last save.
         validate_every: epochs between two validations; 0 for none.
@@ -174,7 +174,7 @@ class StageConfig(Settings):
             for no early end.
     """
 
-    kind: Literal["recognition", "flow", "correction", "pairs"]
+    kind: Literal["recognition", "flow", "correction", "pairs", "distil"]
     steps: Count
     fixed: tuple[NetworkName, ...] = ()
     fixed_layers: tuple[str, ...] = ()
@@ -324,11 +324,6 @@ class TrainConfig(Settings):
                 raise ValueError(
                     f"{key}.kind is 'correction', and the model has no correction network. Add "
                     "model.correction, or leave the stage out."
-                )
-            if stage.distil and self.model.task.name != "segmentation":
-                raise ValueError(
-                    f"{key}.distil is {stage.distil}, expected none for {self.model.task.name}: "
-                    "only score maps are compared."
                 )
             if stage.class_weights is not None and not self.model.task.takes_class_weights:
                 raise ValueError(

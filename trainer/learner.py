@@ -19,7 +19,7 @@ from dff_edge.errors import ConfigError
 from dff_edge.opencv import cv2
 from dff_edge.trainer.config import NetworkName, StageConfig
 from dff_edge.trainer.data.pairs import PairBatch, collate_groups
-from dff_edge.trainer.losses import distillation_loss, end_point_error, flow_loss
+from dff_edge.trainer.losses import end_point_error, flow_loss
 from dff_edge.trainer.models import (
     DeepFeatureFlow,
     FlowNetInception,
@@ -33,6 +33,7 @@ _NETWORKS: dict[str, tuple[NetworkName, ...]] = {
     "flow": ("flow",),
     "pairs": ("feature", "task", "flow", "correction"),
     "correction": ("correction",),
+    "distil": ("flow", "correction"),
 }
 
 
@@ -119,14 +120,15 @@ class Learner(lightning.LightningModule):
             correction = self.model.correction(self.model.normalize(half_frame(current)))
             loss = self._task_loss(self.model.task.parts(correction), batch)
         else:
-            answer = self.model(_to_float(batch["key"]), current, batch["same"])
-            loss = self._task_loss(answer, batch)
-            if self.stage.distil:
-                with torch.no_grad():
-                    target = self.model.recognize(current)
-                distilled = distillation_loss(answer, target)
-                self._log("distillation_loss", distilled)
-                loss = loss + self.stage.distil * distilled
+            maps = self.model(_to_float(batch["key"]), current, batch["same"])
+            if self.stage.kind == "distil":
+                loss = self._distillation_loss(maps, current)
+            else:
+                loss = self._task_loss(maps, batch)
+                if self.stage.distil:
+                    distilled = self._distillation_loss(maps, current)
+                    self._log("distillation_loss", distilled)
+                    loss = loss + self.stage.distil * distilled
         if not torch.isfinite(loss):
             raise ConfigError(
                 f"the loss became {loss.item()} at step {self.global_step} of stage "
@@ -194,6 +196,12 @@ class Learner(lightning.LightningModule):
             for name, value in losses.items():
                 self._log(f"{name}_loss", value)
         return torch.stack(tuple(losses.values())).sum()
+
+    def _distillation_loss(self, maps: Any, current: Tensor) -> Tensor:
+        """Return how far propagated maps are from those of the per-frame network."""
+        with torch.no_grad():
+            target = self.model.recognize(current)
+        return TRAINED_TASKS.find(self.model.task_name).distillation_loss(maps, target)
 
     def _flows(self, key: Tensor, current: Tensor) -> list[Tensor]:
         key_half = self.model.normalize(half_frame(key))
@@ -285,7 +293,7 @@ def _unused_layers(model: DeepFeatureFlow, stage: StageConfig) -> list[nn.Module
         return [model.correction.gate]
     if stage.kind == "flow" and model.flow.scale is not None:
         return [model.flow.scale]
-    if stage.kind == "pairs" and isinstance(model.flow, FlowNetInception):
+    if stage.kind in ("pairs", "distil") and isinstance(model.flow, FlowNetInception):
         return [model.flow.predict_flow]  # the other flow networks use their coarse flows
     return []
 

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from dff_edge.trainer.data.pairs import IGNORED
 
+_LEAST_VARIANCE = 1e-6  # of a channel that is the same everywhere
 _SMOOTH = 1e-6  # squared cells; the root of 0 has no gradient
 
 
@@ -38,7 +39,7 @@ def segmentation_loss(
     return functional.cross_entropy(full, labels.long(), class_weights, ignore_index=IGNORED)
 
 
-def distillation_loss(scores: Tensor, target: Tensor) -> Tensor:
+def score_divergence(scores: Tensor, target: Tensor) -> Tensor:
     """Compute the Kullback-Leibler divergence of two score maps' softmax, the mean over cells.
 
     Args:
@@ -48,6 +49,25 @@ def distillation_loss(scores: Tensor, target: Tensor) -> Tensor:
     wanted = functional.log_softmax(target.float(), dim=1)
     found = functional.log_softmax(scores.float(), dim=1)
     return (wanted.exp() * (wanted - found)).sum(dim=1).mean()
+
+
+def unexplained_variance(maps: Tensor, target: Tensor) -> Tensor:
+    """Compute the squared error of maps over the variance of what they should be.
+
+    Each channel counts alike, whatever its unit. Where most cells are background, as of sky,
+    variance and loss are mostly of the cells of objects.
+
+    Args:
+        maps: ``(N, C, h, w)``, trained.
+        target: the same, what they should become.
+
+    Returns:
+        A scalar, the mean over the channels: 0 where the maps are right, 1 for the target's means.
+    """
+    wanted, found = target.float(), maps.float()
+    variance, _ = torch.var_mean(wanted, dim=(0, 2, 3), correction=0)
+    error = (found - wanted).square().mean(dim=(0, 2, 3))
+    return (error / (variance + _LEAST_VARIANCE)).mean()
 
 
 def flow_loss(predictions: list[Tensor], truth: Tensor) -> Tensor:

@@ -109,7 +109,7 @@ def train(config: TrainConfig, run_folder: Path, *, resume: bool = False) -> Pat
         check_training_data(
             config.data,
             config.model,
-            trains_pairs="pairs" in uses,
+            trains_pairs=bool(uses & {"pairs", "distil"}),
             batch_size=max(stage.batch_size for stage in config.stages if stage.kind != "flow"),
         )
     if is_first:
@@ -206,7 +206,7 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 def _check_classes(config: TrainConfig) -> None:
     """Raise if the data defines other classes than the model, or another order; flow has none."""
     classes = config.model.task.classes
-    recognises = any(stage.kind != "flow" for stage in config.stages)
+    recognises = any(stage.kind not in ("flow", "distil") for stage in config.stages)
     train_on = config.data.train if recognises else None
     for key, uri in (("train", train_on), ("validate_on", config.data.validate_on)):
         known = None if uri is None else training_classes(uri, config.model.task.name)
@@ -244,11 +244,11 @@ def _open_pairs(config: TrainConfig, number: int) -> Dataset[PairBatch]:
             f"'{config.data.train}'. Set data.motion: synthetic, train flow on synthetic://street, "
             "or leave the stage out and give init.flow."
         )
-    if not is_flow and not pairs.knows_truth:
+    if stage.kind not in ("flow", "distil") and not pairs.knows_truth:
         raise ConfigError(
             f"stages.{number}.kind is '{stage.kind}', which needs labels or boxes, and data.train "
-            f"is '{config.data.train}', which has flow alone. Train the other stages from another "
-            "configuration with init.flow."
+            f"is '{config.data.train}', which has none. Train it from a configuration of its own, "
+            "and this one's stages with init."
         )
     return pairs
 

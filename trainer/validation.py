@@ -59,7 +59,7 @@ def unused_settings(config: TrainConfig) -> list[str]:
     """Return a line for each setting of validation that has no effect."""
     lines = []
     for key, kinds in (
-        ("validate_on", ("recognition", "pairs")),
+        ("validate_on", ("recognition", "pairs", "distil")),
         ("validate_flow_on", ("flow",)),
     ):
         uri = getattr(config.data, key)
@@ -227,9 +227,9 @@ def _open_flow_pairs(config: TrainConfig) -> PairData | None:
 
 def _interval(config: TrainConfig, stage: StageConfig) -> int:
     """Return the key interval that a stage is validated at, 0 where it is not."""
-    return {"recognition": 1, "flow": 0, "correction": 0, "pairs": config.data.validate_interval}[
-        stage.kind
-    ]
+    if stage.kind in ("pairs", "distil"):
+        return config.data.validate_interval
+    return 1 if stage.kind == "recognition" else 0
 
 
 class _ClipValidation(StageValidation):

@@ -161,7 +161,7 @@ def test_networks_that_rest_are_in_evaluation_mode(model):
 
 
 @pytest.mark.parametrize("flow", ["inception", "half"])
-@pytest.mark.parametrize("kind", TRAINED)
+@pytest.mark.parametrize("kind", [*TRAINED, "distil"])
 def test_every_trained_parameter_gets_a_gradient(batch, kind, flow):
     """DDP waits for ever for those that get none."""
     config = tiny_config().model.model_dump() | {"flow": {"name": flow, "width": 0.25}}
@@ -213,6 +213,32 @@ def test_distillation_adds_the_divergence_from_the_per_frame_scores(batch):
     added = 2.5 * divergence.sum(1).mean()
     assert found.item() == pytest.approx((expected + added).item(), rel=1e-5)
     assert added > 1e-4
+
+
+def unlabelled(batch):
+    return {name: batch[name] for name in ("key", "current", "same", "flow_px")}
+
+
+def test_distillation_trains_flow_and_correction_without_labels(batch):
+    model = corrected_model()
+    torch.nn.init.normal_(model.task.score.weight)
+    before = snapshot(model)
+
+    losses = trained(learner_of(model, "distil", lr=0.003), unlabelled(batch), 12)
+
+    assert {name.partition(".")[0] for name in changed(model, before)} == {"flow", "correction"}
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_nothing_is_left_to_distil_where_a_pair_is_one_frame(batch):
+    model = build_model(tiny_config().model)
+    torch.nn.init.normal_(model.task.score.weight)
+    learner = learner_of(model, "distil")
+    learner.on_train_epoch_start()
+    one_frame = unlabelled(batch) | {"same": torch.ones(4, dtype=torch.bool)}
+    one_frame["key"] = one_frame["current"]
+
+    assert learner.training_step(one_frame, 0).item() == pytest.approx(0, abs=1e-6)
 
 
 def corrected_model():

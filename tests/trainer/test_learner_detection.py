@@ -67,6 +67,24 @@ def learner_of(model, kind, **changes):
     return learner
 
 
+def test_distillation_compares_the_learned_maps_and_needs_no_boxes(model, batch):
+    learner = learner_of(model, "distil")
+    learner.on_train_epoch_start()
+    model.eval()
+    pairs = {name: batch[name] for name in ("key", "current", "same", "flow_px")}
+
+    loss = learner.training_step(pairs, 0)
+
+    key, current = (batch[name].float() for name in ("key", "current"))
+    with torch.no_grad():
+        found = torch.cat(tuple(model(key, current, batch["same"])), dim=1)
+        wanted = torch.cat(tuple(model.recognize(current)), dim=1)
+    error = (found - wanted).square().mean((0, 2, 3))
+    variance = wanted.var((0, 2, 3), correction=0)
+    assert loss.item() == pytest.approx((error / (variance + 1e-6)).mean().item(), rel=1e-5)
+    assert loss > 1e-3
+
+
 @pytest.mark.parametrize("kind", ["recognition", "pairs"])
 def test_loss_falls_on_a_few_frames(model, batch, kind):
     learner = learner_of(model, kind)

@@ -8,10 +8,11 @@ import torch
 
 from dff_edge.runtime.kernels.decode import decode_labels
 from dff_edge.trainer.losses import (
-    distillation_loss,
     end_point_error,
     flow_loss,
+    score_divergence,
     segmentation_loss,
+    unexplained_variance,
 )
 
 RTOL = 1e-5  # float32, a few hundred products and sums
@@ -183,15 +184,35 @@ def test_diverged_prediction_is_not_hidden():
     assert torch.isnan(flow_loss([prediction], torch.zeros(1, 2, 4, 4)))
 
 
-def test_distillation_loss_by_hand():
+def test_score_divergence_by_hand():
     """Two cells of two classes: KL((3/4, 1/4) || (1/2, 1/2)) and none where they are equal."""
     target = torch.tensor([[3.0, 1.0], [1.0, 1.0]]).log().T.reshape(1, 2, 1, 2)
     scores = torch.zeros(1, 2, 1, 2, requires_grad=True)
 
-    loss = distillation_loss(scores, target)
+    loss = score_divergence(scores, target)
     loss.backward()
 
     expected = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
     assert loss.item() == pytest.approx(expected / 2)
     # Softmax less target, a mean over two cells.
     assert scores.grad.flatten().tolist() == pytest.approx([-0.125, 0, 0.125, 0])
+
+
+def test_unexplained_variance_by_hand():
+    """Channel 0: squared errors 0 and 4 over the variance 4; channel 1 is right."""
+    target = torch.tensor([[1.0, 5.0], [30.0, 10.0]]).reshape(1, 2, 1, 2)
+    maps = torch.tensor([[1.0, 3.0], [30.0, 10.0]]).reshape(1, 2, 1, 2)
+
+    assert unexplained_variance(maps, target).item() == pytest.approx((4 / 2 / 4 + 0) / 2)
+    assert unexplained_variance(target, target) == 0
+
+
+def test_unexplained_variance_is_one_for_the_mean_whatever_the_unit():
+    target = torch.randn(2, 3, 4, 5) * torch.tensor([1e-1, 1, 1e3]).reshape(1, 3, 1, 1)
+    mean = target.mean(dim=(0, 2, 3), keepdim=True).expand_as(target)
+
+    assert unexplained_variance(mean, target).item() == pytest.approx(1, abs=1e-3)
+
+
+def test_unexplained_variance_of_a_constant_channel_is_finite():
+    assert torch.isfinite(unexplained_variance(torch.ones(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)))

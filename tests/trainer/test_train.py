@@ -17,11 +17,13 @@ from torch._utils import ExceptionWrapper
 
 from dff_edge.data.datasets.imagenet import CLASSES
 from dff_edge.errors import CheckpointError, ConfigError, SourceError
-from dff_edge.trainer.checkpoint import load_checkpoint
+from dff_edge.trainer.checkpoint import load_checkpoint, save_checkpoint
 from dff_edge.trainer.config import TrainConfig
 from dff_edge.trainer.learner import Learner
+from dff_edge.trainer.models import build_model
 from dff_edge.trainer.train import train
 from tests.data.datasets.layouts import flying_chairs
+from tests.runtime.sources.videos import scene, write_video
 from tests.trainer.runs import breaking, metrics, one_stage, weights, with_validation
 from tests.trainer.tiny import DDP_ATOL, STAGE, TINY, tiny_config, write_config
 
@@ -369,4 +371,35 @@ def test_gpu_that_is_not_there_is_refused(tmp_path):
     config = tiny_config(stages=one_stage().stages, device={"accelerator": "gpu", "devices": 1})
 
     with pytest.raises(ConfigError, match="which lightning refuses"):
+        train(config, tmp_path / "run")
+
+
+def test_distillation_learns_from_a_folder_of_video(tmp_path):
+    """Without a label, and with the task network's scores, zero at the start, made to be some."""
+    (tmp_path / "clips").mkdir()
+    write_video(tmp_path / "clips" / "drive.mp4", scene(6, (64, 128)))
+    start = build_model(tiny_config().model)
+    torch.nn.init.normal_(start.task.score.weight)
+    save_checkpoint(tmp_path / "start", start, tiny_config().model, name="start", training={})
+    config = tiny_config(
+        init={name: str(tmp_path / "start") for name in ("feature", "task", "flow")},
+        data=TINY["data"] | {"train": f"videos://{tmp_path / 'clips'}"},
+        stages=[{"kind": "distil", **STAGE}],
+    )
+
+    found = load_checkpoint(train(config, tmp_path / "run")).model.state_dict()
+
+    before = start.state_dict()
+    changed = {name.partition(".")[0] for name in found if not found[name].equal(before[name])}
+    assert changed == {"flow"}
+
+
+def test_video_without_labels_trains_nothing_that_needs_them(tmp_path):
+    write_video(tmp_path / "drive.mp4", scene(6, (64, 128)))
+    config = tiny_config(
+        data=TINY["data"] | {"train": f"videos://{tmp_path}"},
+        stages=[{"kind": "distil", **STAGE}, {"kind": "pairs", **STAGE}],
+    )
+
+    with pytest.raises(ConfigError, match=r"stages.1.kind is 'pairs', which needs labels or boxes"):
         train(config, tmp_path / "run")

@@ -59,7 +59,7 @@ class ClipPairs(LabelledPairs):
             number, current = self.labelled[int(rng.integers(len(self.labelled)))]
             clip = self.clips[number]
             distance = min(int(rng.integers(0, self.max_distance + 1)), current)
-            image, truth = read_frame(clip, current, self.class_count, self.task)
+            image, truth = self._read(clip, current)
             key_image = image if distance == 0 else clip.image(current - distance)
             if image.shape != key_image.shape:
                 raise SourceError(
@@ -68,6 +68,9 @@ class ClipPairs(LabelledPairs):
                 )
             pairs.append(self._augmented(rng, key_image, image, truth, distance == 0))
         return stack_pairs(pairs)
+
+    def _read(self, clip: LabelledClip, index: int) -> tuple[Image, Truth]:
+        return read_frame(clip, index, self.class_count, self.task)
 
     def _augmented(
         self, rng: np.random.Generator, key: Image, current: Image, truth: Truth, same: bool

@@ -48,7 +48,10 @@ class LabelledPairs(PairData):
         self.class_count, self.length = class_count, length
         self.group, self.max_distance, self.augment = group, max_distance, augment
         self.task = task
-        self.labelled = labelled_frames(clips)
+        self.labelled = self._current_frames()
+
+    def _current_frames(self) -> list[tuple[int, int]]:
+        return labelled_frames(self.clips)
 
 
 def labelled_frames(clips: Sequence[LabelledClip]) -> list[tuple[int, int]]:

@@ -7,6 +7,7 @@ All names of labelled clips (``dff_edge/data/clips.py``), and
   from DET: "each mini-batch samples images from either ImageNet VID or ImageNet DET datasets, at
   2 : 1 ratio" (section 5.1 of the paper)
 - ``flyingchairs://ROOT?split=train``, for flow
+- ``videos://PATH``, a video file, or those of a folder or glob, without labels, for distillation
 
 The split is that for training if the name has none.
 """
@@ -39,6 +40,7 @@ from dff_edge.trainer.data.mixed_pairs import MixedPairs
 from dff_edge.trainer.data.pairs import PairData
 from dff_edge.trainer.data.still_pairs import StillPairs
 from dff_edge.trainer.data.synthetic_pairs import SyntheticPairs
+from dff_edge.trainer.data.unlabelled_pairs import VIDEOS, UnlabelledPairs, open_videos
 from dff_edge.trainer.models import ModelConfig
 
 
@@ -107,6 +109,11 @@ def open_pairs(
             length=length,
             group=data.group,
         )
+    if has_no_labels(data.train) and (data.motion != "none" or data.hold_out):
+        raise ConfigError(
+            f"data.motion is '{data.motion}' and data.hold_out {data.hold_out} with "
+            f"'{data.train}', expected none: it has no labels."
+        )
     known = parse_data_name(data.train)
     if known is not None and known.kind.task != task:
         raise ConfigError(
@@ -114,9 +121,6 @@ def open_pairs(
         )
 
     def pairs_of(uri: str) -> PairData:
-        clips = open_clips(uri, split=split)
-        if data.holds_out:
-            clips = hold_out(clips, data.hold_out).train
         settings: dict[str, Any] = {
             "seed": seed,
             "frame_size": frame_size,
@@ -126,6 +130,12 @@ def open_pairs(
             "augment": data.augment,
             "task": task,
         }
+        if has_no_labels(uri):
+            videos = open_videos(uri)
+            return UnlabelledPairs(videos, max_distance=max_distance, crop=crop, **settings)
+        clips = open_clips(uri, split=split)
+        if data.holds_out:
+            clips = hold_out(clips, data.hold_out).train
         if data.motion == "none":
             return ClipPairs(clips, max_distance=max_distance, crop=crop, **settings)
         drives = data.motion == "driving"
@@ -153,6 +163,11 @@ def training_classes(uri: str, task: TaskName) -> tuple[str, ...] | None:
 def moves_already(uri: str) -> bool:
     """Return whether pairs of this name have motion and flow of their own."""
     return uri.startswith(("synthetic://", f"{FLYING_CHAIRS}://"))
+
+
+def has_no_labels(uri: str) -> bool:
+    """Return whether pairs of this name come without labels, boxes and flow."""
+    return uri.startswith(f"{VIDEOS}://")
 
 
 def _synthetic_pairs(
@@ -197,7 +212,7 @@ def check_training_data(
 ) -> None:
     """Open a sample of the training data: raise for errors, warn of possible faults.
 
-    Generated scenes are skipped, and Flying Chairs, whose labels are flow.
+    Generated scenes are skipped, Flying Chairs, whose labels are flow, and video without labels.
 
     Args:
         data: ``train`` and ``motion`` are used.
@@ -209,7 +224,7 @@ def check_training_data(
         ConfigError: there are fewer labelled frames than in a batch.
         SourceError: there is no box at all; and as ``open_clips`` and ``check_clips``.
     """
-    if moves_already(data.train):
+    if moves_already(data.train) or has_no_labels(data.train):
         return
     rfcn = model.rfcn
     anchors = None if rfcn is None else Anchors(anchor_sizes(rfcn), model.frame_size)

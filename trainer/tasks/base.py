@@ -50,6 +50,18 @@ class TrainedTask(ABC):
         """
 
     @abstractmethod
+    def distillation_loss(self, maps: Any, target: Any) -> Tensor:
+        """Compute how far maps of propagated features are from those of the frame's own.
+
+        Args:
+            maps: outputs of the task network, trained.
+            target: the same of the per-frame network, what they should become.
+
+        Returns:
+            A scalar, 0 where they are equal.
+        """
+
+    @abstractmethod
     def predict(self, model: DeepFeatureFlow, maps: Any, frame_size: Size, size: Size) -> Any:
         """Return the result for one frame, as the runtime does.
 

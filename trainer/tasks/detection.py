@@ -10,7 +10,9 @@ from dff_edge.boxes import Detections, in_source_pixels
 from dff_edge.trainer.config import StageConfig
 from dff_edge.trainer.data.pairs import PairBatch
 from dff_edge.trainer.detection.loss import detection_loss
+from dff_edge.trainer.losses import unexplained_variance
 from dff_edge.trainer.models import DeepFeatureFlow, RfcnMaps, detect
+from dff_edge.trainer.models.dff import join
 from dff_edge.trainer.tasks.base import Size, TrainedTask
 
 
@@ -40,6 +42,10 @@ class TrainedDetection(TrainedTask):
             hard_examples=stage.hard_examples,
             step=step,
         )._asdict()
+
+    def distillation_loss(self, maps: RfcnMaps, target: RfcnMaps) -> Tensor:
+        """Return the unexplained share of the maps' variance. See ``TrainedTask``."""
+        return unexplained_variance(join(maps), join(target))
 
     def predict(
         self, model: DeepFeatureFlow, maps: RfcnMaps, frame_size: Size, size: Size

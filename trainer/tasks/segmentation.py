@@ -12,7 +12,7 @@ from dff_edge.frames import LabelMap
 from dff_edge.runtime.kernels.decode import decode_labels
 from dff_edge.trainer.config import StageConfig
 from dff_edge.trainer.data.pairs import PairBatch
-from dff_edge.trainer.losses import segmentation_loss
+from dff_edge.trainer.losses import score_divergence, segmentation_loss
 from dff_edge.trainer.models import DeepFeatureFlow
 from dff_edge.trainer.tasks.base import Size, TrainedTask
 
@@ -34,6 +34,10 @@ class TrainedSegmentation(TrainedTask):
     ) -> Mapping[str, Tensor]:
         """See ``TrainedTask.losses``."""
         return {"softmax": segmentation_loss(maps, batch["labels"], class_weights)}
+
+    def distillation_loss(self, maps: Tensor, target: Tensor) -> Tensor:
+        """Return the divergence of the classes' probabilities. See ``TrainedTask``."""
+        return score_divergence(maps, target)
 
     def predict(self, model: DeepFeatureFlow, maps: Any, frame_size: Size, size: Size) -> LabelMap:
         """See ``TrainedTask.predict``."""
