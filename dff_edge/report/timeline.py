@@ -17,7 +17,9 @@ STREAMS = ("caller", "copy in", "networks", "feature", "flow", "task", "copy out
 NETWORK_STREAMS = ("networks", "feature", "flow", "task")
 _SIZE = (11, 3.4)  # inches
 _DPI = 150
-_EDGED = 0.005  # part of the width from which a block has an edge, which would hide a narrower one
+# Parts of the width: no block is drawn narrower than the one; an edge, which would hide a narrow
+# one, is drawn from the other.
+_THINNEST, _EDGED = 0.001, 0.005
 
 
 def overlapped_share(spans: Sequence[StageSpan]) -> float:
@@ -79,7 +81,7 @@ def draw_timeline(spans: Sequence[StageSpan], *, frames: int = 24, theme: Theme 
         start, width = span.start_ms - first_ms, span.end_ms - span.start_ms
         lane = lanes.index(span.stream)
         axes.broken_barh(
-            [(start, width)],
+            [(start, max(width, _THINNEST * all_ms))],
             (lane - 0.38, 0.76),
             facecolor=STAGE_COLOURS[span.stage],
             edgecolor=theme.background,

@@ -80,7 +80,9 @@ def test_features_of_an_older_frame_are_shown_where_they_ran_meanwhile():
 
 
 def test_short_stages_are_seen_in_a_long_time():
-    flows = [span("flow", "flow", 100 * index, 100 * index + 2, frame=index) for index in range(9)]
+    flows = [
+        span("flow", "flow", 100 * index, 100 * index + 0.01, frame=index) for index in range(9)
+    ]
     _, colours = colours_of(draw_timeline(flows))
     assert colour_of("flow") in colours
 
