@@ -128,6 +128,7 @@ class Reference:
                     manifest.frame_size,
                     manifest.channels,
                     scale_levels=None if levels is None else levels.scale,
+                    stride=manifest.stride,
                 )
             )
         )

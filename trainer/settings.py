@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -160,7 +160,8 @@ def _resolve(
 ) -> tuple[list[str], Sequence[str]]:
     """Return the part of a location that is written in the file, and the keys known there.
 
-    Pydantic adds the names of union members to a location, which are not in the file.
+    Pydantic adds the names of union members to a location, and "[key]" for the key of a mapping,
+    which are not in the file.
     """
     place: Any = model
     written: list[str] = []
@@ -171,6 +172,8 @@ def _resolve(
         elif isinstance(place, type) and issubclass(place, BaseModel):
             known = tuple(place.model_fields)
             place = place.model_fields[part].annotation if part in known else None
+        elif get_origin(place) is dict and part != "[key]":
+            place = get_args(place)[1]
         elif (member := _tagged(place, part)) is not None:
             place = member
             continue

@@ -99,7 +99,7 @@ class ExperimentConfig(Settings):
             )
         data = self.train.data
         watched = data.validate_on
-        if _holds(data.train, self.test, "train") or (watched and _holds(watched, self.test)):
+        if holds(data.train, self.test, "train") or (watched and holds(watched, self.test)):
             raise ValueError(f"test is '{self.test}', which is trained or watched on: give others.")
         return self
 
@@ -116,14 +116,20 @@ class ExperimentConfig(Settings):
             ("flows", [flow.name for flow in self.flows]),
             ("intervals", self.intervals),
         ):
-            _check_distinct(key, names)
+            check_distinct(key, names)
         return self
 
 
-def _holds(used: str, test: str, split: str = "val") -> bool:
-    """Return whether data is that for testing, or of its split, by default ``split``."""
+def holds(used: str, test: str, split: str = "val") -> bool:
+    """Return whether data is that for testing, or of its split, by default ``split``.
+
+    Args:
+        used: labelled data by name, trained or calibrated on.
+        test: the same, to be tested on.
+        split: of ``used`` where its name has none.
+    """
     if used.startswith(f"{VID_AND_DET}://"):
-        return any(_holds(part, test, split) for part in vid_and_det(used))
+        return any(holds(part, test, split) for part in vid_and_det(used))
     if used.startswith("synthetic://") and test.startswith("synthetic://"):
         splits = [dict(parse_qsl(urlsplit(uri).query)).get("split") for uri in (used, test)]
         is_trained_on = split == "train"  # an endless supply; clips of one split may differ
@@ -138,7 +144,7 @@ def _holds(used: str, test: str, split: str = "val") -> bool:
     )
 
 
-def _check_distinct(key: str, names: Sequence[object]) -> None:
+def check_distinct(key: str, names: Sequence[object]) -> None:
     """Check that the names of rows or curves are distinct."""
     twice = [str(name) for number, name in enumerate(names) if name in names[:number]]
     if twice:

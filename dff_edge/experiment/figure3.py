@@ -28,7 +28,7 @@ from dff_edge.report.plot import (
 
 _SIZE = (6.4, 4.4)  # inches
 _STYLES = ("-", "--", ":", "-.")  # by feature network
-_COLOURS = ("#44546a", "#c47f17", "#0b7a6b", "#a23b72", "#3d6fb4")  # by flow network
+COLOURS = ("#44546a", "#c47f17", "#0b7a6b", "#a23b72", "#3d6fb4")  # here by flow network
 _LABELLED = (1, 5, 10, 20)  # key intervals
 
 
@@ -86,7 +86,7 @@ def draw_tradeoff(results: Results, theme: Theme = LIGHT) -> bytes:
     features = list(dict.fromkeys(feature for feature, _ in parts))
     flows = list(dict.fromkeys(flow for _, flow in parts))
     for (title, rows), (feature, flow) in zip(curves.items(), parts, strict=True):
-        colour = _COLOURS[flows.index(flow) % len(_COLOURS)]
+        colour = COLOURS[flows.index(flow) % len(COLOURS)]
         xs, ys = [row.fps or 0.0 for row in rows], [100 * row.mean for row in rows]
         style = _STYLES[features.index(feature) % len(_STYLES)]
         axes.plot(xs, ys, marker="o", markersize=4, linestyle=style, color=colour, label=title)

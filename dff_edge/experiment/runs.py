@@ -62,14 +62,35 @@ class Runs:
         if not run.is_trained:
             _put_together(config, done)
             return done
-        with own_folder(folder) if is_first_process() else nullcontext():
-            if (done / CARD).is_file():  # by another process, just now
-                return done
-            is_begun = (folder / RECORD).exists()
-            if is_begun:
-                _find_again(folder / RECORD, start)
-            _log.info("%s: %s", run.name, "resumes its training" if is_begun else "training")
-            return train(config, folder, resume=is_begun)
+        return train_once(run.name, config, folder, start)
+
+
+def train_once(
+    name: str, config: TrainConfig, folder: Path, start: Mapping[str, Path] | None = None
+) -> Path:
+    """Return the checkpoint of a run's folder: trained before, resumed, or trained now.
+
+    Args:
+        name: of the run, for people.
+        config: of a run that is new; one that was broken off must have the same.
+        folder: in the layout of ``dff-edge train``.
+        start: checkpoints of ``config.init`` that may have been moved since.
+
+    Raises:
+        ConfigError, CheckpointError, SourceError: as ``train`` does.
+        SinkError: another process trains it.
+    """
+    done = folder / "checkpoint"
+    if (done / CARD).is_file():
+        return done
+    with own_folder(folder) if is_first_process() else nullcontext():
+        if (done / CARD).is_file():  # by another process, just now
+            return done
+        is_begun = (folder / RECORD).exists()
+        if is_begun and start:
+            _find_again(folder / RECORD, start)
+        _log.info("%s: %s", name, "resumes its training" if is_begun else "training")
+        return train(config, folder, resume=is_begun)
 
 
 def _find_again(record: Path, start: Mapping[str, Path]) -> None:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from dff_edge.data.clips import open_clips
 from dff_edge.experiment.config import SpeedConfig
 from dff_edge.frames import Frame, Image
+from dff_edge.names import Precision
 from dff_edge.report.speed import load_images, whole_intervals
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.policy import FixedInterval
@@ -22,10 +23,11 @@ _FPS = 30.0  # of the stamps; the run does not wait for them
 
 
 class Timed(NamedTuple):
-    """A bundle at a key interval, to be timed."""
+    """A bundle at a key interval, to be timed in one precision."""
 
     bundle: Path
     interval: int
+    precision: Precision = "fp32"
 
 
 def measure_fps(timed: Sequence[Timed], test: str, settings: SpeedConfig) -> dict[Timed, float]:
@@ -40,21 +42,24 @@ def measure_fps(timed: Sequence[Timed], test: str, settings: SpeedConfig) -> dic
         settings: frames, repetitions and threads.
 
     Raises:
-        BundleError: a bundle is damaged.
+        BundleError: a bundle is damaged, or does not hold the precision.
     """
     images = load_images(open_clips(test), settings.frames)
     seconds: dict[Timed, list[float]] = {entry: [] for entry in timed}
     with ExitStack() as stack:
-        pipelines: Mapping[Path, Pipeline] = {
-            path: stack.enter_context(Pipeline.open(path, threads=settings.threads))
-            for path in dict.fromkeys(entry.bundle for entry in timed)
+        pipelines: Mapping[tuple[Path, Precision], Pipeline] = {
+            (path, precision): stack.enter_context(
+                Pipeline.open(path, precision=precision, threads=settings.threads)
+            )
+            for path, precision in dict.fromkeys((entry.bundle, entry.precision) for entry in timed)
         }
         for pipeline in pipelines.values():
             _run(pipeline, images, 2, _WARM_UP_FRAMES)
         for repetition in range(settings.repetitions):
             for entry in seconds if repetition % 2 == 0 else reversed(seconds):
                 count = whole_intervals(settings.frames, entry.interval)
-                taken = _run(pipelines[entry.bundle], images, entry.interval, count)
+                pipeline = pipelines[entry.bundle, entry.precision]
+                taken = _run(pipeline, images, entry.interval, count)
                 seconds[entry].append(taken / count)
     return {entry: 1 / statistics.median(values) for entry, values in seconds.items()}
 

@@ -66,19 +66,29 @@ def test_pipeline_gives_the_labels_of_the_torch_model(fine, clips, precision, le
     assert np.mean([np.mean(a == b) for a, b in zip(labels, expected, strict=True)]) > least
 
 
-def test_hand_crafted_flow_is_in_cells_of_8_pixels(clips, tmp_path):
+@pytest.fixture(scope="module")
+def hand_crafted(clips, tmp_path_factory):
     checkpoint = tiny_checkpoint(
         feature="efficientnet_lite0", neck="pyramid", stride=8, frame_size=FRAME_SIZE
     )
-    bundle = export_bundle(checkpoint, tmp_path / "sff", interval=4, flow="dis-medium")
-    torch_model = TorchPredictor(checkpoint.model, FRAME_SIZE, flow="dis-medium")
+    path = tmp_path_factory.mktemp("stride") / "sff"
+    export_bundle(checkpoint, path, interval=4, flow="dis-medium")
+    return checkpoint.model, calibrate_bundle(
+        path, clips, source="clips", precisions=["int8"], **SMALL
+    )
+
+
+@pytest.mark.parametrize(("precision", "least"), [("fp32", 0.999), ("int8", 0.8)])
+def test_hand_crafted_flow_is_in_cells_of_8_pixels(hand_crafted, clips, precision, least):
+    model, bundle = hand_crafted
+    torch_model = TorchPredictor(model, FRAME_SIZE, flow="dis-medium")
     clip = clips[0]
 
-    with BundlePredictor(bundle, threads=1) as predictor:
+    with BundlePredictor(bundle, precision, threads=1) as predictor:
         labels = predictor.predict(predictor.extract(clip.image(0)), clip.image(6))
 
     expected = torch_model.predict(torch_model.extract(clip.image(0)), clip.image(6))
-    assert np.mean(labels == expected) > 0.999
+    assert np.mean(labels == expected) > least
 
 
 def test_detector_finds_what_the_torch_model_finds(clips, tmp_path_factory):
