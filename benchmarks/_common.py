@@ -62,12 +62,17 @@ def openvino_job(
     return lambda: request.infer(inputs, share_inputs=True, share_outputs=True)
 
 
-def export_shipped(folder: Path) -> Bundle:
-    """The shipped model as an FP32 bundle."""
+def export_shipped(
+    folder: Path, name: str = "street", frame_size: tuple[int, int] | None = None
+) -> Bundle:
+    """A shipped model as an FP32 bundle, at its own frame size or another."""
     from dff_edge.export import export_bundle
     from dff_edge.trainer.checkpoint import load_checkpoint
 
-    return export_bundle(load_checkpoint("street"), folder)
+    checkpoint = load_checkpoint(name)
+    if frame_size is not None:
+        checkpoint = checkpoint.at_frame_size(frame_size)
+    return export_bundle(checkpoint, folder)
 
 
 def street_images(size: tuple[int, int], count: int) -> list[np.ndarray]:

@@ -15,6 +15,9 @@ in_order_p99_ms, background_p99_ms   99th percentile of the age
 background_overhead         median age in the background over that of the short path alone
 background_distance_p50, background_distance_p99   of results from their key frames, in frames
 idle_cpu_share              time of cores that an open pipeline uses when no frame comes, over one
+
+--plot draws the age of each answer over time, in the background and in order, of the last round;
+--timelines their stages on each stream, as in_order.png and background.png.
 """
 
 from __future__ import annotations
@@ -34,11 +37,14 @@ from pipeline import make_bundle
 
 from dff_edge.bundle.reader import Bundle
 from dff_edge.frames import Frame, Image
+from dff_edge.report.live_plot import Aged, draw_ages
+from dff_edge.report.timeline import draw_timeline
 from dff_edge.runtime.engines.base import usable_cores
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.policy import FrameContext, KeyFramePolicy
 from dff_edge.runtime.sources.memory import MemorySource
 from dff_edge.runtime.sources.paced import PacedSource
+from dff_edge.runtime.trace import StageSpan, Trace
 
 ANSWERED_INTERVAL = 10
 IDLE_S = 2.0
@@ -70,15 +76,19 @@ class Run:
 
     Attributes:
         captured: frames that the camera gave.
+        captured_s: when the frame of each result was captured, since the first of them.
         ages_ms: of each result, from capture.
         distances: of each result from its key frame.
         keys: numbers of the key frames that answered.
+        spans: of its stages, if they are traced.
     """
 
     captured: int
+    captured_s: list[float] = field(default_factory=list)
     ages_ms: list[float] = field(default_factory=list)
     distances: list[int] = field(default_factory=list)
     keys: set[int] = field(default_factory=set)
+    spans: list[StageSpan] = field(default_factory=list)
 
     @property
     def answered_share(self) -> float:
@@ -109,6 +119,8 @@ def main() -> None:
     arguments.add_argument(
         "--feature-threads", type=int, help="of the feature network; default: measured"
     )
+    arguments.add_argument("--plot", type=Path, help="draw ages over time here, a .png")
+    arguments.add_argument("--timelines", type=Path, help="draw timelines into this folder")
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory(prefix="dff-edge-") as folder:
         bundle = make_bundle(options.bundle or Path(folder) / "bundle")
@@ -125,26 +137,39 @@ def measure(
     runs: dict[str, list[Run]] = {"alone": [], "background": [], "in order": []}
     with ExitStack() as stack:
 
-        def opened(keys: str, threads: int | None, engine: str) -> Pipeline:
+        def opened(keys: str, threads: int | None, engine: str) -> tuple[Pipeline, Trace]:
+            trace = Trace()
             pipeline = Pipeline.open(
-                bundle, precision="int8", depth=1, keys=keys, threads=threads, engine=engine
+                bundle,
+                precision="int8",
+                depth=1,
+                keys=keys,
+                threads=threads,
+                engine=engine,
+                trace=trace if options.timelines else None,
             )
-            return stack.enter_context(pipeline)
+            return stack.enter_context(pipeline), trace
 
-        behind = opened("background", options.feature_threads, options.engine)
-        in_order = opened("in-order", options.threads, options.engine)
+        behind, behind_trace = opened("background", options.feature_threads, options.engine)
+        in_order, in_order_trace = opened("in-order", options.threads, options.engine)
         idle = behind.policy
         for _ in range(options.runs):
             for way in runs:
-                pipeline = in_order if way == "in order" else behind
+                is_in_order = way == "in order"
+                pipeline = in_order if is_in_order else behind
+                trace = in_order_trace if is_in_order else behind_trace
+                trace.spans.clear()  # of the run before
                 policy: KeyFramePolicy = {"alone": Never(), "in order": EveryTenthAnswer()}.get(
                     way, idle
                 )
                 runs[way].append(play(pipeline, policy, images, options.frames, options.rate))
+                runs[way][-1].spans = list(trace.spans)
                 print(f"{way}: {runs[way][-1]}", flush=True)
             loads.append(os.getloadavg()[0])
         behind.reset()
         idle_share = cpu_share(IDLE_S)
+
+    draw({way: runs[way][-1] for way in ("background", "in order")}, options)
 
     def median(way: str, percent: float) -> float:
         return statistics.median(run.age_ms(percent) for run in runs[way])
@@ -184,6 +209,20 @@ def measure(
     return figures, background
 
 
+def draw(runs: dict[str, Run], options: Any) -> None:
+    """Draw the pictures that were asked for."""
+    if options.plot:
+        answers = {
+            way: [Aged(*pair) for pair in zip(run.captured_s, run.ages_ms, strict=True)]
+            for way, run in runs.items()
+        }
+        options.plot.write_bytes(draw_ages(answers))
+    if options.timelines:
+        for way, run in runs.items():
+            path = options.timelines / f"{way.replace(' ', '_')}.png"
+            path.write_bytes(draw_timeline(run.spans))
+
+
 def play(
     pipeline: Pipeline, policy: KeyFramePolicy, images: list[Image], count: int, rate: float
 ) -> Run:
@@ -201,9 +240,11 @@ def play(
             result = pipeline.poll(block=True)
             assert result is not None
             assert result.age_s is not None
+            run.captured_s.append(frame.stamp_s)
             run.ages_ms.append(result.age_s * 1e3)
             run.distances.append(result.key_distance)
             run.keys.add(result.key_index)
+    run.captured_s = [stamp_s - run.captured_s[0] for stamp_s in run.captured_s]
     return run
 
 

@@ -14,12 +14,18 @@ staleness_within_distance    mean of the rank correlations of the pairs at each 
 cut_motion                   largest change of the picture from a frame to the next, as cuts are
                              seen by; cut_scene: 1st percentile of that between clips
 staleness_us                 time of measuring a frame and predicting, in microseconds
+staleness_cost               part of the frames per second that it costs: of the bundle at l = 10
+                             with three frames in flight, against the same bundle without the
+                             model, in turns; median over --turns. --only cost measures it alone
 adaptive_key_share           key frames that adaptive needs for the mean agreement with the full
                              network that fixed:l has, over those of fixed:l, the largest l; _low
                              and _high are the 5th and 95th percentile of a bootstrap over clips
 adaptive_key_share_p95       the same for the agreement of the worst answers, the 95th percentile
 adaptive_key_share_moving    the first, of the frames after the wait alone
 ..._N                        for l = N
+
+--plot draws the mean agreement with the full network against the time that a frame took, in the
+mean, for the fixed intervals and for adaptive.
 """
 
 from __future__ import annotations
@@ -27,7 +33,9 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 from pathlib import Path
@@ -51,11 +59,13 @@ from dff_edge.calibration.staleness import (
     predict,
 )
 from dff_edge.evaluation.staleness import rank_correlation, staleness_quality
-from dff_edge.frames import Frame
+from dff_edge.frames import Frame, Result
+from dff_edge.report.live_plot import Bought, draw_agreement
 from dff_edge.runtime.cuts import changed_share, histograms
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.policy import Adaptive, FixedInterval, KeyFramePolicy
-from dff_edge.runtime.staleness import measure
+from dff_edge.runtime.sources.memory import MemorySource
+from dff_edge.runtime.staleness import Staleness, small_picture
 from dff_edge.runtime.tasks import task_of
 
 FIT = "synthetic://street?split=val&clips=12&frames=90&motion=mixed"
@@ -63,6 +73,7 @@ SOURCE = "synthetic://street?split=test&clips=8&frames=90&motion=mixed"
 THRESHOLDS = "0.05,0.07,0.1,0.14"
 RESAMPLES = 1000
 SENSOR_NOISE = 2.0  # levels of 255
+COST_FRAMES, COST_IMAGES = 200, 30  # of a run
 
 
 class Part:
@@ -99,10 +110,12 @@ class Run:
     Attributes:
         keys: whether each frame is a key frame, ``(clips, frames)``.
         stale: share of each answer that differs from the full network's, the same.
+        latency_s: of each answer, the same.
     """
 
     keys: NDArray[np.bool_]
     stale: NDArray[np.float64]
+    latency_s: NDArray[np.float64]
 
     def of(self, clips: NDArray[np.int64], worst: bool) -> tuple[float, float]:
         """Return key frames of some clips, and mean or 95th percentile of the difference."""
@@ -112,7 +125,11 @@ class Run:
 
     def after(self, frames: int) -> Run:
         """Return the same without the first frames of each clip."""
-        return Run(self.keys[:, frames:], self.stale[:, frames:])
+        return Run(self.keys[:, frames:], self.stale[:, frames:], self.latency_s[:, frames:])
+
+    def bought(self, name: str) -> Bought:
+        """Return its agreement with the full network, and its cost."""
+        return Bought(name, 1e3 * float(self.latency_s.mean()), 1 - float(self.stale.mean()))
 
 
 def main() -> None:
@@ -129,6 +146,9 @@ def main() -> None:
     arguments.add_argument("--thresholds", default=THRESHOLDS, help="of adaptive, rising")
     arguments.add_argument("--intervals", default="10", help="l of the fixed policies")
     arguments.add_argument("--least", type=int, default=2, help="lower bound of adaptive")
+    arguments.add_argument("--turns", type=int, default=15, help="of the two runs of its cost")
+    arguments.add_argument("--only", choices=["cost"], help="measure this alone")
+    arguments.add_argument("--plot", type=Path, help="draw agreement against cost here, a .png")
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory(prefix="dff-edge-") as folder:
         clips: list[Clip] = list(open_calibration_clips(options.source))
@@ -140,13 +160,17 @@ def main() -> None:
         model = bundle.manifest.staleness
         if model is None:
             raise SystemExit(f"{bundle.path} has no model of staleness; fit one, --fit CLIPS.")
+        costs = cost(bundle, Path(folder), clips[0], options)
+        if options.only == "cost":
+            report(costs, {"precision": options.precision}, options.json)
+            return
         clips = parts_of(clips, options.part)
         if len({len(clip) for clip in clips}) > 1:
             raise SystemExit("The clips are of different lengths; cut them, --part FRAMES.")
         figures, background = correlation(bundle, model, clips, options.precision)
         shares, more = key_shares(bundle, parts_of(clips, waits=options.waits), options)
     background |= {"source": options.source, "fitted on": model.source} | more
-    report(figures | shares, {"precision": options.precision} | background, options.json)
+    report(figures | costs | shares, {"precision": options.precision} | background, options.json)
 
 
 def prepared(name: str | None, to_fit: Sequence[Clip] | None, source: str, folder: Path) -> Bundle:
@@ -196,7 +220,6 @@ def correlation(
         "staleness_rank_correlation": quality.rank_correlation,
         "staleness_distance_alone": quality.distance_alone,
         "staleness_within_distance": quality.within_distance,
-        "staleness_us": microseconds(bundle),
         **cut_figures(clips),
     }
     background = {
@@ -234,17 +257,53 @@ def cut_figures(clips: Sequence[Clip]) -> dict[str, float]:
 def microseconds(bundle: Bundle, runs: int = 300) -> float:
     """Return the median time of measuring a frame of the bundle."""
     manifest, random = bundle.manifest, np.random.default_rng(0)
-    height, width = (side // manifest.stride for side in manifest.frame_size)
-    flow = random.normal(0, 1, (1, height, width, 2)).astype(np.float32)
+    assert manifest.staleness is not None
+    model = Staleness(manifest.staleness.bias, manifest.staleness.terms)
+    cells = tuple(side // manifest.stride for side in manifest.frame_size)
+    flow = random.normal(0, 1, (1, *cells, 2)).astype(np.float32)
     halves = random.integers(
         0, 256, (2, 1, *(side // 2 for side in manifest.frame_size), 3), np.uint8
     )
+    key = small_picture(halves[0], cells)
     times = []
     for _ in range(runs):
         start_s = time.perf_counter()
-        measure(3, flow, halves[0], halves[1])
+        model.expect(3, flow, key, small_picture(halves[1], cells))
         times.append((time.perf_counter() - start_s) * 1e6)
     return float(np.median(times))
+
+
+def cost(bundle: Bundle, folder: Path, clip: Clip, options: Any) -> dict[str, float]:
+    """Run the bundle with and without its model in turns; frames are in memory."""
+    without = Bundle.open(shutil.copytree(bundle.path, folder / "without"))
+    with BundleWriter.extend(without) as writer:
+        writer.update(staleness=None)
+        without = writer.commit()
+    images = [clip.image(index) for index in range(min(len(clip), COST_IMAGES))]
+    with ExitStack() as stack:
+
+        def run_of(one: Bundle) -> Callable[[], None]:
+            pipeline = stack.enter_context(
+                Pipeline.open(
+                    one, precision=options.precision, policy="fixed:10", threads=options.threads
+                )
+            )
+            return lambda: deque(pipeline.run(MemorySource(images, COST_FRAMES)), maxlen=0)
+
+        runs = [run_of(bundle), run_of(without)]
+        seconds = np.array([[timed(run) for run in runs] for _ in range(options.turns + 1)])
+    own_s, without_s = seconds[1:].T  # the first turn allocates
+    return {
+        "staleness_us": microseconds(bundle),
+        "staleness_cost": float(np.median(1 - without_s / own_s)),
+    }
+
+
+def timed(run: Callable[[], Any]) -> float:
+    """Return the seconds that a run takes."""
+    start_s = time.perf_counter()
+    run()
+    return time.perf_counter() - start_s
 
 
 def key_shares(
@@ -256,15 +315,27 @@ def key_shares(
         *(FixedInterval(int(text)) for text in options.intervals.split(",")),
         *(Adaptive(threshold, options.least) for threshold in thresholds),
     ]
-    full = answered(bundle, FixedInterval(1), clips, options)[1]
+    full = [
+        [own.answer for own in clip] for clip in answered(bundle, FixedInterval(1), clips, options)
+    ]
     runs: list[Run] = []
     for policy in policies:
-        keys, own = answered(bundle, policy, clips, options)
-        stale = [differences(bundle, *pair) for pair in zip(own, full, strict=True)]
-        runs.append(Run(np.array(keys), np.array(stale)))
+        results = answered(bundle, policy, clips, options)
+        stale = [
+            differences(bundle, [result.answer for result in own], others)
+            for own, others in zip(results, full, strict=True)
+        ]
+        keys = [[result.is_key for result in own] for own in results]
+        latency_s = [[result.latency_s for result in own] for own in results]
+        runs.append(Run(np.array(keys), np.array(stale), np.array(latency_s)))
         count, mean = runs[-1].of(np.arange(len(clips)), worst=False)
         print(f"{policy}: {count:.0f} key frames, {mean:.4f} stale", flush=True)
     fixed = [policy.interval for policy in policies if isinstance(policy, FixedInterval)]
+    if options.plot:
+        named = [f"l = {interval}" for interval in fixed] + [f"{one:g}" for one in thresholds]
+        points = [run.bought(name) for name, run in zip(named, runs, strict=True)]
+        lines = {"fixed": points[: len(fixed)], "adaptive": points[len(fixed) :]}
+        options.plot.write_bytes(draw_agreement(lines))
     figures: dict[str, float] = {}
     for number, interval in enumerate(fixed):
         own, curve = runs[number], runs[len(fixed) :]
@@ -279,19 +350,15 @@ def key_shares(
 
 def answered(
     bundle: Bundle, policy: KeyFramePolicy, clips: Sequence[Clip], options: Any
-) -> tuple[list[list[bool]], list[list[Any]]]:
-    """Return whether each frame of each clip is a key frame, and its answer."""
+) -> list[list[Result]]:
+    """Return the results of each clip."""
     with Pipeline.open(
         bundle, precision=options.precision, policy=policy, depth=1, threads=options.threads
     ) as pipeline:
-        results = [
+        return [
             list(pipeline.run(Frame(clip.image(i), i, i / 30) for i in range(len(clip))))
             for clip in clips
         ]
-    return (
-        [[result.is_key for result in own] for own in results],
-        [[result.answer for result in own] for own in results],
-    )
 
 
 def differences(bundle: Bundle, answers: list[Any], full: list[Any]) -> list[float]:

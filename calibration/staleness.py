@@ -26,7 +26,7 @@ from dff_edge.names import Precision
 from dff_edge.printable import printable
 from dff_edge.runtime.kernels.resize import check_image
 from dff_edge.runtime.sequential import SequentialRunner, open_graphs
-from dff_edge.runtime.staleness import Staleness, measure
+from dff_edge.runtime.staleness import Staleness, measure, small_picture
 from dff_edge.runtime.tasks import decoder_of, task_of
 
 MIN_PAIRS = 80
@@ -69,7 +69,7 @@ class MeasuredPairs:
 
     Attributes:
         distances: in frames, ``(n,)``.
-        measures: ``(n, 4)``, as ``runtime.staleness.measure`` returns them.
+        measures: ``(n, 4)``, a row as ``runtime.staleness.measure`` returns it.
         found: share of the propagated answer that differs from the full network's, ``(n,)``.
         folds: of their stretches, ``(n,)``.
         keys: a number for each key frame, ``(n,)``.
@@ -153,6 +153,8 @@ def measure_pairs(
             images = [check_image(image) for image in reader.images(done)]
             halves = [runner.half(image) for image in images]
             features = [runner.extract(runner.full(image)) for image in images]
+            cells = subnets.flow.outputs["flow"].shape[1:3]
+            smalls = [small_picture(half, cells) for half in halves]
             full = [decoder.decode(runner.score(own), size).content for own in features]
             for k, i in combinations(range(len(images)), 2):
                 distance = stretch.frames[i] - stretch.frames[k]
@@ -160,7 +162,7 @@ def measure_pairs(
                 scores = runner.propagate(features[k], moved)
                 same, total = task.shared(decoder.decode(scores, size).content, full[i])
                 distances.append(distance)
-                measures.append(measure(distance, moved["flow"], halves[k], halves[i]))
+                measures.append(measure(distance, moved["flow"], smalls[k], smalls[i]))
                 found.append(1 - same / total if total else 0.0)
                 folds.append(stretch.fold)
                 keys.append(done * len(_RULERS[0]) + k)

@@ -71,11 +71,13 @@ def assemble(
     confidence: bool,
     traces: Sequence[Trace | None],
     cuda: CudaOptions | None,
+    names: Sequence[str | None] = (None,),
 ) -> list[Assembled]:
     """Open the parts of a pipeline, or of several that share engines.
 
     Args:
         policies, traces: one of each for each pipeline.
+        names: likewise, of their streams, for warnings; None where there is one only.
 
     The other arguments and the errors are those of ``Pipeline.open``.
 
@@ -123,8 +125,10 @@ def assemble(
         schedule = Schedule(choice, keys, share)
         turns = KeyTurns()
         holds = [opened] if len(parsed) == 1 else share_engines(opened, len(parsed))
-        for policy, trace, decoder, held in zip(parsed, traces, decoders, holds, strict=True):
-            distances = KnownDistances.of(bundle, precision, engine)
+        for policy, trace, decoder, held, name in zip(
+            parsed, traces, decoders, holds, names, strict=True
+        ):
+            distances = KnownDistances.of(bundle, precision, engine, name)
             scheduler = Scheduler(
                 held.device,
                 held.subnets,
@@ -153,7 +157,8 @@ def assemble(
         parsed[0],
         schedule,
     )
-    made[0].distances.expect(parsed[0], keys)
+    for parts in made:
+        parts.distances.expect(parts.policy, keys)
     return made
 
 

@@ -23,16 +23,20 @@ class KnownDistances:
     Args:
         known: largest i - k that the model was trained and calibrated for, in frames; None where
             that is not known, and nothing is compared.
+        stream: name of the stream, where there are several.
     """
 
-    def __init__(self, known: int | None) -> None:
+    def __init__(self, known: int | None, stream: str | None = None) -> None:
         self.known = known
+        self._prefix = "" if stream is None else f"{stream}: "
         self._is_told = known is None
 
     @classmethod
-    def of(cls, bundle: Bundle, precision: Precision, engine: str) -> KnownDistances:
+    def of(
+        cls, bundle: Bundle, precision: Precision, engine: str, stream: str | None = None
+    ) -> KnownDistances:
         """Return those of a bundle's precision."""
-        return cls(bundle.manifest.known_distance(precision, backend_of(engine).flavour))
+        return cls(bundle.manifest.known_distance(precision, backend_of(engine).flavour), stream)
 
     def expect(self, policy: KeyFramePolicy, keys: KeyMode) -> None:
         """Warn if a policy and a key mode exceed them by themselves, however fast the machine is.
@@ -54,8 +58,9 @@ class KnownDistances:
             return
         self._is_told = True
         _log.warning(
-            "features are up to %d frames old %s; this model was trained and calibrated for %d. "
+            "%sfeatures are up to %d frames old %s; this model was trained and calibrated for %d. "
             "Measure the accuracy there: dff-edge evaluate BUNDLE --max-interval %d",
+            self._prefix,
             distance,
             where,
             self.known,

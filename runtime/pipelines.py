@@ -63,6 +63,7 @@ class Pipelines(Closing, Sequence[Pipeline]):
         keys: str | KeyMode = IN_ORDER,
         confidence: bool = False,
         traces: Sequence[Trace] | None = None,
+        names: Sequence[str] | None = None,
     ) -> Pipelines:
         """Open a bundle for several streams.
 
@@ -72,12 +73,13 @@ class Pipelines(Closing, Sequence[Pipeline]):
             policy: the name of a policy, which each stream gets an object of, or as many objects
                 as there are streams.
             traces: one for each stream, or None.
+            names: of the streams, for warnings; None numbers them from 0.
             precision, depth, threads, engine, overlap, keys, confidence: as of ``Pipeline.open``;
                 ``depth`` is of each stream, ``threads`` of a network however many use it.
 
         Raises:
-            ConfigError: another number of streams, policies or traces, or an engine that does not
-                run on the CPU.
+            ConfigError: another number of streams, policies, traces or names, or an engine that
+                does not run on the CPU.
             BundleError, EngineError, MissingDependencyError, OutOfMemoryError: as
                 ``Pipeline.open``. Nothing is left open.
         """
@@ -87,6 +89,10 @@ class Pipelines(Closing, Sequence[Pipeline]):
         taken = [None] * streams if traces is None else traces
         if len(taken) != streams:
             raise ConfigError(f"there are {len(taken)} traces for {streams} streams.")
+        if names is None:
+            names = [f"stream {number}" for number in range(streams)]
+        if len(names) != streams:
+            raise ConfigError(f"there are {len(names)} names for {streams} streams.")
         if not isinstance(bundle, Bundle):
             reopen = partial(
                 cls.open,
@@ -100,6 +106,7 @@ class Pipelines(Closing, Sequence[Pipeline]):
                 keys=keys,
                 confidence=confidence,
                 traces=traces,
+                names=names,
             )
             flavour = backend_of(engine).flavour
             folder = find_bundle(bundle, holding=(precision,), flavour=flavour)
@@ -116,6 +123,7 @@ class Pipelines(Closing, Sequence[Pipeline]):
             confidence=confidence,
             traces=taken,
             cuda=None,
+            names=names,
         )
         return cls([Pipeline.of(parts, bundle) for parts in assembled])
 

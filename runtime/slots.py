@@ -7,6 +7,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dff_edge.errors import EngineError, PipelineError
 from dff_edge.frames import Frame
 from dff_edge.runtime.devices.base import Device, Event, Stream
@@ -43,7 +46,7 @@ class Stages:
 
     def _begin(self, index: int) -> None:
         self.index = index
-        self._resizes: list[tuple[float, float]] = []
+        self._on_host: list[tuple[str, str, float, float]] = []
         self._ran: list[tuple[str, str, Span]] = []
 
     @contextmanager
@@ -65,17 +68,22 @@ class Stages:
         self._ran.append((name, stream.name, span))
 
     @contextmanager
-    def resizing(self) -> Iterator[None]:
-        """Measure the time of the caller's thread inside."""
+    def on_host(self, name: str, thread: str) -> Iterator[None]:
+        """Measure the time inside, of work that is done at once and not enqueued.
+
+        Args:
+            name: of the stage.
+            thread: where it runs, as a stream's name; "caller" for the one that submits.
+        """
         start = time.perf_counter()
         yield
-        self._resizes.append((start, time.perf_counter()))
+        self._on_host.append((name, thread, start, time.perf_counter()))
 
     def stage_times(self) -> dict[str, float]:
         """Milliseconds of each stage that ran; valid when all of them are done."""
-        times = {}
-        if self._resizes:
-            times["resize"] = sum(end - start for start, end in self._resizes) * 1e3
+        times: dict[str, float] = {}
+        for name, _, start_s, end_s in self._on_host:
+            times[name] = times.get(name, 0.0) + (end_s - start_s) * 1e3
         for name, _, span in self._ran:
             times[name] = span.end.elapsed_ms_since(span.start)
         return times
@@ -83,9 +91,9 @@ class Stages:
     def _spans_since(
         self, origins: Mapping[type[Event], Origin], begin_s: float, key: int
     ) -> Iterator[StageSpan]:
-        for resize in self._resizes:
-            since_ms = [(time_s - begin_s) * 1e3 for time_s in resize]
-            yield StageSpan("resize", "caller", self.index, key, *since_ms)
+        for name, thread, *times_s in self._on_host:
+            since_ms = [(time_s - begin_s) * 1e3 for time_s in times_s]
+            yield StageSpan(name, thread, self.index, key, *since_ms)
         for name, stream, span in self._ran:
             origin = origins[type(span.start)]
             start_ms = (origin.time_s - begin_s) * 1e3 + span.start.elapsed_ms_since(origin.event)
@@ -100,11 +108,13 @@ class KeyBuffers(Stages):
     Attributes:
         stamp_s: when the frame was captured.
         ready: event that its features are computed.
+        small: what staleness compares with later frames (``small_picture``); None until it did.
     """
 
     def __init__(self, device: Device, subnets: Subnets, feature: Stream) -> None:
         super().__init__()
         self.stamp_s = 0.0
+        self.small: NDArray[np.float32] | None = None
         self.frame = device.buffer(subnets.feature.inputs["frame"], host=True)
         self.half = device.buffer(subnets.flow.inputs["key_half"], host=True)
         self.features = device.buffer(subnets.feature.outputs["features"])
@@ -114,6 +124,7 @@ class KeyBuffers(Stages):
         """Take a frame."""
         self._begin(frame.index)
         self.stamp_s = frame.stamp_s
+        self.small = None
 
     @property
     def is_ready(self) -> bool:

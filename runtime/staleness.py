@@ -13,7 +13,9 @@ Related: Li et al., Low-Latency Video Semantic Segmentation, CVPR 2018, and Xu e
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +24,11 @@ from dff_edge.bundle.manifest import Manifest
 from dff_edge.bundle.staleness import MEASURES, Measure, Term
 from dff_edge.frames import Image
 from dff_edge.opencv import cv2
+from dff_edge.runtime.kernels.resize import resize_image
 
 _FAR = 1e6  # cells; a longer flow leads nowhere
 _PER_CELL = 2  # samples of the half-size frames, on each side of a feature cell
+_SUM = np.ones((1, 2), np.float32)  # of two channels, as a transform
 
 # Below, a measure is noise: grain of a camera, rounding of a flow.
 _FLOORS: Mapping[Measure, float] = {
@@ -35,34 +39,47 @@ _FLOORS: Mapping[Measure, float] = {
 }
 
 
+def small_picture(half: Image, cells: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return a frame at ``_PER_CELL`` samples on each side of a feature cell, levels of 255.
+
+    Args:
+        half: uint8 ``(1, H/2, W/2, 3)``, what the flow network has read.
+        cells: ``(h, w)`` of the feature map.
+    """
+    small = np.empty((cells[0] * _PER_CELL, cells[1] * _PER_CELL, 3), np.uint8)
+    resize_image(half[0], small)
+    return small.astype(np.float32)
+
+
 def measure(
-    distance: int, flow: NDArray[np.float32], key_half: Image, frame_half: Image
-) -> NDArray[np.float64]:
+    distance: int,
+    flow: NDArray[np.float32],
+    key: NDArray[np.float32],
+    frame: NDArray[np.float32],
+) -> tuple[float, ...]:
     """Measure a propagated frame.
 
     Args:
         distance: captured frames from the key frame to it, at least 1.
         flow: ``(1, h, w, 2)`` in feature cells, from the frame to the key frame.
-        key_half, frame_half: uint8 ``(1, H/2, W/2, 3)``, what the flow network has read.
+        key, frame: the two as ``small_picture``.
 
     Returns:
-        ``(4,)``, logarithms of the ``MEASURES``: distance in frames; mean length of the flow, and
+        Logarithms of the four ``MEASURES``: distance in frames; mean length of the flow, and
         of its slope, in feature cells; mean difference between the frame and the key frame moved
         by the flow, in levels of 255, where a change of the light is made up for. NaN where the
         flow is not finite, or meaningless.
     """
     moved = flow[0]
     if not np.abs(moved).max() < _FAR:  # nor is a NaN
-        return np.full(len(MEASURES), np.nan)
-    right, down = np.diff(moved, axis=1)[:-1], np.diff(moved, axis=0)[:, :-1]
-    cells = moved.shape[:2]
+        return (math.nan,) * len(MEASURES)
     values: dict[Measure, float] = {
         "distance": distance,
-        "flow": float(np.hypot(moved[..., 0], moved[..., 1]).mean()),
-        "flow_spread": float(np.sqrt((right**2 + down**2).sum(axis=-1)).mean()),
-        "error": _error(_small(frame_half, cells), _carried(_small(key_half, cells), moved)),
+        "flow": _mean(cv2.magnitude(*cv2.split(moved))),
+        "flow_spread": _slope(moved),
+        "error": _error(frame, _carried(key, moved)),
     }
-    return np.array([math.log(values[name] + _FLOORS[name]) for name in MEASURES])
+    return tuple([math.log(values[name] + _FLOORS[name]) for name in MEASURES])
 
 
 class Staleness:
@@ -73,24 +90,32 @@ class Staleness:
     """
 
     def __init__(self, bias: float, terms: Mapping[Measure, Term], growth: float = 1.0) -> None:
-        known = [terms.get(name) for name in MEASURES]
-        self._centres = np.array([term.centre if term else 0.0 for term in known])
-        self._weights = np.array([term.weight / term.deviation if term else 0.0 for term in known])
+        self._terms = [
+            (n, term.centre, term.weight / term.deviation)
+            for n, name in enumerate(MEASURES)
+            if (term := terms.get(name)) is not None
+        ]
         self._bias = bias
         self._growth = growth
 
     def expect(
-        self, distance: int, flow: NDArray[np.float32], key_half: Image, frame_half: Image
+        self,
+        distance: int,
+        flow: NDArray[np.float32],
+        key: NDArray[np.float32],
+        frame: NDArray[np.float32],
     ) -> float:
         """Return the expected disagreement of a propagated frame, 0..1; see ``measure``.
 
         1 where the flow is not finite or meaningless: nothing is propagated then.
         """
-        return self.expect_of(measure(distance, flow, key_half, frame_half))
+        return self.expect_of(measure(distance, flow, key, frame))
 
-    def expect_of(self, measures: NDArray[np.float64]) -> float:
+    def expect_of(self, measures: Sequence[float]) -> float:
         """Return the expected disagreement for the result of ``measure``."""
-        total = self._bias + float(self._weights @ (measures - self._centres))
+        total = self._bias
+        for n, centre, weight in self._terms:
+            total += weight * (measures[n] - centre)
         return _sigmoid(total) if math.isfinite(total) else 1.0
 
     def foretell(self, expected: float, distance: int, later: int) -> float:
@@ -115,31 +140,44 @@ def _sigmoid(value: float) -> float:
     return 0.5 * (1 + math.tanh(value / 2))
 
 
-def _small(half: Image, cells: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return a half-size frame at ``_PER_CELL`` samples a feature cell: means over areas."""
-    size = (cells[1] * _PER_CELL, cells[0] * _PER_CELL)
-    return np.asarray(cv2.resize(half[0], size, interpolation=cv2.INTER_AREA), np.float32)
+# Below, OpenCV in place of numpy where that takes several times as long: over axes of two or three
+# numbers. A small network's frame takes little more than a millisecond.
+
+
+def _mean(values: NDArray[Any]) -> float:
+    return float(cv2.mean(values)[0])
+
+
+def _slope(flow: NDArray[np.float32]) -> float:
+    """Return the mean length of the flow's slope, to the right and down together."""
+    own = flow[:-1, :-1]
+    right, down = flow[:-1, 1:] - own, flow[1:, :-1] - own
+    return _mean(cv2.sqrt(cv2.transform(right * right + down * down, _SUM)))
+
+
+@lru_cache(maxsize=8)
+def _grid(height: int, width: int) -> NDArray[np.float32]:
+    """Return the place of each sample, ``(height, width, 2)`` as x, y."""
+    rows, columns = np.indices((height, width), np.float32)
+    return np.ascontiguousarray(np.stack([columns, rows], axis=-1))
 
 
 def _carried(key: NDArray[np.float32], flow: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the small key frame moved by the flow; what comes from outside is its border."""
     height, width = key.shape[:2]
-    fine = cv2.resize(flow * _PER_CELL, (width, height), interpolation=cv2.INTER_LINEAR)
-    xs, ys = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    return np.asarray(
-        cv2.remap(
-            key,
-            xs + fine[..., 0],
-            ys + fine[..., 1],
-            cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
+    fine = cv2.resize(flow, (width, height), interpolation=cv2.INTER_LINEAR)
+    places = cv2.scaleAdd(fine, _PER_CELL, _grid(height, width))
+    carried = cv2.remap(  # type: ignore[call-overload]  # OpenCV's stubs know no map of x and y
+        key, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
+    return np.asarray(carried)
 
 
 def _error(frame: NDArray[np.float32], carried: NDArray[np.float32]) -> float:
     """Return the mean difference of two small pictures, each channel as bright in both."""
-    # OpenCV's sums: numpy's over a last axis of three take ten times as long.
-    own, other = (np.array(cv2.mean(picture)[:3]) for picture in (frame, carried))
-    lit = cv2.transform(carried, np.diag(own / np.maximum(other, 1)))
+    brighter = np.zeros((3, 3))
+    for channel, (own, other) in enumerate(zip(cv2.mean(frame), cv2.mean(carried), strict=True)):
+        if channel < 3:  # OpenCV tells four
+            brighter[channel, channel] = own / max(other, 1.0)
+    lit = cv2.transform(carried, brighter)
     return float(cv2.norm(frame, lit, cv2.NORM_L1)) / frame.size

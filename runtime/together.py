@@ -84,6 +84,7 @@ def run_together(
                 overlap=options.overlap,
                 keys=options.keys,
                 traces=traces,
+                names=[parse_source(source).text for source in sources],
             )
         )
         observers = [None] * len(sources) if watchers is None else watchers

@@ -205,7 +205,7 @@ def add_legend(axes: Axes, theme: Theme) -> None:
         axes.legend(frameon=False, fontsize=9, labelcolor=theme.ink, loc="best")
 
 
-def png(figure: Figure) -> bytes:
+def png(figure: Figure, dpi: int = _DPI) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", facecolor=figure.get_facecolor())
+    figure.savefig(buffer, format="png", facecolor=figure.get_facecolor(), dpi=dpi)
     return buffer.getvalue()

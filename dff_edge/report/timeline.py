@@ -17,6 +17,9 @@ STREAMS = ("caller", "copy in", "networks", "feature", "flow", "task", "copy out
 NETWORK_STREAMS = ("networks", "feature", "flow", "task")
 _SIZE = (11, 3.4)  # inches
 _DPI = 150
+# Parts of the width: no block is drawn narrower than the one; an edge, which would hide a narrow
+# one, is drawn from the other.
+_THINNEST, _EDGED = 0.001, 0.005
 
 
 def overlapped_share(spans: Sequence[StageSpan]) -> float:
@@ -47,10 +50,10 @@ def write_timeline(trace: Trace, file: Path | AtomicFile) -> None:
 
 
 def draw_timeline(spans: Sequence[StageSpan], *, frames: int = 24, theme: Theme = LIGHT) -> bytes:
-    """Draw the latest frames of a trace.
+    """Draw the latest frames of a trace, and all that ran meanwhile.
 
     Args:
-        spans: of a trace, in frame order.
+        spans: of one run, in frame order.
         frames: maximum number of frames shown.
         theme: colours around the blocks.
 
@@ -66,8 +69,10 @@ def draw_timeline(spans: Sequence[StageSpan], *, frames: int = 24, theme: Theme 
     from matplotlib.patches import Patch
 
     shown = set(sorted({span.frame for span in spans})[-frames:])
-    spans = [span for span in spans if span.frame in shown]
-    first_ms = min((span.start_ms for span in spans), default=0.0)
+    first_ms = min((span.start_ms for span in spans if span.frame in shown), default=0.0)
+    # By time: features that come late are those of an older frame.
+    spans = [span for span in spans if span.end_ms > first_ms]
+    all_ms = max((span.end_ms for span in spans), default=1.0) - first_ms
     figure = Figure(figsize=_SIZE, dpi=_DPI, facecolor=theme.background, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot(facecolor=theme.background)
@@ -76,15 +81,15 @@ def draw_timeline(spans: Sequence[StageSpan], *, frames: int = 24, theme: Theme 
         start, width = span.start_ms - first_ms, span.end_ms - span.start_ms
         lane = lanes.index(span.stream)
         axes.broken_barh(
-            [(start, width)],
+            [(start, max(width, _THINNEST * all_ms))],
             (lane - 0.38, 0.76),
             facecolor=STAGE_COLOURS[span.stage],
             edgecolor=theme.background,
-            linewidth=0.6,
+            linewidth=0.6 if width > _EDGED * all_ms else 0,
         )
         if span.stage == "feature" and span.frame == span.key:
             axes.text(
-                start + width / 2,
+                (max(start, 0) + start + width) / 2,
                 lane,
                 f"key {span.frame}",
                 ha="center",
@@ -95,8 +100,13 @@ def draw_timeline(spans: Sequence[StageSpan], *, frames: int = 24, theme: Theme 
             )
     axes.set_yticks(range(len(lanes)), lanes)
     axes.set_ylim(max(1, len(lanes)) - 0.5, -0.5)
-    axes.set_xlim(0, max((span.end_ms for span in spans), default=1.0) - first_ms)
-    axes.set_xlabel("ms", color=theme.muted)
+    axes.set_xlim(0, all_ms)
+    axes.set_xlabel(
+        f"ms; {len(shown)} frames, two streams or more at work in {overlapped_share(spans):.0%} of "
+        "the busy time",
+        fontsize=9,
+        color=theme.muted,
+    )
     axes.tick_params(colors=theme.muted, length=0, labelsize=9)
     for side in axes.spines.values():
         side.set_visible(False)
@@ -113,14 +123,6 @@ def draw_timeline(spans: Sequence[StageSpan], *, frames: int = 24, theme: Theme 
             fontsize=9,
             labelcolor=theme.ink,
         )
-    axes.set_title(
-        f"{len(shown)} frames; two streams or more at work in {overlapped_share(spans):.0%} of "
-        "the busy time",
-        fontsize=9,
-        color=theme.muted,
-        loc="right",
-        pad=10,
-    )
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", facecolor=theme.background)
     return buffer.getvalue()

@@ -68,6 +68,26 @@ def test_only_the_latest_frames_are_shown():
     assert colour_of("flow") not in colours
 
 
+def test_features_of_an_older_frame_are_shown_where_they_ran_meanwhile():
+    late = [span("feature", "feature", 8, 12, frame=1, key=1)]
+    before = [span("decode", "decode", index, index + 0.9, frame=index) for index in range(8)]
+    latest = [
+        span("flow", "flow", 10 + index, 10.9 + index, frame=10 + index) for index in range(3)
+    ]
+    _, colours = colours_of(draw_timeline(before + late + latest, frames=3))
+    assert {colour_of("feature"), colour_of("flow")} <= colours
+    assert colour_of("decode") not in colours
+
+
+def test_short_stages_are_seen_in_a_long_time():
+    flows = [
+        span("flow", "flow", 100 * index, 100 * index + 0.01, frame=index) for index in range(9)
+    ]
+    picture, _ = colours_of(draw_timeline(flows))
+    lane = (picture[len(picture) // 4 :] == colour_of("flow")).all(axis=-1).any(axis=0)
+    assert np.count_nonzero(np.diff(lane.astype(int)) == 1) == len(flows)
+
+
 def test_an_empty_trace_is_a_picture_too():
     picture, _ = colours_of(draw_timeline([]))
     assert min(picture.shape[:2]) > 300

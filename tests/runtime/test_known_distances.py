@@ -11,6 +11,7 @@ from dff_edge.frames import Frame
 from dff_edge.runtime.keys import IN_ORDER, KeyMode
 from dff_edge.runtime.known_distances import KnownDistances
 from dff_edge.runtime.pipeline import Pipeline
+from dff_edge.runtime.pipelines import Pipelines
 from dff_edge.runtime.policy import AsSoonAsIdle, FixedInterval
 from tests.bundle.bundles import make_bundle
 
@@ -82,16 +83,34 @@ def test_late_features_are_told_once(bundle, warnings):
     assert "4 frames old with fixed:1, lag:4" in warning
 
 
-def test_results_beyond_them_are_told_once(bundle, warnings):
-    class Never(AsSoonAsIdle):
-        def is_key(self, context):
-            return False
+class Never(AsSoonAsIdle):
+    def is_key(self, context):
+        return False
 
+
+def test_results_beyond_them_are_told_once(bundle, warnings):
     with Pipeline.open(bundle, policy=Never(), keys="background", depth=1) as pipeline:
         image = np.zeros((*FRAME_SIZE, 3), np.uint8)
         list(pipeline.run(Frame(image, index, float(index)) for index in (0, 2, 3, 5, 9)))
     (warning,) = warnings()
     assert "5 frames old at frame 5" in warning
+
+
+def test_one_of_several_streams_is_named(bundle, warnings):
+    policies = [FixedInterval(4), FixedInterval(5)]
+    Pipelines.open(bundle, 2, policy=policies, names=["front", "rear"]).close()
+    (warning,) = warnings()
+    assert warning.startswith("rear: features are up to 4 frames old with fixed:5")
+
+
+def test_streams_without_names_are_numbered(bundle, warnings):
+    image = np.zeros((*FRAME_SIZE, 3), np.uint8)
+    policies = [Never(), Never()]
+    with Pipelines.open(bundle, 2, policy=policies, keys="background", depth=1) as pipelines:
+        for pipeline, last in zip(pipelines, (3, 4), strict=True):
+            list(pipeline.run(Frame(image, index, float(index)) for index in (0, last)))
+    (warning,) = warnings()
+    assert warning.startswith("stream 1: features are up to 4 frames old at frame 4")
 
 
 def test_smaller_of_training_and_calibration_counts(bundle):

@@ -284,6 +284,7 @@ class Never(KeyFramePolicy):
         (2, {"policy": [Never()]}, "for 2 streams, expected the name of one, or a list of 2"),
         (2, {"policy": [Never()] * 2}, "each serves one stream"),
         (2, {"traces": [Trace()]}, "there are 1 traces for 2 streams"),
+        (2, {"names": ["front"]}, "there are 1 names for 2 streams"),
         (2, {"engine": "cuda"}, "engines are shared on the CPU only. Open a Pipeline for each"),
         (2, {"engine": "abacus"}, "engine is 'abacus', expected one of"),
         (2, {"policy": "idle"}, "'idle' with key frames in order"),

@@ -11,7 +11,7 @@ from dff_edge.bundle.staleness import MEASURES, Term
 from dff_edge.frames import Frame
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.sequential import SequentialRunner, open_graphs
-from dff_edge.runtime.staleness import Staleness, measure
+from dff_edge.runtime.staleness import Staleness, measure, small_picture
 from tests.bundle.bundles import make_bundle
 from tests.bundle.staleness_models import staleness_fields, with_staleness
 
@@ -24,8 +24,18 @@ def measured(distance=4, flow=(0.0, 0.0), key=None, frame=None):
     """Measures by name, without logarithm and floor."""
     moved = np.broadcast_to(np.asarray(flow, np.float32), (1, *CELLS, 2))
     grey = np.full(HALF, 90, np.uint8)
-    found = measure(distance, moved, grey if key is None else key, grey if frame is None else frame)
+    pictures = (small_picture(grey if half is None else half, CELLS) for half in (key, frame))
+    found = measure(distance, moved, *pictures)
     return {name: math.exp(v) - FLOORS[name] for name, v in zip(MEASURES, found, strict=True)}
+
+
+@pytest.mark.parametrize("pixels", [2, 4], ids=["stride 8", "stride 16"])
+def test_a_small_picture_has_the_means_of_quarters_of_a_cell(pixels):
+    height, width = (2 * pixels * side for side in CELLS)
+    half = np.random.default_rng(2).integers(0, 256, (1, height, width, 3)).astype(np.uint8)
+
+    means = half.reshape(2 * CELLS[0], pixels, 2 * CELLS[1], pixels, 3).mean(axis=(1, 3))
+    np.testing.assert_allclose(small_picture(half, CELLS), means, atol=1)  # rounded at each halving
 
 
 def test_a_frame_that_stands_still_measures_nothing_but_its_distance():
@@ -71,9 +81,9 @@ def test_expected_disagreement_is_the_logistic_of_the_weighted_measures():
     terms["flow"] = Term(weight=2.0, centre=-1.0, deviation=0.5)
     total = -9.5 + 0.5 * (math.log(4.5) - 1) / 2 + 2 * (math.log(5.01) + 1) / 0.5
     flow = np.broadcast_to(np.float32([3, -4]), (1, *CELLS, 2))
-    half = np.zeros(HALF, np.uint8)
+    small = small_picture(np.zeros(HALF, np.uint8), CELLS)
 
-    found = Staleness(-9.5, terms).expect(4, flow, half, half)
+    found = Staleness(-9.5, terms).expect(4, flow, small, small)
     assert found == pytest.approx(1 / (1 + math.exp(-total)))
 
 
@@ -81,9 +91,9 @@ def test_expected_disagreement_is_the_logistic_of_the_weighted_measures():
 def test_an_answer_without_a_flow_is_stale_whatever_the_model(wrong):
     model = Staleness(-5, {"distance": Term(weight=0.5, centre=1.0, deviation=2.0)})
     flow = np.full((1, *CELLS, 2), wrong, np.float32)
-    half = np.zeros(HALF, np.uint8)
+    small = small_picture(np.zeros(HALF, np.uint8), CELLS)
 
-    assert model.expect(1, flow, half, half) == 1.0
+    assert model.expect(1, flow, small, small) == 1.0
 
 
 def test_no_sum_is_too_large():
@@ -127,7 +137,9 @@ def test_results_tell_what_the_model_says_of_their_flow(bundle, images, depth, p
         for i in range(len(images)):
             k = i - i % 4
             moved = runner.estimate_flow(halves[k], halves[i])
-            own = model.expect(i - k, moved["flow"], halves[k], halves[i])
+            cells = moved["flow"].shape[1:3]
+            smalls = [small_picture(half, cells) for half in (halves[k], halves[i])]
+            own = model.expect(i - k, moved["flow"], *smalls)
             expected.append(own if i % 4 else 0.0)
 
     how = {"precision": precision, "depth": depth, "policy": "fixed:4", "threads": 1}
