@@ -45,16 +45,17 @@ def draw_frontier(results: Frontier, theme: Theme = LIGHT) -> bytes:
                     color=colour,
                     label=row.curve,
                 )
-    for row in rows:
-        if row.role in _RIVALS:
-            axes.plot(
-                [row.ms],
-                [100 * row.accuracy],
-                marker=_RIVALS[row.role],
-                linestyle="none",
-                color=theme.ink if row.role == "light" else theme.muted,
-            )
-            _label(axes, row.network, row, theme.ink, below=True)
+    rivals = sorted((row for row in rows if row.role in _RIVALS), key=lambda row: row.ms)
+    for number, row in enumerate(rivals):
+        axes.plot(
+            [row.ms],
+            [100 * row.accuracy],
+            marker=_RIVALS[row.role],
+            linestyle="none",
+            color=theme.ink if row.role == "light" else theme.muted,
+        )
+        # In turns, as networks of about the same time and accuracy would hide each other's.
+        _label(axes, row.network, row, theme.ink, below=True, to_the_left=number % 2 == 0)
     use_log_axis(axes, [row.ms for row in rows])
     axes.set_xlabel("ms a frame, INT8")
     axes.set_ylabel(f"{results.metric} (numbers: key interval \u2113), %")
@@ -83,12 +84,21 @@ def _draw_curve(axes: Any, title: str, rows: list[Row], colour: str) -> None:
             _label(axes, str(row.interval), row, colour)
 
 
-def _label(axes: Any, text: str, row: Row, colour: str, *, below: bool = False) -> None:
+def _label(
+    axes: Any,
+    text: str,
+    row: Row,
+    colour: str,
+    *,
+    below: bool = False,
+    to_the_left: bool = False,
+) -> None:
     axes.annotate(
         text,
         (row.ms, 100 * row.accuracy),
-        xytext=(4, -11 if below else 4),
+        xytext=(-4 if to_the_left else 4, -11 if below else 4),
         textcoords="offset points",
+        horizontalalignment="right" if to_the_left else "left",
         fontsize=8,
         color=colour,
     )
