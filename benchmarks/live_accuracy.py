@@ -120,7 +120,8 @@ def main() -> None:
     if options.only == "camvid":
         cases.clear()
     if options.camvid is not None and options.only != "drawn":
-        train, val = (f"camvid://{options.camvid}?split={split}" for split in ("train", "val"))
+        # To calibrate on, a folder: camvid:// makes a clip of each frame, which has no pairs.
+        train, val = str(options.camvid / "train"), f"camvid://{options.camvid}?split=val"
         cases.insert(0, Case("camvid-accurate", "camvid", train, val, 15.0))
     figures: dict[str, float] = {}
     background: dict[str, Any] = {

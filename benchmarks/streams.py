@@ -106,7 +106,7 @@ def overlap_calls() -> None:
 def arguments() -> argparse.ArgumentParser:
     arguments = parser(__doc__)
     arguments.set_defaults(threads=None)
-    arguments.add_argument("--bundle", default="street", help="a bundle, or a model's name")
+    arguments.add_argument("--bundle", default="street", help="or a model, after `make bundles`")
     arguments.add_argument("--precision", default="int8", choices=["fp32", "fp16", "int8"])
     arguments.add_argument("--keys", default="background")
     arguments.add_argument("--policy", help="default: that of the keys")

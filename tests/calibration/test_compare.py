@@ -1,4 +1,4 @@
-"""How far maps of another precision are from those of fp32: largest and mean error, over a range."""
+"""Error of maps of another precision against fp32: the largest and the mean, over a range."""
 
 import numpy as np
 import pytest
