@@ -18,8 +18,8 @@ from dff_edge.errors import CalibrationError
 from dff_edge.names import Flavour, GraphName, Precision, Subnet
 from dff_edge.runtime.engines.onnxruntime import OrtEngine
 
-# A graph with a larger error is broken, not imprecise: measured are 0.02 to 0.2 for int8 and 1e-3 to
-# 0.02 for fp16.
+# A graph with a larger error is broken, not imprecise: measured are 0.02 to 0.2 for int8, and 1e-3
+# to 0.02 for fp16.
 _TOLERANCES: Mapping[Precision, float] = {"int8": 0.5, "fp16": 0.05}
 # Where nothing moves, flow has hardly a range: half a cell is no fault.
 _LEAST_RANGES: Mapping[str, float] = {"flow": 1.0}  # feature cells
