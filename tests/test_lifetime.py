@@ -23,6 +23,7 @@ from dff_edge.runtime.sources import open_source
 from dff_edge.runtime.sources.camera import CameraSource
 from dff_edge.runtime.sources.capture import Shot
 from tests.bundle.bundles import make_bundle
+from tests.workers import running_workers
 
 TIMEOUT_S = 60  # of a process that ends at once when the code is right, on a busy machine
 WAIT_S = 10
@@ -59,10 +60,6 @@ def run(code):
     return subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
     )
-
-
-def threads_of(pattern="dff-"):
-    return [thread for thread in threading.enumerate() if thread.name.startswith(pattern)]
 
 
 @pytest.mark.parametrize(
@@ -159,7 +156,7 @@ def test_dropped_pipelines_leave_neither_threads_nor_memory(bundle):
         pipeline = Pipeline.open(bundle, threads=2)
         for _ in range(3):
             pipeline.submit(SMALL)
-        assert len(threads_of()) == 4
+        assert len(running_workers()) == 4
 
     def resident_mb():
         with open("/proc/self/statm") as file:
@@ -170,7 +167,7 @@ def test_dropped_pipelines_leave_neither_threads_nor_memory(bundle):
     before_mb = resident_mb()
     for _ in range(70):
         open_and_drop()
-        assert threads_of() == []
+        assert running_workers() == []
     # A pipeline is 1.1 MB here. What was seen: 0.2.
     assert resident_mb() - before_mb < 8
 
@@ -188,10 +185,10 @@ def test_pipeline_in_a_cycle_ends_with_it(bundle):
 
     robot = Robot()
     robot.pipeline.submit(SMALL)
-    assert len(threads_of()) == 4
+    assert len(running_workers()) == 4
     del robot
     gc.collect()
-    assert threads_of() == []
+    assert running_workers() == []
 
 
 def test_pipeline_whose_stage_failed_can_be_dropped(bundle, monkeypatch):
@@ -203,7 +200,7 @@ def test_pipeline_whose_stage_failed_can_be_dropped(bundle, monkeypatch):
         [pipeline.poll(block=True) for _ in range(2)]
     del failure, pipeline
     gc.collect()
-    assert threads_of() == []
+    assert running_workers() == []
 
 
 def test_stream_that_another_streams_thread_drops_is_not_waited_for_there():
@@ -325,14 +322,14 @@ def test_dropped_camera_is_let_go():
     assert camera.read(WAIT_S) is not None
     del camera
     assert released == ["dff-edge camera 0 reader"]
-    assert threads_of("dff-edge camera") == []
+    assert running_workers("dff-edge camera") == []
 
 
 def test_dropped_recording_is_no_longer_played():
     source = open_source("synthetic://street?frames=100&rate=1")
     assert source.read(WAIT_S) is not None  # it waits for the second
     del source
-    assert threads_of("dff-edge synthetic") == []
+    assert running_workers("dff-edge synthetic") == []
 
 
 def test_dropped_outputs_are_closed(tmp_path):
@@ -342,7 +339,7 @@ def test_dropped_outputs_are_closed(tmp_path):
     for index in range(5):
         sinks.write(Result(Frame(SMALL, index, 0.0), SMALL[..., 0], 0, 0.0, {}))
     del sinks
-    assert threads_of("dff-sink") == []
+    assert running_workers("dff-sink") == []
     assert len(path.read_text().splitlines()) == 5
 
 
@@ -358,7 +355,7 @@ def test_dropped_page_is_no_longer_served():
     address = ("127.0.0.1", server.address.port)
     socket.create_connection(address, WAIT_S).close()
     del server
-    assert threads_of("dff-serve") == []
+    assert running_workers("dff-serve") == []
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address, WAIT_S)
 

@@ -22,6 +22,7 @@ from tests.bundle.bundles import make_bundle
 from tests.runtime.kernels.resizing import resize_by_convention
 from tests.runtime.lagged import Shot, lagged
 from tests.runtime.test_pipeline import assert_same_labels, frames_of, images  # noqa: F401
+from tests.workers import running_workers
 
 SIZE = (32, 64)
 WAIT_S = 20  # of a wait that ends at once when the code is right
@@ -166,7 +167,7 @@ def test_closing_meanwhile_ends_every_thread(held):
     closing = in_thread(pipeline.close)
     go_on.set()
     assert ends(closing)
-    assert not [t for t in threading.enumerate() if t.name.startswith("dff-")]
+    assert not running_workers()
     with pytest.raises(PipelineError, match="closed"):
         pipeline.submit(np.zeros((8, 8, 3), np.uint8))
 

@@ -17,6 +17,7 @@ from dff_edge.runtime.trace import Trace
 from tests.bundle.bundles import make_bundle
 from tests.runtime.test_fork import run as run_forking
 from tests.runtime.test_pipeline import frames_of
+from tests.workers import running_workers
 
 WAIT_S = 20  # of a wait that ends at once when the code is right
 
@@ -108,7 +109,7 @@ def test_graphs_are_opened_once_and_closed_with_the_last(bundle, images, engines
     pipelines.close()
     pipelines.close()
     assert not any(engine._is_open for engine in opened.subnets.engines)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("dff-")]
+    assert not running_workers()
 
 
 def test_dropped_without_close_they_end(bundle, images, engines):
@@ -119,7 +120,7 @@ def test_dropped_without_close_they_end(bundle, images, engines):
     engine = weakref.ref(engines.pop().subnets.feature)
     del other
     assert engine() is None
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("dff-")]
+    assert not running_workers()
 
 
 def test_what_fails_to_open_leaves_nothing(bundle, engines, monkeypatch):
@@ -135,7 +136,7 @@ def test_what_fails_to_open_leaves_nothing(bundle, engines, monkeypatch):
     with pytest.raises(MemoryError):
         Pipelines.open(bundle, 3, threads=1)
     assert not any(engine._is_open for engine in engines[0].subnets.engines)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("dff-")]
+    assert not running_workers()
 
 
 def test_a_stream_that_fails_leaves_the_others_alone(bundle, images, monkeypatch):

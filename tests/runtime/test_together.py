@@ -18,6 +18,7 @@ from dff_edge.runtime.live import Runner, RunOptions
 from dff_edge.runtime.sources import LiveSource
 from dff_edge.runtime.together import run_together
 from tests.bundle.bundles import make_bundle
+from tests.workers import running_workers
 
 SCENE = "synthetic://street?frames={}&height=32&width=64&seed={}"
 WAIT_S = 20  # of a wait that ends at once when the code is right
@@ -32,7 +33,7 @@ def bundle(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def nothing_is_left():
     yield
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("dff-")]
+    assert not running_workers()
 
 
 class Camera(LiveSource):
@@ -193,8 +194,7 @@ def test_a_pipeline_ends_with_its_source(bundle, cameras):
     before, ended = threading.active_count(), []
 
     def progress(done, total):
-        threads = [t for t in threading.enumerate() if t.name.startswith("dff-")]
-        if len(threads) == 5:  # one run, and the four streams of its pipeline
+        if len(running_workers()) == 5:  # one run, and the four streams of its pipeline
             ended.append("camera 0")
             signal.raise_signal(signal.SIGINT)
 
