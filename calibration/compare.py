@@ -21,6 +21,8 @@ from dff_edge.runtime.engines.onnxruntime import OrtEngine
 # A graph with a larger error is broken, not imprecise: measured are 0.02 to 0.2 for int8, and 1e-3
 # to 0.02 for fp16.
 _TOLERANCES: Mapping[Precision, float] = {"int8": 0.5, "fp16": 0.05}
+# Of the mean over all cells; measured are at most 0.05 for int8 and 5e-4 for fp16.
+_MEAN_TOLERANCES: Mapping[Precision, float] = {"int8": 0.25, "fp16": 0.005}
 # Where nothing moves, flow has hardly a range: half a cell is no fault.
 _LEAST_RANGES: Mapping[str, float] = {"flow": 1.0}  # feature cells
 # Share of fp32's certain detections that may be missing. A tie that breaks otherwise loses a few.
@@ -115,6 +117,12 @@ def compare(
                 f"The {label} graph is broken: {measure.text(output, relative)}, expected at most "
                 f"{tolerance}. The bundle was left as it was. {_LIKELY_CAUSES[precision]} "
                 "--precision and --flavour of `dff-edge calibrate` make the others without it."
+            )
+        if mean is not None and not mean <= _MEAN_TOLERANCES[precision]:
+            raise CalibrationError(
+                f"The {label} graph is broken: '{output}' differs from fp32 by {mean:.3g} of its "
+                f"range in the mean, expected at most {_MEAN_TOLERANCES[precision]}. The bundle was "
+                f"left as it was. {_LIKELY_CAUSES[precision]}"
             )
         record = Parity(
             precision=precision,

@@ -14,6 +14,7 @@ from dff_edge.bundle.reader import Bundle
 from dff_edge.bundle.staleness import StalenessModel
 from dff_edge.bundle.writer import BundleWriter
 from dff_edge.calibration import calibrate as calibrate_module
+from dff_edge.calibration import compare as compare_module
 from dff_edge.calibration import calibrate_bundle
 from dff_edge.errors import BundleError, CalibrationError, DiskError
 from dff_edge.evaluation.bundle_predictor import BundlePredictor
@@ -173,6 +174,17 @@ def test_labels_agree_with_fp32(calibrated, clips, precision):
                 agreement.append(np.mean(labels[0] == labels[1]))
 
     assert np.mean(agreement) > MIN_AGREEMENT[precision]
+
+
+def test_a_graph_that_is_off_everywhere_is_broken_though_no_cell_is_far_off(
+    copy, clips, monkeypatch
+):
+    """FP16 rounds every value; here no more than that is allowed in the mean."""
+    monkeypatch.setitem(compare_module._MEAN_TOLERANCES, "fp16", 1e-6)
+
+    with pytest.raises(CalibrationError, match=r"fp16 \w+ graph is broken: .* in the mean"):
+        calibrate_bundle(copy, clips, source="a", precisions=("fp16",), **SMALL)
+    assert Bundle.open(copy).precisions == ("fp32",)
 
 
 def test_one_precision_can_be_added_and_added_again(copy, clips):

@@ -78,18 +78,26 @@ def hand_crafted(clips, tmp_path_factory):
     )
 
 
-@pytest.mark.parametrize(("precision", "least"), [("fp32", 0.999), ("int8", 0.6)])
+@pytest.mark.parametrize(("precision", "least"), [("fp32", 0.999), ("int8", 0.75)])
 def test_hand_crafted_flow_is_in_cells_of_8_pixels(hand_crafted, clips, precision, least):
-    """Labels of random weights are near ties: INT8 tells many of them otherwise."""
+    """Of features that are not moved 7% of the labels differ in FP32.
+
+    The scores of these random weights are near ties, and INT8 tells a fifth of the labels otherwise
+    on the key frame itself; behind it no more.
+    """
     model, bundle = hand_crafted
     torch_model = TorchPredictor(model, FRAME_SIZE, flow="dis-medium")
-    clip = clips[0]
+    first, last = clips[0].image(0), clips[0].image(6)
 
     with BundlePredictor(bundle, precision, threads=1) as predictor:
-        labels = predictor.predict(predictor.extract(clip.image(0)), clip.image(6))
+        key = predictor.extract(first)
+        own, moved = predictor.predict(key, None), predictor.predict(key, last)
 
-    expected = torch_model.predict(torch_model.extract(clip.image(0)), clip.image(6))
-    assert np.mean(labels == expected) > least
+    torch_key = torch_model.extract(first)
+    on_key = np.mean(own == torch_model.predict(torch_key, None))
+    behind = np.mean(moved == torch_model.predict(torch_key, last))
+    assert behind > least
+    assert behind > on_key - 0.01
 
 
 def test_detector_finds_what_the_torch_model_finds(clips, tmp_path_factory):

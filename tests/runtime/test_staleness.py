@@ -145,9 +145,9 @@ def test_results_tell_what_the_model_says_of_their_flow(bundle, images, depth, p
     how = {"precision": precision, "depth": depth, "policy": "fixed:4", "threads": 1}
     with Pipeline.open(bundle, **how) as pipeline:
         results = list(pipeline.run(frames))
-    # Flow in float32 is rounded otherwise where other threads share it.
+    # Not to the bit: float32 is summed in vectors, and so rounded by where arrays lie in memory.
     told = [result.expected_disagreement for result in results]
-    assert told == pytest.approx(expected, rel=1e-6)
+    assert told == pytest.approx(expected, rel=1e-7)
     assert len(set(expected)) == 6
     assert set(results[1].stage_ms) >= {"flow", "staleness"}
 
