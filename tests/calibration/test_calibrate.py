@@ -14,8 +14,8 @@ from dff_edge.bundle.reader import Bundle
 from dff_edge.bundle.staleness import StalenessModel
 from dff_edge.bundle.writer import BundleWriter
 from dff_edge.calibration import calibrate as calibrate_module
-from dff_edge.calibration import compare as compare_module
 from dff_edge.calibration import calibrate_bundle
+from dff_edge.calibration import compare as compare_module
 from dff_edge.errors import BundleError, CalibrationError, DiskError
 from dff_edge.evaluation.bundle_predictor import BundlePredictor
 from dff_edge.frames import Frame
