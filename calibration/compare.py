@@ -121,8 +121,8 @@ def compare(
         if mean is not None and not mean <= _MEAN_TOLERANCES[precision]:
             raise CalibrationError(
                 f"The {label} graph is broken: '{output}' differs from fp32 by {mean:.3g} of its "
-                f"range in the mean, expected at most {_MEAN_TOLERANCES[precision]}. The bundle was "
-                f"left as it was. {_LIKELY_CAUSES[precision]}"
+                f"range in the mean, expected at most {_MEAN_TOLERANCES[precision]}. The bundle "
+                f"was left as it was. {_LIKELY_CAUSES[precision]}"
             )
         record = Parity(
             precision=precision,
