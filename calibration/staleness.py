@@ -2,8 +2,8 @@
 
 Frames of a clip are paired at all distances. Each pair is answered twice: by propagation from the
 earlier frame, and by the full network on the later one. The share that differs is what the
-model predicts from ``runtime.staleness.measure``. It is fitted in FP32: how far a frame has moved
-from its key frame does not depend on the precision.
+model predicts from the measures of ``runtime.staleness``. It is fitted in FP32: how far a frame has
+moved from its key frame does not depend on the precision.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dff_edge.names import Precision
 from dff_edge.printable import printable
 from dff_edge.runtime.kernels.resize import check_image
 from dff_edge.runtime.sequential import SequentialRunner, open_graphs
-from dff_edge.runtime.staleness import Staleness, measure, small_picture
+from dff_edge.runtime.staleness import Staleness, measure_motion, small_picture, with_doubt
 from dff_edge.runtime.tasks import decoder_of, task_of
 
 MIN_PAIRS = 80
@@ -69,7 +69,7 @@ class MeasuredPairs:
 
     Attributes:
         distances: in frames, ``(n,)``.
-        measures: ``(n, 4)``, a row as ``runtime.staleness.measure`` returns it.
+        measures: ``(n, 5)``, a row as ``runtime.staleness.with_doubt`` returns it.
         found: share of the propagated answer that differs from the full network's, ``(n,)``.
         folds: of their stretches, ``(n,)``.
         keys: a number for each key frame, ``(n,)``.
@@ -160,9 +160,11 @@ def measure_pairs(
                 distance = stretch.frames[i] - stretch.frames[k]
                 moved = runner.estimate_flow(halves[k], halves[i])
                 scores = runner.propagate(features[k], moved)
-                same, total = task.shared(decoder.decode(scores, size).content, full[i])
+                answer = decoder.decode(scores, size)
+                same, total = task.shared(answer.content, full[i])
+                motion = measure_motion(distance, moved["flow"], smalls[k], smalls[i])
                 distances.append(distance)
-                measures.append(measure(distance, moved["flow"], smalls[k], smalls[i]))
+                measures.append(with_doubt(motion, answer))
                 found.append(1 - same / total if total else 0.0)
                 folds.append(stretch.fold)
                 keys.append(done * len(_RULERS[0]) + k)

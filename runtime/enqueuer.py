@@ -13,7 +13,7 @@ from dff_edge.runtime.devices.base import Buffer, Device, Event, ImageDevice, St
 from dff_edge.runtime.engines.subnets import Subnets
 from dff_edge.runtime.kernels.resize import FrameResizer
 from dff_edge.runtime.slots import KeyBuffers, Slot, Stages
-from dff_edge.runtime.staleness import Staleness, small_picture
+from dff_edge.runtime.staleness import Staleness, measure_motion, small_picture
 from dff_edge.runtime.streams import Streams
 from dff_edge.runtime.tasks.decoders import Decoder, DeviceDecoder
 
@@ -66,7 +66,6 @@ class Enqueuer:
         slot.key_index, slot.key_stamp_s = key.index, key.stamp_s
         self._streams.task.wait(key.ready)
         if key.index == slot.frame.index:
-            slot.expected_disagreement = None if self._staleness is None else 0.0
             scored = self._score(slot, key.features, self._nothing)
         else:
             scored = self._propagate(slot, key)
@@ -84,7 +83,7 @@ class Enqueuer:
                 {"key_half": key.half, "frame_half": slot.half}, slot.moved, flow
             )
         if self._staleness is not None:
-            self._expect(slot, key, moved.end, self._staleness)
+            self._measure(slot, key, moved.end)
         task.wait(moved.end)
         if self._subnets.propagate is not None:
             inputs = {"features": key.features, **slot.moved}
@@ -103,8 +102,8 @@ class Enqueuer:
             )
         return self._score(slot, slot.features, slot.moved)
 
-    def _expect(self, slot: Slot, key: KeyBuffers, moved: Event, staleness: Staleness) -> None:
-        """Predict how stale the answer will be, on the host, beside warp and task network."""
+    def _measure(self, slot: Slot, key: KeyBuffers, moved: Event) -> None:
+        """Measure how the frame has moved, on the host, beside warp and task network."""
         copy_out, decode = self._streams.copy_out, self._streams.decode
         if copy_out is not None:
             copy_out.wait(moved)
@@ -112,7 +111,7 @@ class Enqueuer:
                 self._device.copy_out(slot.moved["flow"], copy_out)
             moved = copied.end
         decode.wait(moved)
-        decode.enqueue(partial(_expect, staleness, slot, key, decode.name))
+        decode.enqueue(partial(_measure, slot, key, decode.name))
 
     def _score(self, slot: Slot, features: Buffer, added: Mapping[str, Buffer]) -> Event:
         """Run the task network on features.
@@ -171,7 +170,7 @@ class Enqueuer:
         decode = self._streams.decode
         decode.wait(scored)
         with slot.stage("decode", decode) as decoded:
-            decode.enqueue(partial(_decode, self._decoder, slot))
+            decode.enqueue(partial(_decode, self._decoder, slot, self._staleness))
         slot.done = decoded.end
 
     def _decode_on_device(self, slot: Slot, decoder: DeviceDecoder) -> None:
@@ -181,22 +180,20 @@ class Enqueuer:
         with slot.stage("decode", stream) as decoded:
             slot.answer = decoder.decode_on_device(device, slot.outputs, size, stream)
         self._streams.decode.wait(decoded.end)
-        self._streams.decode.enqueue(slot.mark_ready)
+        self._streams.decode.enqueue(partial(_finish, slot, self._staleness))
         slot.done = self._streams.decode.event()
         self._streams.decode.record(slot.done)
 
 
-def _expect(staleness: Staleness, slot: Slot, key: KeyBuffers, thread: str) -> None:
+def _measure(slot: Slot, key: KeyBuffers, thread: str) -> None:
     # Timed here: events of a stage would be half of what it costs a small network's frame.
     with slot.on_host("staleness", thread):
         flow = slot.moved["flow"].array
         cells = flow.shape[1:3]
-        if key.small is None:  # for the first of its frames; all of them are predicted here
+        if key.small is None:  # for the first of its frames; all of them are measured here
             key.small = small_picture(key.half.array, cells)
         frame = small_picture(slot.half.array, cells)
-        slot.expected_disagreement = staleness.expect(
-            slot.frame.index - key.index, flow, key.small, frame
-        )
+        slot.motion = measure_motion(slot.frame.index - key.index, flow, key.small, frame)
 
 
 def _nothing(device: Device, subnets: Subnets, stream: Stream) -> dict[str, Buffer]:
@@ -210,8 +207,17 @@ def _nothing(device: Device, subnets: Subnets, stream: Stream) -> dict[str, Buff
     return {"correction": zeros}
 
 
-def _decode(decoder: Decoder, slot: Slot) -> None:
+def _decode(decoder: Decoder, slot: Slot, staleness: Staleness | None) -> None:
     height, width = slot.frame.image.shape[:2]
     outputs = {name: buffer.array for name, buffer in slot.outputs.items()}
     slot.answer = decoder.decode(outputs, (height, width))
+    _finish(slot, staleness)
+
+
+def _finish(slot: Slot, staleness: Staleness | None) -> None:
+    if staleness is not None:
+        motion = slot.motion
+        slot.expected_disagreement = (
+            0.0 if motion is None else staleness.expect(motion, slot.answer)
+        )
     slot.mark_ready()

@@ -151,6 +151,8 @@ class Slot(Stages):
         outputs: tensors of the task network, by name.
         done: event that its result is ready.
         first_use: the key frame whose features, computed in the background, it is the first to use.
+        motion: from the key frame, where staleness is predicted (``measure_motion``); None for a
+            key frame.
         expected_disagreement: see ``Result``.
 
     Args:
@@ -180,6 +182,7 @@ class Slot(Stages):
         self.key_index, self.key_stamp_s = -1, 0.0
         self.first_use: KeyBuffers | None = None
         self.answer = Answer()
+        self.motion: tuple[float, ...] | None = None
         self.expected_disagreement: float | None = None
         self.submitted_s = self.ready_s = time.monotonic()
 

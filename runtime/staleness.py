@@ -1,9 +1,10 @@
 """How stale an answer is: the share of it that is expected to differ from the full network's now.
 
 Propagation is wrong where the flow is, and where something came into view: long and ragged flow,
-and a warped key frame that does not look like the frame tell of it. Each is one number of a frame,
-taken from what the flow network has read and computed; a model in the bundle, fitted without
-labels (``dff_edge.calibration.staleness``), makes a prediction of them. The scale field adds
+and a warped key frame that does not look like the frame tell of it, and so do scores that fall,
+where the task network has any. Each is one number of a frame, taken from what was read and computed
+for it anyway; a model in the bundle, fitted without labels (``dff_edge.calibration.staleness``),
+makes a prediction of them. The scale field adds
 nothing beside them, and would have to be copied from a GPU.
 
 Related: Li et al., Low-Latency Video Semantic Segmentation, CVPR 2018, and Xu et al., Dynamic Video
@@ -25,6 +26,7 @@ from dff_edge.bundle.staleness import MEASURES, Measure, Term
 from dff_edge.frames import Image
 from dff_edge.opencv import cv2
 from dff_edge.runtime.kernels.resize import resize_image
+from dff_edge.runtime.tasks.decoders import Answer
 
 _FAR = 1e6  # cells; a longer flow leads nowhere
 _PER_CELL = 2  # samples of the half-size frames, on each side of a feature cell
@@ -36,6 +38,7 @@ _FLOORS: Mapping[Measure, float] = {
     "flow": 0.01,
     "flow_spread": 0.01,
     "error": 0.5,
+    "doubt": 0.02,
 }
 
 
@@ -51,13 +54,13 @@ def small_picture(half: Image, cells: tuple[int, ...]) -> NDArray[np.float32]:
     return small.astype(np.float32)
 
 
-def measure(
+def measure_motion(
     distance: int,
     flow: NDArray[np.float32],
     key: NDArray[np.float32],
     frame: NDArray[np.float32],
 ) -> tuple[float, ...]:
-    """Measure a propagated frame.
+    """Measure how a propagated frame has moved.
 
     Args:
         distance: captured frames from the key frame to it, at least 1.
@@ -65,21 +68,26 @@ def measure(
         key, frame: the two as ``small_picture``.
 
     Returns:
-        Logarithms of the four ``MEASURES``: distance in frames; mean length of the flow, and
-        of its slope, in feature cells; mean difference between the frame and the key frame moved
-        by the flow, in levels of 255, where a change of the light is made up for. NaN where the
-        flow is not finite, or meaningless.
+        Logarithms of the ``MEASURES`` but the last: distance in frames; mean length of the flow,
+        and of its slope, in feature cells; mean difference between the frame and the key frame
+        moved by the flow, in levels of 255, where a change of the light is made up for. NaN where
+        the flow is not finite, or meaningless.
     """
     moved = flow[0]
     if not np.abs(moved).max() < _FAR:  # nor is a NaN
-        return (math.nan,) * len(MEASURES)
+        return (math.nan,) * (len(MEASURES) - 1)
     values: dict[Measure, float] = {
         "distance": distance,
         "flow": _mean(cv2.magnitude(*cv2.split(moved))),
         "flow_spread": _slope(moved),
         "error": _error(frame, _carried(key, moved)),
     }
-    return tuple([math.log(values[name] + _FLOORS[name]) for name in MEASURES])
+    return tuple([math.log(values[name] + _FLOORS[name]) for name in MEASURES[:-1]])
+
+
+def with_doubt(motion: tuple[float, ...], answer: Answer) -> tuple[float, ...]:
+    """Return all ``MEASURES`` of a propagated frame: how it has moved, and its answer's doubt."""
+    return *motion, math.log(answer.doubt + _FLOORS[MEASURES[-1]])
 
 
 class Staleness:
@@ -98,25 +106,25 @@ class Staleness:
         self._bias = bias
         self._growth = growth
 
-    def expect(
-        self,
-        distance: int,
-        flow: NDArray[np.float32],
-        key: NDArray[np.float32],
-        frame: NDArray[np.float32],
-    ) -> float:
-        """Return the expected disagreement of a propagated frame, 0..1; see ``measure``.
+    def expect(self, motion: tuple[float, ...], answer: Answer) -> float:
+        """Return the expected disagreement of a propagated frame, 0..1.
 
         1 where the flow is not finite or meaningless: nothing is propagated then.
+
+        Args:
+            motion: its ``measure_motion``.
+            answer: to it.
         """
-        return self.expect_of(measure(distance, flow, key, frame))
+        return self.expect_of(with_doubt(motion, answer))
 
     def expect_of(self, measures: Sequence[float]) -> float:
-        """Return the expected disagreement for the result of ``measure``."""
+        """Return the expected disagreement for the result of ``with_doubt``."""
+        if not all(map(math.isfinite, measures)):
+            return 1.0
         total = self._bias
         for n, centre, weight in self._terms:
             total += weight * (measures[n] - centre)
-        return _sigmoid(total) if math.isfinite(total) else 1.0
+        return _sigmoid(total)
 
     def foretell(self, expected: float, distance: int, later: int) -> float:
         """Return the disagreement to expect at another distance, if the motion goes on.

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from dff_edge.bundle.record import Record
 from dff_edge.bundle.records import Count, Name, Share, Text
 
-Measure = Literal["distance", "flow", "flow_spread", "error"]
+Measure = Literal["distance", "flow", "flow_spread", "error", "doubt"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 CALIBRATION_BINS = 10
 

@@ -94,7 +94,7 @@ def some_measures(count=400):
 def test_fit_finds_the_weights_that_made_the_data(monkeypatch):
     monkeypatch.setattr(staleness, "_RIDGE", 1e-6)
     measures = some_measures()
-    true = np.array([0.0, 0.6, 0.3, 0.9])
+    true = np.array([0.0, 0.6, 0.3, 0.9, 0.4])
     found = 1 / (1 + np.exp(-(-2 + measures @ true)))
     bias, terms = fit_terms(pairs_of(found, measures), np.ones(400, bool))
 
@@ -247,19 +247,19 @@ def test_frames_are_read_once_and_in_rising_order(bundle, street):
 
 def test_pairs_without_a_flow_are_left_out(bundle, street, monkeypatch):
     calls = iter([1.0, np.nan, 1.0])
-    monkeypatch.setattr(staleness, "measure", lambda *_: np.full(len(MEASURES), next(calls)))
+    monkeypatch.setattr(staleness, "measure_motion", lambda *_: (next(calls),) * 4)
     pairs = measure_pairs(bundle, street, [Stretch(0, (0, 1, 4), 0)])
 
     assert pairs.distances.tolist() == [1, 3]
     assert len(pairs.measures) == len(pairs.found) == len(pairs.folds) == len(pairs.keys) == 2
 
 
-def test_of_detections_what_differs_is_the_score_that_is_not_shared(tmp_path):
+def test_of_detections_what_differs_is_the_score_that_is_not_shared_and_scores_tell_doubt(tmp_path):
     detector = make_detection_bundle(tmp_path / "detector")
     clip = NoiseClip(4, length=5, size=detector.manifest.frame_size)
     pairs = measure_pairs(detector, [clip], [Stretch(0, (0, 1, 4), 0)])
 
-    found = []
+    found, doubts = [], []
     with BundlePredictor(detector, threads=1) as predictor:
         keys = {i: predictor.extract(clip.image(i)) for i in (0, 1, 4)}
         for k, i in ((0, 1), (0, 4), (1, 4)):
@@ -272,5 +272,7 @@ def test_of_detections_what_differs_is_the_score_that_is_not_shared(tmp_path):
                 min(answer.scores[n], full.scores[m]) for n, m in enumerate(pair) if m >= 0
             )
             found.append(1 - 2 * shared / (answer.scores.sum() + full.scores.sum()))
+            doubts.append(1 - (answer.scores**2).sum() / answer.scores.sum())
     assert 0 < min(found) < max(found) <= 1
     assert pairs.found == pytest.approx(found, abs=1e-3)
+    assert np.exp(pairs.measures[:, -1]) - 0.02 == pytest.approx(doubts, abs=1e-3)

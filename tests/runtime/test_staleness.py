@@ -7,12 +7,15 @@ import math
 import numpy as np
 import pytest
 
+from dff_edge.boxes import Detections
 from dff_edge.bundle.staleness import MEASURES, Term
 from dff_edge.frames import Frame
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.sequential import SequentialRunner, open_graphs
-from dff_edge.runtime.staleness import Staleness, measure, small_picture
+from dff_edge.runtime.staleness import Staleness, measure_motion, small_picture, with_doubt
+from dff_edge.runtime.tasks.decoders import Answer
 from tests.bundle.bundles import make_bundle
+from tests.bundle.detection_bundles import make_detection_bundle
 from tests.bundle.staleness_models import staleness_fields, with_staleness
 
 CELLS = (6, 8)
@@ -25,8 +28,13 @@ def measured(distance=4, flow=(0.0, 0.0), key=None, frame=None):
     moved = np.broadcast_to(np.asarray(flow, np.float32), (1, *CELLS, 2))
     grey = np.full(HALF, 90, np.uint8)
     pictures = (small_picture(grey if half is None else half, CELLS) for half in (key, frame))
-    found = measure(distance, moved, *pictures)
-    return {name: math.exp(v) - FLOORS[name] for name, v in zip(MEASURES, found, strict=True)}
+    found = measure_motion(distance, moved, *pictures)
+    return {name: math.exp(v) - FLOORS[name] for name, v in zip(FLOORS, found, strict=True)}
+
+
+def expected_of(model, distance, flow, *smalls):
+    """What a model expects of a label map, which has no doubt."""
+    return model.expect(measure_motion(distance, flow, *smalls), Answer())
 
 
 @pytest.mark.parametrize("pixels", [2, 4], ids=["stride 8", "stride 16"])
@@ -40,7 +48,7 @@ def test_a_small_picture_has_the_means_of_quarters_of_a_cell(pixels):
 
 def test_a_frame_that_stands_still_measures_nothing_but_its_distance():
     found = measured(distance=7)
-    assert found == pytest.approx({**dict.fromkeys(MEASURES, 0.0), "distance": 7}, abs=1e-6)
+    assert found == pytest.approx({**dict.fromkeys(FLOORS, 0.0), "distance": 7}, abs=1e-6)
 
 
 def test_flow_is_measured_in_feature_cells():
@@ -83,17 +91,28 @@ def test_expected_disagreement_is_the_logistic_of_the_weighted_measures():
     flow = np.broadcast_to(np.float32([3, -4]), (1, *CELLS, 2))
     small = small_picture(np.zeros(HALF, np.uint8), CELLS)
 
-    found = Staleness(-9.5, terms).expect(4, flow, small, small)
+    found = expected_of(Staleness(-9.5, terms), 4, flow, small, small)
     assert found == pytest.approx(1 / (1 + math.exp(-total)))
 
 
+@pytest.mark.parametrize("measure", ["distance", "doubt"])
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, -3e38])
-def test_an_answer_without_a_flow_is_stale_whatever_the_model(wrong):
-    model = Staleness(-5, {"distance": Term(weight=0.5, centre=1.0, deviation=2.0)})
+def test_an_answer_without_a_flow_is_stale_whatever_the_model(wrong, measure):
+    model = Staleness(-5, {measure: Term(weight=0.5, centre=1.0, deviation=2.0)})
     flow = np.full((1, *CELLS, 2), wrong, np.float32)
     small = small_picture(np.zeros(HALF, np.uint8), CELLS)
 
-    assert model.expect(1, flow, small, small) == 1.0
+    assert expected_of(model, 1, flow, small, small) == 1.0
+
+
+def test_doubt_of_an_answer_is_the_last_measure():
+    boxes, labels = np.zeros((2, 4), np.float32), np.zeros(2, np.int32)
+    answer = Answer(detections=Detections(boxes, np.float32([0.75, 0.25]), labels))
+    doubt = 1 - (0.75**2 + 0.25**2) / (0.75 + 0.25)
+
+    assert MEASURES[-1] == "doubt"
+    assert with_doubt((1.0, 2.0), answer) == pytest.approx((1.0, 2.0, math.log(doubt + 0.02)))
+    assert with_doubt((), Answer(labels=np.zeros((2, 2), np.uint8))) == (math.log(0.02),)
 
 
 def test_no_sum_is_too_large():
@@ -139,7 +158,7 @@ def test_results_tell_what_the_model_says_of_their_flow(bundle, images, depth, p
             moved = runner.estimate_flow(halves[k], halves[i])
             cells = moved["flow"].shape[1:3]
             smalls = [small_picture(half, cells) for half in (halves[k], halves[i])]
-            own = model.expect(i - k, moved["flow"], *smalls)
+            own = expected_of(model, i - k, moved["flow"], *smalls)
             expected.append(own if i % 4 else 0.0)
 
     how = {"precision": precision, "depth": depth, "policy": "fixed:4", "threads": 1}
@@ -150,6 +169,26 @@ def test_results_tell_what_the_model_says_of_their_flow(bundle, images, depth, p
     assert told == pytest.approx(expected, rel=1e-7)
     assert len(set(expected)) == 6
     assert set(results[1].stage_ms) >= {"flow", "staleness"}
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_results_with_scores_are_as_stale_as_their_doubt_says(tmp_path, depth):
+    detector = make_detection_bundle(tmp_path / "detector")
+    term = {"weight": 1.5, "centre": -1.0, "deviation": 0.5}
+    detector = with_staleness(detector, bias=-2.0, terms={"doubt": term})
+    height, width = detector.manifest.frame_size
+    noise = np.random.default_rng(3).integers(0, 256, (5, height, width, 3), np.uint8)
+    frames = [Frame(image, index, index / 30) for index, image in enumerate(noise)]
+
+    with Pipeline.open(detector, depth=depth, policy="fixed:3", threads=1) as pipeline:
+        results = list(pipeline.run(frames))
+    for result in results:
+        scores = result.detections.scores.astype(np.float64)
+        doubt = 1 - (scores**2).sum() / scores.sum()
+        total = -2.0 + 1.5 * (math.log(doubt + 0.02) + 1) / 0.5
+        expected = 0.0 if result.is_key else 1 / (1 + math.exp(-total))
+        assert result.expected_disagreement == pytest.approx(expected)
+    assert len({result.expected_disagreement for result in results}) == 4
 
 
 def test_a_bundle_without_a_model_tells_nothing(tmp_path, images):
