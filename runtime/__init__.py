@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from dff_edge.runtime.policy import FixedInterval as FixedInterval
     from dff_edge.runtime.policy import FrameContext as FrameContext
     from dff_edge.runtime.policy import KeyFramePolicy as KeyFramePolicy
+    from dff_edge.runtime.policy import Saving as Saving
     from dff_edge.runtime.sinks import FanOut as FanOut
     from dff_edge.runtime.sinks import open_sink as open_sink
     from dff_edge.runtime.sources import LiveSource as LiveSource
@@ -68,7 +69,7 @@ _HOMES = {
     "dff_edge.runtime.live": ("RunOptions", "RunReport", "Runner"),
     "dff_edge.runtime.pipeline": ("Pipeline",),
     "dff_edge.runtime.pipelines": ("Pipelines",),
-    "dff_edge.runtime.policy": ("Adaptive", "FixedInterval", "FrameContext", "KeyFramePolicy"),
+    "dff_edge.runtime.policy": ("Adaptive", "FixedInterval", "FrameContext", "KeyFramePolicy", "Saving"),
     "dff_edge.runtime.sinks": ("FanOut", "open_sink"),
     "dff_edge.runtime.sources": ("LiveSource", "open_source"),
     "dff_edge.runtime.together": ("run_together",),

@@ -21,9 +21,9 @@ from dff_edge.runtime.keys import KeyMode, parse_keys
 from dff_edge.runtime.known_distances import KnownDistances
 from dff_edge.runtime.overlap import OverlapChoice, choose_overlap
 from dff_edge.runtime.policy import (
-    Adaptive,
     AsSoonAsIdle,
     FixedInterval,
+    ForetoldPolicy,
     KeyFramePolicy,
     parse_policy,
 )
@@ -183,7 +183,7 @@ def policy_of(policy: str | KeyFramePolicy | None, keys: KeyMode, bundle: Bundle
             "the policy is 'idle' with key frames in order, where it would make every frame a key "
             "frame. Take keys='background', or fixed:1 for that."
         )
-    if isinstance(policy, Adaptive) and bundle.manifest.staleness is None:
+    if isinstance(policy, ForetoldPolicy) and bundle.manifest.staleness is None:
         raise ConfigError(
             f"the policy is '{policy}', and {bundle.path} has no model of how stale an answer is. "
             f"Fit it with `dff-edge calibrate {bundle.path} --source CLIPS`, on video like that of "

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 from dff_edge.errors import ConfigError
 from dff_edge.frames import Frame, Result
 from dff_edge.runtime.cuts import CutDetector
 from dff_edge.runtime.keys import IN_ORDER, KeyMode
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # of typing since Python 3.11
 
 MEASURED_RESULTS = 8  # number of results that a policy gets
 _MOST_DISTANCE = 1000
@@ -177,35 +180,32 @@ class AsSoonAsIdle(KeyFramePolicy):
         return "idle"
 
 
-class Adaptive(KeyFramePolicy):
-    """A key frame where answers would become too stale, and at a cut of the scene.
+class ForetoldPolicy(KeyFramePolicy):
+    """Key frames by how stale answers would become, and at a cut of the scene.
 
     Args:
-        threshold: largest expected disagreement of an answer, above 0 and below 1.
+        limit: of what ``is_due`` looks at.
         least, most: bounds of the frames from one key frame to the next, whatever is expected; at
             a cut there is none.
 
     Raises:
-        ConfigError: one of them is out of range.
+        ConfigError: a bound is out of range.
     """
 
-    def __init__(self, threshold: float, least: int = 2, most: int = 30) -> None:
-        if not 0 < threshold < 1:
-            raise ConfigError(
-                f"threshold of adaptive key frames is {threshold}, expected the largest share of "
-                "an answer that may be stale, above 0 and below 1, as in adaptive:0.05."
-            )
+    name: ClassVar[str]
+
+    def __init__(self, limit: float, least: int = 2, most: int = 30) -> None:
         if not 1 <= least <= most <= _MOST_DISTANCE:
             raise ConfigError(
-                f"bounds of adaptive key frames are {least}..{most}, expected frames from 1 to "
-                f"{_MOST_DISTANCE}, the smaller bound first, as in adaptive:0.05,2..30."
+                f"bounds of {self.name} key frames are {least}..{most}, expected frames from 1 to "
+                f"{_MOST_DISTANCE}, the smaller bound first, as in {self.name}:0.05,2..30."
             )
-        self.threshold, self.least, self.most = threshold, least, most
+        self.limit, self.least, self.most = limit, least, most
         self._cuts = CutDetector()
 
     @classmethod
-    def parse(cls, value: str | None) -> Adaptive:
-        """Return the policy of ``threshold`` or ``threshold,least..most``.
+    def parse(cls, value: str | None) -> Self:
+        """Return the policy of ``limit`` or ``limit,least..most``.
 
         Raises:
             ValueError: for anything else.
@@ -228,14 +228,93 @@ class Adaptive(KeyFramePolicy):
     def is_key(self, context: FrameContext) -> bool:
         if not (context.keys.is_in_order or context.is_feature_idle):
             return False  # features begun now would wait for those at work
+        is_due = self.is_due(context)
         if context.distance < self.least:
             return False
-        expected = context.expected_disagreement
-        is_stale = expected is not None and expected > self.threshold
-        return is_stale or context.distance + context.lag >= self.most
+        return is_due or context.distance + context.lag >= self.most
+
+    def is_due(self, context: FrameContext) -> bool:
+        """Return whether what is foretold asks for a key frame; called once for each frame."""
+        raise NotImplementedError
 
     def __str__(self) -> str:
-        return f"adaptive:{self.threshold:g},{self.least}..{self.most}"
+        return f"{self.name}:{self.limit:g},{self.least}..{self.most}"
+
+
+class Adaptive(ForetoldPolicy):
+    """A key frame where answers would become too stale: it bounds how bad the worst are.
+
+    Args:
+        threshold: largest expected disagreement of an answer, above 0 and below 1.
+        least, most: see ``ForetoldPolicy``.
+
+    Raises:
+        ConfigError: one of them is out of range.
+    """
+
+    name = "adaptive"
+
+    def __init__(self, threshold: float, least: int = 2, most: int = 30) -> None:
+        if not 0 < threshold < 1:
+            raise ConfigError(
+                f"threshold of adaptive key frames is {threshold}, expected the largest share of "
+                "an answer that may be stale, above 0 and below 1, as in adaptive:0.05."
+            )
+        super().__init__(threshold, least, most)
+
+    def is_due(self, context: FrameContext) -> bool:
+        expected = context.expected_disagreement
+        return expected is not None and expected > self.limit
+
+
+class Saving(ForetoldPolicy):
+    """A key frame where it saves enough: the best mean of all answers for so many key frames.
+
+    Features that serve t frames with a mean disagreement of m cost ``m + answers / t`` a frame,
+    where a key frame costs as much as ``answers`` that are all wrong. That is least when the next
+    frame's disagreement d passes it, ``t * (d - m) > answers``: the marginal value theorem. Unlike a
+    threshold it has fast motion wait for longer than slow, and asks nothing of a frame that would
+    be as uncertain with features of its own.
+
+    Args:
+        answers: what a key frame has to save, in answers that are all wrong, above 0.
+        least, most: see ``ForetoldPolicy``.
+
+    Raises:
+        ConfigError: one of them is out of range.
+
+    Reference:
+        Charnov, Optimal foraging, the marginal value theorem, Theoretical Population Biology 1976.
+    """
+
+    name = "saving"
+
+    def __init__(self, answers: float, least: int = 2, most: int = 30) -> None:
+        if not 0 < answers <= _MOST_DISTANCE:
+            raise ConfigError(
+                f"what a key frame has to save is {answers}, expected a number of wholly wrong "
+                f"answers above 0, at most {_MOST_DISTANCE}, as in saving:0.3."
+            )
+        super().__init__(answers, least, most)
+        self._forget(-1)
+
+    def _forget(self, key: int) -> None:
+        self._key, self._newest, self._total, self._count = key, -1, 0.0, 0
+
+    def is_due(self, context: FrameContext) -> bool:
+        key = context.frame.index - context.distance
+        of_key = [own for own in context.measured if own.key_index == key]
+        if key != self._key or (of_key and of_key[-1].index < self._newest):  # another source
+            self._forget(key)
+        for own in of_key:
+            if own.index > self._newest and own.expected_disagreement is not None:
+                self._newest = own.index
+                self._total += own.expected_disagreement
+                self._count += 1
+        if not self._count or context.expected_disagreement is None:
+            return False
+        grown = context.expected_disagreement - self._total / self._count
+        return context.distance * grown > self.limit
 
 
 class PolicyForm(NamedTuple):
@@ -258,6 +337,11 @@ POLICIES: dict[str, PolicyForm] = {
         "adaptive:share with the largest share of an answer that may be stale, as in adaptive:0.05 "
         "or, with bounds of the distance, adaptive:0.05,2..30",
         Adaptive.parse,
+    ),
+    "saving": PolicyForm(
+        "saving:answers with the wholly wrong answers that a key frame has to save, as in saving:0.3 "
+        "or, with bounds of the distance, saving:0.3,2..30",
+        Saving.parse,
     ),
 }
 

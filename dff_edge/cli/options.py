@@ -53,7 +53,8 @@ def policy_option(
         forms += (
             ", adaptive:0.05 for one where more than that share of an answer would be stale (2 to "
             "30 frames after the one before, or as adaptive:0.05,a..b says) and at a cut of the "
-            "scene, or idle for one as soon as the one before is done, with --keys background"
+            "scene, saving:0.3 for the same where it saves so many wholly wrong answers, or idle "
+            "for one as soon as the one before is done, with --keys background"
         )
         without += "; idle with --keys background" * (usual is None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
@@ -23,6 +24,7 @@ from dff_edge.runtime.policy import (
     KeyFramePolicy,
     Measured,
     PolicyForm,
+    Saving,
     parse_policy,
 )
 from tests.bundle.bundles import make_bundle
@@ -289,9 +291,96 @@ def test_adaptive_that_cannot_be_is_refused(text, message):
         parse_policy(text)
 
 
-def test_adaptive_needs_a_model_of_staleness(bundle):
+@pytest.mark.parametrize("policy", ["adaptive:0.05", "saving:0.3"])
+def test_what_is_foretold_needs_a_model_of_staleness(bundle, policy):
     with pytest.raises(ConfigError, match=r"no model of how stale .* `dff-edge calibrate"):
-        Pipeline.open(bundle, policy="adaptive:0.05", threads=1)
+        Pipeline.open(bundle, policy=policy, threads=1)
+
+
+def interval_of(policy: Saving, disagreement: Callable[[int], float], first: int = 0) -> int:
+    """Frames until a policy takes the next key frame, all expected disagreement known."""
+    told = [Measured(first, first, 0.0, None, {}, 0.0)]
+    for distance in range(1, 1000):
+        seen = stale(disagreement(distance), distance, measured=tuple(told[-8:]))
+        seen = replace(seen, frame=frame(first + distance, 0.0))
+        if policy.is_key(seen):
+            return distance
+        told.append(Measured(first + distance, first, 0.0, None, {}, disagreement(distance)))
+    raise AssertionError("no key frame")
+
+
+@pytest.mark.parametrize("answers", [0.05, 0.3, 1.0])
+@pytest.mark.parametrize("growth", [0.5, 1.0, 1.5])
+@pytest.mark.parametrize("rate", [0.004, 0.02])
+def test_saving_has_the_least_mean_cost_of_a_steady_motion(answers, growth, rate):
+    def disagreement(distance: int) -> float:
+        return rate * distance**growth if distance else 0.0
+
+    def cost(interval: int) -> float:
+        return (answers + sum(map(disagreement, range(interval)))) / interval
+
+    found = interval_of(Saving(answers, 1, 1000), disagreement)
+    assert cost(found) == min(map(cost, range(1, 1000)))
+
+
+def test_fast_motion_has_key_frames_sooner_but_not_as_much_as_a_threshold_would():
+    slow, fast = (
+        interval_of(Saving(0.5, 1, 1000), lambda d, rate=rate: rate * d) for rate in (0.001, 0.016)
+    )
+    # Of d = r t the best interval is the root of 2 C / r; a threshold would take it as 1 / r.
+    assert (slow, fast) == (32, 8)
+
+
+def test_saving_asks_nothing_of_answers_that_would_stay_uncertain():
+    policy = Saving(0.6, 1, 50)
+
+    assert interval_of(policy, lambda _: 0.5) == 50
+
+
+def test_saving_forgets_another_source():
+    policy = Saving(0.5, 1, 1000)
+    alone = interval_of(policy, lambda d: 0.01 * d)
+
+    for first in (0, 7, 7):
+        interval_of(policy, lambda d: 0.0001 * d, first)
+        assert interval_of(policy, lambda d: 0.01 * d, first) == alone
+
+
+def test_saving_within_its_bounds_and_in_its_words():
+    assert interval_of(Saving(0.01, 4, 9), lambda _: 1.0) == 4
+    assert interval_of(Saving(0.01, 4, 9), lambda _: 0.0) == 9
+    assert str(parse_policy("saving:.3")) == "saving:0.3,2..30"
+    assert parse_policy("saving:2,1..40").interval == 40
+    with pytest.raises(ConfigError, match="has to save is 0.0, expected a number of wholly wrong"):
+        parse_policy("saving:0")
+    with pytest.raises(ConfigError, match="bounds of saving key frames are 9..8, expected"):
+        parse_policy("saving:0.3,9..8")
+
+
+@pytest.mark.parametrize("keys", ["in-order", "lag:2"])
+def test_a_pipeline_saves_by_what_its_results_tell(foretelling, keys):
+    answers, lag = 0.004, 2 * (keys == "lag:2")
+    policy = Saving(answers, 2, 12)
+    policy.is_cut = lambda _: False  # each frame is another scene
+    with Pipeline.open(foretelling, policy=policy, threads=1, depth=1, keys=keys) as pipeline:
+        results = list(pipeline.run(textured(index) for index in range(24)))
+
+    wanted, key = [0], 0
+    told = {result.frame.index: result for result in results}
+    for index in range(1, 24):
+        if index < key + lag or index - key < 2:
+            continue
+        own = [told[i].expected_disagreement for i in range(index) if told[i].key_index == key]
+        latest = max(i for i in range(index) if told[i].key_index != i)
+        before, ahead = latest - told[latest].key_index, index - key + lag
+        foretold = told[latest].expected_disagreement * (ahead / before) ** 0.5
+        saved = (index - key) * (foretold - np.mean(own)) if own else 0.0
+        if saved > answers or ahead >= 12:
+            wanted.append(index)
+            key = index
+    assert len(wanted) > 3
+    used = sorted({result.key_index for result in results})
+    assert used == [index for index in wanted if index + lag < 24]
 
 
 def test_what_is_expected_of_a_frame_follows_from_the_latest_propagated_result(foretelling):
