@@ -22,10 +22,13 @@ adaptive_key_share           key frames that adaptive needs for the mean agreeme
                              and _high are the 5th and 95th percentile of a bootstrap over clips
 adaptive_key_share_p95       the same for the agreement of the worst answers, the 95th percentile
 adaptive_key_share_moving    the first, of the frames after the wait alone
+saving_...                   the same of the policy saving
+key_share_bound              the least for the mean that any policy could need, knowing how stale
+                             every frame would be from every key frame up to 30 before it
 ..._N                        for l = N
 
 --plot draws the mean agreement with the full network against the time that a frame took, in the
-mean, for the fixed intervals and for adaptive.
+mean, for the fixed intervals, adaptive and saving.
 """
 
 from __future__ import annotations
@@ -36,14 +39,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from _common import export_shipped, parser, report
-from numpy.typing import NDArray
+from _key_shares import Answers, shares
 
 from dff_edge.bundle.reader import Bundle
 from dff_edge.bundle.shipped import find_bundle
@@ -59,20 +61,18 @@ from dff_edge.calibration.staleness import (
     predict,
 )
 from dff_edge.evaluation.staleness import rank_correlation, staleness_quality
-from dff_edge.frames import Frame, Result
-from dff_edge.report.live_plot import Bought, draw_agreement
+from dff_edge.report.live_plot import draw_agreement
 from dff_edge.runtime.cuts import changed_share, histograms
 from dff_edge.runtime.pipeline import Pipeline
-from dff_edge.runtime.policy import Adaptive, FixedInterval, KeyFramePolicy
+from dff_edge.runtime.policy import Adaptive, FixedInterval, ForetoldPolicy, Saving
 from dff_edge.runtime.sources.memory import MemorySource
 from dff_edge.runtime.staleness import Staleness, measure_motion, small_picture
-from dff_edge.runtime.tasks import task_of
 from dff_edge.runtime.tasks.decoders import Answer
 
 FIT = "synthetic://street?split=val&clips=12&frames=90&motion=mixed"
 SOURCE = "synthetic://street?split=test&clips=8&frames=90&motion=mixed"
 THRESHOLDS = "0.05,0.07,0.1,0.14"
-RESAMPLES = 1000
+SAVINGS = "0.1,0.2,0.35,0.6,1"
 SENSOR_NOISE = 2.0  # levels of 255
 COST_FRAMES, COST_IMAGES = 200, 30  # of a run
 
@@ -104,35 +104,6 @@ class Part:
         return self._images[index]
 
 
-@dataclass
-class Run:
-    """A policy's answers on each clip.
-
-    Attributes:
-        keys: whether each frame is a key frame, ``(clips, frames)``.
-        stale: share of each answer that differs from the full network's, the same.
-        latency_s: of each answer, the same.
-    """
-
-    keys: NDArray[np.bool_]
-    stale: NDArray[np.float64]
-    latency_s: NDArray[np.float64]
-
-    def of(self, clips: NDArray[np.int64], worst: bool) -> tuple[float, float]:
-        """Return key frames of some clips, and mean or 95th percentile of the difference."""
-        stale = self.stale[clips]
-        told = np.percentile(stale, 95) if worst else stale.mean()
-        return float(self.keys[clips].sum()), float(told)
-
-    def after(self, frames: int) -> Run:
-        """Return the same without the first frames of each clip."""
-        return Run(self.keys[:, frames:], self.stale[:, frames:], self.latency_s[:, frames:])
-
-    def bought(self, name: str) -> Bought:
-        """Return its agreement with the full network, and its cost."""
-        return Bought(name, 1e3 * float(self.latency_s.mean()), 1 - float(self.stale.mean()))
-
-
 def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--bundle", help="folder or name of a model; default: street, exported")
@@ -145,8 +116,14 @@ def main() -> None:
         "--waits", type=int, default=30, help="frames for which each clip begins with a still scene"
     )
     arguments.add_argument("--thresholds", default=THRESHOLDS, help="of adaptive, rising")
+    arguments.add_argument("--savings", default=SAVINGS, help="answers of saving, rising")
+    arguments.add_argument(
+        "--no-bound", action="store_true", help="leave out key_share_bound, which takes long"
+    )
     arguments.add_argument("--intervals", default="10", help="l of the fixed policies")
-    arguments.add_argument("--least", type=int, default=2, help="lower bound of adaptive")
+    arguments.add_argument(
+        "--least", type=int, default=2, help="lower bound of adaptive and saving"
+    )
     arguments.add_argument("--turns", type=int, default=15, help="of the two runs of its cost")
     arguments.add_argument("--only", choices=["cost"], help="measure this alone")
     arguments.add_argument("--plot", type=Path, help="draw agreement against cost here, a .png")
@@ -310,88 +287,44 @@ def timed(run: Callable[[], Any]) -> float:
 def key_shares(
     bundle: Bundle, clips: Sequence[Clip], options: Any
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """Compare adaptive with fixed intervals at equal agreement with the full network."""
-    thresholds = [float(text) for text in options.thresholds.split(",")]
-    policies: list[KeyFramePolicy] = [
-        *(FixedInterval(int(text)) for text in options.intervals.split(",")),
-        *(Adaptive(threshold, options.least) for threshold in thresholds),
-    ]
-    full = [
-        [own.answer for own in clip] for clip in answered(bundle, FixedInterval(1), clips, options)
-    ]
-    runs: list[Run] = []
-    for policy in policies:
-        results = answered(bundle, policy, clips, options)
-        stale = [
-            differences(bundle, [result.answer for result in own], others)
-            for own, others in zip(results, full, strict=True)
-        ]
-        keys = [[result.is_key for result in own] for own in results]
-        latency_s = [[result.latency_s for result in own] for own in results]
-        runs.append(Run(np.array(keys), np.array(stale), np.array(latency_s)))
-        count, mean = runs[-1].of(np.arange(len(clips)), worst=False)
-        print(f"{policy}: {count:.0f} key frames, {mean:.4f} stale", flush=True)
-    fixed = [policy.interval for policy in policies if isinstance(policy, FixedInterval)]
+    """Compare policies with fixed intervals at equal agreement with the full network."""
+    fixed = [FixedInterval(int(text)) for text in options.intervals.split(",")]
+    foretold: dict[str, list[ForetoldPolicy]] = {
+        "adaptive": [Adaptive(limit, options.least) for limit in numbers(options.thresholds)],
+        "saving": [Saving(limit, options.least) for limit in numbers(options.savings)],
+    }
+    answers = Answers(bundle, clips, options)
+    own = [answers.run(policy) for policy in fixed]
+    curves = {
+        name: [answers.run(policy) for policy in policies] for name, policies in foretold.items()
+    }
+    bound = None if options.no_bound else answers.bound()
     if options.plot:
-        named = [f"l = {interval}" for interval in fixed] + [f"{one:g}" for one in thresholds]
-        points = [run.bought(name) for name, run in zip(named, runs, strict=True)]
-        lines = {"fixed": points[: len(fixed)], "adaptive": points[len(fixed) :]}
+        lines = {
+            "fixed": [run.bought(str(policy)[6:]) for policy, run in zip(fixed, own, strict=True)]
+        }
+        for name, policies in foretold.items():
+            runs = zip(policies, curves[name], strict=True)
+            lines[name] = [run.bought(f"{policy.limit:g}") for policy, run in runs]
         options.plot.write_bytes(draw_agreement(lines))
     figures: dict[str, float] = {}
-    for number, interval in enumerate(fixed):
-        own, curve = runs[number], runs[len(fixed) :]
-        last = f"_{interval}" * (interval != max(fixed))
-        figures |= shares(f"adaptive_key_share{last}", own, curve, worst=False)
-        figures |= shares(f"adaptive_key_share_p95{last}", own, curve, worst=True)
-        if options.waits:
-            own, curve = own.after(options.waits), [one.after(options.waits) for one in curve]
-            figures |= shares(f"adaptive_key_share_moving{last}", own, curve, worst=False)
+    for policy, run in zip(fixed, own, strict=True):
+        last = f"_{policy.interval}" * (policy.interval != max(one.interval for one in fixed))
+        for name, curve in curves.items():
+            figures |= shares(f"{name}_key_share{last}", run, curve, worst=False)
+            figures |= shares(f"{name}_key_share_p95{last}", run, curve, worst=True)
+            if options.waits:
+                moving = [one.after(options.waits) for one in curve]
+                still = run.after(options.waits)
+                figures |= shares(f"{name}_key_share_moving{last}", still, moving, worst=False)
+        if bound is not None:
+            figures[f"key_share_bound{last}"] = run.share_of(bound)
     return figures, {"frames": sum(len(clip) for clip in clips)}
 
 
-def answered(
-    bundle: Bundle, policy: KeyFramePolicy, clips: Sequence[Clip], options: Any
-) -> list[list[Result]]:
-    """Return the results of each clip."""
-    with Pipeline.open(
-        bundle, precision=options.precision, policy=policy, depth=1, threads=options.threads
-    ) as pipeline:
-        return [
-            list(pipeline.run(Frame(clip.image(i), i, i / 30) for i in range(len(clip))))
-            for clip in clips
-        ]
-
-
-def differences(bundle: Bundle, answers: list[Any], full: list[Any]) -> list[float]:
-    """Return the share of each answer that differs from the full network's."""
-    task = task_of(bundle.manifest)
-    same = [task.shared(*pair) for pair in zip(answers, full, strict=True)]
-    return [1 - part / total if total else 0.0 for part, total in same]
-
-
-def shares(name: str, fixed: Run, curve: Sequence[Run], *, worst: bool) -> dict[str, float]:
-    """Return the share of key frames, and its 5th and 95th percentile over resampled clips."""
-    random, count = np.random.default_rng(0), len(fixed.keys)
-    samples = [
-        key_share(fixed, curve, random.integers(0, count, count), worst) for _ in range(RESAMPLES)
-    ]
-    known = [share for share in samples if np.isfinite(share)]
-    low, high = np.percentile(known, [5, 95]) if known else (np.nan, np.nan)
-    share = key_share(fixed, curve, np.arange(count), worst)
-    return {name: share, f"{name}_low": float(low), f"{name}_high": float(high)}
-
-
-def key_share(fixed: Run, curve: Sequence[Run], clips: NDArray[np.int64], worst: bool) -> float:
-    """Return key frames of adaptive where it differs as much as a fixed policy, over the latter's.
-
-    Between two thresholds, key frames go linearly with the difference; NaN beyond them.
-    """
-    keys, wanted = fixed.of(clips, worst)
-    points = sorted(run.of(clips, worst)[::-1] for run in curve)
-    stale, own = (np.array(values) for values in zip(*points, strict=True))
-    if not stale[0] <= wanted <= stale[-1]:
-        return float("nan")
-    return float(np.interp(wanted, stale, own)) / keys
+def numbers(text: str) -> list[float]:
+    """Return the numbers of an option, separated by commas."""
+    return [float(number) for number in text.split(",")]
 
 
 if __name__ == "__main__":

@@ -260,9 +260,10 @@ def fit_terms(pairs: MeasuredPairs, chosen: NDArray[np.bool_]) -> tuple[float, d
     The optimum is unique; it is found by Newton's method along one weight after the other.
     """
     measures, found = pairs.measures[chosen], pairs.found[chosen]
-    centres = measures.mean(axis=0)
-    deviations = np.maximum(measures.std(axis=0), _LEAST_DEVIATION)
-    inputs = np.column_stack([np.ones(len(found)), (measures - centres) / deviations])
+    centres, deviations = measures.mean(axis=0), measures.std(axis=0)
+    varies = deviations >= _LEAST_DEVIATION  # the doubt of label maps does not
+    deviations = np.where(varies, deviations, 1.0)
+    inputs = np.column_stack([np.ones(len(found)), varies * (measures - centres) / deviations])
     weights = np.zeros(inputs.shape[1])
     mean = float(np.clip(found.mean(), 1e-6, 1 - 1e-6))
     weights[0] = np.log(mean / (1 - mean))

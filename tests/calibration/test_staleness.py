@@ -114,6 +114,16 @@ def test_no_weight_is_negative_and_the_mean_is_right():
     assert predict(fitted, measures).mean() == pytest.approx(found.mean(), rel=0.01)
 
 
+def test_a_measure_that_does_not_vary_has_no_weight():
+    measures = some_measures()
+    measures[:, -1] = np.log(0.02)
+    found = 1 / (1 + np.exp(-(-2 + 0.6 * measures[:, 1])))
+    fitted = fit_terms(pairs_of(found, measures), np.ones(400, bool))
+
+    assert MEASURES[-1] not in fitted[1]
+    assert predict(fitted, measures) == pytest.approx(found, abs=0.01)
+
+
 def test_fit_reads_the_chosen_pairs_alone():
     measures, chosen = some_measures(), np.arange(400) < 200
     found = 1 / (1 + np.exp(-(-2 + 0.6 * measures[:, 1])))
