@@ -157,7 +157,12 @@ def network_tensors(graph: bytes) -> tuple[TensorSpec, TensorSpec]:
     return inputs[0], outputs[0]
 
 
-def quantise(graph: bytes, images: Iterable[Image], preparation: Preparation) -> bytes:
+def quantise(
+    graph: bytes,
+    images: Iterable[Image],
+    preparation: Preparation,
+    operators: Sequence[str] | None = None,
+) -> bytes:
     """Quantise a network by ONNX Runtime's own static quantisation: Q/DQ, ranges by extremes.
 
     Activations are uint8, weights int8 with a scale for each output channel, for which CPUs have
@@ -167,11 +172,19 @@ def quantise(graph: bytes, images: Iterable[Image], preparation: Preparation) ->
         graph: as of ``with_labels``.
         images: to calibrate on, uint8 ``(h, w, 3)`` BGR.
         preparation: of the network's input.
+        operators: types of those to quantise; None for all that ONNX Runtime can.
 
     Raises:
+        ConfigError: the network has none of the operators.
         ShapeError, EngineError: as ``network_tensors``.
     """
     spec, _ = network_tensors(graph)
+    own = {node.op_type for node in onnx.load_from_string(graph).graph.node}
+    if operators is not None and not own & set(operators):
+        raise ConfigError(
+            f"--operators is {','.join(operators)}, expected some of the rival's: "
+            f"{', '.join(sorted(own))}."
+        )
 
     def samples() -> Iterable[dict[str, NDArray[np.float32]]]:
         for image in images:
@@ -187,6 +200,7 @@ def quantise(graph: bytes, images: Iterable[Image], preparation: Preparation) ->
             prepared,
             made,
             _Reader(samples()),
+            op_types_to_quantize=operators,
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,

@@ -11,7 +11,8 @@ in flight, all in ONNX Runtime on --threads threads of the CPU; the median of tu
 
 --mean and --std are in levels 0..255, in the order of the network's channels (--order):
 (image - mean) / std is what it reads. --channels names the output of each class of the data, where
-the outputs are not these classes.
+the outputs are not these classes. --operators are those that become INT8: try some, what is best
+depends on the network.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ def main() -> None:
     arguments.add_argument("--std", nargs=3, type=float, required=True)
     arguments.add_argument("--order", choices=("bgr", "rgb"), required=True)
     arguments.add_argument("--channels", type=numbers, default=(), help="such as 0,1,2")
+    arguments.add_argument("--operators", type=names, help="such as Conv,Add; all without it")
     arguments.add_argument("--interval", type=int, default=5)
     arguments.add_argument("--frames", type=int, default=20, help="about so many in a turn")
     arguments.add_argument("--repetitions", type=int, default=7)
@@ -70,11 +72,12 @@ def main() -> None:
     images = load_images(clips, whole_intervals(options.frames, options.interval))
     preparation = Preparation(options.mean, options.std, options.order)
     given = options.rival.read_bytes()
+    samples = calibration_images(options.calibration)
     size = images[0].shape[:2]
     labels = partial(with_labels, size=size, classes=classes, channels=options.channels)
     graphs = {
         "rival_fp32": labels(given),
-        "rival_int8": labels(quantise(given, calibration_images(options.calibration), preparation)),
+        "rival_int8": labels(quantise(given, samples, preparation, options.operators)),
     }
 
     score = partial(accuracy, clips=clips, classes=classes, before=options.interval - 1)
@@ -99,6 +102,11 @@ def main() -> None:
     for name, value in miou.items():
         figures |= {f"{name}_miou": 100 * value, f"{name}_ms": ms[name] / len(images)}
     report(figures, {"source": options.source, "threads": options.threads}, options.json)
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Return the names of a list such as ``Conv,Add``."""
+    return tuple(text.split(","))
 
 
 def numbers(text: str) -> tuple[int, ...]:

@@ -95,12 +95,13 @@ def test_small_scores_are_interpolated_as_those_of_our_models():
     assert (labels == decode_labels(small, SIZE)).mean() > 0.999
 
 
-def test_int8_is_that_of_onnx_runtime_and_close():
+@pytest.mark.parametrize("operators", [None, ("Conv",)])
+def test_int8_is_that_of_onnx_runtime_and_close(operators):
     graph, preparation = network(4), Preparation(MEAN, STD)
     clip = open_clips(CLIPS)[0]
     images = [clip.image(index) for index in range(3)]
 
-    quantised = quantise(graph, images, preparation)
+    quantised = quantise(graph, images, preparation, operators)
 
     kinds = {node.op_type for node in onnx.load_from_string(quantised).graph.node}
     assert {"QuantizeLinear", "DequantizeLinear"} <= kinds
@@ -108,6 +109,11 @@ def test_int8_is_that_of_onnx_runtime_and_close():
         answers = np.stack([rival.extract(image) for image in images])
     expected = np.stack([scores_of(image, 4).argmax(-1) for image in images])
     assert 0.9 < (answers == expected).mean() < 1
+
+
+def test_operators_that_are_not_there_are_refused():
+    with pytest.raises(ConfigError, match=r"--operators is conv, expected .* the rival's: Conv\."):
+        quantise(network(4), [], Preparation(MEAN, STD), ("conv",))
 
 
 @pytest.mark.parametrize(
