@@ -36,11 +36,13 @@ from dff_edge.errors import DffEdgeError
 from dff_edge.evaluation.accuracy import Accuracy
 from dff_edge.evaluation.bundle_predictor import BundlePredictor
 from dff_edge.evaluation.evaluate import Predictor, evaluate
+from dff_edge.files.regular import read_regular
 from dff_edge.frames import Frame, Image
 from dff_edge.report.speed import load_images, whole_intervals
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.policy import FixedInterval
 
+MAX_BYTES = 2**31  # of an ONNX file without files beside it
 CALIBRATION_FRAMES = 32  # as many as `dff-edge calibrate` takes key frames
 
 
@@ -60,6 +62,7 @@ def main() -> None:
     arguments.add_argument("--repetitions", type=int, default=7)
     options = arguments.parse_args()
 
+    given = read_regular(options.rival, max_bytes=MAX_BYTES, what="an ONNX graph")
     clips = open_clips(options.source)
     bundles = {
         Path(name).stem: Bundle.open(find_bundle(name, holding=("int8",)))
@@ -71,7 +74,6 @@ def main() -> None:
     classes = next(iter(bundles.values())).manifest.class_names
     images = load_images(clips, whole_intervals(options.frames, options.interval))
     preparation = Preparation(options.mean, options.std, options.order)
-    given = options.rival.read_bytes()
     samples = calibration_images(options.calibration)
     size = images[0].shape[:2]
     labels = partial(with_labels, size=size, classes=classes, channels=options.channels)

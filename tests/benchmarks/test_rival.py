@@ -134,6 +134,26 @@ def test_other_networks_are_refused(graph, channels, error, message):
         with_labels(graph, SIZE, "abcd", channels)
 
 
+def run_script(folder, data, *options):
+    values = "--mean {} {} {} --std {} {} {}".format(*MEAN, *STD).split()
+    return subprocess.run(
+        [sys.executable, SCRIPT, "rival.onnx", "ours", "--source", data, "--calibration", data]
+        + [*values, "--order", "bgr", *options],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_script_tells_in_a_line_what_is_wrong(tmp_path):
+    done = run_script(tmp_path, tmp_path)
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: rival.onnx cannot be read: No such file or directory; ex")
+    assert done.stderr.count("\n") == 1
+
+
 def test_the_script_measures_a_network_that_is_right_beside_a_bundle(tmp_path):
     data = tmp_path / "data"
     for name in ("images", "labels"):
@@ -146,16 +166,8 @@ def test_the_script_measures_a_network_that_is_right_beside_a_bundle(tmp_path):
     (tmp_path / "rival.onnx").write_bytes(network(3))
     make_bundle(tmp_path / "ours", precisions=("fp32", "int8"))
 
-    values = "--mean {} {} {} --std {} {} {}".format(*MEAN, *STD).split()
-    done = subprocess.run(
-        [sys.executable, SCRIPT, "rival.onnx", "ours", "--source", data, "--calibration", data]
-        + [*values, "--order", "bgr", "--interval", "2", "--frames", "4", "--repetitions", "1"]
-        + ["--json", "figures.json", "--threads", "1"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    turns = ("--interval", "2", "--frames", "4", "--repetitions", "1", "--threads", "1")
+    done = run_script(tmp_path, data, *turns, "--json", "figures.json")
 
     assert done.returncode == 0, done.stderr
     figures = json.loads((tmp_path / "figures.json").read_text())["figures"]
