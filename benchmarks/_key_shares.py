@@ -162,8 +162,7 @@ def best_choice(stale: NDArray[np.float64], price: float) -> tuple[float, int]:
 def differences(bundle: Bundle, answers: list[Any], full: list[Any]) -> list[float]:
     """Return the share of each answer that differs from the full network's."""
     task = task_of(bundle.manifest)
-    same = [task.shared(*pair) for pair in zip(answers, full, strict=True)]
-    return [1 - part / total if total else 0.0 for part, total in same]
+    return [task.disagreement(*pair) for pair in zip(answers, full, strict=True)]
 
 
 def shares(name: str, fixed: Run, curve: Sequence[Run], *, worst: bool) -> dict[str, float]:

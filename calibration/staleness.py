@@ -3,7 +3,7 @@
 Frames of a clip are paired at all distances. Each pair is answered twice: by propagation from the
 earlier frame, and by the full network on the later one. The share that differs is what the
 model predicts from the measures of ``runtime.staleness``. It is fitted in FP32: how far a frame has
-moved from its key frame does not depend on the precision.
+moved from its key frame does not depend on the precision, and scores hardly do.
 """
 
 from __future__ import annotations
@@ -26,7 +26,13 @@ from dff_edge.names import Precision
 from dff_edge.printable import printable
 from dff_edge.runtime.kernels.resize import check_image
 from dff_edge.runtime.sequential import SequentialRunner, open_graphs
-from dff_edge.runtime.staleness import Staleness, measure_motion, small_picture, with_doubt
+from dff_edge.runtime.staleness import (
+    Staleness,
+    measure_motion,
+    small_picture,
+    sum_of_scores,
+    with_doubt,
+)
 from dff_edge.runtime.tasks import decoder_of, task_of
 
 MIN_PAIRS = 80
@@ -155,17 +161,17 @@ def measure_pairs(
             features = [runner.extract(runner.full(image)) for image in images]
             cells = subnets.flow.outputs["flow"].shape[1:3]
             smalls = [small_picture(half, cells) for half in halves]
-            full = [decoder.decode(runner.score(own), size).content for own in features]
+            full = [decoder.decode(runner.score(own), size) for own in features]
             for k, i in combinations(range(len(images)), 2):
                 distance = stretch.frames[i] - stretch.frames[k]
                 moved = runner.estimate_flow(halves[k], halves[i])
                 scores = runner.propagate(features[k], moved)
                 answer = decoder.decode(scores, size)
-                same, total = task.shared(answer.content, full[i])
                 motion = measure_motion(distance, moved["flow"], smalls[k], smalls[i])
+                most = max(sum_of_scores(full[k]), sum_of_scores(answer))
                 distances.append(distance)
-                measures.append(with_doubt(motion, answer))
-                found.append(1 - same / total if total else 0.0)
+                measures.append(with_doubt(motion, answer, most))
+                found.append(task.disagreement(answer.content, full[i].content))
                 folds.append(stretch.fold)
                 keys.append(done * len(_RULERS[0]) + k)
             if progress is not None:

@@ -32,21 +32,6 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
-    @property
-    def doubt(self) -> float:
-        """How little sure they are, 0..1: 1 less the mean score, each weighted by itself.
-
-        So it is that of what counts, whatever there is of boxes that score next to nothing; 1
-        where there are none.
-
-        Example:
-            >>> Detections(np.zeros((2, 4), np.float32), np.float32([0.75, 0.25]), None).doubt
-            0.375
-        """
-        scores = self.scores.astype(np.float64)
-        total = float(scores.sum())
-        return 1 - float(scores @ scores) / total if total else 1.0
-
     def above(self, min_score: float) -> Detections:
         """Return those that score at least ``min_score``, in their order."""
         kept = self.scores >= min_score

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from dff_edge.boxes import Detections, iou_matrix
 
+LEAST_SCORE = 0.1  # below, what scores is no object and nothing to disagree about
 SURE_SCORE = 0.5  # from this score on, a detection of fp32 must be matched
 SAME_IOU = 0.5  # minimum IoU of a match
 

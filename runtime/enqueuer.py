@@ -13,7 +13,12 @@ from dff_edge.runtime.devices.base import Buffer, Device, Event, ImageDevice, St
 from dff_edge.runtime.engines.subnets import Subnets
 from dff_edge.runtime.kernels.resize import FrameResizer
 from dff_edge.runtime.slots import KeyBuffers, Slot, Stages
-from dff_edge.runtime.staleness import Staleness, measure_motion, small_picture
+from dff_edge.runtime.staleness import (
+    Staleness,
+    measure_motion,
+    small_picture,
+    sum_of_scores,
+)
 from dff_edge.runtime.streams import Streams
 from dff_edge.runtime.tasks.decoders import Decoder, DeviceDecoder
 
@@ -70,9 +75,9 @@ class Enqueuer:
         else:
             scored = self._propagate(slot, key)
         if isinstance(slot.frame.image, np.ndarray) or not isinstance(self._decoder, DeviceDecoder):
-            self._decode_on_host(slot, scored)
+            self._decode_on_host(slot, key, scored)
         else:
-            self._decode_on_device(slot, self._decoder)
+            self._decode_on_device(slot, key, self._decoder)
 
     def _propagate(self, slot: Slot, key: KeyBuffers) -> Event:
         """Lines 11 and 12: estimate flow and scale, warp the key frame's features, score them."""
@@ -159,7 +164,7 @@ class Enqueuer:
                     self._device.copy_out(half, stream)
         reader.wait(taken.end)
 
-    def _decode_on_host(self, slot: Slot, scored: Event) -> None:
+    def _decode_on_host(self, slot: Slot, key: KeyBuffers, scored: Event) -> None:
         copy_out = self._streams.copy_out
         if copy_out is not None:
             copy_out.wait(scored)
@@ -170,17 +175,17 @@ class Enqueuer:
         decode = self._streams.decode
         decode.wait(scored)
         with slot.stage("decode", decode) as decoded:
-            decode.enqueue(partial(_decode, self._decoder, slot, self._staleness))
+            decode.enqueue(partial(_decode, self._decoder, slot, key, self._staleness))
         slot.done = decoded.end
 
-    def _decode_on_device(self, slot: Slot, decoder: DeviceDecoder) -> None:
+    def _decode_on_device(self, slot: Slot, key: KeyBuffers, decoder: DeviceDecoder) -> None:
         """Decode the result of an image that is on the device there."""
         size = slot.frame.image.shape[:2]
         device, stream = cast(ImageDevice, self._device), self._streams.task
         with slot.stage("decode", stream) as decoded:
             slot.answer = decoder.decode_on_device(device, slot.outputs, size, stream)
         self._streams.decode.wait(decoded.end)
-        self._streams.decode.enqueue(partial(_finish, slot, self._staleness))
+        self._streams.decode.enqueue(partial(_finish, slot, key, self._staleness))
         slot.done = self._streams.decode.event()
         self._streams.decode.record(slot.done)
 
@@ -207,17 +212,17 @@ def _nothing(device: Device, subnets: Subnets, stream: Stream) -> dict[str, Buff
     return {"correction": zeros}
 
 
-def _decode(decoder: Decoder, slot: Slot, staleness: Staleness | None) -> None:
+def _decode(decoder: Decoder, slot: Slot, key: KeyBuffers, staleness: Staleness | None) -> None:
     height, width = slot.frame.image.shape[:2]
     outputs = {name: buffer.array for name, buffer in slot.outputs.items()}
     slot.answer = decoder.decode(outputs, (height, width))
-    _finish(slot, staleness)
+    _finish(slot, key, staleness)
 
 
-def _finish(slot: Slot, staleness: Staleness | None) -> None:
+def _finish(slot: Slot, key: KeyBuffers, staleness: Staleness | None) -> None:
     if staleness is not None:
-        motion = slot.motion
+        key.score = max(key.score, sum_of_scores(slot.answer))
         slot.expected_disagreement = (
-            0.0 if motion is None else staleness.expect(motion, slot.answer)
+            0.0 if slot.motion is None else staleness.expect(slot.motion, slot.answer, key.score)
         )
     slot.mark_ready()

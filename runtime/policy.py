@@ -198,7 +198,7 @@ class ForetoldPolicy(KeyFramePolicy):
         if not 1 <= least <= most <= _MOST_DISTANCE:
             raise ConfigError(
                 f"bounds of {self.name} key frames are {least}..{most}, expected frames from 1 to "
-                f"{_MOST_DISTANCE}, the smaller bound first, as in {self.name}:0.05,2..30."
+                f"{_MOST_DISTANCE}, the smaller bound first, as in {self.name}:0.3,2..30."
             )
         self.limit, self.least, self.most = limit, least, most
         self._cuts = CutDetector()
@@ -272,9 +272,9 @@ class Saving(ForetoldPolicy):
 
     Features that serve t frames with a mean disagreement of m cost ``m + answers / t`` a frame,
     where a key frame costs as much as ``answers`` that are all wrong. That is least when the next
-    frame's disagreement d passes it, ``t * (d - m) > answers``: the marginal value theorem. Unlike a
-    threshold it has fast motion wait for longer than slow, and asks nothing of a frame that would
-    be as uncertain with features of its own.
+    frame's disagreement d passes it, ``t * (d - m) > answers``: the marginal value theorem. So
+    answers may become staler in fast motion than in slow. Where they are uncertain from the first
+    frame after a key frame on, it is that which the next one has to be worth, once.
 
     Args:
         answers: what a key frame has to save, in answers that are all wrong, above 0.
@@ -296,25 +296,29 @@ class Saving(ForetoldPolicy):
                 f"answers above 0, at most {_MOST_DISTANCE}, as in saving:0.3."
             )
         super().__init__(answers, least, most)
+        self._asked = -1
         self._forget(-1)
 
     def _forget(self, key: int) -> None:
-        self._key, self._newest, self._total, self._count = key, -1, 0.0, 0
+        self._key, self._total, self._count = key, 0.0, 0
+        self._newest, self._latest = -1, 0.0
 
     def is_due(self, context: FrameContext) -> bool:
-        key = context.frame.index - context.distance
-        of_key = [own for own in context.measured if own.key_index == key]
-        if key != self._key or (of_key and of_key[-1].index < self._newest):  # another source
-            self._forget(key)
-        for own in of_key:
-            if own.index > self._newest and own.expected_disagreement is not None:
-                self._newest = own.index
-                self._total += own.expected_disagreement
+        index, expected = context.frame.index, context.expected_disagreement
+        if index - context.distance != self._key or index <= self._asked:  # or another source
+            self._forget(index - context.distance)
+        self._asked = index
+        for own in context.measured:
+            told = own.expected_disagreement
+            if own.key_index == self._key and own.index > self._newest and told is not None:
+                self._newest, self._latest = own.index, told
+                self._total += told
                 self._count += 1
-        if not self._count or context.expected_disagreement is None:
+        if not self._count or expected is None:
             return False
-        grown = context.expected_disagreement - self._total / self._count
-        return context.distance * grown > self.limit
+        # Frames in flight, and those until the features come: between the latest and the next.
+        unseen = (context.distance - self._count) * (self._latest + expected) / 2
+        return context.distance * expected - self._total - unseen > self.limit
 
 
 class PolicyForm(NamedTuple):
@@ -339,8 +343,8 @@ POLICIES: dict[str, PolicyForm] = {
         Adaptive.parse,
     ),
     "saving": PolicyForm(
-        "saving:answers with the wholly wrong answers that a key frame has to save, as in saving:0.3 "
-        "or, with bounds of the distance, saving:0.3,2..30",
+        "saving:answers with the wholly wrong answers that a key frame has to save, as in "
+        "saving:0.3 or, with bounds of the distance, saving:0.3,2..30",
         Saving.parse,
     ),
 }

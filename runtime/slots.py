@@ -109,12 +109,14 @@ class KeyBuffers(Stages):
         stamp_s: when the frame was captured.
         ready: event that its features are computed.
         small: what staleness compares with later frames (``small_picture``); None until it did.
+        score: largest ``sum_of_scores`` so far of an answer from it, where staleness is predicted.
     """
 
     def __init__(self, device: Device, subnets: Subnets, feature: Stream) -> None:
         super().__init__()
         self.stamp_s = 0.0
         self.small: NDArray[np.float32] | None = None
+        self.score = 0.0
         self.frame = device.buffer(subnets.feature.inputs["frame"], host=True)
         self.half = device.buffer(subnets.flow.inputs["key_half"], host=True)
         self.features = device.buffer(subnets.feature.outputs["features"])
@@ -125,6 +127,7 @@ class KeyBuffers(Stages):
         self._begin(frame.index)
         self.stamp_s = frame.stamp_s
         self.small = None
+        self.score = 0.0
 
     @property
     def is_ready(self) -> bool:

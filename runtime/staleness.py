@@ -1,10 +1,10 @@
 """How stale an answer is: the share of it that is expected to differ from the full network's now.
 
 Propagation is wrong where the flow is, and where something came into view: long and ragged flow,
-and a warped key frame that does not look like the frame tell of it, and so do scores that fall,
-where the task network has any. Each is one number of a frame, taken from what was read and computed
-for it anyway; a model in the bundle, fitted without labels (``dff_edge.calibration.staleness``),
-makes a prediction of them. The scale field adds
+and a warped key frame that does not look like the frame tell of it, and so do low scores, where
+the task network has any. Each is one number of a frame, taken from what was read and computed for
+it anyway; a model in the bundle, fitted without labels (``dff_edge.calibration.staleness``), makes
+a prediction of them. The scale field adds
 nothing beside them, and would have to be copied from a GPU.
 
 Related: Li et al., Low-Latency Video Semantic Segmentation, CVPR 2018, and Xu et al., Dynamic Video
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from dff_edge.bundle.manifest import Manifest
 from dff_edge.bundle.staleness import MEASURES, Measure, Term
+from dff_edge.detection_matching import LEAST_SCORE
 from dff_edge.frames import Image
 from dff_edge.opencv import cv2
 from dff_edge.runtime.kernels.resize import resize_image
@@ -85,9 +86,31 @@ def measure_motion(
     return tuple([math.log(values[name] + _FLOORS[name]) for name in MEASURES[:-1]])
 
 
-def with_doubt(motion: tuple[float, ...], answer: Answer) -> tuple[float, ...]:
+def sum_of_scores(answer: Answer) -> float:
+    """Return the scores of what may be objects, together: about their number; 0 without scores."""
+    return float(_scores(answer).sum())
+
+
+def doubt(answer: Answer, most: float) -> float:
+    """Return how little sure an answer is, 0..1; 0 where it does not tell, as label maps.
+
+    It is 1 less the mean score, each weighted by itself so that the best ones count; less where
+    there is not even one object to be in doubt about.
+
+    Args:
+        answer: to a propagated frame.
+        most: the largest ``sum_of_scores`` so far of an answer from the same key frame: what is
+            not found any more is in doubt too.
+    """
+    scores = _scores(answer)
+    total = float(scores.sum())
+    unsure = 1 - float(scores @ scores) / total if total else 1.0
+    return max(unsure, 0.0) * min(max(total, most), 1.0)
+
+
+def with_doubt(motion: tuple[float, ...], answer: Answer, most: float) -> tuple[float, ...]:
     """Return all ``MEASURES`` of a propagated frame: how it has moved, and its answer's doubt."""
-    return *motion, math.log(answer.doubt + _FLOORS[MEASURES[-1]])
+    return *motion, math.log(doubt(answer, most) + _FLOORS[MEASURES[-1]])
 
 
 class Staleness:
@@ -106,7 +129,7 @@ class Staleness:
         self._bias = bias
         self._growth = growth
 
-    def expect(self, motion: tuple[float, ...], answer: Answer) -> float:
+    def expect(self, motion: tuple[float, ...], answer: Answer, most: float) -> float:
         """Return the expected disagreement of a propagated frame, 0..1.
 
         1 where the flow is not finite or meaningless: nothing is propagated then.
@@ -114,8 +137,9 @@ class Staleness:
         Args:
             motion: its ``measure_motion``.
             answer: to it.
+            most: see ``doubt``.
         """
-        return self.expect_of(with_doubt(motion, answer))
+        return self.expect_of(with_doubt(motion, answer, most))
 
     def expect_of(self, measures: Sequence[float]) -> float:
         """Return the expected disagreement for the result of ``with_doubt``."""
@@ -141,6 +165,11 @@ def staleness_of(manifest: Manifest) -> Staleness | None:
     """Return a bundle's model of staleness, None where it has none."""
     model = manifest.staleness
     return None if model is None else Staleness(model.bias, model.terms, model.growth)
+
+
+def _scores(answer: Answer) -> NDArray[np.float64]:
+    found = answer.detections
+    return np.zeros(0) if found is None else found.above(LEAST_SCORE).scores.astype(np.float64)
 
 
 def _sigmoid(value: float) -> float:

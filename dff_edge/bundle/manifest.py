@@ -43,7 +43,7 @@ from dff_edge.names import (
     Precision,
 )
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILES = 64
 MAX_FEATURE_BYTES = 1 << 28  # a 4K frame has 265 MB with 2048 channels

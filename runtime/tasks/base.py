@@ -111,6 +111,11 @@ class Task(ABC, Generic[A]):
     def shared(self, answer: A, expected: A) -> tuple[float, float]:
         """Return the number of equal results of two engines, or engine and graph, and of all."""
 
+    def disagreement(self, answer: A, full: A) -> float:
+        """Return the share 0..1 of an answer that the full network (``full``) gives otherwise."""
+        same, total = self.shared(answer, full)
+        return 1 - same / total if total else 0.0
+
     @abstractmethod
     def kept(self, answer: A, expected: A) -> tuple[float, float]:
         """Return the count of results equal to fp32's (``expected``), and of all."""

@@ -32,11 +32,6 @@ class Answer(NamedTuple):
         """The one of ``labels``, ``detections`` and ``values`` that the task predicts."""
         return first_given(self.labels, self.detections, self.values)
 
-    @property
-    def doubt(self) -> float:
-        """How little sure it is of itself, 0..1; 0 where it does not tell: only scores do."""
-        return 0.0 if self.detections is None else self.detections.doubt
-
 
 class Decoder(Protocol):
     """Decodes on the host. Not thread-safe."""

@@ -12,7 +12,13 @@ from dff_edge.boxes import Detections, in_source_pixels
 from dff_edge.bundle.contract import STRIDE
 from dff_edge.bundle.manifest import Manifest
 from dff_edge.bundle.rfcn import RfcnSettings
-from dff_edge.detection_matching import SAME_IOU, SURE_SCORE, detections_of, partners
+from dff_edge.detection_matching import (
+    LEAST_SCORE,
+    SAME_IOU,
+    SURE_SCORE,
+    detections_of,
+    partners,
+)
 from dff_edge.frames import Image
 from dff_edge.runtime.devices.cpu import kernel_threads
 from dff_edge.runtime.drawing.boxes import draw_boxes
@@ -143,6 +149,15 @@ class Detection(Task[Detections]):
         lower = np.minimum(answer.scores[is_there], expected.scores[found[is_there]])
         total = answer.scores.sum(dtype=np.float64) + expected.scores.sum(dtype=np.float64)
         return 2 * float(lower.sum(dtype=np.float64)), float(total)
+
+    def disagreement(self, answer: Detections, full: Detections) -> float:
+        """See ``Task.disagreement``: the score that is not shared, of all scores.
+
+        Of boxes that may be objects, and of one certain object in each answer at least: where next
+        to nothing is seen, next to nothing is in doubt.
+        """
+        same, total = self.shared(answer.above(LEAST_SCORE), full.above(LEAST_SCORE))
+        return (total - same) / max(total, 2.0)
 
     def kept(self, answer: Detections, expected: Detections) -> tuple[float, float]:
         """See ``Task.kept``: objects that are certain in fp32 and are matched."""

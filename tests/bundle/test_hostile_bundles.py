@@ -352,11 +352,11 @@ MANIFESTS = {
         "the key '89999' twice",
     ),
     "300,000 records that lack everything": (
-        '{"schema_version":2,"parity":[' + ",".join(["{}"] * 300_000) + "]}",
+        '{"schema_version":3,"parity":[' + ",".join(["{}"] * 300_000) + "]}",
         "more than 1000 values in one list",
     ),
     "many lists of many": (
-        '{"schema_version":2,"a":[' + ",".join(["[" + ",".join("1" * 900) + "]"] * 400) + "]}",
+        '{"schema_version":3,"a":[' + ",".join(["[" + ",".join("1" * 900) + "]"] * 400) + "]}",
         "more than 30000 in all",
     ),
     "very deep": ('{"a":' + "[" * 400_000 + "]" * 400_000 + "}", "nests too deeply"),

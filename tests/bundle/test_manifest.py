@@ -35,7 +35,7 @@ PARITY = {
 def fields(**changes: Any) -> dict[str, Any]:
     """A valid manifest as plain values, with changes."""
     return {
-        "schema_version": 2,
+        "schema_version": 3,
         "task": "segmentation",
         "stride": 16,
         "decoding": "bilinear_half_pixel_argmax",
@@ -275,7 +275,7 @@ def test_damaged_files_of_an_older_schema_are_refused(changes, reason):
         (b"[1]", "holds a list, expected an object"),
         (b"[" * 100_000, "is not JSON in UTF-8: (it nests too deeply|.*)"),
         (b'{"schema_version": 1, "schema_version": 1}', "the key 'schema_version' twice"),
-        (b'{"schema_version": 2, "files": {"a": 1, "a": 2}}', "the key 'a' twice"),
+        (b'{"schema_version": 3, "files": {"a": 1, "a": 2}}', "the key 'a' twice"),
         (b" " * (MAX_MANIFEST_BYTES + 1), "more than 1048576 bytes"),
     ],
 )

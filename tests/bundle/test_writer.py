@@ -146,7 +146,7 @@ def test_a_bundle_of_an_older_schema_is_replaced(tmp_path):
     fields = json.loads((path / "manifest.json").read_text())
     old = {"schema_version": 1, "subnets": {}, "files": fields["files"]}
     (path / "manifest.json").write_text(json.dumps(old))
-    with pytest.raises(BundleError, match="schema_version 1, this dff-edge reads 2"):
+    with pytest.raises(BundleError, match="schema_version 1, this dff-edge reads 3"):
         Bundle.open(path)
 
     with BundleWriter.create(path, replace=True) as writer:

@@ -273,17 +273,24 @@ def test_of_detections_what_differs_is_the_score_that_is_not_shared_and_scores_t
     found, doubts = [], []
     with BundlePredictor(detector, threads=1) as predictor:
         keys = {i: predictor.extract(clip.image(i)) for i in (0, 1, 4)}
+        keys_scores = {
+            i: predictor.predict(own, None).above(0.1).scores.sum() for i, own in keys.items()
+        }
         for k, i in ((0, 1), (0, 4), (1, 4)):
             answer, full = (
                 predictor.predict(keys[k], clip.image(i)),
                 predictor.predict(keys[i], None),
             )
+            answer, full = answer.above(0.1), full.above(0.1)
             pair = partners(answer, full, min_iou=0.5)
             shared = sum(
                 min(answer.scores[n], full.scores[m]) for n, m in enumerate(pair) if m >= 0
             )
-            found.append(1 - 2 * shared / (answer.scores.sum() + full.scores.sum()))
-            doubts.append(1 - (answer.scores**2).sum() / answer.scores.sum())
+            total = answer.scores.sum() + full.scores.sum()
+            found.append((total - 2 * shared) / max(total, 2))
+            most = max(answer.scores.sum(), keys_scores[k])
+            unsure = 1 - (answer.scores**2).sum() / answer.scores.sum() if len(answer) else 1
+            doubts.append(unsure * min(most, 1))
     assert 0 < min(found) < max(found) <= 1
     assert pairs.found == pytest.approx(found, abs=1e-3)
     assert np.exp(pairs.measures[:, -1]) - 0.02 == pytest.approx(doubts, abs=1e-3)

@@ -297,13 +297,17 @@ def test_what_is_foretold_needs_a_model_of_staleness(bundle, policy):
         Pipeline.open(bundle, policy=policy, threads=1)
 
 
-def interval_of(policy: Saving, disagreement: Callable[[int], float], first: int = 0) -> int:
-    """Frames until a policy takes the next key frame, all expected disagreement known."""
-    told = [Measured(first, first, 0.0, None, {}, 0.0)]
-    for distance in range(1, 1000):
-        seen = stale(disagreement(distance), distance, measured=tuple(told[-8:]))
-        seen = replace(seen, frame=frame(first + distance, 0.0))
-        if policy.is_key(seen):
+def interval_of(
+    policy: Saving, disagreement: Callable[[int], float], first: int = 0, lag: int = 0
+) -> int:
+    """Frames until a policy takes the next key frame, all expected disagreement known.
+
+    The first key frame's features are used ``lag`` frames after it.
+    """
+    told = []
+    for distance in range(lag, 1000):
+        seen = stale(disagreement(distance + lag), distance, measured=tuple(told[-8:]))
+        if distance and policy.is_key(replace(seen, frame=frame(first + distance, 0.0))):
             return distance
         told.append(Measured(first + distance, first, 0.0, None, {}, disagreement(distance)))
     raise AssertionError("no key frame")
@@ -320,7 +324,28 @@ def test_saving_has_the_least_mean_cost_of_a_steady_motion(answers, growth, rate
         return (answers + sum(map(disagreement, range(interval)))) / interval
 
     found = interval_of(Saving(answers, 1, 1000), disagreement)
-    assert cost(found) == min(map(cost, range(1, 1000)))
+    assert cost(found) == pytest.approx(min(map(cost, range(1, 1000))))
+
+
+@pytest.mark.parametrize(("answers", "lag"), [(1.0, 5), (0.3, 10), (4.0, 3)])
+def test_saving_counts_the_frames_that_older_features_will_answer_yet(answers, lag):
+    def cost(interval: int) -> float:
+        answered = range(lag, lag + interval)
+        return (answers + sum(0.02 * distance for distance in answered)) / interval
+
+    found = interval_of(Saving(answers, 1, 1000), lambda d: 0.02 * d, lag=lag)
+    best = min(range(lag + 1, 1000), key=cost)  # when an answer from the features is there
+    assert found == best
+
+
+def test_saving_has_seen_all_frames_where_the_least_distance_is_long():
+    def disagreement(distance: int) -> float:
+        return min(0.02 * distance, 0.16)  # flat from the eighth frame on
+
+    first = 0.16 * 8 - sum(map(disagreement, range(8)))  # what all the later ones have saved
+
+    assert interval_of(Saving(first - 0.01, 12, 40), disagreement) == 12
+    assert interval_of(Saving(first + 0.01, 12, 40), disagreement) == 40
 
 
 def test_fast_motion_has_key_frames_sooner_but_not_as_much_as_a_threshold_would():
@@ -331,10 +356,12 @@ def test_fast_motion_has_key_frames_sooner_but_not_as_much_as_a_threshold_would(
     assert (slow, fast) == (32, 8)
 
 
-def test_saving_asks_nothing_of_answers_that_would_stay_uncertain():
-    policy = Saving(0.6, 1, 50)
+def test_answers_that_stay_uncertain_are_worth_a_key_frame_by_that_alone():
+    def uncertain(distance: int) -> float:
+        return 0.5 if distance else 0.0
 
-    assert interval_of(policy, lambda _: 0.5) == 50
+    assert interval_of(Saving(0.6, 1, 50), uncertain) == 50
+    assert interval_of(Saving(0.4, 1, 50), uncertain) == 1
 
 
 def test_saving_forgets_another_source():
@@ -347,7 +374,7 @@ def test_saving_forgets_another_source():
 
 
 def test_saving_within_its_bounds_and_in_its_words():
-    assert interval_of(Saving(0.01, 4, 9), lambda _: 1.0) == 4
+    assert interval_of(Saving(0.01, 4, 9), lambda d: 0.1 * d) == 4
     assert interval_of(Saving(0.01, 4, 9), lambda _: 0.0) == 9
     assert str(parse_policy("saving:.3")) == "saving:0.3,2..30"
     assert parse_policy("saving:2,1..40").interval == 40
@@ -374,7 +401,9 @@ def test_a_pipeline_saves_by_what_its_results_tell(foretelling, keys):
         latest = max(i for i in range(index) if told[i].key_index != i)
         before, ahead = latest - told[latest].key_index, index - key + lag
         foretold = told[latest].expected_disagreement * (ahead / before) ** 0.5
-        saved = (index - key) * (foretold - np.mean(own)) if own else 0.0
+        unseen = index - key - len(own)
+        between = unseen * (foretold + own[-1]) / 2 if own else np.inf
+        saved = (index - key) * foretold - sum(own) - between
         if saved > answers or ahead >= 12:
             wanted.append(index)
             key = index

@@ -12,7 +12,14 @@ from dff_edge.bundle.staleness import MEASURES, Term
 from dff_edge.frames import Frame
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.sequential import SequentialRunner, open_graphs
-from dff_edge.runtime.staleness import Staleness, measure_motion, small_picture, with_doubt
+from dff_edge.runtime.staleness import (
+    Staleness,
+    doubt,
+    measure_motion,
+    small_picture,
+    sum_of_scores,
+    with_doubt,
+)
 from dff_edge.runtime.tasks.decoders import Answer
 from tests.bundle.bundles import make_bundle
 from tests.bundle.detection_bundles import make_detection_bundle
@@ -34,7 +41,7 @@ def measured(distance=4, flow=(0.0, 0.0), key=None, frame=None):
 
 def expected_of(model, distance, flow, *smalls):
     """What a model expects of a label map, which has no doubt."""
-    return model.expect(measure_motion(distance, flow, *smalls), Answer())
+    return model.expect(measure_motion(distance, flow, *smalls), Answer(), 0.0)
 
 
 @pytest.mark.parametrize("pixels", [2, 4], ids=["stride 8", "stride 16"])
@@ -105,14 +112,35 @@ def test_an_answer_without_a_flow_is_stale_whatever_the_model(wrong, measure):
     assert expected_of(model, 1, flow, small, small) == 1.0
 
 
-def test_doubt_of_an_answer_is_the_last_measure():
-    boxes, labels = np.zeros((2, 4), np.float32), np.zeros(2, np.int32)
-    answer = Answer(detections=Detections(boxes, np.float32([0.75, 0.25]), labels))
-    doubt = 1 - (0.75**2 + 0.25**2) / (0.75 + 0.25)
+def scored(*scores):
+    """An answer with boxes of these scores."""
+    count = len(scores)
+    boxes, labels = np.zeros((count, 4), np.float32), np.zeros(count, np.int32)
+    return Answer(detections=Detections(boxes, np.array(scores, np.float32), labels))
 
+
+@pytest.mark.parametrize(
+    ("scores", "most", "expected"),
+    [
+        ((0.75, 0.25), 0.0, 1 - (0.75**2 + 0.25**2) / 1.0),
+        ((0.9, 0.8, 0.05, 0.01), 0.0, 1 - (0.9**2 + 0.8**2) / 1.7),  # below 0.1 is nothing
+        ((0.5,), 0.0, 0.5 * 0.5),  # half an object, half in doubt
+        ((0.5,), 0.9, 0.5 * 0.9),  # an object from the same key frame before
+        ((), 0.9, 0.9),  # not found any more
+        ((0.09,) * 40, 0.0, 0.0),  # an empty scene
+        ((), 0.0, 0.0),
+        ((1.5,), 1.5, 0.0),  # no probabilities
+    ],
+)
+def test_doubt_is_of_what_may_be_objects(scores, most, expected):
+    assert doubt(scored(*scores), most) == pytest.approx(expected, abs=1e-6)
+
+
+def test_doubt_of_an_answer_is_the_last_measure():
     assert MEASURES[-1] == "doubt"
-    assert with_doubt((1.0, 2.0), answer) == pytest.approx((1.0, 2.0, math.log(doubt + 0.02)))
-    assert with_doubt((), Answer(labels=np.zeros((2, 2), np.uint8))) == (math.log(0.02),)
+    measures = with_doubt((1.0, 2.0), scored(0.75, 0.25), 0.0)
+    assert measures == pytest.approx((1.0, 2.0, math.log(0.375 + 0.02)))
+    assert with_doubt((), Answer(labels=np.zeros((2, 2), np.uint8)), 0.0) == (math.log(0.02),)
 
 
 def test_no_sum_is_too_large():
@@ -182,10 +210,11 @@ def test_results_with_scores_are_as_stale_as_their_doubt_says(tmp_path, depth):
 
     with Pipeline.open(detector, depth=depth, policy="fixed:3", threads=1) as pipeline:
         results = list(pipeline.run(frames))
-    for result in results:
-        scores = result.detections.scores.astype(np.float64)
-        doubt = 1 - (scores**2).sum() / scores.sum()
-        total = -2.0 + 1.5 * (math.log(doubt + 0.02) + 1) / 0.5
+    found = [Answer(detections=result.detections) for result in results]
+    for i, result in enumerate(results):
+        most = max(sum_of_scores(found[n]) for n in range(result.key_index, i + 1))
+        own = doubt(found[i], most)
+        total = -2.0 + 1.5 * (math.log(own + 0.02) + 1) / 0.5
         expected = 0.0 if result.is_key else 1 / (1 + math.exp(-total))
         assert result.expected_disagreement == pytest.approx(expected)
     assert len({result.expected_disagreement for result in results}) == 4
