@@ -105,7 +105,7 @@ class Manifest(Record):
     """manifest.json.
 
     Attributes:
-        schema_version: 2. Newer and older ones are refused.
+        schema_version: 3. Newer and older ones are refused.
         task: the task of the bundle.
         classes: classes by index; the background of detection is none of them.
         frame_size: ``(H, W)`` of the network's frames, multiples of 16.
@@ -131,7 +131,7 @@ class Manifest(Record):
             fitted.
     """
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     task: Annotated[TaskName, AfterValidator(_known_task)] = "segmentation"
     classes: Annotated[tuple[ClassInfo, ...], Field(min_length=1, max_length=256)]
     frame_size: tuple[_Side, _Side]

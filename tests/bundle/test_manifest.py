@@ -225,7 +225,7 @@ def test_levels_that_mean_nothing_are_refused(levels):
         int8_manifest(**{**LEVELS, "features": levels})
 
 
-@pytest.mark.parametrize("version", [3, 1000])
+@pytest.mark.parametrize("version", [4, 1000])
 def test_a_newer_schema_asks_for_an_upgrade(version):
     data = json.dumps({"schema_version": version, "something": "new"}).encode()
 
@@ -236,17 +236,17 @@ def test_a_newer_schema_asks_for_an_upgrade(version):
 def test_an_older_schema_is_refused_with_what_makes_it_anew():
     data = json.dumps({"schema_version": 1, "subnets": {"fp32": FP32}}).encode()
 
-    with pytest.raises(BundleError, match=r"version 1, .* reads 2\. .*`dff-edge export CHECKP"):
+    with pytest.raises(BundleError, match=r"version 1, .* reads 3\. .*`dff-edge export CHECKP"):
         Manifest.parse(data)
 
 
-@pytest.mark.parametrize("version", [0, -1, True, "2", 2.0, None])
+@pytest.mark.parametrize("version", [0, -1, True, "3", 3.0, None])
 def test_an_impossible_schema_version_is_refused(version):
-    with pytest.raises(BundleError, match=r"schema_version: received .*, expected 2\. Is this"):
+    with pytest.raises(BundleError, match=r"schema_version: received .*, expected 3\. Is this"):
         parse(schema_version=version)
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_files_are_known_of_every_schema(version):
     data = json.dumps({"schema_version": version, "files": {"a/b.onnx": FILE}, "x": 1}).encode()
 
@@ -258,7 +258,7 @@ def test_files_are_known_of_every_schema(version):
     [
         ({"files": None}, "files is not valid"),
         ({"files": {"../b": FILE}}, "stays in the bundle"),
-        ({"files": {}, "schema_version": 3}, "Upgrade dff-edge"),
+        ({"files": {}, "schema_version": 4}, "Upgrade dff-edge"),
     ],
 )
 def test_damaged_files_of_an_older_schema_are_refused(changes, reason):

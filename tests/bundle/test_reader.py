@@ -119,9 +119,9 @@ def test_duplicate_keys_in_the_manifest_are_refused(folder):
 
 
 def test_a_newer_schema_is_refused(folder):
-    edit_manifest(folder, lambda fields: fields.update(schema_version=3))
+    edit_manifest(folder, lambda fields: fields.update(schema_version=4))
 
-    with pytest.raises(BundleError, match="schema_version 3.*Upgrade dff-edge"):
+    with pytest.raises(BundleError, match="schema_version 4.*Upgrade dff-edge"):
         Bundle.open(folder)
 
 
