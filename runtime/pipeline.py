@@ -125,9 +125,10 @@ class Pipeline(Closing):
                 precision, else one is exported, once.
             precision: "fp32", "fp16" or "int8"; the bundle must hold it.
             policy: when to take a key frame: "fixed:10"; "adaptive:0.05" for one where more than 5%
-                of an answer would be stale, and at a cut of the scene; "idle" for one as soon as
-                the one before is done, with key frames in the background; or a ``KeyFramePolicy``
-                of your own. None takes "idle" with ``keys`` "background", else the bundle's key
+                of an answer would be stale, and at a cut of the scene; "saving:0.3" for one where
+                it saves so many wholly wrong answers, and at a cut; "idle" for one as soon as the
+                one before is done, with key frames in the background; or a ``KeyFramePolicy`` of
+                your own. None takes "idle" with ``keys`` "background", else the bundle's key
                 interval.
             depth: frames in flight at most. 1 computes each frame by itself, as fast as it can be
                 answered. More let networks of several frames run side by side, the flow network

@@ -54,7 +54,8 @@ def command(
     up to the key interval of the policy, the task network reads propagated features.
 
     On the same clips a model is fitted of how stale an answer is, which results tell
-    (expected_disagreement) and the policy adaptive needs; too few or too short clips yield none.
+    (expected_disagreement) and the policies adaptive and saving need; too few or too short clips
+    yield none.
     """
     for module in ("onnx", "onnxruntime"):
         require(module, extra="export", purpose="dff-edge calibrate")
