@@ -24,7 +24,7 @@ from dff_edge.runtime.kernels.resize import check_image, resize_image
 
 @dataclass(frozen=True)
 class Preparation:
-    """What a frame becomes before the network reads it: ``(image - mean) / std``.
+    """How a frame is prepared for the network: ``(image - mean) / std``.
 
     Attributes:
         mean, std: of each channel, in the network's order, in levels 0..255.

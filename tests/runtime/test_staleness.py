@@ -40,7 +40,7 @@ def measured(distance=4, flow=(0.0, 0.0), key=None, frame=None):
 
 
 def expected_of(model, distance, flow, *smalls):
-    """What a model expects of a label map, which has no doubt."""
+    """Give the disagreement that a model expects of a label map, which has no doubt."""
     return model.expect(measure_motion(distance, flow, *smalls), Answer(), 0.0)
 
 
