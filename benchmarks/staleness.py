@@ -1,4 +1,4 @@
-"""How well staleness is foretold, and how many key frames adaptive needs for the accuracy of fixed.
+"""How well staleness is foretold, and how many key frames policies by it need beside fixed ones.
 
 By default the shipped street model on drawn clips whose camera stands, drives and turns, 30 frames
 each; while it stands, traffic goes on. Fitted on clips of one split, measured on those of another.
@@ -24,7 +24,7 @@ adaptive_key_share_p95       the same for the agreement of the worst answers, th
 adaptive_key_share_moving    the first, of the frames after the wait alone
 saving_...                   the same of the policy saving
 key_share_bound              the least for the mean that any policy could need, knowing how stale
-                             every frame would be from every key frame up to 30 before it
+                             every frame would be from every key frame less than 30 before it
 ..._N                        for l = N
 
 --plot draws the mean agreement with the full network against the time that a frame took, in the

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
@@ -198,7 +199,7 @@ class ForetoldPolicy(KeyFramePolicy):
         if not 1 <= least <= most <= _MOST_DISTANCE:
             raise ConfigError(
                 f"bounds of {self.name} key frames are {least}..{most}, expected frames from 1 to "
-                f"{_MOST_DISTANCE}, the smaller bound first, as in {self.name}:0.3,2..30."
+                f"{_MOST_DISTANCE}, the smaller bound first, as in {self.name}:{limit:g},2..30."
             )
         self.limit, self.least, self.most = limit, least, most
         self._cuts = CutDetector()
@@ -233,9 +234,9 @@ class ForetoldPolicy(KeyFramePolicy):
             return False
         return is_due or context.distance + context.lag >= self.most
 
+    @abstractmethod
     def is_due(self, context: FrameContext) -> bool:
         """Return whether what is foretold asks for a key frame; called once for each frame."""
-        raise NotImplementedError
 
     def __str__(self) -> str:
         return f"{self.name}:{self.limit:g},{self.least}..{self.most}"

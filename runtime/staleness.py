@@ -4,8 +4,8 @@ Propagation is wrong where the flow is, and where something came into view: long
 and a warped key frame that does not look like the frame tell of it, and so do low scores, where
 the task network has any. Each is one number of a frame, taken from what was read and computed for
 it anyway; a model in the bundle, fitted without labels (``dff_edge.calibration.staleness``), makes
-a prediction of them. The scale field adds
-nothing beside them, and would have to be copied from a GPU.
+a prediction of them. The scale field adds nothing beside them, and would have to be copied from a
+GPU.
 
 Related: Li et al., Low-Latency Video Semantic Segmentation, CVPR 2018, and Xu et al., Dynamic Video
     Segmentation Network, CVPR 2018, train a network of its own for this.

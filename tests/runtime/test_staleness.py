@@ -21,6 +21,7 @@ from dff_edge.runtime.staleness import (
     with_doubt,
 )
 from dff_edge.runtime.tasks.decoders import Answer
+from dff_edge.runtime.tasks.detection import BoxDecoder
 from tests.bundle.bundles import make_bundle
 from tests.bundle.detection_bundles import make_detection_bundle
 from tests.bundle.staleness_models import staleness_fields, with_staleness
@@ -218,6 +219,27 @@ def test_results_with_scores_are_as_stale_as_their_doubt_says(tmp_path, depth):
         expected = 0.0 if result.is_key else 1 / (1 + math.exp(-total))
         assert result.expected_disagreement == pytest.approx(expected)
     assert len({result.expected_disagreement for result in results}) == 4
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_what_is_not_found_any_more_is_in_doubt_until_the_next_key_frame(
+    tmp_path, monkeypatch, depth
+):
+    answers = iter([scored(0.9), scored(), scored(0.6), scored(), scored(), scored()])
+    monkeypatch.setattr(BoxDecoder, "decode", lambda *_: next(answers))
+    detector = make_detection_bundle(tmp_path / "detector")
+    term = {"weight": 1.0, "centre": 0.0, "deviation": 1.0}
+    detector = with_staleness(detector, bias=0.0, terms={"doubt": term})
+    frames = [Frame(np.zeros((64, 64, 3), np.uint8), index, index / 30) for index in range(6)]
+
+    with Pipeline.open(detector, depth=depth, policy="fixed:4", threads=1) as pipeline:
+        told = [result.expected_disagreement for result in pipeline.run(frames)]
+    # The key frame has 0.9 of an object; lost, found half sure, lost; the next one has none.
+    doubts = [None, 0.9, 0.9 * (1 - 0.6), 0.9, None, 0.0]
+    assert told == [
+        0.0 if own is None else pytest.approx((own + 0.02) / (1 + own + 0.02), abs=1e-6)
+        for own in doubts
+    ]
 
 
 def test_a_bundle_without_a_model_tells_nothing(tmp_path, images):
