@@ -25,6 +25,7 @@ from dff_edge.calibration.ort.byte_maps import levels_over
 from dff_edge.calibration.ort.int8 import quantize_graph
 from dff_edge.export.graphs import FeatureGraph
 from dff_edge.export.to_onnx import export_onnx
+from dff_edge.runtime.engines.onnxruntime import session_options
 from dff_edge.runtime.kernels.resize import FrameResizer
 from dff_edge.synthetic import StreetScene
 from dff_edge.trainer.models import FeatureConfig, ModelConfig, SegmentationConfig, build_model
@@ -115,8 +116,7 @@ def kernel_time_ms(
     graph: bytes, inputs: dict[str, np.ndarray], threads: int, repetitions: int
 ) -> float:
     """Time of all nodes together, each at its fastest."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options = session_options(onnxruntime, threads)
     options.enable_profiling = True
     with tempfile.TemporaryDirectory() as folder:
         options.profile_file_prefix = str(Path(folder) / "profile")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from dff_edge.data.datasets.continuity import measure_continuity
 from dff_edge.errors import CalibrationError
 from dff_edge.files.disk import check_room, check_temporary_room
 from dff_edge.hiding import hide_credentials
-from dff_edge.names import CALIBRATED, FLAVOURS, Flavour, GraphName, Precision, Subnet
+from dff_edge.names import CALIBRATED, FLAVOURS, Flavour, GraphName, Precision, Subnet, WeightBits
 from dff_edge.onnx_graphs.detection import whole_task
 from dff_edge.onnx_graphs.propagate import plugin_propagate, portable_propagate, propagate_with
 from dff_edge.printable import printable
@@ -49,6 +50,7 @@ def calibrate_bundle(
     pairs_per_key: int = 3,
     flavours: Sequence[Flavour] | None = None,
     precisions: Sequence[Precision] = CALIBRATED,
+    weight_bits: WeightBits = 8,
     progress: Callable[[str], None] | None = None,
 ) -> Bundle:
     """Add int8 and fp16 to a bundle, and a model of how stale answers become, in place.
@@ -66,6 +68,8 @@ def calibrate_bundle(
         flavours: "ort" for ONNX Runtime and OpenVINO, "trt" for TensorRT, or both; None for all
             that the bundle supports: with hand-crafted flow it is "ort" alone.
         precisions: "int8", "fp16" or both.
+        weight_bits: of int8 weights for ONNX Runtime and OpenVINO: 8, or 7 for x86 without VNNI,
+            where 8 are slower, and less exact in OpenVINO. TensorRT's have 8.
         progress: called with a line for each step.
 
     Returns:
@@ -123,7 +127,8 @@ def calibrate_bundle(
             levels = None
             if precision == "int8" and ranges is not None:
                 levels = byte_levels(ranges) if flavour == "ort" else symmetric_levels(ranges)
-            graphs = _convert(bundle, samples, flavour, precision, levels, say)
+            bits: WeightBits = weight_bits if flavour == "ort" else 8
+            graphs = _convert(bundle, samples, flavour, precision, levels, bits, say)
             say(f"comparing {_label(flavour, precision)} with fp32")
             compared: list[Compared] = []
             for name, data in graphs.items():
@@ -137,7 +142,7 @@ def calibrate_bundle(
             for name, data in graphs.items():
                 writer.add_graph(precision, name, data, flavour)
             if levels is not None:
-                record = _record(samples, source, levels)
+                record = _record(samples, source, levels, bits)
                 writer.update(calibration={flavour: {precision: record}})
         writer.update(parity=parity)
         staleness = fit_staleness(bundle, clips, source=source, say=say)
@@ -225,10 +230,13 @@ def _convert(
     flavour: Flavour,
     precision: Precision,
     levels: MapLevels | None,
+    weight_bits: WeightBits,
     say: Callable[[str], None],
 ) -> dict[GraphName, bytes]:
     """Return the graphs of one precision in one flavour."""
-    quantize = quantize_graph if flavour == "ort" else quantize_symmetric
+    quantize = (
+        partial(quantize_graph, weight_bits=weight_bits) if flavour == "ort" else quantize_symmetric
+    )
     halve = to_fp16 if flavour == "ort" else to_half
     graphs: dict[GraphName, bytes] = {}
     for subnet in _networks(bundle):
@@ -251,7 +259,9 @@ def _convert(
     return graphs
 
 
-def _record(samples: Samples, source: str, levels: MapLevels) -> dict[str, Any]:
+def _record(
+    samples: Samples, source: str, levels: MapLevels, weight_bits: WeightBits
+) -> dict[str, Any]:
     return Calibration(
         source=printable(hide_credentials(source))[:4096],
         sha256=samples.digest,
@@ -264,6 +274,7 @@ def _record(samples: Samples, source: str, levels: MapLevels) -> dict[str, Any]:
             "dff_edge": __version__,
             **{name: version(name) for name in ("onnx", "onnxruntime")},
         },
+        weight_bits=weight_bits,
         features=ByteLevels(step=levels.features.step, zero=levels.features.zero),
         scale=ByteLevels(step=levels.scale.step, zero=levels.scale.zero),
     ).model_dump(mode="json")

@@ -24,6 +24,8 @@ FlowFunction = Literal[
     "siftflow-fast",
     "siftflow-slow",
 ]
+# Of INT8 weights for ONNX Runtime and OpenVINO; 7 for x86 without VNNI.
+WeightBits = Literal[8, 7]
 # The package for the CUDA driver.
 DriverName = Literal["cuda-python", "pycuda"]
 
@@ -35,4 +37,5 @@ FLAVOURS: tuple[Flavour, ...] = get_args(Flavour)
 TENSORRT_GRAPHS: tuple[GraphName, ...] = (*SUBNETS, "propagate_portable")
 FLOWS: tuple[FlowFunction, ...] = get_args(FlowFunction)
 HAND_CRAFTED_FLOWS: tuple[FlowFunction, ...] = FLOWS[1:]
+WEIGHT_BITS: tuple[WeightBits, ...] = get_args(WeightBits)
 DRIVERS: tuple[DriverName, ...] = get_args(DriverName)

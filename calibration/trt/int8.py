@@ -52,6 +52,7 @@ from dff_edge.calibration.ort.heads import rewrite_product
 from dff_edge.calibration.ort.int8 import flow_nodes, known_values
 from dff_edge.calibration.sampling.pairs import LARGEST, Pairs
 from dff_edge.calibration.sampling.ranges import Range, find_ranges
+from dff_edge.calibration.shared_weights import copy_shared_weights
 from dff_edge.onnx_graphs.detection import MAPS
 from dff_edge.onnx_graphs.tidy import finish
 
@@ -92,7 +93,7 @@ def quantize_symmetric(graph: bytes, samples: Iterable[dict[str, Any]], levels: 
         pairs.add(name, steps[name], nodes)
     for name, own in borders.items():
         pairs.cut(name, own.step)
-    return finish(pairs.finish())
+    return finish(copy_shared_weights(pairs.finish()))
 
 
 def symmetric_levels(ranges: MapRanges) -> MapLevels:

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from dff_edge.bundle.levels import INT8, UINT8, Levels
 from dff_edge.bundle.record import Record
 from dff_edge.errors import ConfigError
-from dff_edge.names import Flavour, Precision, Subnet
+from dff_edge.names import Flavour, Precision, Subnet, WeightBits
 from dff_edge.printable import is_printable
 
 MAX_FILE_BYTES = 1 << 30
@@ -121,6 +121,7 @@ class Calibration(Record):
         max_distance: largest i - k of these pairs, in frames.
         date: ISO 8601.
         versions: version by package.
+        weight_bits: of the weights; with 7 the sums of x86 without VNNI do not overflow.
         features, scale: levels of the quantised maps between the subnets; both or neither. Without
             them the maps are float32; for TensorRT they are always present.
     """
@@ -133,6 +134,7 @@ class Calibration(Record):
     max_distance: Distance | None = None
     date: Name
     versions: Versions
+    weight_bits: WeightBits = 8
     features: ByteLevels | None = None
     scale: ByteLevels | None = None
 

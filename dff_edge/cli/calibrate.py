@@ -11,7 +11,7 @@ from dff_edge.cli.console import say
 from dff_edge.cli.options import interval_of, policy_option
 from dff_edge.cli.parameters import BundleName, bundle_folder
 from dff_edge.errors import require
-from dff_edge.names import CALIBRATED, FLAVOURS
+from dff_edge.names import CALIBRATED, FLAVOURS, WEIGHT_BITS
 
 
 @click.command(cls=Command)
@@ -36,6 +36,14 @@ from dff_edge.names import CALIBRATED, FLAVOURS
     show_default=True,
     help="Precision to add. Graphs of the other one are not changed.",
 )
+@click.option(
+    "--weight-bits",
+    type=click.Choice([str(bits) for bits in WEIGHT_BITS]),
+    default="8",
+    show_default=True,
+    help="Bits of INT8 weights for ONNX Runtime and OpenVINO. 7 for x86 CPUs without VNNI "
+    "(`dff-edge doctor`): half as fast again there, at some loss of accuracy.",
+)
 @policy_option("What the bundle will be run with")
 @json_option
 def command(
@@ -43,6 +51,7 @@ def command(
     source: str,
     flavour: str | None,
     precision: str,
+    weight_bits: str,
     policy: str | None,
     json_path: Path | None,
 ) -> None:
@@ -72,6 +81,7 @@ def command(
         interval=None if policy is None else interval_of(policy),
         flavours=flavours,  # type: ignore[arg-type]
         precisions=CALIBRATED if precision == "both" else (precision,),  # type: ignore[arg-type]
+        weight_bits=int(weight_bits),  # type: ignore[arg-type]
         progress=say,
     )
     manifest = done.manifest

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import platform
 import time
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib import import_module
-from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
 from dff_edge import __version__
+from dff_edge.cpuinfo import instructions, read_cpuinfo
 from dff_edge.runtime.engines.base import usable_cores
 
 # Instruction sets for fast multiplication, best first, as Linux and macOS spell them.
@@ -72,10 +73,12 @@ def describe_machine() -> Machine:
     """Describe this machine. Sleeps 0.3 s to measure the load of other programs."""
     before = cpu_usage()
     time.sleep(_LOOK_S)
+    cpuinfo = _cpuinfo()
+    flags = instructions(cpuinfo)
     return Machine(
-        cpu=_cpu_model(),
+        cpu=_cpu_model(cpuinfo),
         cores=usable_cores(),
-        instructions=_instructions(),
+        instructions=tuple(name for name in _INSTRUCTIONS if name in flags),
         system=_system(),
         python=platform.python_version(),
         onnxruntime=_onnxruntime_version(),
@@ -85,32 +88,17 @@ def describe_machine() -> Machine:
     )
 
 
-def _cpu_model() -> str:
+def _cpu_model(cpuinfo: Mapping[str, str]) -> str:
     names = ("model name", "Model", "Hardware")  # x86, then the ways of Arm boards
-    found = _cpuinfo(names)
-    model = next((found[name] for name in names if name in found), "")
+    model = next((cpuinfo[name] for name in names if name in cpuinfo), "")
     return model or platform.processor() or platform.machine() or "unknown CPU"
 
 
-def _instructions() -> tuple[str, ...]:
-    names = ("flags", "Features")
-    found = _cpuinfo(names)
-    flags = {flag for name in names for flag in found.get(name, "").split()}
-    return tuple(name for name in _INSTRUCTIONS if name in flags)
-
-
-def _cpuinfo(names: tuple[str, ...]) -> dict[str, str]:
-    """Return the first value of each name in /proc/cpuinfo; empty where there is none."""
+def _cpuinfo() -> dict[str, str]:
     try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        return read_cpuinfo()
     except OSError:
         return {}
-    found: dict[str, str] = {}
-    for line in text.splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() in names:
-            found.setdefault(name.strip(), " ".join(value.split()))
-    return found
 
 
 def _system() -> str:

@@ -6,6 +6,7 @@ use bfloat16 for float32 where the CPU supports it, which is switched off.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from dff_edge.bundle.reader import Bundle
 from dff_edge.bundle.tensors import TensorSpec
+from dff_edge.cpuinfo import products_overflow, read_cpuinfo
 from dff_edge.errors import EngineError, require, words_of
 from dff_edge.names import GraphName, Precision
 from dff_edge.runtime.engines.base import BaseEngine, Engine, thread_count
@@ -23,6 +25,8 @@ from dff_edge.runtime.engines.open_cpu import open_on_cpu
 from dff_edge.runtime.engines.options import EngineOptions
 from dff_edge.runtime.engines.signal_stack import kept_signal_stack
 from dff_edge.runtime.engines.subnets import Opened
+
+_LOG = logging.getLogger("dff_edge.runtime")
 
 
 class OpenVinoEngine(BaseEngine):
@@ -91,7 +95,23 @@ def open_openvino(bundle: Bundle, precision: Precision, options: EngineOptions) 
         data = bundle.graph_bytes(precision, graph)
         return OpenVinoEngine(data, name=f"{precision} {graph}", threads=threads)
 
+    record = bundle.manifest.calibration.get("ort", {}).get(precision)
+    if record is not None and record.weight_bits == 8 and _products_overflow():
+        _LOG.warning(
+            "The %s graphs of %s have weights of 8 bits. On this CPU, which has no VNNI, some sums "
+            "overflow in OpenVINO: results are less exact than in ONNX Runtime. `dff-edge "
+            "calibrate --weight-bits 7` makes graphs whose sums fit.",
+            precision,
+            bundle.path,
+        )
     return open_on_cpu(bundle, precision, options, open_graph)
+
+
+def _products_overflow() -> bool:
+    try:
+        return products_overflow(read_cpuinfo())
+    except OSError:  # not Linux, which alone tells
+        return False
 
 
 def load_openvino(purpose: str) -> Any:

@@ -263,9 +263,9 @@ def test_broken_graph_is_refused_by_name(copy, clips, monkeypatch, flavour, func
     before = Bundle.open(copy).digest
     real = getattr(calibrate_module, function)
 
-    def on_black(graph, samples, levels):
+    def on_black(graph, samples, levels, **options):
         black = ({n: a * 0 for n, a in inputs.items()} for inputs in samples)
-        return real(graph, black, levels)
+        return real(graph, black, levels, **options)
 
     monkeypatch.setattr(calibrate_module, function, on_black)
 

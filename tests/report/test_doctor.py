@@ -69,7 +69,8 @@ def test_container_without_sysfs(tmp_path: Path) -> None:
     found = all_findings(tree(tmp_path, CONTAINER))
 
     assert found["INT8"].state == "warn"
-    assert "saturate" in found["INT8"].text
+    assert "weights of 7 bits" in found["INT8"].text
+    assert found["INT8"].fix.endswith("--weight-bits 7")
     assert found["cores"].state == "warn"
     assert "quota is 1.5" in found["cores"].text
     assert found["cores"].fix.startswith("dff-edge run ... --threads 1 ")

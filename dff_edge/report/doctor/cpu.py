@@ -5,6 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from dff_edge.cpuinfo import (
+    INT8_INSTRUCTIONS,
+    products_overflow,
+    read_cpuinfo,
+)
+from dff_edge.cpuinfo import (
+    instructions as instructions_of,
+)
 from dff_edge.report.doctor.cgroup import cpu_quota, memory_limit
 from dff_edge.report.doctor.finding import Finding, read_text
 
@@ -21,8 +29,6 @@ _ARM = {
     "asimddp": "INT8 dot product: up to 4 x FP32",
     "i8mm": "INT8 matrix product: up to 8 x FP32",
 }
-_INT8 = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
-
 # Arm kernels name no model; these are the cores of common boards.
 _ARM_PARTS = {
     "0xd03": "Cortex-A53",
@@ -38,7 +44,7 @@ _LITTLE_MEMORY_BYTES = 512e6
 
 def model(root: Path) -> Iterator[Finding]:
     """Yield the CPU's name, and the board's where the firmware reports it."""
-    known = _cpuinfo(root)
+    known = read_cpuinfo(root)
     part = known.get("CPU part", "")
     name = known.get("model name") or _ARM_PARTS.get(part, f"CPU part {part}" if part else "")
     board_file = root / "proc/device-tree/model"
@@ -49,29 +55,27 @@ def model(root: Path) -> Iterator[Finding]:
 
 def instructions(root: Path) -> Iterator[Finding]:
     """Yield a finding for each relevant instruction set, then the verdict on INT8."""
-    known = _cpuinfo(root)
-    if "flags" in known:
-        flags, meanings = set(known["flags"].split()), _X86
-    elif "Features" in known:
-        flags, meanings = set(known["Features"].split()), _ARM
-    else:
+    known = read_cpuinfo(root)
+    flags = instructions_of(known)
+    if not flags:
         yield Finding("instructions", "info", "unreadable: /proc/cpuinfo lists none")
         return
+    meanings = _X86 if "flags" in known else _ARM
     for name, meaning in meanings.items():
         if name in flags:
             yield Finding(name, "ok", meaning)
         else:
             yield Finding(name, "info", f"not in this CPU ({meaning})")
-    best = [name for name in _INT8 if name in flags]
+    best = [name for name in INT8_INSTRUCTIONS if name in flags]
     if best:
         yield Finding("INT8", "ok", f"fast here: {', '.join(best)}")
         return
     doubt = "no INT8 instructions: INT8 graphs gain little speed here"
-    if meanings is _X86:
-        doubt += ", and sums of products can saturate, which costs accuracy"
-    yield Finding(
-        "INT8", "warn", doubt, "dff-edge benchmark BUNDLE   # measures both, per precision"
-    )
+    advice = "dff-edge benchmark BUNDLE   # measures both, per precision"
+    if products_overflow(known):
+        doubt += "; with weights of 7 bits they gain more, and are as FP32 in OpenVINO too"
+        advice = "dff-edge calibrate BUNDLE --source CLIPS --weight-bits 7"
+    yield Finding("INT8", "warn", doubt, advice)
 
 
 def cores(root: Path) -> Iterator[Finding]:
@@ -114,15 +118,6 @@ def memory(root: Path) -> Iterator[Finding]:
         yield Finding("memory", "warn", text + ": little", "end other programs, or add swap")
     else:
         yield Finding("memory", "ok", text)
-
-
-def _cpuinfo(root: Path) -> dict[str, str]:
-    """Return the first value of each name in /proc/cpuinfo."""
-    known: dict[str, str] = {}
-    for line in read_text(root / "proc/cpuinfo").splitlines():
-        name, _, value = line.partition(":")
-        known.setdefault(name.strip(), " ".join(value.split()))
-    return known
 
 
 def _allowed_cores(root: Path) -> set[int]:

@@ -124,6 +124,38 @@ def test_every_convolution_of_mobilenet_becomes_integer(samples, levels, tmp_pat
     assert not (floats | {"QuantizeLinear", "DequantizeLinear"}) & found.keys()
 
 
+@pytest.mark.parametrize("bits", [7, 8])
+def test_two_products_of_dense_layers_fit_16_bits_with_weights_of_7(samples, levels, bits):
+    model = tiny_checkpoint(feature="mobilenet_v2").model
+    frame = torch.zeros((1, *FRAME_SIZE, 3), dtype=torch.uint8)
+    fp32 = export_onnx(
+        FeatureGraph(model, FRAME_SIZE), "feature", {"frame": frame}, ["features"], 17
+    ).SerializeToString()
+
+    graph = quantize_graph(fp32, samples.feature_inputs(), levels, weight_bits=bits)
+
+    largest = {True: 0, False: 0}  # of the weights of depthwise layers, and of the others
+    for weights, groups in integer_weights(graph):
+        pairs = 255 * 2 * int(np.abs(weights.astype(int)).max())
+        largest[groups > 1] = max(largest[groups > 1], pairs)
+    assert largest[True] == 255 * 2 * 127  # no kernel adds two of a depthwise layer in 16 bits
+    assert largest[False] == 255 * 2 * {7: 64, 8: 127}[bits]
+    assert (largest[False] < 2**15) == (bits == 7)
+
+
+def integer_weights(graph):
+    """Yield the weights of each convolution and product, and its groups."""
+    model = onnx.load_from_string(graph)
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    makers = {node.output[0]: node for node in model.graph.node}
+    for node in model.graph.node:
+        if node.op_type in ("Conv", "MatMul", "Gemm"):
+            maker = makers[node.input[1]]
+            assert maker.op_type == "DequantizeLinear"
+            groups = next((a.i for a in node.attribute if a.name == "group"), 1)
+            yield stored[maker.input[0]], groups
+
+
 @pytest.mark.parametrize("neck", ["dilated", "pyramid"])
 @pytest.mark.parametrize("stride", [8, 16])
 def test_every_convolution_of_efficientnet_becomes_integer(samples, levels, tmp_path, neck, stride):

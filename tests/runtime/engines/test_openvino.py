@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
+from dff_edge.bundle.writer import BundleWriter
 from dff_edge.errors import ConfigError, EngineError, MissingDependencyError, ShapeError
 from dff_edge.runtime.engines.onnxruntime import OrtEngine
 from dff_edge.runtime.engines.openvino import OpenVinoEngine
 from dff_edge.runtime.pipeline import Pipeline
-from tests.bundle.bundles import make_bundle
+from tests.bundle.bundles import calibration_fields, make_bundle
 
 pytest.importorskip("openvino", reason="openvino is not installed")
 
@@ -139,3 +140,25 @@ def test_pipelines_agree(bundle):
     same = labels["onnxruntime"] == labels["openvino"]
     assert same.mean() > 0.999
     assert len(np.unique(labels["openvino"])) > 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "bits", "is_told"),
+    [
+        ("avx2 fma", 8, True),
+        ("avx2 fma", 7, False),
+        ("avx2 avx512f avx512_vnni", 8, False),
+    ],
+)
+def test_sums_that_overflow_on_this_cpu_are_told(
+    tmp_path, monkeypatch, caplog, flags, bits, is_told
+):
+    bundle = make_bundle(tmp_path / "int8", precisions=("fp32", "int8"))
+    with BundleWriter.extend(bundle) as writer:
+        record = {**calibration_fields(), "weight_bits": bits}
+        writer.update(calibration={"ort": {"int8": record}})
+        writer.commit()
+    monkeypatch.setattr("dff_edge.runtime.engines.openvino.read_cpuinfo", lambda: {"flags": flags})
+    Pipeline.open(bundle.path, precision="int8", engine="openvino").close()
+
+    assert ("--weight-bits 7" in caplog.text) == is_told
