@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dff_edge.bundle.reader import Bundle
+from dff_edge.cpuinfo import products_overflow, read_cpuinfo
 from dff_edge.errors import MissingDependencyError
+from dff_edge.names import WeightBits
 from dff_edge.report.machine import describe_machine
 from dff_edge.runtime.engines.openvino import load_openvino
 
@@ -98,9 +100,19 @@ def paper_size_config() -> ModelConfig:
     )
 
 
+def weight_bits() -> WeightBits:
+    """Return the bits of INT8 weights that `dff-edge doctor` would advise on this CPU."""
+    return 7 if products_overflow(read_cpuinfo()) else 8
+
+
 def report(figures: Mapping[str, float], background: Mapping[str, Any], path: Path | None) -> None:
     """Print the background, then the figures as ``name=value``, and write both as JSON."""
-    everything = {"date": date.today().isoformat(), "machine": describe_machine(), **background}
+    everything = {
+        "date": date.today().isoformat(),
+        "machine": describe_machine(),
+        "bits of INT8 weights where only times are measured": weight_bits(),
+        **background,
+    }
     for name, value in everything.items():
         print(f"{name}: {value}")
     for name, value in figures.items():

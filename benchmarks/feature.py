@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
-from _common import interleaved_ms, openvino_job, parser, report
+from _common import interleaved_ms, openvino_job, parser, report, weight_bits
 
 from dff_edge.bundle.levels import MapLevels
 from dff_edge.calibration.ort.byte_maps import levels_over
@@ -109,7 +109,7 @@ def quantized(graph: bytes, frames: list[dict[str, np.ndarray]]) -> bytes:
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     highest = max(float(session.run(None, frame)[0].max()) for frame in frames)
     levels = MapLevels(levels_over(0, highest), levels_over(1, 1, hit_one=True))
-    return quantize_graph(graph, frames, levels)
+    return quantize_graph(graph, frames, levels, weight_bits())
 
 
 def kernel_time_ms(

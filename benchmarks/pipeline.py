@@ -38,6 +38,7 @@ from _common import (
     parser,
     report,
     street_images,
+    weight_bits,
 )
 
 from dff_edge import _native
@@ -230,6 +231,7 @@ def make_bundle(path: Path) -> Bundle:
         max_keys=8,
         pairs_per_key=2,
         precisions=("int8",),
+        weight_bits=weight_bits(),
     )
 
 

@@ -23,7 +23,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from _common import export_shipped, parser, report
+from _common import export_shipped, parser, report, weight_bits
 
 from dff_edge.bundle.reader import Bundle
 from dff_edge.calibration import calibrate_bundle, open_calibration_clips
@@ -93,6 +93,7 @@ def make_street(folder: Path) -> Bundle:
         open_calibration_clips(CALIBRATION),
         source=CALIBRATION,
         precisions=("int8",),
+        weight_bits=weight_bits(),
         flavours=("ort",),
     )
 
