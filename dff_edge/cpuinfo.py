@@ -1,4 +1,4 @@
-"""What Linux says of the CPU in ``/proc/cpuinfo``, and what it means for INT8."""
+"""Instruction sets of the CPU, from ``/proc/cpuinfo``, and whether sums of INT8 overflow."""
 
 from __future__ import annotations
 

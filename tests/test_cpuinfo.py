@@ -1,4 +1,4 @@
-"""What the CPU says of itself decides how INT8 is added up."""
+"""CPUs on which sums of INT8 overflow, by their instruction sets."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def graphs_of(
             yield flavour, "fp32", name, bundle.graph_bytes("fp32", name, flavour), bundle
         levels = byte_levels(ranges) if flavour == "ort" else symmetric_levels(ranges)
         for precision, own in (("int8", levels), ("fp16", None)):
-            made = _convert(bundle, samples, flavour, precision, own, lambda line: None)
+            made = _convert(bundle, samples, flavour, precision, own, 8, lambda line: None)
             for name, data in made.items():
                 yield flavour, precision, name, data, bundle
 

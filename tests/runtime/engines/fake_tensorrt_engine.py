@@ -12,6 +12,8 @@ import onnx
 import onnxruntime
 from onnx import helper
 
+from dff_edge.runtime.engines.onnxruntime import session_options
+
 PLUGIN = "DffWarp"
 
 _HOST_FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
@@ -197,10 +199,10 @@ def _computation(model: onnx.ModelProto) -> Any:
         rest.opset_import.extend(o for o in model.opset_import if o.domain != warp.domain)
     session = None
     if rest.graph.node:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
         session = onnxruntime.InferenceSession(
-            rest.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            rest.SerializeToString(),
+            session_options(onnxruntime, threads=1),
+            providers=["CPUExecutionProvider"],
         )
 
     def compute(given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
