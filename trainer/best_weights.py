@@ -10,8 +10,9 @@ from typing import Any
 from torch import nn
 
 from dff_edge.errors import ConfigError
-from dff_edge.trainer.checkpoint import load_weights, read_tensors, write_tensors
+from dff_edge.trainer.checkpoint import load_weights
 from dff_edge.trainer.saves import Owner
+from dff_edge.trainer.tensor_files import read_tensors, write_tensors
 
 _log = logging.getLogger("dff_edge.trainer")
 _FILE = "best.safetensors"

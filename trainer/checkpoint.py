@@ -8,35 +8,34 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import pickle
-import re
-import struct
-import zipfile
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load as tensors_of
-from safetensors.torch import save as bytes_of
 from torch import Tensor, nn
 
 import dff_edge
 from dff_edge.bundle.problems import describe as describe_fields
 from dff_edge.bundle.records import ScoreThreshold
-from dff_edge.errors import CheckpointError, ConfigError, SinkError
-from dff_edge.files.atomic import write_atomically
-from dff_edge.files.documents import parse_json, read_json
-from dff_edge.files.regular import open_regular, read_regular
+from dff_edge.errors import CheckpointError, ConfigError
+from dff_edge.files.documents import read_json
+from dff_edge.files.regular import open_regular
 from dff_edge.trainer.models import DeepFeatureFlow, ModelConfig, build_model
 from dff_edge.trainer.settings import describe
 from dff_edge.trainer.storage import Storage, restored, stored
+from dff_edge.trainer.tensor_files import (
+    MAX_WEIGHT_BYTES,
+    make_folder,
+    packed,
+    read_weights,
+    unpacked,
+    write_file,
+)
 
 WEIGHTS, CARD = "weights.safetensors", "model.json"
-MAX_WEIGHT_BYTES = 8 << 30  # of a file: the largest published ones have less than 1 GB
 _MAX_CARD_BYTES = 1 << 20
 _FORMAT = 1
 _log = logging.getLogger("dff_edge.trainer")
@@ -101,7 +100,7 @@ def save_checkpoint(
         CheckpointError: a weight that cannot be stored so.
     """
     make_folder(folder)
-    weights = _packed(stored(model.state_dict(), storage))
+    weights = packed(stored(model.state_dict(), storage))
     card: dict[str, Any] = {
         "format": _FORMAT,
         "name": name,
@@ -126,22 +125,6 @@ def _write_card(folder: Path, card: dict[str, Any], score_threshold: ScoreThresh
     if score_threshold is not None:
         card = card | {"score_threshold": score_threshold.model_dump(mode="json")}
     write_file(folder / CARD, (json.dumps(card, indent=2) + "\n").encode())
-
-
-def write_tensors(
-    path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None
-) -> str:
-    """Write tensors as safetensors, atomically.
-
-    Returns:
-        SHA-256 of the file, hexadecimal.
-
-    Raises:
-        CheckpointError: it cannot be written.
-    """
-    content = _packed(tensors, metadata)
-    write_file(path, content)
-    return hashlib.sha256(content).hexdigest()
 
 
 def find_checkpoint(name: str) -> Path:
@@ -192,7 +175,7 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
     folder = find_checkpoint(str(name))
     card = _read_card(folder)
     config = _model_config_of(card, folder / CARD)
-    weights = _read(folder / WEIGHTS)
+    weights = read_weights(folder / WEIGHTS)
     digest = hashlib.sha256(weights).hexdigest()
     if digest != card.get("weights_sha256"):
         raise CheckpointError(
@@ -200,7 +183,7 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
             f"{card.get('weights_sha256')}: the two files are not of one checkpoint, or one is "
             "damaged. Copy the folder again."
         )
-    tensors = restored(_unpacked(weights, folder / WEIGHTS))
+    tensors = restored(unpacked(weights, folder / WEIGHTS))
     with torch.device("meta"):  # check the card against the file, then build
         check_weights(build_model(config), tensors, str(folder / WEIGHTS))
     model = build_model(config)
@@ -322,80 +305,6 @@ def _is_kind_of(found: torch.dtype, wanted: torch.dtype) -> bool:
     return not (found.is_floating_point or found.is_complex or found == torch.bool)
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read a file of ``write_tensors``, with its metadata.
-
-    Raises:
-        CheckpointError: it is missing or damaged.
-    """
-    content = _read(path)
-    tensors = _unpacked(content, path)
-    (length,) = struct.unpack_from("<Q", content)
-    header = parse_json(content[8 : 8 + length], str(path), error=CheckpointError)
-    return tensors, header.get("__metadata__", {})
-
-
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read a state dict from ``.safetensors`` or a PyTorch file; nothing in it is executed.
-
-    Raises:
-        CheckpointError: when it is missing, damaged, or holds more than tensors.
-    """
-    if path.suffix == ".safetensors":
-        return _unpacked(_read(path), path)
-    try:
-        with open_regular(path, max_bytes=MAX_WEIGHT_BYTES, error=CheckpointError) as file:
-            _refuse_compressed(file, path)
-            loaded = torch.load(file, map_location="cpu", weights_only=True)
-    except CheckpointError:
-        raise
-    except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        raise CheckpointError(
-            f"{path} cannot be read as a PyTorch state dict: it is damaged, or holds more than "
-            f"tensors and plain values{f' ({found[1]})' if found else ''}, and nothing in a file "
-            "is executed. Where you trust it, load it yourself and save its state dict alone."
-        ) from error
-    except Exception as error:  # torch raises many types for damaged files
-        raise CheckpointError(f"{path} cannot be read as a PyTorch state dict: {error}") from error
-    if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
-        loaded = loaded["state_dict"]
-    if not isinstance(loaded, dict):
-        raise CheckpointError(f"{path} holds {type(loaded).__name__}, expected a dict of tensors.")
-    for name, value in loaded.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise CheckpointError(
-                f"{path} holds {type(value).__name__} as {name!r}, expected names with tensors."
-            )
-        if not _is_plain(value):
-            raise CheckpointError(
-                f"{path}: {name} ({value.dtype}) is sparse, quantised, complex, or announces more "
-                "numbers than are stored, expected an ordinary array."
-            )
-    return loaded
-
-
-def _refuse_compressed(file: BinaryIO, path: Path) -> None:
-    """Raise for a compressed archive: torch's are not, and a small one can fill the memory."""
-    if zipfile.is_zipfile(file):
-        for entry in zipfile.ZipFile(file).infolist():
-            if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > MAX_WEIGHT_BYTES:
-                raise CheckpointError(
-                    f"{path} is a compressed archive, expected one as torch.save writes it."
-                )
-    file.seek(0)
-
-
-def _is_plain(value: Tensor) -> bool:
-    """Return whether a tensor is as large as its storage: a small file can announce terabytes."""
-    return (
-        value.layout is torch.strided
-        and value.device.type == "cpu"
-        and not (value.is_quantized or value.is_nested or value.is_complex())
-        and value.numel() * value.element_size() <= value.untyped_storage().nbytes()
-    )
-
-
 def digest(origin: Path) -> str:
     """Return the SHA-256 of weights, hexadecimal: of a file, or of those in a checkpoint.
 
@@ -422,30 +331,6 @@ def _digest(path: Path, _modified_ns: int, _size: int) -> str:
     return digest.hexdigest()
 
 
-def _packed(tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
-    seen: set[int] = set()
-    own = {}
-    for name, value in tensors.items():
-        value = value.cpu().contiguous()
-        storage = value.untyped_storage().data_ptr()
-        own[name] = value.clone() if storage in seen else value  # shared memory is not supported
-        seen.add(storage)
-    return bytes_of(own, metadata)
-
-
-def _unpacked(content: bytes, path: Path) -> dict[str, Tensor]:
-    try:
-        return tensors_of(content)
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
-    except ValueError as error:  # shapes that do not match the data
-        raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
-    except KeyError as error:  # a type of the format that torch lacks
-        raise CheckpointError(
-            f"{path} holds numbers of type {error}, which torch lacks."
-        ) from error
-
-
 def _some(what: str, names: list[str]) -> str:
     if not names:
         return ""
@@ -455,33 +340,3 @@ def _some(what: str, names: list[str]) -> str:
 
 def _cut(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:57] + "...")
-
-
-def _read(path: Path) -> bytes:
-    return read_regular(path, max_bytes=MAX_WEIGHT_BYTES, error=CheckpointError)
-
-
-def make_folder(path: Path) -> None:
-    """Create a folder where it is missing, with those above it.
-
-    Raises:
-        CheckpointError: it cannot be created.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CheckpointError(
-            f"The folder {path} cannot be made: {error.strerror}. Give another one."
-        ) from error
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write a file atomically.
-
-    Raises:
-        CheckpointError: it cannot be written.
-    """
-    try:
-        write_atomically(path, content)
-    except SinkError as error:
-        raise CheckpointError(str(error)) from error

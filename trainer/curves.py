@@ -17,7 +17,7 @@ import lightning
 from lightning.pytorch.callbacks import Callback
 
 from dff_edge.errors import MissingDependencyError, require
-from dff_edge.trainer.checkpoint import write_file
+from dff_edge.trainer.tensor_files import write_file
 
 FILE = "curves.png"
 Points = list[tuple[int, float]]

@@ -8,18 +8,13 @@ from pathlib import Path
 from torch import Tensor
 
 from dff_edge.errors import CheckpointError
-from dff_edge.trainer.checkpoint import (
-    Checkpoint,
-    is_weights_file,
-    load_checkpoint,
-    load_weights,
-    read_state_dict,
-)
+from dff_edge.trainer.checkpoint import Checkpoint, is_weights_file, load_checkpoint, load_weights
 from dff_edge.trainer.config import InitConfig, NetworkName, TrainConfig
 from dff_edge.trainer.head import fit_head, told
 from dff_edge.trainer.importing.normalisation import Normalisation, renormalise
 from dff_edge.trainer.models import CorrectionNetwork, DeepFeatureFlow, FeatureNetwork, ModelConfig
 from dff_edge.trainer.models.feature import NECK
+from dff_edge.trainer.tensor_files import read_state_dict
 
 _log = logging.getLogger("dff_edge.trainer")
 

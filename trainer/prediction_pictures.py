@@ -19,9 +19,9 @@ from dff_edge.runtime.drawing.overlay import draw_overlay
 from dff_edge.runtime.drawing.style import Style
 from dff_edge.runtime.drawing.text import draw_legend, palette_of, text_height_px
 from dff_edge.runtime.tasks import RUNTIME_TASKS
-from dff_edge.trainer.checkpoint import make_folder, write_file
 from dff_edge.trainer.models import TaskConfig
 from dff_edge.trainer.predictor import TorchPredictor
+from dff_edge.trainer.tensor_files import make_folder, write_file
 
 FOLDER = "predictions"
 _FRAMES = 4

@@ -15,8 +15,8 @@ from dff_edge.errors import CheckpointError, ConfigError, SinkError
 from dff_edge.files.atomic import AtomicFile
 from dff_edge.files.documents import parse_json
 from dff_edge.files.regular import open_regular
-from dff_edge.trainer.checkpoint import MAX_WEIGHT_BYTES, make_folder
 from dff_edge.trainer.config import InitConfig, TrainConfig
+from dff_edge.trainer.tensor_files import MAX_WEIGHT_BYTES, make_folder
 
 _KEY = "dff_edge_run"
 _GOES_ON = "With --resume the run goes on from the save before."

@@ -41,14 +41,7 @@ from dff_edge import __version__
 from dff_edge.errors import ConfigError, DffEdgeError
 from dff_edge.files.documents import dump_yaml
 from dff_edge.trainer.best_weights import BestWeights
-from dff_edge.trainer.checkpoint import (
-    load_weights,
-    make_folder,
-    read_tensors,
-    save_checkpoint,
-    write_file,
-    write_tensors,
-)
+from dff_edge.trainer.checkpoint import load_weights, save_checkpoint
 from dff_edge.trainer.config import StageConfig, TrainConfig, load_config
 from dff_edge.trainer.curves import curves_of
 from dff_edge.trainer.data import PairBatch, check_training_data, open_pairs, training_classes
@@ -56,6 +49,7 @@ from dff_edge.trainer.initial import initialise
 from dff_edge.trainer.learner import Learner, find_layer
 from dff_edge.trainer.models import DeepFeatureFlow, build_model
 from dff_edge.trainer.saves import AtomicCheckpointIO, Owner
+from dff_edge.trainer.tensor_files import make_folder, read_tensors, write_file, write_tensors
 from dff_edge.trainer.validation import (
     choose_score_threshold,
     open_held_out,

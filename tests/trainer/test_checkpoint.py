@@ -18,11 +18,10 @@ from dff_edge.trainer.checkpoint import (
     keep_threshold,
     load_checkpoint,
     load_weights,
-    read_state_dict,
     save_checkpoint,
-    write_tensors,
 )
 from dff_edge.trainer.storage import restored, stored
+from dff_edge.trainer.tensor_files import read_state_dict, write_tensors
 
 THRESHOLD = ScoreThreshold(score=0.37, f1=0.8, data="val", key_interval=5)
 

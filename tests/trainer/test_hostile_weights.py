@@ -27,10 +27,9 @@ from dff_edge.trainer.checkpoint import (
     find_checkpoint,
     load_checkpoint,
     load_weights,
-    read_state_dict,
     save_checkpoint,
-    write_tensors,
 )
+from dff_edge.trainer.tensor_files import read_state_dict, write_tensors
 from tests.fuzzing import examples
 
 BIAS = "task.score.bias"  # (8,)

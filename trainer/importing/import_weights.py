@@ -20,13 +20,7 @@ from dff_edge import __version__
 from dff_edge.bundle.rfcn import RfcnSettings
 from dff_edge.errors import CheckpointError
 from dff_edge.files.documents import dump_yaml
-from dff_edge.trainer.checkpoint import (
-    check_weights,
-    digest,
-    make_folder,
-    write_file,
-    write_tensors,
-)
+from dff_edge.trainer.checkpoint import check_weights, digest
 from dff_edge.trainer.importing.network import Network
 from dff_edge.trainer.importing.normalisation import (
     IMAGENET,
@@ -38,6 +32,7 @@ from dff_edge.trainer.importing.normalisation import (
 from dff_edge.trainer.importing.recognise import read_networks
 from dff_edge.trainer.models import ModelConfig, build_model
 from dff_edge.trainer.settings import describe
+from dff_edge.trainer.tensor_files import make_folder, write_file, write_tensors
 
 CARD = "card.json"
 _OPTIONAL = ("feat_conv.", "scale.")

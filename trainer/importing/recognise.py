@@ -7,7 +7,6 @@ from pathlib import Path
 
 from dff_edge.errors import CheckpointError
 from dff_edge.files.regular import open_regular
-from dff_edge.trainer.checkpoint import MAX_WEIGHT_BYTES, read_state_dict
 from dff_edge.trainer.importing.dff_params import import_dff_params, is_dff_params
 from dff_edge.trainer.importing.efficientnet import (
     efficientnet_name,
@@ -24,6 +23,7 @@ from dff_edge.trainer.importing.mobilenet import import_mobilenet, is_mobilenet_
 from dff_edge.trainer.importing.mxnet_params import MAGIC, read_mxnet_params
 from dff_edge.trainer.importing.network import Imported, Network, Tensors
 from dff_edge.trainer.importing.resnet import import_resnet, resnet_prefix
+from dff_edge.trainer.tensor_files import MAX_WEIGHT_BYTES, read_state_dict
 
 KNOWN = (
     "torchvision's ResNet-18, 50 and 101 and MobileNetV2; EfficientNet-Lite0, 1 and 2 of "

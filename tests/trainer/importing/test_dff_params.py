@@ -6,10 +6,10 @@ import torch
 
 from dff_edge.bundle.rfcn import RfcnSettings
 from dff_edge.errors import CheckpointError
-from dff_edge.trainer.checkpoint import read_state_dict
 from dff_edge.trainer.importing import import_weights
 from dff_edge.trainer.models import ResNet
 from dff_edge.trainer.models.rfcn import RfcnHead
+from dff_edge.trainer.tensor_files import read_state_dict
 from tests.trainer.importing.mxnet_files import params_bytes
 
 CLASSES, BINS, ANCHORS, CHANNELS = 2, 3, 9, 8

@@ -8,9 +8,10 @@ import yaml
 from torch.nn import functional as F
 
 from dff_edge.errors import CheckpointError
-from dff_edge.trainer.checkpoint import load_weights, read_state_dict
+from dff_edge.trainer.checkpoint import load_weights
 from dff_edge.trainer.importing import ImportCard, import_weights
 from dff_edge.trainer.models import ModelConfig, build_model
+from dff_edge.trainer.tensor_files import read_state_dict
 from tests.trainer.importing import flow_files
 
 FRAME = (144, 208)  # halves of 72 x 104: odd at the deep levels, where upsampling is cropped

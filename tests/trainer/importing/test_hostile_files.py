@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dff_edge.errors import CheckpointError
-from dff_edge.trainer.checkpoint import read_state_dict
 from dff_edge.trainer.importing import import_weights
 from dff_edge.trainer.importing.mxnet_params import read_mxnet_params
 from dff_edge.trainer.models import ResNet
+from dff_edge.trainer.tensor_files import read_state_dict
 from tests.fuzzing import examples
 from tests.trainer.importing import flow_files
 from tests.trainer.importing.mxnet_files import params_bytes

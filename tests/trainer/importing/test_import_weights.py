@@ -11,10 +11,11 @@ import yaml
 from torch.nn import functional as F
 
 from dff_edge.errors import CheckpointError, ConfigError
-from dff_edge.trainer.checkpoint import load_weights, read_state_dict
+from dff_edge.trainer.checkpoint import load_weights
 from dff_edge.trainer.config import TrainConfig
 from dff_edge.trainer.importing import import_weights
 from dff_edge.trainer.models import EfficientNetLite, MobileNetV2, ResNet
+from dff_edge.trainer.tensor_files import read_state_dict
 from tests.trainer.importing import flow_files
 
 STYLES = {"torchvision": False, "caffe": True}
