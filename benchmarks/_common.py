@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dff_edge.bundle.reader import Bundle
-from dff_edge.cpuinfo import products_overflow, read_cpuinfo
+from dff_edge.cpuinfo import overflows_here
 from dff_edge.errors import MissingDependencyError
 from dff_edge.names import WeightBits
 from dff_edge.report.machine import describe_machine
@@ -102,7 +102,7 @@ def paper_size_config() -> ModelConfig:
 
 def weight_bits() -> WeightBits:
     """Return the bits of INT8 weights that `dff-edge doctor` would advise on this CPU."""
-    return 7 if products_overflow(read_cpuinfo()) else 8
+    return 7 if overflows_here() else 8
 
 
 def report(figures: Mapping[str, float], background: Mapping[str, Any], path: Path | None) -> None:
@@ -110,7 +110,6 @@ def report(figures: Mapping[str, float], background: Mapping[str, Any], path: Pa
     everything = {
         "date": date.today().isoformat(),
         "machine": describe_machine(),
-        "bits of INT8 weights where only times are measured": weight_bits(),
         **background,
     }
     for name, value in everything.items():

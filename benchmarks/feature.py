@@ -76,7 +76,7 @@ def main() -> None:
                 jobs[f"{name}, {precision}, OpenVINO ms"] = peer
     wall = interleaved_ms(jobs, repetitions=options.repetitions) if jobs else {}
     times |= {name: round(value, 2) for name, value in wall.items()}
-    report({}, times, options.json)
+    report({}, {"int8 weight bits": weight_bits()} | times, options.json)
 
 
 def street_frames() -> list[dict[str, np.ndarray]]:

@@ -72,7 +72,7 @@ def main() -> None:
         images = street_images(FRAME_SIZE, 2 * options.interval)
         with ExitStack() as stack:
             figures, background = measure(bundle, images, options, stack)
-    report(figures, background, options.json)
+    report(figures, {"int8 weight bits": weight_bits()} | background, options.json)
 
 
 def measure(

@@ -82,7 +82,7 @@ def main() -> None:
         },
         "load before and after each round": [round(load, 1) for load in loads],
     }
-    report(figures, background, options.json)
+    report(figures, {"int8 weight bits": weight_bits()} | background, options.json)
 
 
 def make_street(folder: Path) -> Bundle:

@@ -88,7 +88,7 @@ def calibrate_bundle(
         manifest = bundle.manifest
         if flavours is None:
             flavours = FLAVOURS if manifest.flow_function == "network" else ("ort",)
-        _check_wanted(flavours, precisions)
+        _check_wanted(flavours, precisions, weight_bits)
         if "trt" in flavours and manifest.flow_function != "network":
             raise CalibrationError(
                 f"The flow of {bundle.path} is computed by '{manifest.flow_function}' on the CPU, "
@@ -127,7 +127,7 @@ def calibrate_bundle(
             levels = None
             if precision == "int8" and ranges is not None:
                 levels = byte_levels(ranges) if flavour == "ort" else symmetric_levels(ranges)
-            bits: WeightBits = weight_bits if flavour == "ort" else 8
+            bits: WeightBits = weight_bits if (flavour, precision) == ("ort", "int8") else 8
             graphs = _convert(bundle, samples, flavour, precision, levels, bits, say)
             say(f"comparing {_label(flavour, precision)} with fp32")
             compared: list[Compared] = []
@@ -195,12 +195,19 @@ def _answers(agreement: Agreement, flavour: Flavour, precision: Precision) -> li
     ]
 
 
-def _check_wanted(flavours: Sequence[Flavour], precisions: Sequence[Precision]) -> None:
+def _check_wanted(
+    flavours: Sequence[Flavour], precisions: Sequence[Precision], weight_bits: WeightBits
+) -> None:
     known = bool(flavours) and set(flavours) <= set(FLAVOURS)
     if not known or not precisions or not set(precisions) <= set(CALIBRATED):
         raise CalibrationError(
             f"flavours are {tuple(flavours)} and precisions are {tuple(precisions)}, expected "
             "'ort', 'trt' or both, and 'int8', 'fp16' or both."
+        )
+    if weight_bits == 7 and not ("ort" in flavours and "int8" in precisions):
+        raise CalibrationError(
+            f"7 bits are those of int8 weights of the flavour ort, and {tuple(precisions)} of "
+            f"{tuple(flavours)} are wanted. Leave the bits out, or calibrate int8 for ort."
         )
 
 
@@ -240,7 +247,8 @@ def _convert(
     halve = to_fp16 if flavour == "ort" else to_half
     graphs: dict[GraphName, bytes] = {}
     for subnet in _networks(bundle):
-        say(f"converting the {subnet} network to {_label(flavour, precision)}")
+        bits = " with weights of 7 bits" if weight_bits == 7 else ""
+        say(f"converting the {subnet} network to {_label(flavour, precision)}{bits}")
         fp32 = bundle.graph_bytes("fp32", subnet)
         if levels is not None:
             graphs[subnet] = quantize(fp32, inputs_of(subnet, bundle, samples), levels)

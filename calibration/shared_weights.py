@@ -8,6 +8,7 @@ import onnx
 def copy_shared_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """Give each layer int8 weights of its own, in place, and return the model.
 
+    The quantisers store a tensor once, with one DequantizeLinear that all its readers share.
     On x86 without VNNI, ONNX Runtime 1.32 converts those of each layer, and fails where it would
     have to do it twice.
     """

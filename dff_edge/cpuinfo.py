@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 # Each adds products of bytes in 32 bits. The x86 instruction before them adds two in 16 bits, where
@@ -33,3 +35,12 @@ def instructions(cpuinfo: Mapping[str, str]) -> frozenset[str]:
 def products_overflow(cpuinfo: Mapping[str, str]) -> bool:
     """Return whether fast INT8 kernels add products in 16 bits: x86 without VNNI and AMX."""
     return "flags" in cpuinfo and not instructions(cpuinfo) & set(INT8_INSTRUCTIONS)
+
+
+@cache
+def overflows_here() -> bool:
+    """Return ``products_overflow`` of this machine; where the system does not tell, of any x86."""
+    try:
+        return products_overflow(read_cpuinfo())
+    except OSError:
+        return platform.machine().lower() in ("x86_64", "amd64")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dff_edge.cpuinfo import instructions, products_overflow, read_cpuinfo
+from dff_edge.cpuinfo import instructions, overflows_here, products_overflow, read_cpuinfo
 
 SKYLAKE = (
     "processor : 0\nmodel name : Intel(R) Core(TM)\ti5-8250U\nflags : fpu avx2\n\n"
@@ -45,6 +45,19 @@ def test_the_first_value_of_each_name_is_read(tmp_path):
 )
 def test_products_overflow_on_x86_without_vnni(tmp_path, text, expected):
     assert products_overflow(cpuinfo(tmp_path, text)) == expected
+
+
+@pytest.mark.parametrize(
+    ("machine", "expected"), [("x86_64", True), ("AMD64", True), ("arm64", False)]
+)
+def test_a_system_that_does_not_tell_counts_as_one_that_overflows(monkeypatch, machine, expected):
+    def missing() -> dict[str, str]:
+        raise FileNotFoundError("/proc/cpuinfo")
+
+    monkeypatch.setattr("dff_edge.cpuinfo.read_cpuinfo", missing)
+    monkeypatch.setattr("platform.machine", lambda: machine)
+
+    assert overflows_here.__wrapped__() == expected
 
 
 def test_no_cpuinfo_is_an_error(tmp_path):

@@ -17,7 +17,7 @@ from dff_edge.bundle import shipped
 from dff_edge.bundle.excerpt import write_excerpt
 from dff_edge.bundle.writer import BundleWriter
 from dff_edge.cli import main
-from dff_edge.cpuinfo import products_overflow, read_cpuinfo
+from dff_edge.cpuinfo import overflows_here
 from dff_edge.errors import BundleError, CheckpointError, MissingDependencyError
 from dff_edge.files.staging import Workplace
 from dff_edge.runtime.pipeline import Pipeline
@@ -294,7 +294,7 @@ def read_only(tiny_model):
 def test_device_runs_a_ready_model_at_the_first_try_and_twice_at_once(read_only, engine):
     models = read_only.parents[1]
     before = {path: path.stat().st_mtime_ns for path in models.rglob("*")}
-    warned = engine == "openvino" and products_overflow(read_cpuinfo())
+    warned = engine == "openvino" and overflows_here()
     for stdout, stderr in _as_on_a_device(models, engine, many=2):
         assert stdout == f"{read_only} (32, 64)\n"
         assert len(stderr.splitlines()) == stderr.count("--weight-bits 7") == warned

@@ -42,7 +42,7 @@ from dff_edge.names import CALIBRATED, FLAVOURS, WEIGHT_BITS
     default="8",
     show_default=True,
     help="Bits of INT8 weights for ONNX Runtime and OpenVINO. 7 for x86 CPUs without VNNI "
-    "(`dff-edge doctor`): half as fast again there, at some loss of accuracy.",
+    "(`dff-edge doctor`): faster there than 8, at some loss of accuracy.",
 )
 @policy_option("What the bundle will be run with")
 @json_option

@@ -129,7 +129,9 @@ def _threshold(chosen: ScoreThreshold | None) -> dict[str, Any]:
 
 
 def _source(record: Calibration) -> str:
-    return f"{record.frames} frames, {record.pairs} pairs, {record.clips} clips of {record.source}"
+    clips = f"{record.clips} clips of {record.source}"
+    bits = ", weights of 7 bits" if record.weight_bits == 7 else ""
+    return f"{record.frames} frames, {record.pairs} pairs, {clips}{bits}"
 
 
 def _staleness(model: StalenessModel) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from functools import partial
 
 from dff_edge import _native
 from dff_edge.bundle.reader import Bundle
+from dff_edge.cpuinfo import overflows_here
 from dff_edge.errors import require
 from dff_edge.names import GraphName, Precision, Subnet
 from dff_edge.runtime.devices.cpu import CpuDevice
@@ -100,6 +101,6 @@ def cpu_platform() -> Platform:
         # INT8 weights may be laid out for the instruction set.
         device=f"{platform.machine()} ({_native.simd()})",
         flavour="ort",
-        flags="extended",
+        flags="extended, exact" if overflows_here() else "extended",  # see session_options
         load=load,
     )

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dff_edge.bundle.reader import Bundle
 from dff_edge.bundle.tensors import TensorSpec
-from dff_edge.cpuinfo import products_overflow, read_cpuinfo
+from dff_edge.cpuinfo import overflows_here
 from dff_edge.errors import EngineError, require, words_of
 from dff_edge.names import GraphName, Precision
 from dff_edge.runtime.engines.base import BaseEngine, Engine, thread_count
@@ -27,6 +27,7 @@ from dff_edge.runtime.engines.signal_stack import kept_signal_stack
 from dff_edge.runtime.engines.subnets import Opened
 
 _LOG = logging.getLogger("dff_edge.runtime")
+_WARNED: set[tuple[str, Precision]] = set()  # digests and precisions
 
 
 class OpenVinoEngine(BaseEngine):
@@ -95,23 +96,24 @@ def open_openvino(bundle: Bundle, precision: Precision, options: EngineOptions) 
         data = bundle.graph_bytes(precision, graph)
         return OpenVinoEngine(data, name=f"{precision} {graph}", threads=threads)
 
-    record = bundle.manifest.calibration.get("ort", {}).get(precision)
-    if record is not None and record.weight_bits == 8 and _products_overflow():
-        _LOG.warning(
-            "The %s graphs of %s have weights of 8 bits. On this CPU, which has no VNNI, some sums "
-            "overflow in OpenVINO: results are less exact than in ONNX Runtime. `dff-edge "
-            "calibrate --weight-bits 7` makes graphs whose sums fit.",
-            precision,
-            bundle.path,
-        )
+    _warn_of_overflow(bundle, precision)
     return open_on_cpu(bundle, precision, options, open_graph)
 
 
-def _products_overflow() -> bool:
-    try:
-        return products_overflow(read_cpuinfo())
-    except OSError:  # not Linux, which alone tells
-        return False
+def _warn_of_overflow(bundle: Bundle, precision: Precision) -> None:
+    """Warn once of graphs that are less exact in OpenVINO on this CPU than elsewhere."""
+    record = bundle.manifest.calibration.get("ort", {}).get(precision)
+    known = (bundle.digest, precision)
+    if record is None or record.weight_bits == 7 or known in _WARNED or not overflows_here():
+        return
+    _WARNED.add(known)
+    _LOG.warning(
+        "The %s graphs of %s have weights of 8 bits. On this CPU, which has no VNNI, some sums "
+        "overflow in OpenVINO: results are less exact than in ONNX Runtime. `dff-edge calibrate "
+        "--weight-bits 7`, of a bundle that `dff-edge export` wrote, makes graphs whose sums fit.",
+        precision,
+        bundle.path,
+    )
 
 
 def load_openvino(purpose: str) -> Any:

@@ -7,13 +7,13 @@ from collections import Counter
 import onnx
 import onnxruntime as ort
 
+from dff_edge.runtime.engines.onnxruntime import session_options
+
 
 def optimised_operators(graph: bytes, folder) -> Counter:
     """Count the operators of a graph after all optimisations."""
     path = folder / "optimised.onnx"
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options = session_options(ort)
     options.optimized_model_filepath = str(path)
-    options.log_severity_level = 3
     ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     return Counter(node.op_type for node in onnx.load(path).graph.node)

@@ -143,6 +143,24 @@ def test_two_products_of_dense_layers_fit_16_bits_with_weights_of_7(samples, lev
     assert (largest[False] < 2**15) == (bits == 7)
 
 
+def test_constants_that_are_no_weights_keep_8_bits(bundle, samples, levels):
+    given = list(samples.feature_inputs())
+    fp32 = bundle.graph_bytes("fp32", "feature")
+    means = [
+        {
+            tensor.name: numpy_helper.to_array(tensor).tolist()
+            for tensor in onnx.load_from_string(
+                quantize_graph(fp32, given, levels, weight_bits=bits)
+            ).graph.initializer
+            if "mean" in tensor.name
+        }
+        for bits in (7, 8)
+    ]
+
+    assert means[0]
+    assert means[0] == means[1]
+
+
 def integer_weights(graph):
     """Yield the weights of each convolution and product, and its groups."""
     model = onnx.load_from_string(graph)

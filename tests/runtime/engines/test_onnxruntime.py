@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 
 from dff_edge.bundle.tensors import TensorSpec
 from dff_edge.errors import EngineError, MissingDependencyError, ShapeError
 from dff_edge.runtime.engines.base import MAX_BINDINGS
-from dff_edge.runtime.engines.onnxruntime import OrtEngine
+from dff_edge.runtime.engines.onnxruntime import OrtEngine, session_options
 from tests.bundle.bundles import make_graphs, make_model
+from tests.runtime.engines.largest_sums import largest_sums
 
 ATOL = 1e-5  # float32, sums of 8 products of values near 1
 
@@ -132,44 +132,27 @@ def test_options_suit_several_sessions_on_shared_cores(engine):
     assert options.intra_op_num_threads == 1
 
 
-@pytest.mark.parametrize("groups", [1, 16], ids=["dense", "depthwise"])
-def test_integer_sums_do_not_overflow_on_any_cpu(groups):
-    """255 * 127 + 255 * 127 is more than 16 bits hold, which is where x86 without VNNI adds."""
-    summed = 16 // groups
-    weights = np.full((16, summed, 1, 1), 127, np.int8)
-    with OrtEngine(integer_convolution(weights, groups, 128.0 * summed), name="int8") as engine:
-        given = {"bytes": np.full((1, 16, 8, 8), 255, np.uint8)}
-        taken = {"result": np.zeros((1, 16, 8, 8), np.uint8)}
-        engine.run(given, taken)
+@pytest.mark.parametrize("overflows", [True, False])
+def test_exact_kernels_are_asked_for_where_the_others_overflow(monkeypatch, overflows):
+    monkeypatch.setattr("dff_edge.runtime.engines.onnxruntime.overflows_here", lambda: overflows)
+    options = session_options(ort)
 
-    assert set(taken["result"].flat) == {253}  # 255 * 127 * summed / (128 * summed) = 253.008
+    if overflows:
+        assert options.get_session_config_entry("session.x64quantprecision") == "1"
+    else:
+        with pytest.raises(RuntimeError, match="x64quantprecision"):
+            options.get_session_config_entry("session.x64quantprecision")
 
 
-def integer_convolution(weights: NDArray[np.int8], groups: int, step: float) -> bytes:
-    """Return the graph of a 1x1 convolution of bytes, its result in bytes of this step."""
-    constants = {
-        "one": np.float32(1),
-        "zero": np.uint8(0),
-        "weights": weights,
-        "steps": np.ones(len(weights), np.float32),
-        "zeros": np.zeros(len(weights), np.int8),
-        "step": np.float32(step),
-    }
-    nodes = [
-        helper.make_node("DequantizeLinear", ["bytes", "one", "zero"], ["x"]),
-        helper.make_node("DequantizeLinear", ["weights", "steps", "zeros"], ["w"], axis=0),
-        helper.make_node("Conv", ["x", "w"], ["y"], group=groups),
-        helper.make_node("QuantizeLinear", ["y", "step", "zero"], ["result"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "convolution",
-        [helper.make_tensor_value_info("bytes", TensorProto.UINT8, [1, 16, 8, 8])],
-        [helper.make_tensor_value_info("result", TensorProto.UINT8, [1, 16, 8, 8])],
-        [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    return bytes(model.SerializeToString())
+@pytest.mark.parametrize("bits", [7, 8])
+@pytest.mark.parametrize("kind", ["dense", "depthwise"])
+def test_integer_sums_do_not_overflow_on_this_cpu(kind, bits):
+    given, graph, expected = largest_sums(kind, bits)
+    with OrtEngine(graph, name="int8") as engine:
+        taken = {name: spec.empty() for name, spec in engine.outputs.items()}
+        engine.run({"bytes": given}, taken)
+
+    assert set(taken["result"].flat) == {expected}
 
 
 @pytest.mark.parametrize(

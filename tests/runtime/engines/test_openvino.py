@@ -12,6 +12,7 @@ from dff_edge.runtime.engines.onnxruntime import OrtEngine
 from dff_edge.runtime.engines.openvino import OpenVinoEngine
 from dff_edge.runtime.pipeline import Pipeline
 from tests.bundle.bundles import calibration_fields, make_bundle
+from tests.runtime.engines.largest_sums import largest_sums
 
 pytest.importorskip("openvino", reason="openvino is not installed")
 
@@ -142,23 +143,30 @@ def test_pipelines_agree(bundle):
     assert len(np.unique(labels["openvino"])) > 1
 
 
+@pytest.mark.parametrize(("kind", "bits"), [("dense", 7), ("depthwise", 7), ("depthwise", 8)])
+def test_integer_sums_do_not_overflow_on_this_cpu(kind, bits):
+    given, graph, expected = largest_sums(kind, bits)
+    with OpenVinoEngine(graph, name="int8") as engine:
+        taken = empty_outputs(engine)
+        engine.run({"bytes": given}, taken)
+
+    assert set(taken["result"].flat) == {expected}
+
+
 @pytest.mark.parametrize(
-    ("flags", "bits", "is_told"),
-    [
-        ("avx2 fma", 8, True),
-        ("avx2 fma", 7, False),
-        ("avx2 avx512f avx512_vnni", 8, False),
-    ],
+    ("overflows", "bits", "warnings"), [(True, 8, 1), (True, 7, 0), (False, 8, 0)]
 )
-def test_sums_that_overflow_on_this_cpu_are_told(
-    tmp_path, monkeypatch, caplog, flags, bits, is_told
+def test_sums_that_overflow_on_this_cpu_are_told_once(
+    tmp_path, monkeypatch, caplog, overflows, bits, warnings
 ):
     bundle = make_bundle(tmp_path / "int8", precisions=("fp32", "int8"))
     with BundleWriter.extend(bundle) as writer:
         record = {**calibration_fields(), "weight_bits": bits}
         writer.update(calibration={"ort": {"int8": record}})
         writer.commit()
-    monkeypatch.setattr("dff_edge.runtime.engines.openvino.read_cpuinfo", lambda: {"flags": flags})
-    Pipeline.open(bundle.path, precision="int8", engine="openvino").close()
+    monkeypatch.setattr("dff_edge.runtime.engines.openvino.overflows_here", lambda: overflows)
+    monkeypatch.setattr("dff_edge.runtime.engines.openvino._WARNED", set())
+    for _ in range(2):
+        Pipeline.open(bundle.path, precision="int8", engine="openvino").close()
 
-    assert ("--weight-bits 7" in caplog.text) == is_told
+    assert caplog.text.count("--weight-bits 7") == warnings
