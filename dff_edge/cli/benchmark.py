@@ -24,6 +24,7 @@ from dff_edge.cli.parameters import BundleName, Numbers, Precisions, bundle_fold
 if TYPE_CHECKING:
     from dff_edge.bundle.reader import Bundle
     from dff_edge.data.datasets import LabelledClip
+    from dff_edge.names import Precision
     from dff_edge.report.repeated import Repeated
     from dff_edge.report.results import Benchmark, Latency
     from dff_edge.runtime.engines.options import CudaOptions
@@ -144,6 +145,8 @@ def command(
     folder = bundle_folder(bundle, holding, flavour=flavour, to_change=record)
     opened = Bundle.open(folder)
     cuda = cuda_of(driver, graphs, warp)
+    if record and engine == "openvino":
+        _check_exact(opened, precisions)  # type: ignore[arg-type]
     with command_line():
         clips = open_clips(source)
     manifest = opened.manifest
@@ -212,6 +215,18 @@ def _write_timeline(
         f"{path}: two streams or more at work in {overlapped_share(trace.spans):.1%} of the busy "
         f"time, of the networks' streams in {overlapped_share(networks):.1%}"
     )
+
+
+def _check_exact(bundle: Bundle, precisions: Sequence[Precision] | None) -> None:
+    """Raise where the accuracy would be that of this CPU alone, and the record's of all."""
+    from dff_edge.runtime.engines.openvino import overflows
+
+    for precision in precisions or bundle.precisions:
+        if overflows(bundle, precision):
+            raise click.UsageError(
+                "--record keeps an accuracy for all CPUs, and on this one, which has no VNNI, "
+                f"sums of {precision} overflow in OpenVINO. Record it with --engine onnxruntime."
+            )
 
 
 def _print(benchmark: Benchmark) -> None:

@@ -100,13 +100,17 @@ def open_openvino(bundle: Bundle, precision: Precision, options: EngineOptions) 
     return open_on_cpu(bundle, precision, options, open_graph)
 
 
+def overflows(bundle: Bundle, precision: Precision) -> bool:
+    """Return whether sums of these graphs overflow in OpenVINO on this CPU: it has no VNNI."""
+    record = bundle.manifest.calibration.get("ort", {}).get(precision)
+    return record is not None and record.weight_bits == 8 and overflows_here()
+
+
 def _warn_of_overflow(bundle: Bundle, precision: Precision) -> None:
     """Warn once of graphs that are less exact in OpenVINO on this CPU than elsewhere."""
-    record = bundle.manifest.calibration.get("ort", {}).get(precision)
-    known = (bundle.digest, precision)
-    if record is None or record.weight_bits == 7 or known in _WARNED or not overflows_here():
+    if (bundle.digest, precision) in _WARNED or not overflows(bundle, precision):
         return
-    _WARNED.add(known)
+    _WARNED.add((bundle.digest, precision))
     _LOG.warning(
         "The %s graphs of %s have weights of 8 bits. On this CPU, which has no VNNI, some sums "
         "overflow in OpenVINO: results are less exact than in ONNX Runtime. `dff-edge calibrate "

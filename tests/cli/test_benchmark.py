@@ -99,6 +99,18 @@ def test_record_writes_into_the_manifest(bundle: Bundle, data: Path) -> None:
     }
 
 
+def test_an_accuracy_of_this_cpu_alone_is_not_recorded(
+    bundle: Bundle, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dff_edge.runtime.engines.openvino.overflows_here", lambda: True)
+
+    result = _benchmark(bundle, data, "--record", "--engine", "openvino", "--precisions", "int8")
+
+    assert result.exit_code == 2
+    assert "sums of int8 overflow in OpenVINO" in " ".join(result.stderr.split())
+    assert Bundle.open(bundle.path).digest == bundle.digest
+
+
 def test_bundle_is_left_alone_without_record(bundle: Bundle, data: Path) -> None:
     assert _benchmark(bundle, data).exit_code == 0
     assert Bundle.open(bundle.path).digest == bundle.digest
