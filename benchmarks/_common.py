@@ -105,13 +105,14 @@ def weight_bits() -> WeightBits:
     return 7 if overflows_here() else 8
 
 
+def bits_of(bundle: Bundle) -> WeightBits:
+    """Return the bits of the INT8 weights of a bundle."""
+    return bundle.manifest.calibration["ort"]["int8"].weight_bits
+
+
 def report(figures: Mapping[str, float], background: Mapping[str, Any], path: Path | None) -> None:
     """Print the background, then the figures as ``name=value``, and write both as JSON."""
-    everything = {
-        "date": date.today().isoformat(),
-        "machine": describe_machine(),
-        **background,
-    }
+    everything = {"date": date.today().isoformat(), "machine": describe_machine(), **background}
     for name, value in everything.items():
         print(f"{name}: {value}")
     for name, value in figures.items():

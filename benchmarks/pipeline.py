@@ -33,6 +33,7 @@ import cv2
 import numpy as np
 from _common import (
     FRAME_SIZE,
+    bits_of,
     interleaved_ms,
     paper_size_config,
     parser,
@@ -72,7 +73,7 @@ def main() -> None:
         images = street_images(FRAME_SIZE, 2 * options.interval)
         with ExitStack() as stack:
             figures, background = measure(bundle, images, options, stack)
-    report(figures, {"int8 weight bits": weight_bits()} | background, options.json)
+    report(figures, {"int8 weight bits": bits_of(bundle)} | background, options.json)
 
 
 def measure(

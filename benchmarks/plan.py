@@ -23,7 +23,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from _common import export_shipped, parser, report, weight_bits
+from _common import bits_of, export_shipped, parser, report, weight_bits
 
 from dff_edge.bundle.reader import Bundle
 from dff_edge.calibration import calibrate_bundle, open_calibration_clips
@@ -76,13 +76,14 @@ def main() -> None:
     figures["plan_seconds"] = statistics.median(seconds)
     background = {
         "engine": options.engine,
+        "int8 weight bits": {name: bits_of(bundle) for name, bundle in bundles.items()},
         "medians": {
             name: {figure: round(value, 3) for figure, value in own.items()}
             for name, own in medians.items()
         },
         "load before and after each round": [round(load, 1) for load in loads],
     }
-    report(figures, {"int8 weight bits": weight_bits()} | background, options.json)
+    report(figures, background, options.json)
 
 
 def make_street(folder: Path) -> Bundle:

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _common import FRAME_SIZE, parser, report, street_images
+from _common import FRAME_SIZE, bits_of, parser, report, street_images
 from pipeline import make_bundle
 
 from dff_edge.bundle.reader import Bundle
@@ -126,7 +126,7 @@ def main() -> None:
         bundle = make_bundle(options.bundle or Path(folder) / "bundle")
         images = street_images(FRAME_SIZE, 30)
         figures, background = measure(bundle, images, options)
-    report(figures, background, options.json)
+    report(figures, {"int8 weight bits": bits_of(bundle)} | background, options.json)
 
 
 def measure(

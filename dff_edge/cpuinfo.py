@@ -26,15 +26,15 @@ def read_cpuinfo(root: Path = Path("/")) -> dict[str, str]:
     return known
 
 
-def instructions(cpuinfo: Mapping[str, str]) -> frozenset[str]:
+def instruction_sets(cpuinfo: Mapping[str, str]) -> frozenset[str]:
     """Return the instruction sets as Linux spells them; none where it does not tell."""
-    # x86, then Arm
+    # "flags" of x86, "Features" of Arm
     return frozenset(f"{cpuinfo.get('flags', '')} {cpuinfo.get('Features', '')}".split())
 
 
 def products_overflow(cpuinfo: Mapping[str, str]) -> bool:
     """Return whether fast INT8 kernels add products in 16 bits: x86 without VNNI and AMX."""
-    return "flags" in cpuinfo and not instructions(cpuinfo) & set(INT8_INSTRUCTIONS)
+    return "flags" in cpuinfo and not instruction_sets(cpuinfo) & set(INT8_INSTRUCTIONS)
 
 
 @cache

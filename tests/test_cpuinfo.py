@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dff_edge.cpuinfo import instructions, overflows_here, products_overflow, read_cpuinfo
+from dff_edge.cpuinfo import instruction_sets, overflows_here, products_overflow, read_cpuinfo
 
 SKYLAKE = (
     "processor : 0\nmodel name : Intel(R) Core(TM)\ti5-8250U\nflags : fpu avx2\n\n"
@@ -29,7 +29,7 @@ def test_the_first_value_of_each_name_is_read(tmp_path):
     found = cpuinfo(tmp_path, SKYLAKE)
 
     assert found["model name"] == "Intel(R) Core(TM) i5-8250U"
-    assert instructions(found) == {"fpu", "avx2"}
+    assert instruction_sets(found) == {"fpu", "avx2"}
 
 
 @pytest.mark.parametrize(

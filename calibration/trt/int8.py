@@ -93,6 +93,7 @@ def quantize_symmetric(graph: bytes, samples: Iterable[dict[str, Any]], levels: 
         pairs.add(name, steps[name], nodes)
     for name, own in borders.items():
         pairs.cut(name, own.step)
+    # TensorRT does not need the copies, but ONNX Runtime compares the graphs with fp32.
     return finish(copy_shared_weights(pairs.finish()))
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from dff_edge import __version__
-from dff_edge.cpuinfo import instructions, read_cpuinfo
+from dff_edge.cpuinfo import instruction_sets, read_cpuinfo
 from dff_edge.runtime.engines.base import usable_cores
 
 # Instruction sets for fast multiplication, best first, as Linux and macOS spell them.
@@ -74,7 +74,7 @@ def describe_machine() -> Machine:
     before = cpu_usage()
     time.sleep(_LOOK_S)
     cpuinfo = _cpuinfo()
-    flags = instructions(cpuinfo)
+    flags = instruction_sets(cpuinfo)
     return Machine(
         cpu=_cpu_model(cpuinfo),
         cores=usable_cores(),

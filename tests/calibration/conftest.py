@@ -12,6 +12,7 @@ from dff_edge.calibration.sampling.samples import collect_samples
 from dff_edge.data.clips import open_clips
 from tests.export.checkpoints import FRAME_SIZE, tiny_bundle
 
+SMALL = {"max_keys": 10, "pairs_per_key": 2}
 INTERVAL = 4
 
 
@@ -51,3 +52,9 @@ def calibrated_detector(clips, tmp_path_factory):
     sizes = {"max_keys": 8, "pairs_per_key": 1}
     calibrate_bundle(path, clips, source="the clips", progress=lines.append, **sizes)
     return Bundle.open(path), lines
+
+
+@pytest.fixture
+def copy(bundle, tmp_path):
+    """A bundle that may be changed."""
+    return shutil.copytree(bundle.path, tmp_path / "bundle")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 
 import numpy as np
 import onnx
@@ -24,21 +23,13 @@ from dff_edge.runtime.kernels.warp import warp_features
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.synthetic import StreetScene
 from tests.bundle.staleness_models import staleness_fields
-from tests.calibration.conftest import INTERVAL
+from tests.calibration.conftest import INTERVAL, SMALL
 from tests.calibration.ort.test_int8 import outputs_of
 from tests.export.checkpoints import FRAME_SIZE
-
-SMALL = {"max_keys": 10, "pairs_per_key": 2}
 
 # Pixels whose two best classes are closer than the error change sides. With random weights
 # classes are close everywhere: 0.888 and 0.9947 are measured. Trained ones: 0.9988 for int8.
 MIN_AGREEMENT = {"int8": 0.82, "fp16": 0.98}
-
-
-@pytest.fixture
-def copy(bundle, tmp_path):
-    """A bundle that may be changed."""
-    return shutil.copytree(bundle.path, tmp_path / "bundle")
 
 
 def test_bundle_opens_with_all_graphs_of_all_precisions(calibrated):
@@ -307,33 +298,6 @@ def test_an_overflow_of_fp16_is_told_and_int8_can_be_made_without_it(copy, clips
 def test_unknown_precision_is_refused(copy, clips):
     with pytest.raises(CalibrationError, match=r"\('fp32',\), expected 'ort', 'trt' or both, and"):
         calibrate_bundle(copy, clips, source="x", precisions=("fp32",))
-
-
-def test_weights_of_7_bits_are_in_the_graphs_of_onnx_runtime_and_in_the_manifest(copy, clips):
-    made = calibrate_bundle(
-        copy, clips, source="clips", precisions=("int8",), weight_bits=7, **SMALL
-    )
-
-    record = made.manifest.calibration
-    assert record["ort"]["int8"].weight_bits == 7
-    assert record["trt"]["int8"].weight_bits == 8
-    for flavour, largest in (("ort", 64), ("trt", 127)):
-        for graph in ("feature", "flow"):
-            model = onnx.load_from_string(made.graph_bytes("int8", graph, flavour))
-            weights = [numpy_helper.to_array(t) for t in model.graph.initializer]
-            found = max(np.abs(w.astype(int)).max() for w in weights if w.dtype == np.int8)
-            assert found == largest
-
-
-@pytest.mark.parametrize(
-    "wanted", [{"precisions": ("fp16",)}, {"precisions": ("int8",), "flavours": ("trt",)}]
-)
-def test_bits_without_graphs_that_have_them_are_refused(copy, clips, wanted):
-    before = Bundle.open(copy).digest
-
-    with pytest.raises(CalibrationError, match="calibrate int8 for ort"):
-        calibrate_bundle(copy, clips, source="clips", weight_bits=7, **wanted, **SMALL)
-    assert Bundle.open(copy).digest == before
 
 
 @pytest.mark.parametrize("flavours", [(), ("trt", "tvm")])

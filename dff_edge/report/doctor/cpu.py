@@ -7,11 +7,9 @@ from pathlib import Path
 
 from dff_edge.cpuinfo import (
     INT8_INSTRUCTIONS,
+    instruction_sets,
     products_overflow,
     read_cpuinfo,
-)
-from dff_edge.cpuinfo import (
-    instructions as instructions_of,
 )
 from dff_edge.report.doctor.cgroup import cpu_quota, memory_limit
 from dff_edge.report.doctor.finding import Finding, read_text
@@ -29,6 +27,7 @@ _ARM = {
     "asimddp": "INT8 dot product: up to 4 x FP32",
     "i8mm": "INT8 matrix product: up to 8 x FP32",
 }
+
 # Arm kernels name no model; these are the cores of common boards.
 _ARM_PARTS = {
     "0xd03": "Cortex-A53",
@@ -56,7 +55,7 @@ def model(root: Path) -> Iterator[Finding]:
 def instructions(root: Path) -> Iterator[Finding]:
     """Yield a finding for each relevant instruction set, then the verdict on INT8."""
     known = read_cpuinfo(root)
-    flags = instructions_of(known)
+    flags = instruction_sets(known)
     if not flags:
         yield Finding("instructions", "info", "unreadable: /proc/cpuinfo lists none")
         return
