@@ -11,7 +11,7 @@ from dff_edge.bundle.reader import Bundle
 from dff_edge.cli.command import table
 from dff_edge.plan.judge import Choice, Miss, relaxed
 from dff_edge.plan.planner import Plan
-from dff_edge.plan.verify import Speed
+from dff_edge.plan.verify import Speed, off
 
 _WIDTH = 100  # of the notes
 
@@ -181,6 +181,7 @@ def _nothing_fits(plan: Plan, bundle: Bundle) -> None:
 def print_verified(plan: Plan, measured: Speed) -> None:
     """Print the forecast of the best beside its measured speed."""
     expected = Speed.of(plan.best.forecast)
+    errors = off(expected, measured)
     rows = []
     for title, field, factor in (
         ("fps", "fps", 1.0),
@@ -190,13 +191,9 @@ def print_verified(plan: Plan, measured: Speed) -> None:
         ("distance p50", "distance_p50", 1.0),
     ):
         values = [factor * getattr(speed, field) for speed in (expected, measured)]
-        rows.append([title, *(f"{value:.1f}" for value in values), _off(*values)])
+        rows.append([title, *(f"{value:.1f}" for value in values), f"{errors[field]:+.0%}"])
     click.echo("\nVerified, on a paced source:")
     table(["", "predicted", "measured", "off"], rows)
-
-
-def _off(expected: float, measured: float) -> str:
-    return f"{(expected - measured) / measured:+.0%}" if measured else "-"
 
 
 def numbers_of(

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from dff_edge.errors import ConfigError
 from dff_edge.runtime.key_turns import KeyTurn, KeyTurns
@@ -98,18 +98,27 @@ class Forecast:
         return self.rate * self.answered_share
 
     def age_s(self, percent: float) -> float:
-        """Return a percentile of the ages of answers."""
-        return float(np.percentile(self.ages_s, percent))
+        """Return a percentile of the ages of answers: an age that occurred."""
+        return percentile(self.ages_s, percent)
 
     def distance(self, percent: float) -> float:
         """Return a percentile of the answered frames' distances from their key frames."""
         answered = {d: n for (d, held), n in self.shown.items() if not held}
-        return float(np.percentile(np.repeat(list(answered), list(answered.values())), percent))
+        return percentile(np.repeat(list(answered), list(answered.values())), percent)
 
     @property
     def staleness(self) -> float:
         """Mean age in frames of the features that a captured frame is left with."""
         return sum(sum(old) * n for old, n in self.shown.items()) / self.captured
+
+
+def percentile(values: ArrayLike, percent: float) -> float:
+    """Return the least of the values that ``percent`` of them do not exceed.
+
+    It is one that occurred. Where half of the answers take 10 ms and half 33, a median between
+    both (as ``np.percentile`` interpolates) is the age of none.
+    """
+    return float(np.percentile(np.asarray(values), percent, method="inverted_cdf"))
 
 
 def simulate(

@@ -115,7 +115,7 @@ def test_verified_is_predicted_beside_measured(dff_edge, bundle_path, heavy, kno
 
     def measured(bundle, candidate, images, *, rate, frames, streams):
         asked.append((candidate.policy, len(images) > 0, rate, frames, streams))
-        return Speed(20.0, 2 / 3, 0.016, 0.02, 15.0)
+        return Speed(20.0, 2 / 3, 0.016, 0.02, 0.016, 0.016, 15.0)
 
     monkeypatch.setattr(verify, "verify", measured)
     result = dff_edge("plan", bundle_path, "--verify", "--frames", 90)

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from dff_edge.errors import ConfigError
-from dff_edge.plan.simulation import Service, Times, simulate
+from dff_edge.plan.simulation import Service, Times, percentile, simulate
 
 MS = 1e-3
 
@@ -128,6 +128,17 @@ def test_times_are_drawn_as_often_as_they_were_measured():
     assert (forecast.ages_s > 20 * MS).mean() == pytest.approx(0.1, abs=0.015)
     again = run(Times([0.0], same(5 * MS), slow), 10**6, 5000)
     assert (again.ages_s == forecast.ages_s).all()
+
+
+def test_percentiles_are_ages_that_occurred():
+    times = Times(pickup_s=[0.0], key=same(33 * MS), other=same(10 * MS))
+    forecast = run(times, 2, 101)  # 100 answers, half of them key frames
+    assert ages_ms(forecast) == [10, 33] * 50
+    assert forecast.age_s(50) == pytest.approx(10 * MS)
+    assert forecast.age_s(51) == pytest.approx(33 * MS)
+    assert percentile([3, 1, 2, 4], 25) == 1
+    assert percentile([3, 1, 2, 4], 26) == 2
+    assert percentile([3, 1, 2, 4], 100) == 4
 
 
 @pytest.mark.parametrize(
