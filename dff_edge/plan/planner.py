@@ -42,6 +42,7 @@ from dff_edge.plan.timing import measure, screen
 from dff_edge.runtime.engines.backends import backend_of
 from dff_edge.runtime.engines.base import usable_cores
 from dff_edge.runtime.engines.open import precisions_for
+from dff_edge.runtime.engines.openvino import overflows
 from dff_edge.runtime.pipeline import Pipeline
 from dff_edge.runtime.pipelines import Pipelines
 
@@ -219,6 +220,11 @@ def _check_accuracy(bundle: Bundle, footage: Footage, wishes: Wishes) -> None:
         )
 
 
+def _is_exact(bundle: Bundle, precision: Precision, engine: str) -> bool:
+    """Return whether an engine computes graphs on this CPU as it does elsewhere."""
+    return engine != "openvino" or not overflows(bundle, precision)
+
+
 def _screened(
     bundle: Bundle,
     images: Sequence[Image],
@@ -237,6 +243,9 @@ def _screened(
         held = precisions_for(bundle, engine)
         for precision in held if precisions is None else precisions:
             if precision not in held:
+                continue
+            if engines is None and not _is_exact(bundle, precision, engine):
+                left_out.append(f"{precision} in {engine}: sums overflow on this CPU, without VNNI")
                 continue
             setup = setups([(precision, engine)], usable_cores())[0]
             try:
@@ -328,7 +337,8 @@ def _add_accuracy(plan: Plan, bundle: Bundle, footage: Footage, say: Say) -> Non
         curves = {}
         for precision, engine in {"fp32": "onnxruntime", **engines}.items():
             curve = recorded_curve(bundle, precision, backend_of(engine).flavour)
-            if curve is not None:
+            # The record is of exact sums.
+            if curve is not None and _is_exact(bundle, precision, engine):
                 curves[precision] = curve
         if curves:
             plan.data = "as the manifest records it"

@@ -34,6 +34,7 @@ class MadeUpMachine:
         monkeypatch.setattr(planner, "measure", self._measure)
         monkeypatch.setattr(planner, "usable_cores", lambda: 2)
         monkeypatch.setattr(planner, "engines_here", lambda: ("onnxruntime", "openvino"))
+        monkeypatch.setattr(planner, "overflows", lambda bundle, precision: False)
         monkeypatch.setattr(planner, "_SIMULATED_FRAMES", 250)  # nothing is at random here
 
     @contextmanager

@@ -160,6 +160,18 @@ def test_engines_that_fail_are_left_out_unless_they_were_asked_for(bundle, known
         plan(bundle, engines=("cuda",))
 
 
+def test_an_engine_whose_sums_overflow_is_left_out_unless_it_was_asked_for(
+    bundle, known, monkeypatch
+):
+    MadeUpMachine(monkeypatch, {"fp32": 1500, "int8": 300})
+    monkeypatch.setattr(planner, "overflows", lambda bundle, precision: precision == "int8")
+    found = plan(bundle, engines=None)
+    assert "int8 in openvino: sums overflow on this CPU, without VNNI" in found.left_out
+    assert set(found.curves) == {"fp32", "int8"}
+    # The record is of exact sums: none of it is promised where they overflow.
+    assert set(plan(bundle, engines=("openvino",)).curves) == {"fp32"}
+
+
 def test_a_setup_too_slow_to_be_measured_is_left_out(bundle, known, monkeypatch):
     machine = MadeUpMachine(monkeypatch, {"fp32": 1500, "int8": 300})
     measured = machine._measure
