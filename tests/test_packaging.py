@@ -61,7 +61,7 @@ print(*[name for name in sys.modules if name.startswith("dff_edge.")])
 
     parts = {name.split(".")[1] for name in loaded}
     above = {"cli", "data", "deploy", "evaluation", "experiment", "export", "onnx_graphs", "report"}
-    above |= {"calibration", "serve", "trainer", "zoo"}
+    above |= {"calibration", "plan", "serve", "trainer", "zoo"}
     assert parts >= {"runtime", "bundle", "_native"}
     assert not parts & above
 

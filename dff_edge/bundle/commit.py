@@ -2,7 +2,7 @@
 
 1. The files, the new manifest and a copy of the old one are in a staging folder, on the disk.
 2. ``.staging-<random>`` is renamed to ``.commit``. From here on the new bundle is there: its files
-   are looked up in ``.commit`` first (``bundle_folder``).
+   are looked up in ``.commit`` first (``folder``).
 3. Each file is moved to its place, the manifest last; files of the old bundle are removed.
 4. ``.commit`` is removed.
 

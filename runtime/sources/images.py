@@ -19,6 +19,8 @@ from dff_edge.runtime.sources.decoding.grey_levels import GreyLevels, GreyRangeE
 from dff_edge.runtime.sources.decoding.pages import Page, count_pages, read_pages
 from dff_edge.uri import IMAGE_SUFFIXES, SourceUri
 
+_MAX_FILE_BYTES = 1 << 30  # the largest picture that is decoded takes 0.4 GB with 16 bits a channel
+
 
 class ImageSource(PulledSource):
     """Images in natural order (frame2 before frame10), stamped ``index / fps``.
@@ -143,6 +145,11 @@ def _read_file(path: str | Path) -> bytes:
     try:
         if not os.path.isfile(path):  # a pipe would block for ever
             raise FrameError("it is missing or not a regular file")
+        size = os.path.getsize(path)
+        if size > _MAX_FILE_BYTES:
+            raise FrameError(
+                f"it has {size:,} bytes, expected {_MAX_FILE_BYTES:,} at most for pictures"
+            )
         data = Path(path).read_bytes()
     except OSError as error:
         raise FrameError(f"it cannot be read: {error.strerror}") from error

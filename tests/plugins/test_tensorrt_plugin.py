@@ -1,6 +1,6 @@
 """The plugin in a real plugin registry: that of TensorRT for RTX, which loads it without a GPU.
 
-The rest is tested by plugins/tensorrt/test_plugin.cpp, without TensorRT. TENSORRT_INCLUDE_DIR
+The rest is tested by tests/cpp/tensorrt/test_plugin.cpp, without TensorRT. TENSORRT_INCLUDE_DIR
 names the folder of TensorRT's headers.
 """
 

@@ -1,6 +1,6 @@
 """Disagreements of manifest and graphs: with them, a bundle is neither written nor opened.
 
-graph_agreement, detection_agreement and graph_check.
+agreement, detection_agreement and check.
 """
 
 from __future__ import annotations
