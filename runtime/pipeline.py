@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -33,15 +32,11 @@ from dff_edge.runtime.engines.backends import DEFAULT_BACKEND, backend_of
 from dff_edge.runtime.engines.options import CudaOptions
 from dff_edge.runtime.engines.subnets import Opened
 from dff_edge.runtime.exclusive import ExclusiveCalls
+from dff_edge.runtime.key_selection import KeySelector
 from dff_edge.runtime.key_turns import KeyTurn
 from dff_edge.runtime.keys import IN_ORDER, KeyMode
 from dff_edge.runtime.known_distances import KnownDistances
-from dff_edge.runtime.policy import (
-    MEASURED_RESULTS,
-    FrameContext,
-    KeyFramePolicy,
-    Measured,
-)
+from dff_edge.runtime.policy import KeyFramePolicy
 from dff_edge.runtime.schedule import Schedule
 from dff_edge.runtime.scheduler import Scheduler
 from dff_edge.runtime.trace import Trace
@@ -89,12 +84,9 @@ class Pipeline(Closing):
         self._opened = opened
         self._turn = turn
         self._distances = distances or KnownDistances(None)
+        self._selector = KeySelector(scheduler, turn)
         self._next_index = 0
-        self._size: tuple[int, int] | None = None
-        self._segment = 0
-        self._measured: deque[Measured] = deque(maxlen=MEASURED_RESULTS)
         self._is_closed = False
-        self._is_key_wanted = False
         self._run: object = None
         self._is_run_left = False  # an interrupted run left frames in flight, to be dropped
         self._calls = ExclusiveCalls()
@@ -250,7 +242,9 @@ class Pipeline(Closing):
                 image = image.copy()  # the caller's memory: a camera driver reuses it
             now_s = time.monotonic()
             stamp_s = now_s if stamp_s is None else check_stamp(stamp_s, live=True, now_s=now_s)
-            frame = Frame(image, self._next_index, stamp_s, segment=self._segment, live=True)
+            frame = Frame(
+                image, self._next_index, stamp_s, segment=self._selector.segment, live=True
+            )
         else:
             check_stamp(frame.stamp_s, live=frame.live, now_s=time.monotonic())
             image = self._opened.device.check_image(frame.image)
@@ -261,23 +255,8 @@ class Pipeline(Closing):
                 f"frame {frame.index} was submitted after frame {self._next_index - 1}; numbers "
                 "must grow. Call reset() before another source."
             )
-        size = (image.shape[0], image.shape[1])
-        wanted, self._is_key_wanted = self._is_key_wanted, False
-        try:
-            wanted |= self.policy.is_cut(frame)
-            is_cut = wanted or self._is_cut(frame, size)
-            is_key = is_cut or self._is_key(frame)
-            if is_cut:
-                self._turn.insist()
-            self._scheduler.submit(frame, is_key=is_key, is_cut=is_cut)
-        except BaseException:
-            self._is_key_wanted |= wanted
-            raise
-        finally:
-            self._turn.enqueued()
+        self._selector.submit(frame, self.policy)
         self._next_index = frame.index + 1
-        self._size = size
-        self._segment = frame.segment
 
     def poll(self, *, block: bool = False) -> Result | None:
         """Return the next result, in frame order.
@@ -359,7 +338,7 @@ class Pipeline(Closing):
             PipelineError: when closed.
         """
         self._check_open()
-        self._is_key_wanted = True
+        self._selector.force()
 
     def reset(self) -> None:
         """Drop the frames in flight and start over: the next frame is a key frame, numbered from 0.
@@ -395,10 +374,8 @@ class Pipeline(Closing):
     def _begin_anew(self) -> None:
         self._scheduler.drop_all()
         self._scheduler.forget_key()
+        self._selector.forget()
         self._next_index = 0
-        self._size = None
-        self._segment = 0
-        self._measured.clear()
         self._is_run_left = False
 
     def _collect(self) -> Result:
@@ -407,7 +384,7 @@ class Pipeline(Closing):
 
     def _collect_next(self) -> Result:
         result = self._scheduler.collect()
-        self._measured.append(Measured.of(result))
+        self._selector.add(result)
         self._distances.add(result)
         return result
 
@@ -425,53 +402,6 @@ class Pipeline(Closing):
             self.close()
         finally:
             self._calls.lock.release()
-
-    def _is_cut(self, frame: Frame, size: tuple[int, int]) -> bool:
-        """Return whether no older features can be propagated to a frame, as across a gap."""
-        no_key = self._scheduler.key_index is None
-        return no_key or size != self._size or frame.segment != self._segment
-
-    def _is_key(self, frame: Frame) -> bool:
-        self._scheduler.take_up(frame.index)
-        key_index = self._scheduler.key_index
-        assert key_index is not None  # without one every frame is a cut
-        if self._scheduler.is_key_pending:
-            return False
-        distance, lag = frame.index - key_index, self._scheduler.lag
-        context = FrameContext(
-            frame,
-            distance=distance,
-            distance_s=frame.stamp_s - self._scheduler.key_stamp_s,
-            measured=tuple(self._measured),
-            is_feature_idle=self._scheduler.is_feature_idle,
-            keys=self._scheduler.keys,
-            lag=lag,
-            expected_disagreement=self._foretell(distance + lag),
-        )
-        if not self.policy.is_key(context):
-            return False
-        if self._may_be_put_off(frame):
-            return self._turn.ask()
-        self._turn.insist()
-        return True
-
-    def _may_be_put_off(self, frame: Frame) -> bool:
-        """Whether a key frame may be a later one: where results depend on the machine anyway.
-
-        Not in order where every frame is to be one, and none to be propagated.
-        """
-        lag = self._scheduler.keys.lag
-        return lag is None or (lag == 0 and frame.live and self.policy.interval != 1)
-
-    def _foretell(self, distance: int) -> float | None:
-        """Return the disagreement to expect at a distance, by the latest propagated result."""
-        staleness = self._scheduler.staleness
-        if staleness is None:
-            return None
-        for result in reversed(self._measured):
-            if result.distance and result.expected_disagreement is not None:
-                return staleness.foretell(result.expected_disagreement, result.distance, distance)
-        return None
 
     def _check_is_current(self, run: object) -> None:
         if self._run is not run:

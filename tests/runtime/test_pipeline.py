@@ -143,21 +143,6 @@ def test_full_pipeline_refuses_another_frame(bundle, images):
         assert pipeline.poll(block=True).frame.index == 1
 
 
-def test_change_of_size_forces_a_key_frame(bundle, images):
-    mixed = [*images[:3], cv2.resize(images[3], (64, 200)), cv2.resize(images[4], (64, 200))]
-    with Pipeline.open(bundle, policy="fixed:10", threads=1) as pipeline:
-        results = list(pipeline.run(frames_of(mixed)))
-    assert [result.key_index for result in results] == [0, 0, 0, 3, 3]
-    assert results[3].labels.shape == (200, 64)
-
-
-def test_no_flow_is_computed_from_one_segment_to_another(bundle, images):
-    frames = [Frame(images[i], i, i / 30, segment=int(i >= 3)) for i in range(6)]
-    with Pipeline.open(bundle, policy="fixed:100", threads=1) as pipeline:
-        keys = [result.key_index for result in pipeline.run(frames)]
-    assert keys == [0, 0, 0, 3, 3, 3]
-
-
 def test_confidence_is_given_where_it_is_asked_for(bundle, images):
     with Pipeline.open(bundle, policy="fixed:3", threads=1, confidence=True) as pipeline:
         sure = list(pipeline.run(frames_of(images[:4])))
@@ -172,17 +157,6 @@ def test_confidence_is_given_where_it_is_asked_for(bundle, images):
     assert not np.array_equal(sure[0].confidence, sure[1].confidence), (
         "no buffer is handed out twice"
     )
-
-
-def test_a_forced_key_frame_is_the_next_one_only(bundle, images):
-    with Pipeline.open(bundle, policy="fixed:100", threads=1, depth=1) as pipeline:
-        keys = []
-        for i in range(5):
-            if i == 2:
-                pipeline.force_key()
-            pipeline.submit(images[i])
-            keys.append(pipeline.poll(block=True).key_index)
-    assert keys == [0, 0, 2, 2, 2]
 
 
 def test_age_counts_from_capture_and_is_told_of_live_frames_only(bundle, images):
