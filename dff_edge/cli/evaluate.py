@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from dff_edge.cli.command import Command, command_line, json_option, table, write_json
+from dff_edge.cli.command import Command, command_line, json_option, write_json
 from dff_edge.cli.console import progress, say
+from dff_edge.cli.evaluate_report import print_accuracy, print_boxes, print_run
 from dff_edge.cli.options import (
     engine_option,
     flow_option,
@@ -27,7 +28,6 @@ from dff_edge.runtime.engines.backends import DEFAULT_BACKEND
 
 if TYPE_CHECKING:
     from dff_edge.bundle.tasks import TaskName
-    from dff_edge.evaluation.accuracy import Accuracy
     from dff_edge.evaluation.evaluate import Predictor
     from dff_edge.evaluation.score_threshold import BoxReport
 
@@ -158,7 +158,7 @@ def command(
         _check_policy(ctx, is_bundle)
         found = _as_run(model, source, precision, policy, lag, engine, warp, threads)
         if not write_json(json_path, found):
-            _print_run(found)
+            print_run(found)
         return
     with ExitStack() as stack:
         with command_line():
@@ -206,9 +206,9 @@ def command(
     if boxes is not None:
         numbers["boxes"] = boxes.as_dict()
     if not write_json(json_path, numbers):
-        _print(accuracy, consistency, MEASURED_TASKS.find(task).not_scored)
+        print_accuracy(accuracy, consistency, MEASURED_TASKS.find(task).not_scored)
         if boxes is not None:
-            _print_boxes(boxes)
+            print_boxes(boxes)
     if plot_path is not None and boxes is not None:
         from dff_edge.report.precision_recall import draw_precision_recall
 
@@ -290,25 +290,6 @@ def _as_run(
     }
 
 
-def _print_run(numbers: dict[str, Any]) -> None:
-    title = numbers["metric"]
-    click.echo(
-        f"{numbers['policy']}, keys {numbers['keys']}: {numbers['key_frames']} key frames in "
-        f"{numbers['frames']} frames ({numbers['key_share']:.1%})"
-    )
-    if numbers["expected_disagreement"] is not None:
-        click.echo(
-            "expected disagreement with the full network: mean "
-            f"{numbers['expected_disagreement']:.1%}"
-        )
-    click.echo(f"{title} over all answers: {_percent(numbers['accuracy'])} %\n")
-    rows = [
-        [str(row["distance"]), str(row["answers"]), _percent(row["accuracy"])]
-        for row in numbers["at_distance"]
-    ]
-    table(["distance", "scored", f"{title} %"], rows)
-
-
 def _bundle(
     stack: ExitStack, model: str, precision: str, engine: str, warp: str, threads: int | None
 ) -> _Model:
@@ -386,57 +367,3 @@ def _keep(model: str, is_bundle: bool, boxes: BoxReport, source: str, interval: 
         keep_threshold(Path(model), chosen)
     say(f"{model} shows boxes from a score of {chosen.score:.2f} on.")
     return chosen.score
-
-
-def _print(accuracy: Accuracy, consistency: dict[int, float | None], not_scored: str) -> None:
-    metric, most = accuracy.metric, accuracy.max_interval
-    rows = [
-        [
-            str(accuracy.lag + n),
-            f"{100 * accuracy.at_distance(accuracy.lag + n):.1f}",
-            f"{100 * accuracy.at_interval(n + 1):.1f}",
-        ]
-        for n in range(most)
-    ]
-    after = f"DFF at distance {f'- {accuracy.lag} ' * bool(accuracy.lag)}+ 1"
-    table(["distance", f"{metric.title} %", after], rows)
-    click.echo()
-    if accuracy.not_scored:
-        click.echo(f"{accuracy.not_scored:.1%} of the labelled {not_scored} are not scored\n")
-    on_key_frames = accuracy.by_class(1)
-    where = f"at distance {accuracy.lag}" if accuracy.lag else "of key frames"
-    table(
-        ["class", f"{metric.of_class} % {where}", f"at l = {most}"],
-        [
-            [name, _percent(on_key_frames[name]), _percent(value)]
-            for name, value in accuracy.by_class(most).items()
-        ],
-    )
-    steady = {n: value for n, value in consistency.items() if value is not None}
-    if steady:
-        parts = [f"l = {n}: {100 * value:.1f}%" for n, value in steady.items()]
-        click.echo(
-            "\ntemporal consistency (mIoU with the result before, moved by true flow): "
-            + ", ".join(parts)
-        )
-
-
-def _print_boxes(boxes: BoxReport) -> None:
-    which = "the model's threshold" if boxes.is_own else "the default"
-    click.echo(f"\nboxes that score {boxes.threshold:.2f} and more ({which}), at all distances:")
-    table(
-        ["class", "precision %", "recall %"],
-        [
-            [name, _percent(own.precision), _percent(own.recall)]
-            for name, own in boxes.classes.items()
-        ],
-    )
-    if boxes.best is not None:
-        click.echo(
-            f"\nF1 there {_percent(boxes.f1)}%; the best on this data is "
-            f"{_percent(boxes.best.f1)}%, from {boxes.best.score:.2f} on"
-        )
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
