@@ -30,7 +30,7 @@ from dff_edge.trainer.models import (
 )
 from dff_edge.trainer.models.dff import HEAD, NONE, cut, join
 from dff_edge.trainer.models.feature import Step
-from dff_edge.trainer.models.flownet import FlowNetwork
+from dff_edge.trainer.models.flow_network import FlowNetwork
 from dff_edge.trainer.models.rfcn import RfcnHead
 
 
@@ -157,7 +157,7 @@ class StemOfHalves(nn.Conv2d):
 
 
 def spread_last(cells: Tensor, ratio: int) -> Tensor:
-    """Apply ``spread`` of ``trainer.models.flownet`` to channels-last maps."""
+    """Apply ``spread`` of ``trainer.models.flow_network`` to channels-last maps."""
     if ratio == 1:
         return cells
     _, height, width, _ = cells.shape

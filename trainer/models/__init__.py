@@ -25,11 +25,11 @@ from dff_edge.trainer.models.detect import detect
 from dff_edge.trainer.models.dff import DeepFeatureFlow
 from dff_edge.trainer.models.efficientnet import EfficientNetLite
 from dff_edge.trainer.models.feature import FeatureNetwork
+from dff_edge.trainer.models.flow_network import FlowNetwork
 from dff_edge.trainer.models.flownet import (
     FlowNetHalf,
     FlowNetInception,
     FlowNetSimple,
-    FlowNetwork,
     build_flow_network,
 )
 from dff_edge.trainer.models.mobilenet import MobileNetV2

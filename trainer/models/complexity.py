@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dff_edge.errors import ConfigError
 from dff_edge.trainer.models.dff import NONE, DeepFeatureFlow
-from dff_edge.trainer.models.flownet import FlowNetwork
+from dff_edge.trainer.models.flow_network import FlowNetwork
 from dff_edge.trainer.models.normalize import half_frame
 
 # Four corners and the scale; the weights of the corners are shared by all channels.

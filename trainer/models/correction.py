@@ -18,7 +18,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from dff_edge.trainer.models.efficientnet import EfficientNetLite, EfficientNetName
-from dff_edge.trainer.models.flownet import HEAD_STRIDE, spread
+from dff_edge.trainer.models.flow_network import HEAD_STRIDE, spread
 from dff_edge.trainer.models.normalize import average_pool_2x2
 
 _STAGES = 5  # of seven: the other two read 3x4 cells of a quarter of 352x480 pixels

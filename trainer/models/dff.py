@@ -23,7 +23,7 @@ from dff_edge.bundle.rfcn import RfcnSettings
 from dff_edge.errors import ShapeError
 from dff_edge.trainer.models.correction import CorrectionNetwork
 from dff_edge.trainer.models.feature import FeatureNetwork, Step
-from dff_edge.trainer.models.flownet import FlowNetwork
+from dff_edge.trainer.models.flow_network import FlowNetwork
 from dff_edge.trainer.models.normalize import Normalize, half_frame
 from dff_edge.trainer.models.rfcn import RfcnMaps
 from dff_edge.trainer.models.task_head import TaskHead
