@@ -7,47 +7,16 @@ from typing import Any
 
 import pytest
 
-from dff_edge.bundle.levels import INT8 as INT8_BYTES
 from dff_edge.bundle.levels import Levels, MapLevels
-from dff_edge.bundle.manifest import MAX_MANIFEST_BYTES, Manifest, listed_files
-from dff_edge.bundle.paths import path_problem
+from dff_edge.bundle.manifest import Manifest, listed_files
 from dff_edge.errors import BundleError
-from tests.bundle.bundles import calibration_fields, manifest_fields
+from tests.bundle.bundles import calibration_fields
+from tests.bundle.manifests import FILE, FP32, INT8, LEVELS, PARITY, fields, parse
 
-FILE = {"sha256": "a" * 64, "bytes": 10}
-FP32 = {subnet: f"{subnet}.onnx" for subnet in ("feature", "flow", "task", "propagate")}
-INT8 = {subnet: f"int8/{subnet}.onnx" for subnet in ("feature", "flow", "task")}
 BARE = {"precision": "fp32", "data": "street test", "protocol": "DFF at l"}
 MIOU = {**BARE, "miou": 0.7}
 DETECTION = {"task": "detection", "decoding": "rfcn", "rfcn": {"bins": 3}}
 THRESHOLD = {"score": 0.4, "f1": 0.8, "data": "street val", "key_interval": 5}
-PARITY = {
-    "precision": "fp32",
-    "subnet": "flow",
-    "output": "scale",
-    "inputs": "random",
-    "tolerance": 1e-4,
-    "max_abs_error": 1e-6,
-    "relative_error": 1e-6,
-}
-
-
-def fields(**changes: Any) -> dict[str, Any]:
-    """A valid manifest as plain values, with changes."""
-    return {
-        "schema_version": 3,
-        "task": "segmentation",
-        "stride": 16,
-        "decoding": "bilinear_half_pixel_argmax",
-        **manifest_fields(),
-        "graphs": {"ort": {"fp32": FP32}},
-        "files": {path: FILE for path in FP32.values()},
-        **changes,
-    }
-
-
-def parse(**changes: Any) -> Manifest:
-    return Manifest.parse(json.dumps(fields(**changes)).encode())
 
 
 def test_all_fields_are_read():
@@ -97,9 +66,6 @@ def test_the_contract_follows_the_manifest():
     assert contract.outputs["scores"].shape == (1, 4, 6, 3)
 
 
-LEVELS = {"features": {"step": 0.5, "zero": 3}, "scale": {"step": 0.25, "zero": 4}}
-
-
 def int8_manifest(**levels: Any) -> Manifest:
     files = {path: FILE for paths in (FP32, INT8) for path in paths.values()}
     return parse(
@@ -122,94 +88,6 @@ def test_levels_make_wide_maps_bytes_in_their_precision_alone():
     assert int8_manifest().map_levels("int8") is None
 
 
-TENSORRT = {
-    precision: {
-        graph: f"trt/{precision}/{graph}.onnx"
-        for graph in ("feature", "flow", "task", "propagate", "propagate_portable")
-    }
-    for precision in ("fp32", "fp16", "int8")
-}
-SYMMETRIC = {"features": {"step": 0.5, "zero": 0}, "scale": {"step": 0.25, "zero": 0}}
-
-
-def for_tensorrt(**levels: Any) -> dict[str, Any]:
-    return {"trt": {"int8": {**calibration_fields(None), **levels}}}
-
-
-def tensorrt_manifest(**changes: Any) -> Manifest:
-    """Graphs for TensorRT in all precisions, beside fp32 for ONNX Runtime."""
-    paths = [*FP32.values(), *(p for own in TENSORRT.values() for p in own.values())]
-    return parse(
-        **{
-            "graphs": {"ort": {"fp32": FP32}, "trt": TENSORRT},
-            "calibration": for_tensorrt(**SYMMETRIC),
-            "files": {path: FILE for path in paths},
-            **changes,
-        }
-    )
-
-
-def test_maps_for_tensorrt_have_the_type_of_the_precision():
-    manifest = tensorrt_manifest(parity=[{**PARITY, "precision": "int8", "flavour": "trt"}])
-
-    assert manifest.map_levels("int8", "trt") == MapLevels(
-        Levels(0.5, 0, INT8_BYTES), Levels(0.25, 0, INT8_BYTES)
-    )
-    assert manifest.map_levels("int8") is None
-    for precision, name in (("fp32", "float32"), ("fp16", "float16"), ("int8", "int8")):
-        for graph in ("propagate", "propagate_portable"):
-            contract = manifest.contract(precision, graph, "trt")
-            types = {spec.name: spec.dtype.name for spec in contract.inputs.values()}
-            assert types == {"features": name, "flow": "float32", "scale": name}
-            assert contract.outputs["scores"].dtype == "float32"
-        assert manifest.contract(precision, "feature", "trt").inputs["frame"].dtype == "uint8"
-    assert manifest.graph_paths("trt") == TENSORRT
-    assert manifest.graph_paths() == {"fp32": FP32}
-    assert Manifest.parse(manifest.dump()) == manifest
-
-
-def test_a_file_may_serve_both_flavours():
-    shared = {**TENSORRT["fp32"], "feature": "feature.onnx"}
-    manifest = parse(
-        graphs={"ort": {"fp32": FP32}, "trt": {"fp32": shared}},
-        files={path: FILE for path in (*FP32.values(), *shared.values())},
-    )
-
-    assert manifest.graph_paths("trt")["fp32"]["feature"] == "feature.onnx"
-
-
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"calibration": {}}, r"calibration\.trt of the .* there, int8, not of none"),
-        (
-            {"graphs": {"ort": {"fp32": FP32}, "trt": {"fp32": TENSORRT["fp32"]}}},
-            r"calibration\.trt of the .* there, none, not of int8",
-        ),
-        (
-            {"calibration": {"ort": for_tensorrt()["trt"]}},
-            r"calibration\.ort of the .* not of int8",
-        ),
-        ({"calibration": for_tensorrt(**LEVELS)}, r"with zero 0 in calibration\.trt\.int8"),
-        ({"calibration": for_tensorrt()}, r"with zero 0 in calibration\.trt\.int8"),
-        ({"files": {p: FILE for p in FP32.values()}}, "for the graph 'trt/fp32/feature.onnx'"),
-        ({"parity": [{**PARITY, "precision": "int8"}]}, "there, not of int8 for ort"),
-        (
-            {"graphs": {"ort": {"fp32": FP32}, "trt": {"fp32": FP32}}},
-            r"in graphs\.trt\.fp32 feature, flow, propagate, propagate_portable, task, for",
-        ),
-        (
-            {"graphs": {"ort": {"fp32": {**FP32, "flow": None}}}},
-            r"graphs\.ort\.fp32\.flow: received None",
-        ),
-        ({"flow_function": "dis-fast"}, "no graphs for trt, for flow_function 'dis-fast'"),
-    ],
-)
-def test_graphs_for_tensorrt_that_do_not_fit_together_are_refused(changes, reason):
-    with pytest.raises(BundleError, match=reason):
-        tensorrt_manifest(**changes)
-
-
 @pytest.mark.parametrize("name", ["features", "scale"])
 def test_levels_of_one_map_alone_are_refused(name):
     with pytest.raises(BundleError, match="levels of features and scale, or of neither"):
@@ -223,27 +101,6 @@ def test_levels_of_one_map_alone_are_refused(name):
 def test_levels_that_mean_nothing_are_refused(levels):
     with pytest.raises(BundleError, match=r"calibration\.ort\.int8\.features"):
         int8_manifest(**{**LEVELS, "features": levels})
-
-
-@pytest.mark.parametrize("version", [4, 1000])
-def test_a_newer_schema_asks_for_an_upgrade(version):
-    data = json.dumps({"schema_version": version, "something": "new"}).encode()
-
-    with pytest.raises(BundleError, match=rf"schema_version {version}.*Upgrade dff-edge"):
-        Manifest.parse(data)
-
-
-def test_an_older_schema_is_refused_with_what_makes_it_anew():
-    data = json.dumps({"schema_version": 1, "subnets": {"fp32": FP32}}).encode()
-
-    with pytest.raises(BundleError, match=r"version 1, .* reads 3\. .*`dff-edge export CHECKP"):
-        Manifest.parse(data)
-
-
-@pytest.mark.parametrize("version", [0, -1, True, "3", 3.0, None])
-def test_an_impossible_schema_version_is_refused(version):
-    with pytest.raises(BundleError, match=r"schema_version: received .*, expected 3\. Is this"):
-        parse(schema_version=version)
 
 
 @pytest.mark.parametrize("version", [1, 2, 3])
@@ -264,24 +121,6 @@ def test_files_are_known_of_every_schema(version):
 def test_damaged_files_of_an_older_schema_are_refused(changes, reason):
     with pytest.raises(BundleError, match=reason):
         listed_files(json.dumps({"schema_version": 1, **changes}).encode())
-
-
-@pytest.mark.parametrize(
-    ("data", "reason"),
-    [
-        (b"", "is not JSON"),
-        (b"{", "is not JSON"),
-        (b"\xff\xfe{}", "is not JSON in UTF-8"),
-        (b"[1]", "holds a list, expected an object"),
-        (b"[" * 100_000, "is not JSON in UTF-8: (it nests too deeply|.*)"),
-        (b'{"schema_version": 1, "schema_version": 1}', "the key 'schema_version' twice"),
-        (b'{"schema_version": 3, "files": {"a": 1, "a": 2}}', "the key 'a' twice"),
-        (b" " * (MAX_MANIFEST_BYTES + 1), "more than 1048576 bytes"),
-    ],
-)
-def test_what_is_no_plain_json_object_is_refused(data, reason):
-    with pytest.raises(BundleError, match=reason):
-        Manifest.parse(data)
 
 
 @pytest.mark.parametrize(
@@ -388,43 +227,6 @@ def test_a_refused_class_is_not_told_as_a_missing_one():
         parse(classes=[{"name": "road", "colour": [0, 0, 999]}])
 
     assert len(str(caught.value).splitlines()) == 2
-
-
-BAD_PATHS = {
-    "../feature.onnx": "stays in the bundle",
-    "int8/../../x.onnx": "stays in the bundle",
-    "/etc/passwd": "not an absolute one",
-    "int8\\feature.onnx": "without backslashes",
-    "C:/x.onnx": "not one with a drive",
-    "c:x.onnx": "not one with a drive",
-    "./feature.onnx": "a normalised path",
-    "int8//feature.onnx": "a normalised path",
-    "int8/": "a normalised path",
-    "": "1 to 200 characters",
-    "a" * 201: "1 to 200 characters",
-    "a/b/c/d/e": "at most 4 parts",
-    ".hidden": "no part starting with",
-    "feature.onnx\n": "of letters, digits",
-    "feat\u0443re.onnx": "of letters, digits",
-    "a\x00b": "of letters, digits",
-}
-
-
-@pytest.mark.parametrize(("path", "reason"), BAD_PATHS.items())
-def test_a_file_name_that_is_not_plain_is_refused(path, reason):
-    with pytest.raises(BundleError, match=rf"(?s)files.*{reason}"):
-        parse(files={path: FILE})
-
-
-@pytest.mark.parametrize(("path", "reason"), BAD_PATHS.items())
-def test_a_subnet_path_that_is_not_plain_is_refused(path, reason):
-    with pytest.raises(BundleError, match=rf"graphs\.ort\.fp32\.flow.*{reason}"):
-        parse(graphs={"ort": {"fp32": {**FP32, "flow": path}}})
-
-
-@pytest.mark.parametrize("path", ["feature.onnx", "int8/feature.onnx", "a/b/c/d-1.2+3_x"])
-def test_plain_file_names_are_taken(path):
-    assert path_problem(path) is None
 
 
 def test_names_that_differ_only_in_case_are_refused():
