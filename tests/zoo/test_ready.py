@@ -4,29 +4,23 @@ import json
 
 import pytest
 
-from dff_edge.bundle import shipped
 from dff_edge.bundle.reader import Bundle
 from dff_edge.errors import DffEdgeError
-from dff_edge.trainer.checkpoint import load_checkpoint, save_checkpoint
-from dff_edge.trainer.models import build_model
+from dff_edge.trainer.checkpoint import load_checkpoint
 from dff_edge.zoo.ready import carried_models, main, make_ready
-from tests.trainer.tiny import tiny_config
 
 
 @pytest.fixture
-def tiny_model(tmp_path, monkeypatch):
-    """A model called tiny that a wheel would carry."""
-    folder = tmp_path / "models" / "tiny"
-    config = tiny_config().model
-    save_checkpoint(folder, build_model(config), config, name="tiny", training={})
-    facts = json.loads((shipped.MODELS / "street" / "card.json").read_text())
-    height, width = config.frame_size
+def tiny_model(tiny_model, monkeypatch):
+    """The model called tiny, which a wheel would carry."""
+    card = tiny_model / "card.json"
+    facts = json.loads(card.read_text())
+    height, width = facts["frame_size"]
     clips = f"synthetic://street?split=train&clips=2&frames=12&height={height}&width={width}"
     own = {"precisions": ["int8"], "calibration": clips}
-    (folder / "card.json").write_text(json.dumps({**facts, "name": "tiny", "bundle": own}))
-    monkeypatch.setattr(shipped, "MODELS", folder.parent)
+    card.write_text(json.dumps({**facts, "bundle": own}))
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
-    return folder
+    return tiny_model
 
 
 def test_ready_bundle_is_that_of_the_card_and_the_same_again(tiny_model, capsys):
