@@ -1,12 +1,10 @@
 """Disagreements of manifest and graphs: with them, a bundle is neither written nor opened.
 
-agreement, detection_agreement and check.
+agreement and check; detection_agreement has its own.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -28,9 +26,7 @@ from tests.bundle.bundles import (
     make_tensorrt_graphs,
     manifest_fields,
 )
-from tests.bundle.detection_bundles import make_detection_bundle
-
-Edit = Callable[[dict[str, Any]], object]
+from tests.bundle.graphs.edits import Edit, edit, edit_graph
 
 
 @pytest.fixture(scope="module")
@@ -47,30 +43,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_detection_bundle(tmp_path_factory.mktemp("detector") / "b").path
-
-
 @pytest.fixture
 def copy(made: Path, tmp_path: Path) -> Path:
     return shutil.copytree(made, tmp_path / "b")
-
-
-def edit(path: Path, change: Edit) -> None:
-    fields = json.loads((path / "manifest.json").read_text())
-    change(fields)
-    (path / "manifest.json").write_text(json.dumps(fields))
-
-
-def edit_graph(path: Path, name: str, change: Callable[[onnx.ModelProto], object]) -> None:
-    """Change a graph, and its digest in the manifest."""
-    model = onnx.load(path / name)
-    change(model)
-    data = model.SerializeToString()
-    (path / name).write_bytes(data)
-    record = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-    edit(path, lambda fields: fields["files"].update({name: record}))
 
 
 def store(model: onnx.ModelProto, name: str, value: Any) -> None:
@@ -79,9 +54,8 @@ def store(model: onnx.ModelProto, name: str, value: Any) -> None:
     tensor.CopyFrom(numpy_helper.from_array(np.asarray(value), name))
 
 
-def test_a_bundle_that_agrees_opens(made, detector):
+def test_a_bundle_that_agrees_opens(made):
     assert Bundle.open(made).precisions_for("trt") == ("fp32", "int8")
-    assert Bundle.open(detector).manifest.rfcn is not None
 
 
 # ---- levels: manifest against graphs
@@ -385,45 +359,3 @@ def test_calibration_is_that_of_the_graphs_own_flavour(copy):
 
     with pytest.raises(BundleError, match=r"with zero 0 in calibration\.trt\.int8"):
         Bundle.open(copy)
-
-
-# ---- R-FCN
-
-
-@pytest.mark.parametrize(
-    ("setting", "value", "reason"),
-    [
-        ("anchor_scales", [1.0, 3.0], "frame_size, anchor_scales and anchor_ratios"),
-        ("anchor_ratios", [0.5, 1.0, 3.0], "frame_size, anchor_scales and anchor_ratios"),
-        ("anchor_scales", [1.0], "frame_size, anchor_scales and anchor_ratios"),
-        ("bins", 4, "bins and proposals"),
-        ("proposals_before_nms", 90, "proposals_before_nms, proposals and detections"),
-        ("proposals", 19, "proposals_before_nms, proposals and detections"),
-        ("detections", 11, "'boxes' is float32"),
-        ("proposal_nms", 0.71, "proposals, proposal_nms, nms and min_score"),
-        ("nms", 0.31, "proposals, proposal_nms, nms and min_score"),
-        ("min_score", 0.1, "proposals, proposal_nms, nms and min_score"),
-    ],
-)
-def test_settings_of_a_detector_are_those_of_its_graphs(detector, tmp_path, setting, value, reason):
-    path = shutil.copytree(detector, tmp_path / "b")
-    edit(path, lambda fields: fields["rfcn"].update({setting: value}))
-
-    with pytest.raises(BundleError, match=reason):
-        Bundle.open(path)
-
-
-def test_the_stride_of_a_detectors_pooling_is_the_manifests(detector, tmp_path):
-    path = shutil.copytree(detector, tmp_path / "b")
-
-    def change(model: onnx.ModelProto) -> None:
-        (pooling,) = (n for n in model.graph.node if n.op_type == "RoiAlign")
-        (scale,) = (a for a in pooling.attribute if a.name == "spatial_scale")
-        scale.f = 1 / 8
-
-    edit_graph(path, "task.onnx", change)
-
-    with pytest.raises(
-        BundleError, match=r"the manifest's stride: \(1, 1, 2, 0.125\), not \(1, 1,"
-    ):
-        Bundle.open(path)
