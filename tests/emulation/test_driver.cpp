@@ -1,7 +1,7 @@
-// The emulated driver against what CUDA's documentation says of these calls.
+// The emulated driver against what CUDA's documentation says of these calls; graphs are in
+// test_graph.cpp.
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
 #include <future>
 #include <thread>
@@ -9,40 +9,12 @@
 
 #include "../cpp/check.h"
 #include "driver_api.h"
+#include "handles.h"
 
+using namespace dff_test;
 using namespace emulation;
 
 namespace {
-
-constexpr std::size_t kBytes = 64;
-constexpr int kThreadLocal = 1;  // CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
-constexpr int kGlobal = 0;
-constexpr unsigned int kNonBlocking = 1;
-
-// Holds a stream up until it is opened.
-class Gate {
-public:
-    explicit Gate(CUstream stream) {
-        CHECK(cuLaunchHostFunc(stream, &Gate::pass, this) == CUDA_SUCCESS);
-    }
-    void open() { promise_.set_value(); }
-
-private:
-    static void pass(void* gate) { static_cast<Gate*>(gate)->promise_.get_future().wait(); }
-    std::promise<void> promise_;
-};
-
-CUstream make_stream() {
-    CUstream stream = nullptr;
-    CHECK(cuStreamCreate(&stream, kNonBlocking) == CUDA_SUCCESS);
-    return stream;
-}
-
-CUevent make_event() {
-    CUevent event = nullptr;
-    CHECK(cuEventCreate(&event, 0) == CUDA_SUCCESS);
-    return event;
-}
 
 // For as long as an idle stream's thread needs to come to it, by far.
 bool stays_undone(CUevent event) {
@@ -54,25 +26,6 @@ bool stays_undone(CUevent event) {
     }
     return true;
 }
-
-struct Memory {
-    CUdeviceptr device = 0;
-    unsigned char* host = nullptr;  // pinned
-
-    Memory() {
-        void* pinned = nullptr;
-        CHECK(cuMemAlloc_v2(&device, kBytes) == CUDA_SUCCESS);
-        CHECK(cuMemHostAlloc(&pinned, kBytes, 0) == CUDA_SUCCESS);
-        host = static_cast<unsigned char*>(pinned);
-    }
-    ~Memory() {
-        CHECK(cuMemFree_v2(device) == CUDA_SUCCESS);
-        CHECK(cuMemFreeHost(host) == CUDA_SUCCESS);
-    }
-    bool holds(unsigned char value) const {
-        return std::all_of(host, host + kBytes, [=](unsigned char byte) { return byte == value; });
-    }
-};
 
 void test_copies_move_bytes() {
     Memory memory;
@@ -208,182 +161,6 @@ void test_a_host_function_may_not_call_cuda() {
     CHECK(cuStreamDestroy_v2(stream) == CUDA_SUCCESS);
 }
 
-void test_a_graph_replays_its_work() {
-    Memory memory;
-    const CUstream stream = make_stream();
-    CUgraph graph = nullptr;
-    CUgraphExec executable = nullptr;
-    int status = -1;
-    CHECK(cuStreamBeginCapture_v2(stream, kThreadLocal) == CUDA_SUCCESS);
-    CHECK(cuStreamIsCapturing(stream, &status) == CUDA_SUCCESS);
-    CHECK(status == 1);
-    CHECK(cuMemcpyHtoDAsync_v2(memory.device, memory.host, kBytes, stream) == CUDA_SUCCESS);
-    CHECK(cuMemsetD8Async(memory.device, 1, 1, stream) == CUDA_SUCCESS);
-    CHECK(cuStreamEndCapture(stream, &graph) == CUDA_SUCCESS);
-    CHECK(cuGraphInstantiateWithFlags(&executable, graph, 0) == CUDA_SUCCESS);
-    CHECK(cuGraphDestroy(graph) == CUDA_SUCCESS);
-    for (unsigned char value : {3, 4}) {
-        std::memset(memory.host, value, kBytes);
-        CHECK(cuGraphLaunch(executable, stream) == CUDA_SUCCESS);
-        CHECK(cuMemcpyDtoHAsync_v2(memory.host, memory.device, kBytes, stream) == CUDA_SUCCESS);
-        CHECK(cuStreamSynchronize(stream) == CUDA_SUCCESS);
-        CHECK(memory.host[0] == 1);
-        memory.host[0] = value;
-        CHECK(memory.holds(value));
-    }
-    CHECK(cuGraphExecDestroy(executable) == CUDA_SUCCESS);
-    CHECK(cuGraphLaunch(executable, stream) == CUDA_ERROR_INVALID_HANDLE);
-    CHECK(cuStreamDestroy_v2(stream) == CUDA_SUCCESS);
-}
-
-void test_a_capture_of_the_threads_default_stream_ends() {
-    const auto stream = reinterpret_cast<CUstream>(std::uintptr_t{2});
-    CUgraph graph = nullptr;
-    int status = -1;
-    CHECK(cuStreamBeginCapture_v2(stream, kThreadLocal) == CUDA_SUCCESS);
-    CHECK(cuStreamEndCapture(stream, &graph) == CUDA_SUCCESS);
-    CHECK(cuStreamIsCapturing(stream, &status) == CUDA_SUCCESS);
-    CHECK(status == 0);
-    CHECK(cuStreamSynchronize(stream) == CUDA_SUCCESS);
-    CHECK(cuGraphDestroy(graph) == CUDA_SUCCESS);
-}
-
-// A fork by an event and a join by another; without the join the capture is refused.
-void test_a_capture_takes_in_streams_that_wait_for_it() {
-    const CUstream origin = make_stream();
-    const CUstream side = make_stream();
-    const CUevent forked = make_event();
-    const CUevent joined = make_event();
-    for (const bool joins : {true, false}) {
-        std::vector<int> seen;
-        CUgraph graph = nullptr;
-        const auto note = [](void* list) { static_cast<std::vector<int>*>(list)->push_back(1); };
-        CHECK(cuStreamBeginCapture_v2(origin, kThreadLocal) == CUDA_SUCCESS);
-        CHECK(cuEventRecord(forked, origin) == CUDA_SUCCESS);
-        CHECK(cuStreamWaitEvent(side, forked, 0) == CUDA_SUCCESS);
-        CHECK(cuLaunchHostFunc(side, note, &seen) == CUDA_SUCCESS);
-        CHECK(cuEventQuery(forked) == CUDA_ERROR_CAPTURED_EVENT);
-        if (joins) {
-            CHECK(cuEventRecord(joined, side) == CUDA_SUCCESS);
-            CHECK(cuStreamWaitEvent(origin, joined, 0) == CUDA_SUCCESS);
-        }
-        CHECK(cuStreamEndCapture(origin, &graph) ==
-              (joins ? CUDA_SUCCESS : CUDA_ERROR_STREAM_CAPTURE_UNJOINED));
-        CHECK(seen.empty());
-        if (joins) {
-            CUgraphExec executable = nullptr;
-            CHECK(cuGraphInstantiateWithFlags(&executable, graph, 0) == CUDA_SUCCESS);
-            CHECK(cuGraphLaunch(executable, side) == CUDA_SUCCESS);
-            CHECK(cuStreamSynchronize(side) == CUDA_SUCCESS);
-            CHECK(seen.size() == 1);
-            CHECK(cuGraphExecDestroy(executable) == CUDA_SUCCESS);
-            CHECK(cuGraphDestroy(graph) == CUDA_SUCCESS);
-        }
-    }
-    for (const CUevent event : {forked, joined}) {
-        CHECK(cuEventDestroy_v2(event) == CUDA_SUCCESS);
-    }
-    for (const CUstream stream : {origin, side}) {
-        CHECK(cuStreamDestroy_v2(stream) == CUDA_SUCCESS);
-    }
-}
-
-// What no edge orders runs in more than one order.
-void test_a_graph_promises_its_edges_and_no_more() {
-    static std::vector<int> seen;
-    const CUstream origin = make_stream();
-    const CUstream side = make_stream();
-    const CUevent forked = make_event();
-    const CUevent joined = make_event();
-    CUgraph graph = nullptr;
-    CUgraphExec executable = nullptr;
-    const auto note_a = [](void*) { seen.push_back(0); };
-    const auto note_b = [](void*) { seen.push_back(1); };
-    CHECK(cuStreamBeginCapture_v2(origin, kThreadLocal) == CUDA_SUCCESS);
-    CHECK(cuEventRecord(forked, origin) == CUDA_SUCCESS);
-    CHECK(cuStreamWaitEvent(side, forked, 0) == CUDA_SUCCESS);
-    CHECK(cuLaunchHostFunc(origin, note_a, nullptr) == CUDA_SUCCESS);
-    CHECK(cuLaunchHostFunc(side, note_b, nullptr) == CUDA_SUCCESS);
-    CHECK(cuEventRecord(joined, side) == CUDA_SUCCESS);
-    CHECK(cuStreamWaitEvent(origin, joined, 0) == CUDA_SUCCESS);
-    CHECK(cuStreamEndCapture(origin, &graph) == CUDA_SUCCESS);
-    CHECK(cuGraphInstantiateWithFlags(&executable, graph, 0) == CUDA_SUCCESS);
-    int first_counts[2] = {0, 0};
-    for (int launch = 0; launch < 32; ++launch) {
-        seen.clear();
-        CHECK(cuGraphLaunch(executable, origin) == CUDA_SUCCESS);
-        CHECK(cuStreamSynchronize(origin) == CUDA_SUCCESS);
-        CHECK(seen.size() == 2);
-        ++first_counts[seen.front()];
-    }
-    CHECK(first_counts[0] > 0);
-    CHECK(first_counts[1] > 0);
-    CHECK(cuGraphExecDestroy(executable) == CUDA_SUCCESS);
-    CHECK(cuGraphDestroy(graph) == CUDA_SUCCESS);
-    for (const CUevent event : {forked, joined}) {
-        CHECK(cuEventDestroy_v2(event) == CUDA_SUCCESS);
-    }
-    for (const CUstream stream : {origin, side}) {
-        CHECK(cuStreamDestroy_v2(stream) == CUDA_SUCCESS);
-    }
-}
-
-// A capture forbids allocations, of its thread in thread-local mode and of all in global mode, and
-// waiting for its streams; what was forbidden makes it invalid.
-void test_a_capture_forbids_what_cuda_forbids() {
-    CUdeviceptr pointer = 0;
-    CUgraph graph = nullptr;
-    const CUstream stream = make_stream();
-    const auto allocate = [](CUdeviceptr* result) {
-        CUcontext context = nullptr;
-        CHECK(cuDevicePrimaryCtxRetain(&context, 0) == CUDA_SUCCESS);
-        CHECK(cuCtxSetCurrent(context) == CUDA_SUCCESS);
-        const CUresult status = cuMemAlloc_v2(result, kBytes);
-        CHECK(cuDevicePrimaryCtxRelease_v2(0) == CUDA_SUCCESS);
-        return status;
-    };
-
-    CHECK(cuStreamBeginCapture_v2(stream, kThreadLocal) == CUDA_SUCCESS);
-    CHECK(std::async(std::launch::async, allocate, &pointer).get() == CUDA_SUCCESS);
-    CHECK(cuStreamEndCapture(stream, &graph) == CUDA_SUCCESS);
-    CHECK(cuGraphDestroy(graph) == CUDA_SUCCESS);
-    CHECK(cuMemFree_v2(pointer) == CUDA_SUCCESS);
-
-    CHECK(cuStreamBeginCapture_v2(stream, kGlobal) == CUDA_SUCCESS);
-    CHECK(std::async(std::launch::async, allocate, &pointer).get() ==
-          CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
-    CHECK(cuStreamEndCapture(stream, &graph) == CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
-    CHECK(graph == nullptr);
-
-    CHECK(cuStreamBeginCapture_v2(stream, kThreadLocal) == CUDA_SUCCESS);
-    CHECK(cuMemAlloc_v2(&pointer, kBytes) == CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
-    CHECK(cuStreamEndCapture(stream, &graph) == CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
-
-    CHECK(cuStreamBeginCapture_v2(stream, kThreadLocal) == CUDA_SUCCESS);
-    CHECK(cuStreamSynchronize(stream) == CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
-    CHECK(cuMemsetD8Async(pointer, 0, 0, stream) == CUDA_SUCCESS);  // of nothing
-    CHECK(cuLaunchHostFunc(stream, [](void*) {}, nullptr) ==
-          CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
-    CHECK(cuStreamEndCapture(stream, &graph) == CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
-    CHECK(cuStreamSynchronize(stream) == CUDA_SUCCESS);  // as before
-    CHECK(cuStreamBeginCapture_v2(nullptr, kThreadLocal) == CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
-    CHECK(cuStreamDestroy_v2(stream) == CUDA_SUCCESS);
-}
-
-void test_outside_work_cannot_be_waited_for_in_a_capture() {
-    const CUstream stream = make_stream();
-    const CUstream other = make_stream();
-    const CUevent event = make_event();
-    CUgraph graph = nullptr;
-    CHECK(cuEventRecord(event, other) == CUDA_SUCCESS);
-    CHECK(cuStreamBeginCapture_v2(stream, kThreadLocal) == CUDA_SUCCESS);
-    CHECK(cuStreamWaitEvent(stream, event, 0) == CUDA_ERROR_STREAM_CAPTURE_ISOLATION);
-    CHECK(cuStreamEndCapture(stream, &graph) == CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
-    CHECK(cuEventDestroy_v2(event) == CUDA_SUCCESS);
-    CHECK(cuStreamDestroy_v2(stream) == CUDA_SUCCESS);
-    CHECK(cuStreamDestroy_v2(other) == CUDA_SUCCESS);
-}
-
 void test_functions_are_found_by_name_and_version() {
     void* function = nullptr;
     int status = -1;
@@ -462,12 +239,6 @@ int main() {
         test_a_destroyed_stream_finishes_its_work();
         test_the_legacy_stream_is_in_order_with_blocking_streams_only();
         test_a_host_function_may_not_call_cuda();
-        test_a_graph_replays_its_work();
-        test_a_capture_of_the_threads_default_stream_ends();
-        test_a_capture_takes_in_streams_that_wait_for_it();
-        test_a_graph_promises_its_edges_and_no_more();
-        test_a_capture_forbids_what_cuda_forbids();
-        test_outside_work_cannot_be_waited_for_in_a_capture();
         test_functions_are_found_by_name_and_version();
         test_threads_have_contexts_of_their_own();
     }
