@@ -109,9 +109,12 @@ def test_ctrl_c_while_a_sink_holds_up_the_caller_leaves_whole_files(tmp_path):
     code = """
         import sys, threading
         import numpy as np
+        from dff_edge import lifetime
         from dff_edge.frames import Frame, Result
         from dff_edge.runtime.sinks import FanOut, open_sink
         from dff_edge.runtime.sinks.base import Sink
+
+        lifetime.EXIT_S = 1.0  # the sink's thread never ends
 
         class Stalled(Sink):
             def _write(self, result):
