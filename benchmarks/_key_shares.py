@@ -46,9 +46,10 @@ class Run:
         """Return the same without the first frames of each clip."""
         return Run(self.keys[:, frames:], self.stale[:, frames:], self.latency_s[:, frames:])
 
-    def bought(self, name: str) -> Bought:
-        """Return its agreement with the full network, and its cost."""
-        return Bought(name, 1e3 * float(self.latency_s.mean()), 1 - float(self.stale.mean()))
+    def bought(self, name: str, key_s: float, other_s: float) -> Bought:
+        """Return its agreement with the full network, and its cost by the times of both kinds."""
+        mean_s = other_s + float(self.keys.mean()) * (key_s - other_s)
+        return Bought(name, 1e3 * mean_s, 1 - float(self.stale.mean()))
 
     def share_of(self, curve: Sequence[tuple[float, float]]) -> float:
         """Return the key frames of a curve where it differs as much in the mean, over its own.
@@ -58,6 +59,17 @@ class Run:
         """
         count, wanted = self.of(np.arange(len(self.keys)), worst=False)
         return between(curve, wanted) / count
+
+
+def times_of(runs: Sequence[Run]) -> tuple[float, float]:
+    """Return the median time of a key frame and of another one, in seconds, over runs.
+
+    All run the same networks: so their costs differ by their key frames, and not by what else the
+    machine did while one of them ran.
+    """
+    latency_s = np.concatenate([run.latency_s.ravel() for run in runs])
+    keys = np.concatenate([run.keys.ravel() for run in runs])
+    return float(np.median(latency_s[keys])), float(np.median(latency_s[~keys]))
 
 
 class Answers:

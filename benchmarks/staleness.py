@@ -27,8 +27,9 @@ key_share_bound              the least for the mean that any policy could need, 
                              every frame would be from every key frame less than 30 before it
 ..._N                        for l = N
 
---plot draws the mean agreement with the full network against the time that a frame took, in the
-mean, for the fixed intervals, adaptive and saving.
+--plot draws the mean agreement with the full network against the mean time of a frame, for the
+fixed intervals, adaptive and saving: key frames and others, as many as there were, each kind at its
+median over all runs.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from typing import Any
 
 import numpy as np
 from _common import export_shipped, parser, report
-from _key_shares import Answers, shares
+from _key_shares import Answers, shares, times_of
 
 from dff_edge.boxes import Detections
 from dff_edge.bundle.reader import Bundle
@@ -303,12 +304,16 @@ def key_shares(
     }
     bound = None if options.no_bound else answers.bound()
     if options.plot:
+        times = times_of([*own, *(run for curve in curves.values() for run in curve)])
         lines = {
-            "fixed": [run.bought(str(policy)[6:]) for policy, run in zip(fixed, own, strict=True)]
+            "fixed": [
+                run.bought(f"{policy.interval}", *times)
+                for policy, run in zip(fixed, own, strict=True)
+            ]
         }
         for name, policies in foretold.items():
             runs = zip(policies, curves[name], strict=True)
-            lines[name] = [run.bought(f"{policy.limit:g}") for policy, run in runs]
+            lines[name] = [run.bought(f"{policy.limit:g}", *times) for policy, run in runs]
         options.plot.write_bytes(draw_agreement(lines))
     figures: dict[str, float] = {}
     for policy, run in zip(fixed, own, strict=True):

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from benchmarks._key_shares import Run, best_choice, between
+from benchmarks._key_shares import Run, best_choice, between, times_of
 
 FRAMES, MOST = 8, 4
 
@@ -35,3 +35,15 @@ def test_key_frames_are_compared_where_answers_differ_as_much():
     assert fixed.share_of([(0.2, 4.0), (0.3, 2.0)]) == pytest.approx(3 / 4)
     assert np.isnan(fixed.share_of([(0.3, 2.0), (0.4, 1.0)]))
     assert between([(0.5, 1.0), (0.1, 5.0)], 0.2) == pytest.approx(4.0)
+
+
+def test_cost_is_that_of_both_kinds_of_frames_over_all_runs():
+    keys = np.zeros((1, 4), bool)
+    keys[:, 0] = True
+    quiet = Run(keys, np.full((1, 4), 0.1), np.array([[0.020, 0.004, 0.004, 0.004]]))
+    busy = Run(keys, np.full((1, 4), 0.2), np.array([[0.022, 0.004, 0.004, 0.400]]))
+    times = times_of([quiet, busy])
+
+    assert times == (pytest.approx(0.021), pytest.approx(0.004))
+    assert quiet.bought("4", *times) == ("4", pytest.approx((21 + 3 * 4) / 4), pytest.approx(0.9))
+    assert busy.bought("4", *times).cost_ms == quiet.bought("4", *times).cost_ms
