@@ -14,6 +14,7 @@ from dff_edge.plan.planner import Plan
 from dff_edge.plan.verify import Speed, off
 
 _WIDTH = 100  # of the notes
+_LITTLE_ROOM = 0.85  # at work for more of the time, slower frames queue
 
 
 def print_plan(plan: Plan, bundle: Bundle, *, is_all: bool) -> None:
@@ -47,6 +48,7 @@ def print_plan(plan: Plan, bundle: Bundle, *, is_all: bool) -> None:
     if best.fits:
         click.echo("Best:")
         click.echo(f"  {_line(bundle, best, plan)}")
+        _about_room(plan)
         _about_per_frame(plan)
     else:
         _nothing_fits(plan, bundle)
@@ -133,6 +135,16 @@ def _line(bundle: Bundle, choice: Choice, plan: Plan) -> str:
     cameras = [str(number) for number in range(plan.wishes.streams)]
     words = ["dff-edge", "run", str(bundle.path), *cameras, *choice.candidate.options()]
     return shlex.join(words)
+
+
+def _about_room(plan: Plan) -> None:
+    share = plan.best.forecast.busy_share
+    if share > _LITTLE_ROOM:
+        _note(
+            f"It is at work for {share:.0%} of the time: on a machine that is a little slower than "
+            "now frames wait for each other, and ages grow by more than that. A lower --rate or a "
+            "lighter choice of the table leaves room."
+        )
 
 
 def _about_per_frame(plan: Plan) -> None:
@@ -242,6 +254,7 @@ def _candidate(choice: Choice) -> dict[str, Any]:
         **Speed.of(choice.forecast)._asdict(),
         "distance_p99": choice.forecast.distance(99),
         "staleness": choice.forecast.staleness,
+        "busy_share": choice.forecast.busy_share,
         "key_frames": choice.forecast.key_frames,
         "accuracy": None if choice.accuracy is None else choice.accuracy.value,
         "accuracy_is_bound": None if choice.accuracy is None else choice.accuracy.is_bound,

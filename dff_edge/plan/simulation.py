@@ -79,6 +79,7 @@ class Forecast:
             comes from features ``distance`` frames older than the frame that was answered, and that
             is ``held`` frames older than this one; 0 for a frame that was answered itself.
         key_frames: number of key frames that answers came from.
+        busy_share: part of the time that a pipeline was at work on a frame.
     """
 
     rate: float
@@ -86,6 +87,7 @@ class Forecast:
     ages_s: NDArray[np.float64]
     shown: Counter[tuple[int, int]]
     key_frames: int
+    busy_share: float
 
     @property
     def answered_share(self) -> float:
@@ -158,12 +160,14 @@ def simulate(
     cameras = [_Camera(rate, frames, number / (streams * rate), run) for number in range(streams)]
     while (camera := min(cameras, key=lambda camera: camera.next_s)).next_s < math.inf:
         run.serve(camera)
+    captured = sum(camera.captured for camera in cameras)
     return Forecast(
         rate,
-        sum(camera.captured for camera in cameras),
+        captured,
         np.array([age for camera in cameras for age in camera.ages_s], np.float64),
         sum((camera.shown for camera in cameras), Counter[tuple[int, int]]()),
         sum(camera.key_frames for camera in cameras),
+        sum(camera.busy_s for camera in cameras) * rate / captured,
     )
 
 
@@ -184,6 +188,7 @@ class _Camera:
         self.distance = 0  # of the latest answer
         self.begin: int | None = None  # the first frame that counts
         self.ages_s: list[float] = []
+        self.busy_s = 0.0
         self.shown: Counter[tuple[int, int]] = Counter()
 
     def captured_s(self, frame: int) -> float:
@@ -211,7 +216,7 @@ class _Camera:
         captured_s = self.captured_s(frame)
         self.next_s = max(captured_s, free_s) if frame < self._frames else math.inf
 
-    def answer(self, frame: int, age_s: float) -> None:
+    def answer(self, frame: int, age_s: float, busy_s: float) -> None:
         """Note an answer from the current key frame, and the frames that kept the one before."""
         assert self.key is not None
         if self.read < 0:  # the first of all
@@ -227,6 +232,7 @@ class _Camera:
         self.distance = frame - self.key
         self.shown[self.distance, 0] += 1
         self.ages_s.append(age_s)
+        self.busy_s += busy_s
         self.read = frame
 
 
@@ -278,8 +284,9 @@ class _Run:
         else:
             start_s, service = self._waited_for(camera, frame, begin_s)
         camera.turn.enqueued()
-        camera.answer(frame, start_s + service.ready_s - captured_s)
-        camera.go_on(start_s + service.busy_s)
+        free_s = start_s + service.busy_s
+        camera.answer(frame, start_s + service.ready_s - captured_s, free_s - begin_s)
+        camera.go_on(free_s)
 
     def _is_wanted(self, camera: _Camera, frame: int) -> bool:
         """Whether a frame becomes a key frame, as the pipeline asks its policy and its turn."""

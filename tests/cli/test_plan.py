@@ -66,6 +66,17 @@ def test_per_frame_inference_is_named_where_it_is_better(dff_edge, bundle_path, 
     assert run_line(result)[-4:] == ["--policy", "fixed:1", "--threads", "2"]
 
 
+def test_a_plan_with_little_room_says_so(dff_edge, bundle_path, monkeypatch, known):
+    # Beside key frames on one thread a frame takes 26 * 1.2 = 31.2 of the camera's 33.3 ms.
+    MadeUpMachine(monkeypatch, {"fp32": 1500, "int8": 300}, short_ms=26.0)
+    result = dff_edge("plan", bundle_path)
+    assert "It is at work for 94% of the time" in result.stdout
+    MadeUpMachine(monkeypatch, {"fp32": 1500, "int8": 300}, short_ms=15.0)
+    result = dff_edge("plan", bundle_path)
+    assert run_line(result)
+    assert "It is at work for" not in result.stdout
+
+
 def test_the_table_fits_a_terminal_whatever_is_missed(dff_edge, bundle_path, heavy, known):
     result = dff_edge("plan", bundle_path, "--max-age", "9ms", "--max-loss", 2)
     table = result.stdout.split("Nothing fits")[0].splitlines()[2:]

@@ -18,9 +18,8 @@ SETUP = Setup("int8", "onnxruntime", 2, IN_ORDER)
 def choice(
     interval, *, age_ms=10.0, answered=100, accuracy=0.7, bound=False, old=0, full=0.75, **wishes
 ):
-    forecast = Forecast(
-        30.0, 100, np.full(answered, age_ms / 1e3), Counter({(old, 0): 100}), key_frames=10
-    )
+    ages_s, shown = np.full(answered, age_ms / 1e3), Counter({(old, 0): 100})
+    forecast = Forecast(30.0, 100, ages_s, shown, key_frames=10, busy_share=0.3)
     estimate = None if accuracy is None else Estimate(accuracy, bound)
     candidate = Candidate(SETUP, f"fixed:{interval}")
     return judge(candidate, forecast, estimate, full, Wishes(**wishes))

@@ -33,6 +33,7 @@ def test_a_pipeline_in_time_answers_every_frame_after_pickup_and_service():
     assert forecast.answered_share == 1
     assert forecast.fps == 10
     assert forecast.shown == {(0, 0): 2, (1, 0): 2}
+    assert forecast.busy_share == pytest.approx((10 + 5) / 2 / 100)
     assert forecast.key_frames == 3
     assert forecast.staleness == pytest.approx(2 / 4)
 
@@ -97,6 +98,9 @@ def test_cameras_get_equal_shares():
     alone, both = run(times, 1, 200), run(times, 1, 200, streams=2)
     assert alone.answered_share == 1
     assert both.answered_share == pytest.approx(100 / 190, abs=0.01)
+    # One is at work for all of the time, each of two too, or waits for the other's turn.
+    assert alone.busy_share == pytest.approx(0.95, abs=0.01)
+    assert both.busy_share == pytest.approx(1, abs=0.06)
     assert both.age_s(95) < 0.3  # a capture's time, the other's turn, and its own
 
 
