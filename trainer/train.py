@@ -286,9 +286,9 @@ def _run_stage(
                 f"{folder.name} ran out of memory: {reason}. Give a smaller batch_size, frame_size "
                 "or width, in a new run."
             ) from error
-    if best is not None:
-        best.load(model)
-    if trainer.is_global_zero:
+    if trainer.is_global_zero:  # where it was measured; the others begin a stage with its weights
+        if best is not None:
+            best.load(model)
         run = {"run": Owner(config, folder.name).text}
         write_tensors(folder / "weights.safetensors", model.state_dict(), run)
     trainer.strategy.barrier()

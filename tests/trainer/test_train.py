@@ -167,14 +167,17 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
         pytest.skip("the dff-edge command is not installed beside this Python")
     common = {**STAGE, "optimizer": "sgd", "batch_norm": "frozen"}
     stages = [
-        {"kind": "recognition", **common},
+        {"kind": "recognition", **common, "keep": "best", "validate_every": 1},
         {"kind": "flow", **common},
         {"kind": "pairs", **common},
         {"kind": "pairs", **common, "fixed": ["feature", "task"]},
         {"kind": "pairs", **common, "fixed": ["flow"]},
     ]
+    held_out = "synthetic://street?clips=1&frames=2&height=32&width=64"
+    data = TINY["data"] | {"validate_on": held_out, "validate_interval": 1}
     path = write_config(
         tmp_path / "two.yaml",
+        data=data,
         stages=stages,
         device={"accelerator": "cpu", "devices": 2, "strategy": "ddp"},
     )
@@ -188,11 +191,12 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     one = train(
-        tiny_config(stages=[stage | {"batch_size": 4} for stage in stages]),
+        tiny_config(data=data, stages=[stage | {"batch_size": 4} for stage in stages]),
         tmp_path / "one",
     )
 
     assert done.stdout == f"{tmp_path / 'two' / 'checkpoint'}\n"
+    assert done.stderr.count("are kept") == 1  # one process has measured, and loads the best
     expected = weights(one)
     for name, value in weights(tmp_path / "two" / "checkpoint").items():
         torch.testing.assert_close(value, expected[name], rtol=0, atol=DDP_ATOL)
