@@ -185,15 +185,20 @@ def _hold_out(uri: str, share: float) -> list[LabelledClip]:
         )
     clips = open_clips(uri, split="train")
     divided = hold_out(clips, share)
-    counts = [
-        sum(clip.is_labelled(i) for clip in part for i in range(len(clip))) for part in divided
+    labelled = [
+        [[i for i in range(len(clip)) if clip.is_labelled(i)] for clip in part] for part in divided
+    ]
+    counts = [sum(map(len, part)) for part in labelled]
+    first = [
+        clip.where(frames[0])
+        for clip, frames in zip(divided.held_out, labelled[1], strict=True)
+        if frames
     ]
     _log.info(
         "data.hold_out: %d of %d labelled frames are held out: %s",
         counts[1],
         sum(counts),
-        ", ".join(clip.where(0) for clip in divided.held_out[:_SHOWN])
-        + (", ..." if len(divided.held_out) > _SHOWN else ""),
+        ", ".join(first[:_SHOWN]) + (", ..." if len(first) > _SHOWN else ""),
     )
     return divided.held_out
 

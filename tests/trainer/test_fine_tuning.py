@@ -12,6 +12,7 @@ from dff_edge.trainer.checkpoint import load_checkpoint, save_checkpoint
 from dff_edge.trainer.completion import load_whole_config
 from dff_edge.trainer.models import ModelConfig, build_model
 from dff_edge.trainer.train import train
+from dff_edge.trainer.validation import open_held_out
 from tests.trainer.runs import metrics, weights
 from tests.trainer.tiny import DETECTION_MODEL, TINY
 
@@ -59,6 +60,25 @@ def data_of(folder, task, frames=10):
         if task == "segmentation"
         else (f"cocovid://{folder / 'boxes.json'}?images=images")
     )
+
+
+def test_videos_whose_first_frames_have_no_labels_are_held_out(tmp_path, caplog):
+    caplog.set_level("INFO", "dff_edge.trainer")
+    uri = data_of(tmp_path / "mine", "detection", frames=20)
+    path = tmp_path / "mine" / "boxes.json"
+    content = json.loads(path.read_text())
+    content["videos"] = [{"id": video, "name": f"clip{video}"} for video in range(5)]
+    for number, image in enumerate(content["images"]):
+        image |= {"video_id": number // 4, "frame_id": number % 4}
+    path.write_text(json.dumps(content))
+    model = tmp_path / "model"
+    config = ModelConfig.model_validate(DETECTION_MODEL)
+    save_checkpoint(model, build_model(config), config, name="origin", training={})
+    changes = [f"init.model={model}", f"data.train={uri}&every=4"]  # of each video the last one
+
+    open_held_out(load_whole_config(RECIPE, [*changes, *QUICK]))
+
+    assert "data.hold_out: 1 of 5 labelled frames are held out: " in caplog.text
 
 
 def settings(origin, folder):
