@@ -12,6 +12,7 @@ _WIDE = (8.0, 3.2)  # inches
 _WIDE_DPI = 110  # thousands of answers make a large file
 _SIZE = (5.8, 4.1)
 _COLOURS: tuple[Precision, ...] = ("int8", "fp16", "fp32")  # of a theme
+_LABELS = ((6, -11), (8, -3), (-6, 5))  # of a line's points, in points from them
 
 
 class Aged(NamedTuple):
@@ -83,8 +84,7 @@ def draw_agreement(lines: Mapping[str, Sequence[Bought]], theme: Theme = LIGHT) 
         MissingDependencyError: matplotlib is not installed.
     """
     figure, axes = new_figure(theme, _SIZE)
-    for colour, (name, points) in zip(_COLOURS, lines.items(), strict=False):
-        is_first = colour == _COLOURS[0]  # its labels go to the other side
+    for colour, place, (name, points) in zip(_COLOURS, _LABELS, lines.items(), strict=False):
         ordered = sorted(points, key=lambda point: point.cost_ms)
         axes.plot(
             [point.cost_ms for point in ordered],
@@ -99,9 +99,9 @@ def draw_agreement(lines: Mapping[str, Sequence[Bought]], theme: Theme = LIGHT) 
             axes.annotate(
                 point.name,
                 (point.cost_ms, 100 * point.agreement),
-                xytext=(-6, 5) if is_first else (6, -10),
+                xytext=place,
                 textcoords="offset points",
-                ha="right" if is_first else "left",
+                ha="left" if place[0] > 0 else "right",
                 fontsize=8,
                 color=theme.lines[colour],
             )
