@@ -1,4 +1,4 @@
-"""Selection of key frames: which frames of a stream are, and why none other can be.
+"""Selection of key frames: which frames of a stream become one, for which reasons.
 
 In this order: a frame that no older features reach (the first, after a gap, of another size), one
 that was asked for, one at a cut that the policy sees, and one that the policy wants. The last may

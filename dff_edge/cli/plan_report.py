@@ -15,6 +15,7 @@ from dff_edge.plan.verify import Speed, off
 
 _WIDTH = 100  # of the notes
 _LITTLE_ROOM = 0.85  # at work for more of the time, slower frames queue
+_NEARLY_ALL = 0.98  # of the frames: of fewer answered, some are dropped already
 
 
 def print_plan(plan: Plan, bundle: Bundle, *, is_all: bool) -> None:
@@ -121,9 +122,9 @@ def _accuracy_notes(plan: Plan, bundle: Bundle) -> None:
             "<: at most so much; some frames have older features, or keep an answer for longer, "
             f"than accuracy is known for. Give --source CLIP, of longer clips, or: {record}"
         )
-    known = {precision: bundle.manifest.known_distance(precision) for precision in plan.curves}
-    distance = plan.best.forecast.distance(99)
-    limit = known.get(plan.best.candidate.setup.precision)
+    setup, distance = plan.best.candidate.setup, plan.best.forecast.distance(99)
+    is_known = (setup.precision, setup.engine) in plan.curves
+    limit = bundle.manifest.known_distance(setup.precision) if is_known else None
     if limit is not None and distance > limit:
         _note(
             f"The features of the best are up to {distance:.0f} frames old, and the model was "
@@ -138,12 +139,12 @@ def _line(bundle: Bundle, choice: Choice, plan: Plan) -> str:
 
 
 def _about_room(plan: Plan) -> None:
-    share = plan.best.forecast.busy_share
-    if share > _LITTLE_ROOM:
+    forecast = plan.best.forecast
+    if forecast.busy_share > _LITTLE_ROOM and forecast.answered_share > _NEARLY_ALL:
         _note(
-            f"It is at work for {share:.0%} of the time: on a machine that is a little slower than "
-            "now frames wait for each other, and ages grow by more than that. A lower --rate or a "
-            "lighter choice of the table leaves room."
+            f"It is at work for {forecast.busy_share:.0%} of the time: on a machine that is a "
+            "little slower than now frames wait for each other, and ages grow by more than that. "
+            "A lower --rate leaves room."
         )
 
 
@@ -202,10 +203,23 @@ def print_verified(plan: Plan, measured: Speed) -> None:
         ("age p99 ms", "age_p99_s", 1e3),
         ("distance p50", "distance_p50", 1.0),
     ):
-        values = [factor * getattr(speed, field) for speed in (expected, measured)]
-        rows.append([title, *(f"{value:.1f}" for value in values), f"{errors[field]:+.0%}"])
+        values = [f"{factor * getattr(speed, field):.1f}" for speed in (expected, measured)]
+        if field == "age_p50_s":
+            values = [_median_ms(speed) for speed in (expected, measured)]
+        rows.append([title, *values, f"{errors[field]:+.0%}" if field in errors else ""])
     click.echo("\nVerified, on a paced source:")
     table(["", "predicted", "measured", "off"], rows)
+    if expected.has_two_medians or measured.has_two_medians:
+        _note(
+            "About half of the answers are key frames, and the median age is that of one kind or "
+            "of the other: given are the 48th and the 52nd percentile, off is of the nearest pair."
+        )
+
+
+def _median_ms(speed: Speed) -> str:
+    if speed.has_two_medians:
+        return f"{1e3 * speed.age_p48_s:.1f} to {1e3 * speed.age_p52_s:.1f}"
+    return f"{1e3 * speed.age_p50_s:.1f}"
 
 
 def numbers_of(
@@ -239,6 +253,7 @@ def numbers_of(
         "candidates": [_candidate(choice) for choice in plan.choices],
         "left_out": plan.left_out,
         "verified": None if measured is None else measured._asdict(),
+        "off": None if measured is None else off(Speed.of(plan.best.forecast), measured),
     }
 
 

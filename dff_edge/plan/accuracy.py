@@ -22,6 +22,7 @@ from dff_edge.errors import ConfigError
 from dff_edge.evaluation.bundle_predictor import BundlePredictor
 from dff_edge.evaluation.tasks import MEASURED_TASKS
 from dff_edge.names import Flavour, Precision
+from dff_edge.plan.candidates import Graphs
 
 _DISTANCES = (0, 1, 2, 3, 5, 8, 12, 18, 27, 40, 60)  # measured ones; between them linear
 _MIN_KNOWN = 0.98  # share of frames whose accuracy is known, for the mean to be more than a bound
@@ -102,22 +103,22 @@ def distances_up_to(most: int) -> tuple[int, ...]:
 def measure_curves(
     bundle: Bundle,
     clips: Sequence[LabelledClip],
-    engines: Mapping[Precision, str],
+    graphs: Sequence[Graphs],
     most: int,
     *,
     seconds: float,
-) -> tuple[dict[Precision, Curve], int]:
-    """Measure the accuracy of some precisions on the same frames.
+) -> tuple[dict[Graphs, Curve], int]:
+    """Measure the accuracy of some precisions, each in an engine, on the same frames.
 
     Args:
         bundle: the model.
         clips: video with labels, or with those of the full network (``footage.TaughtClip``).
-        engines: the precisions, with the engine for each.
+        graphs: the precisions and engines.
         most: the largest distance of interest; clips that are shorter lower it.
         seconds: after which no further frame is taken, once there are a few.
 
     Returns:
-        A curve for each precision, and the number of frames that were scored.
+        A curve for each, and the number of frames that were scored.
 
     Raises:
         ConfigError: no labelled frame has a frame before it.
@@ -139,11 +140,13 @@ def measure_curves(
     scored = 0
     with ExitStack() as stack:
         predictors = {
-            precision: stack.enter_context(BundlePredictor(bundle, precision, None, engine))
-            for precision, engine in engines.items()
+            (precision, engine): stack.enter_context(
+                BundlePredictor(bundle, precision, None, engine)
+            )
+            for precision, engine in graphs
         }
-        moved = {precision: task.tally(names, len(distances)) for precision in engines}
-        held = {precision: task.tally(names, len(distances)) for precision in engines}
+        moved = {own: task.tally(names, len(distances)) for own in predictors}
+        held = {own: task.tally(names, len(distances)) for own in predictors}
         for clip, index in _spread(places):
             if scored >= _MIN_FRAMES and time.monotonic() > end_s:
                 break
@@ -153,26 +156,26 @@ def measure_curves(
             if truth is None:
                 continue
             scored += 1
-            for precision, predictor in predictors.items():
+            for own, predictor in predictors.items():
                 for number, distance in enumerate(distances):
                     key = predictor.extract(read(index - distance))
                     full = predictor.predict(key, None)
-                    held[precision].add(number, truth, full)
+                    held[own].add(number, truth, full)
                     answer = predictor.predict(key, image) if distance else full
-                    moved[precision].add(number, truth, answer)
+                    moved[own].add(number, truth, answer)
     if not scored:
         raise ConfigError(
             f"no frame of the source is labelled for {bundle.manifest.task}, whose label is "
             f"{task.answers}. Give data of that kind."
         )
     curves = {}
-    for precision in engines:
-        own, kept = moved[precision].accuracy(), held[precision].accuracy()
-        at = [own.at_distance(number) for number in range(len(distances))]
+    for own in predictors:
+        propagated, kept = moved[own].accuracy(), held[own].accuracy()
+        at = [propagated.at_distance(number) for number in range(len(distances))]
         if any(map(math.isnan, at)):
             raise ConfigError("nothing was scored: all labels of the source are to be ignored.")
         held_at = [kept.at_distance(number) for number in range(len(distances))]
-        curves[precision] = Curve(
+        curves[own] = Curve(
             dict(zip(distances, at, strict=True)), dict(zip(distances, held_at, strict=True))
         )
     return curves, scored

@@ -39,7 +39,7 @@ from dff_edge.plan.footage import Footage
 from dff_edge.plan.judge import Choice, Wishes, judge, ranked
 from dff_edge.plan.simulation import Times, simulate
 from dff_edge.plan.timing import measure, screen
-from dff_edge.runtime.engines.backends import backend_of
+from dff_edge.runtime.engines.backends import DEFAULT_BACKEND, backend_of
 from dff_edge.runtime.engines.base import usable_cores
 from dff_edge.runtime.engines.open import precisions_for
 from dff_edge.runtime.engines.openvino import overflows
@@ -65,7 +65,7 @@ class Plan:
         wishes: of the user.
         choices: every candidate, the best first.
         times: measured, by setup.
-        curves: accuracy by precision; none of those where it is not known.
+        curves: accuracy by precision and engine; none of those where it is not known.
         metric: of accuracy, for people.
         data: where accuracy is from, for people; None where it is not known.
         full: accuracy of the full network on every frame; None where it is not known.
@@ -76,7 +76,7 @@ class Plan:
     wishes: Wishes
     choices: list[Choice]
     times: dict[Setup, Times]
-    curves: dict[Precision, Curve]
+    curves: dict[Graphs, Curve]
     metric: str
     data: str | None
     full: float | None
@@ -102,7 +102,7 @@ class Plan:
                     frames=_SIMULATED_FRAMES + int(begin_s * wishes.rate),
                     streams=wishes.streams,
                 )
-                curve = self.curves.get(setup.precision)
+                curve = self.curves.get((setup.precision, setup.engine))
                 accuracy = None if curve is None else curve.expected(forecast.shown)
                 choices.append(judge(candidate, forecast, accuracy, self.full, wishes))
         return ranked(choices)
@@ -317,31 +317,33 @@ def _candidates(setup: Setup, times: Times, rate: float) -> Iterator[Candidate]:
 
 
 def _add_accuracy(plan: Plan, bundle: Bundle, footage: Footage, say: Say) -> None:
-    """Fill in the curves of the precisions, and where they are from."""
-    engines: dict[Precision, str] = {}
-    for setup in plan.times:
-        engines.setdefault(setup.precision, setup.engine)
+    """Fill in the curves of accuracy, and where they are from."""
+    graphs = list(dict.fromkeys((setup.precision, setup.engine) for setup in plan.times))
+    # fp32 in any case, for the full network is what a loss is counted from.
+    other: Graphs = ("fp32", graphs[0][1] if footage.clips else DEFAULT_BACKEND)
+    full = next((own for own in graphs if own[0] == "fp32"), other)
+    wanted = list(dict.fromkeys([full, *graphs]))
     if footage.clips:
         most = max(sum(old) for choice in plan.choices for old in choice.forecast.shown)
         say("measuring accuracy by distance")
-        # fp32 too, for the full network is what a loss is counted from.
         curves, frames = measure_curves(
-            bundle,
-            footage.clips,
-            {"fp32": next(iter(engines.values())), **engines},
-            most,
-            seconds=_ACCURACY_SECONDS,
+            bundle, footage.clips, wanted, most, seconds=_ACCURACY_SECONDS
         )
         plan.data = f"{frames} frames, against {footage.truth}"
     else:
         curves = {}
-        for precision, engine in {"fp32": "onnxruntime", **engines}.items():
+        for precision, engine in wanted:
+            if not _is_exact(bundle, precision, engine):
+                plan.left_out.append(
+                    f"recorded accuracy of {precision} in {engine}: its sums overflow on this CPU, "
+                    "without VNNI; --source measures what is left"
+                )
+                continue
             curve = recorded_curve(bundle, precision, backend_of(engine).flavour)
-            # The record is of exact sums.
-            if curve is not None and _is_exact(bundle, precision, engine):
-                curves[precision] = curve
+            if curve is not None:
+                curves[precision, engine] = curve
         if curves:
             plan.data = "as the manifest records it"
     plan.curves = curves
-    if "fp32" in curves:
-        plan.full = curves["fp32"].at[0]
+    if full in curves:
+        plan.full = curves[full].at[0]

@@ -79,7 +79,8 @@ class Forecast:
             comes from features ``distance`` frames older than the frame that was answered, and that
             is ``held`` frames older than this one; 0 for a frame that was answered itself.
         key_frames: number of key frames that answers came from.
-        busy_share: part of the time that a pipeline was at work on a frame.
+        busy_share: part of the time that a pipeline, or the short path that all of them share, was
+            at work: the busiest of them.
     """
 
     rate: float
@@ -160,14 +161,13 @@ def simulate(
     cameras = [_Camera(rate, frames, number / (streams * rate), run) for number in range(streams)]
     while (camera := min(cameras, key=lambda camera: camera.next_s)).next_s < math.inf:
         run.serve(camera)
-    captured = sum(camera.captured for camera in cameras)
     return Forecast(
         rate,
-        captured,
+        sum(camera.captured for camera in cameras),
         np.array([age for camera in cameras for age in camera.ages_s], np.float64),
         sum((camera.shown for camera in cameras), Counter[tuple[int, int]]()),
         sum(camera.key_frames for camera in cameras),
-        sum(camera.busy_s for camera in cameras) * rate / captured,
+        max(run.short_busy_share, *(camera.busy_share for camera in cameras)),
     )
 
 
@@ -189,6 +189,7 @@ class _Camera:
         self.begin: int | None = None  # the first frame that counts
         self.ages_s: list[float] = []
         self.busy_s = 0.0
+        self.first_s = 0.0  # begin of the first frame that counts
         self.shown: Counter[tuple[int, int]] = Counter()
 
     def captured_s(self, frame: int) -> float:
@@ -216,14 +217,19 @@ class _Camera:
         captured_s = self.captured_s(frame)
         self.next_s = max(captured_s, free_s) if frame < self._frames else math.inf
 
-    def answer(self, frame: int, age_s: float, busy_s: float) -> None:
+    @property
+    def busy_share(self) -> float:
+        """Part of the time that the pipeline was not free."""
+        return self.busy_s / (self.free_s - self.first_s)
+
+    def answer(self, frame: int, age_s: float, begin_s: float, free_s: float) -> None:
         """Note an answer from the current key frame, and the frames that kept the one before."""
         assert self.key is not None
         if self.read < 0:  # the first of all
             self.read = frame
             return
         if self.begin is None:
-            self.begin = frame
+            self.begin, self.first_s = frame, begin_s
         else:
             for held in range(1, frame - self.read):
                 self.shown[self.distance, held] += 1
@@ -232,7 +238,7 @@ class _Camera:
         self.distance = frame - self.key
         self.shown[self.distance, 0] += 1
         self.ages_s.append(age_s)
-        self.busy_s += busy_s
+        self.busy_s += free_s - begin_s
         self.read = frame
 
 
@@ -249,6 +255,7 @@ class _Run:
         self._interval, self._background = interval, background
         self._feature_free_s = self._short_free_s = -math.inf
         self.now_s = 0.0
+        self._short_busy_s, self._short_first_s = 0.0, math.inf
         self.turns = KeyTurns(lambda: self.now_s)
 
         def drawn(name: str, values: Sequence[T]) -> Iterator[T]:
@@ -261,6 +268,12 @@ class _Run:
         self._beside = drawn("beside", times.beside or times.begins or times.other)
         self._begins = drawn("begins", times.begins)
         self._feature = drawn("feature_s", times.feature_s)
+
+    @property
+    def short_busy_share(self) -> float:
+        """Part of the time that the short path was at work, from its first frame on."""
+        took_s = self._short_free_s - self._short_first_s
+        return self._short_busy_s / took_s if took_s > 0 else 0.0
 
     def serve(self, camera: _Camera) -> None:
         """Answer the next frame of a camera."""
@@ -285,7 +298,7 @@ class _Run:
             start_s, service = self._waited_for(camera, frame, begin_s)
         camera.turn.enqueued()
         free_s = start_s + service.busy_s
-        camera.answer(frame, start_s + service.ready_s - captured_s, free_s - begin_s)
+        camera.answer(frame, start_s + service.ready_s - captured_s, begin_s, free_s)
         camera.go_on(free_s)
 
     def _is_wanted(self, camera: _Camera, frame: int) -> bool:
@@ -308,6 +321,8 @@ class _Run:
             times = self._beside if start_s < self._feature_free_s else self._other
         service = next(times)
         self._short_free_s = start_s + service.busy_s
+        self._short_first_s = min(self._short_first_s, start_s)
+        self._short_busy_s += service.busy_s
         return start_s, service
 
     def _waited_for(self, camera: _Camera, frame: int, begin_s: float) -> tuple[float, Service]:

@@ -32,7 +32,7 @@ class Bought(NamedTuple):
 
     Attributes:
         name: of the setting, written beside the point.
-        cost_ms: measured time of a frame, in the mean.
+        cost_ms: time of a frame, in the mean.
         agreement: share of the answers that is the full network's, 0..1.
     """
 
@@ -106,7 +106,7 @@ def draw_agreement(lines: Mapping[str, Sequence[Bought]], theme: Theme = LIGHT) 
                 color=theme.lines[colour],
             )
     axes.margins(0.12)
-    axes.set_xlabel("measured time of a frame, ms")
+    axes.set_xlabel("time of a frame, ms")
     axes.set_ylabel("agreement with the full network, %")
     add_legend(axes, theme)
     return png(figure)

@@ -19,7 +19,7 @@ from dff_edge.runtime.sources.decoding.grey_levels import GreyLevels, GreyRangeE
 from dff_edge.runtime.sources.decoding.pages import Page, count_pages, read_pages
 from dff_edge.uri import IMAGE_SUFFIXES, SourceUri
 
-_MAX_FILE_BYTES = 1 << 30  # the largest picture that is decoded takes 0.4 GB with 16 bits a channel
+_MAX_FILE_BYTES = 4 << 30  # read whole: pages of a TIFF, pictures of an animation
 
 
 class ImageSource(PulledSource):
@@ -148,7 +148,8 @@ def _read_file(path: str | Path) -> bytes:
         size = os.path.getsize(path)
         if size > _MAX_FILE_BYTES:
             raise FrameError(
-                f"it has {size:,} bytes, expected {_MAX_FILE_BYTES:,} at most for pictures"
+                f"it has {size:,} bytes, expected {_MAX_FILE_BYTES:,} at most; divide it into "
+                "several files"
             )
         data = Path(path).read_bytes()
     except OSError as error:

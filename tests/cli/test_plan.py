@@ -134,6 +134,22 @@ def test_verified_is_predicted_beside_measured(dff_edge, bundle_path, heavy, kno
     assert asked == [("idle", True, 30.0, 90, 1)]
     (fps,) = [line.split() for line in result.stdout.splitlines() if line.startswith("fps ")]
     assert fps == ["fps", "30.0", "20.0", "+50%"]
+    assert "About half of the answers" not in result.stdout
+
+
+def test_a_verified_median_of_two_kinds_is_a_range(
+    dff_edge, bundle_path, heavy, known, monkeypatch, tmp_path
+):
+    # By the forecast a frame takes 12 ms, and features of 300 beside it.
+    measured = Speed(30.0, 1.0, 0.1, 0.2, 0.012, 0.1, 15.0)
+    monkeypatch.setattr(verify, "verify", lambda *_, **__: measured)
+    result = dff_edge("plan", bundle_path, "--verify", "--json", tmp_path / "plan.json")
+    assert result.exit_code == 0, result.output
+    assert "12.0 to 100.0" in result.stdout
+    assert "About half of the answers are key frames" in result.stdout
+    numbers = json.loads((tmp_path / "plan.json").read_text())
+    assert numbers["off"]["age_p50_s"] == pytest.approx(0, abs=0.02)
+    assert numbers["off"]["age_p99_s"] < -0.9
 
 
 @pytest.mark.parametrize(

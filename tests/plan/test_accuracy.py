@@ -14,6 +14,8 @@ from dff_edge.plan.accuracy import Curve, distances_up_to, measure_curves, recor
 from tests.bundle.bundles import make_bundle
 from tests.report.clips import NoiseClip, UnlabelledClip
 
+FULL = ("fp32", "onnxruntime")
+
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
@@ -75,11 +77,11 @@ def test_distances_reach_as_far_as_needed_and_no_further():
 
 def test_measured_accuracy_is_that_of_the_evaluation(bundle):
     clips = [NoiseClip(1), NoiseClip(2)]
-    engines = {"fp32": "onnxruntime", "int8": "onnxruntime"}
-    curves, frames = measure_curves(bundle, clips, engines, 3, seconds=60.0)
+    graphs = [("fp32", "onnxruntime"), ("int8", "onnxruntime")]
+    curves, frames = measure_curves(bundle, clips, graphs, 3, seconds=60.0)
     assert frames == sum(len(clip) - 3 for clip in clips)
     names = bundle.manifest.class_names
-    for precision, curve in curves.items():
+    for (precision, _), curve in curves.items():
         with BundlePredictor(bundle, precision, 1) as predictor:
             expected = evaluate(predictor, clips, names, 4)
         for distance in range(4):
@@ -88,7 +90,7 @@ def test_measured_accuracy_is_that_of_the_evaluation(bundle):
 
 def test_a_kept_answer_is_scored_by_the_later_frame(bundle):
     clip = NoiseClip(1)
-    curves, _ = measure_curves(bundle, [clip], {"fp32": "onnxruntime"}, 2, seconds=60.0)
+    curves, _ = measure_curves(bundle, [clip], [FULL], 2, seconds=60.0)
     count = len(bundle.manifest.class_names)
     with BundlePredictor(bundle, "fp32", 1) as predictor:
         answers = [
@@ -98,19 +100,19 @@ def test_a_kept_answer_is_scored_by_the_later_frame(bundle):
         total = np.zeros((count, count), np.int64)
         for index in range(2, len(clip)):
             total += confusion(clip.labels(index), answers[index - held], count)
-        assert curves["fp32"].held[held] == pytest.approx(mean_iou(total))
+        assert curves[FULL].held[held] == pytest.approx(mean_iou(total))
 
 
 def test_time_bounds_the_frames(bundle):
     clips = [NoiseClip(1), NoiseClip(2)]
-    _, frames = measure_curves(bundle, clips, {"fp32": "onnxruntime"}, 1, seconds=0.0)
+    _, frames = measure_curves(bundle, clips, [FULL], 1, seconds=0.0)
     assert frames == 4
 
 
 def test_short_clips_lower_the_largest_distance(bundle):
     clip = NoiseClip(1)
-    curves, frames = measure_curves(bundle, [clip], {"fp32": "onnxruntime"}, 60, seconds=60.0)
-    assert max(curves["fp32"].at) <= len(clip) - 1
+    curves, frames = measure_curves(bundle, [clip], [FULL], 60, seconds=60.0)
+    assert max(curves[FULL].at) <= len(clip) - 1
     assert frames >= 1
 
 
@@ -123,4 +125,4 @@ def test_short_clips_lower_the_largest_distance(bundle):
 )
 def test_clips_that_say_nothing_are_refused(bundle, clip, message):
     with pytest.raises(ConfigError, match=message):
-        measure_curves(bundle, [clip], {"fp32": "onnxruntime"}, 1, seconds=1.0)
+        measure_curves(bundle, [clip], [FULL], 1, seconds=1.0)

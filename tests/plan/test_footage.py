@@ -50,10 +50,11 @@ def test_frames_without_labels_are_compared_with_the_full_network(bundle, tmp_pa
         with BundlePredictor(bundle, "fp32", 1) as predictor:
             expected = predictor.predict(predictor.extract(clip.image(4)), None)
         np.testing.assert_array_equal(taught.labels(4), expected)
-        curves, _ = measure_curves(bundle, footage.clips, {"fp32": "onnxruntime"}, 2, seconds=9.0)
-    assert curves["fp32"].at[0] == 1.0
-    assert curves["fp32"].at[2] < 1.0
-    assert curves["fp32"].held[0] == 1.0
+        full = ("fp32", "onnxruntime")
+        curves, _ = measure_curves(bundle, footage.clips, [full], 2, seconds=9.0)
+    assert curves[full].at[0] == 1.0
+    assert curves[full].at[2] < 1.0
+    assert curves[full].held[0] == 1.0
 
 
 def test_drawn_streets_have_labels_for_models_of_streets_alone(bundle, tmp_path):

@@ -33,7 +33,8 @@ def test_a_pipeline_in_time_answers_every_frame_after_pickup_and_service():
     assert forecast.answered_share == 1
     assert forecast.fps == 10
     assert forecast.shown == {(0, 0): 2, (1, 0): 2}
-    assert forecast.busy_share == pytest.approx((10 + 5) / 2 / 100)
+    # 5, 10, 5 and 10 ms of the 310 from the begin of frame 1 to the end of frame 4.
+    assert forecast.busy_share == pytest.approx(30 / 310)
     assert forecast.key_frames == 3
     assert forecast.staleness == pytest.approx(2 / 4)
 
@@ -98,10 +99,16 @@ def test_cameras_get_equal_shares():
     alone, both = run(times, 1, 200), run(times, 1, 200, streams=2)
     assert alone.answered_share == 1
     assert both.answered_share == pytest.approx(100 / 190, abs=0.01)
-    # One is at work for all of the time, each of two too, or waits for the other's turn.
     assert alone.busy_share == pytest.approx(0.95, abs=0.01)
-    assert both.busy_share == pytest.approx(1, abs=0.06)
+    assert both.busy_share == pytest.approx(1, abs=0.01)
     assert both.age_s(95) < 0.3  # a capture's time, the other's turn, and its own
+
+
+def test_the_short_path_of_several_cameras_is_busier_than_each_pipeline():
+    times = Times(pickup_s=[0.0], key=same(24 * MS), other=same(24 * MS))
+    forecast = run(times, 10**6, 500, streams=4)  # one after the other: nobody waits
+    assert forecast.age_s(99) == pytest.approx(24 * MS)
+    assert forecast.busy_share == pytest.approx(4 * 24 / 100, abs=0.01)
 
 
 def test_a_key_frame_in_order_is_put_off_while_another_cameras_is_computed():

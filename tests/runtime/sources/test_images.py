@@ -317,12 +317,12 @@ def test_image_that_vanished_is_a_counted_skip(tmp_path):
 
 def test_a_file_too_large_for_pictures_is_a_counted_skip(tmp_path):
     numbered(tmp_path, ["0.png", "1.png", "2.png"])
-    os.truncate(tmp_path / "1.png", (1 << 30) + 1)  # takes no room on the disk
+    os.truncate(tmp_path / "1.png", (4 << 30) + 1)  # takes no room on the disk
 
     frames, source = read_all(tmp_path)
 
     assert [frame.index for frame in frames] == [0, 2]
-    assert "it has 1,073,741,825 bytes, expected 1,073,741,824 at most" in source.counts.reasons[0]
+    assert "it has 4,294,967,297 bytes, expected 4,294,967,296 at most" in source.counts.reasons[0]
 
 
 def test_other_and_hidden_files_are_passed_over(tmp_path):
