@@ -10,7 +10,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 PIP_FLAGS ?=
-PYTEST_FLAGS ?= -n 2
+PYTEST_FLAGS ?= -n 2 --dist worksteal
 JOBS ?= 2
 
 VENV := .venv
