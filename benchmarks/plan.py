@@ -8,9 +8,9 @@ have the same priority, and follow each other at once: on a busy machine they ha
 company, and what differs between the two is in the error.
 
 plan_error_fps   of answers per second
-plan_error_p50   of the median age of answers, from capture; the least with the 48th or 52nd
-                 percentile in its place, for where half of the answers are key frames it is either
-                 kind's
+plan_error_p50   of the median age of answers, from capture; where half of the answers are key
+                 frames and the 48th and 52nd percentile lie far apart, the least with these in its
+                 place
 plan_error_p99   of its 99th percentile
 rerun_fps, rerun_p50, rerun_p99  the same of a second run in place of the forecast: how far two runs
                  differ here, which no forecast can be nearer to

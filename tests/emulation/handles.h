@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <future>
+#include <initializer_list>
 
 #include "../cpp/check.h"
 #include "driver_api.h"
@@ -37,6 +38,16 @@ inline CUevent make_event() {
     CUevent event = nullptr;
     CHECK(cuEventCreate(&event, 0) == emulation::CUDA_SUCCESS);
     return event;
+}
+
+inline void destroy(std::initializer_list<CUevent> events,
+                    std::initializer_list<CUstream> streams) {
+    for (const CUevent event : events) {
+        CHECK(cuEventDestroy_v2(event) == emulation::CUDA_SUCCESS);
+    }
+    for (const CUstream stream : streams) {
+        CHECK(cuStreamDestroy_v2(stream) == emulation::CUDA_SUCCESS);
+    }
 }
 
 struct Memory {

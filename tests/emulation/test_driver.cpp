@@ -143,9 +143,7 @@ void test_the_legacy_stream_is_in_order_with_blocking_streams_only() {
     CHECK(cuStreamSynchronize(free_stream) == CUDA_SUCCESS);
     legacy_gate.open();
     CHECK(cuEventSynchronize(event) == CUDA_SUCCESS);
-    CHECK(cuEventDestroy_v2(event) == CUDA_SUCCESS);
-    CHECK(cuStreamDestroy_v2(blocking) == CUDA_SUCCESS);
-    CHECK(cuStreamDestroy_v2(free_stream) == CUDA_SUCCESS);
+    destroy({event}, {blocking, free_stream});
 }
 
 void test_a_host_function_may_not_call_cuda() {

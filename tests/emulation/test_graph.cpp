@@ -88,12 +88,7 @@ void test_a_capture_takes_in_streams_that_wait_for_it() {
             CHECK(cuGraphDestroy(graph) == CUDA_SUCCESS);
         }
     }
-    for (const CUevent event : {forked, joined}) {
-        CHECK(cuEventDestroy_v2(event) == CUDA_SUCCESS);
-    }
-    for (const CUstream stream : {origin, side}) {
-        CHECK(cuStreamDestroy_v2(stream) == CUDA_SUCCESS);
-    }
+    destroy({forked, joined}, {origin, side});
 }
 
 // What no edge orders runs in more than one order.
@@ -128,12 +123,7 @@ void test_a_graph_promises_its_edges_and_no_more() {
     CHECK(first_counts[1] > 0);
     CHECK(cuGraphExecDestroy(executable) == CUDA_SUCCESS);
     CHECK(cuGraphDestroy(graph) == CUDA_SUCCESS);
-    for (const CUevent event : {forked, joined}) {
-        CHECK(cuEventDestroy_v2(event) == CUDA_SUCCESS);
-    }
-    for (const CUstream stream : {origin, side}) {
-        CHECK(cuStreamDestroy_v2(stream) == CUDA_SUCCESS);
-    }
+    destroy({forked, joined}, {origin, side});
 }
 
 // A capture forbids allocations, of its thread in thread-local mode and of all in global mode, and
@@ -187,9 +177,7 @@ void test_outside_work_cannot_be_waited_for_in_a_capture() {
     CHECK(cuStreamBeginCapture_v2(stream, kThreadLocal) == CUDA_SUCCESS);
     CHECK(cuStreamWaitEvent(stream, event, 0) == CUDA_ERROR_STREAM_CAPTURE_ISOLATION);
     CHECK(cuStreamEndCapture(stream, &graph) == CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
-    CHECK(cuEventDestroy_v2(event) == CUDA_SUCCESS);
-    CHECK(cuStreamDestroy_v2(stream) == CUDA_SUCCESS);
-    CHECK(cuStreamDestroy_v2(other) == CUDA_SUCCESS);
+    destroy({event}, {stream, other});
 }
 
 }  // namespace
